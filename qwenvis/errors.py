@@ -1,0 +1,45 @@
+"""The exceptions of the package, one tree.
+
+QwenvisError
+├── SourceError        (FileNotFoundError)  a source names no checkpoint that is here
+├── CheckpointError    (ValueError)         files or tensors of a checkpoint cannot be used
+│   └── ConfigError                         its config.json or preprocessor config cannot be used
+├── InputError         (ValueError)         an argument, pixel_values or grid_thw cannot be used
+│   └── ImageError                          an image cannot be used
+├── LimitError         (ValueError)         an input is larger than a limit allows
+└── IsaError           (RuntimeError)       an instruction set is unknown, not compiled or not on this CPU
+
+Every message says what was wrong, what was got, what was expected, and where.
+"""
+
+
+class QwenvisError(Exception):
+    """Root of every exception that the package raises on purpose."""
+
+
+class SourceError(QwenvisError, FileNotFoundError):
+    """A source names no checkpoint that is here."""
+
+
+class CheckpointError(QwenvisError, ValueError):
+    """Files or tensors of a checkpoint cannot be used."""
+
+
+class ConfigError(CheckpointError):
+    """A checkpoint's config.json or preprocessor config cannot be used."""
+
+
+class InputError(QwenvisError, ValueError):
+    """An argument, ``pixel_values`` or ``grid_thw`` cannot be used."""
+
+
+class ImageError(InputError):
+    """An image cannot be used."""
+
+
+class LimitError(QwenvisError, ValueError):
+    """An input is larger than a limit allows."""
+
+
+class IsaError(QwenvisError, RuntimeError):
+    """An instruction set is unknown, not compiled in, or not on this CPU."""

@@ -1,0 +1,1 @@
+"""C sources of the kernels; `kernels.h` is the contract."""

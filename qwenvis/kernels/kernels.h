@@ -1,0 +1,93 @@
+/* The contract between the ops and one instruction set (ISA).
+ *
+ * A kernel knows pointers and lengths. It allocates nothing, starts no thread, cannot fail, writes only what its
+ * formula names, and reads nothing past the lengths that it is given. Pointers need the alignment of their element
+ * only. Outputs must not alias inputs unless a slot says so. A pitch is the distance of two rows, in elements.
+ *
+ * A weight is stored as panels. A panel holds `nr` columns of the product (rows of the (N, K) weight) and runs along
+ * the whole of K; the last panel of a matrix may be narrow, nr / 2 columns wide, where no more are needed:
+ *
+ *     W (N, K)                    panel[k / kr][nr][kr]
+ *     row 0    : w00 w01 w02 ...      k = 0 : w00 w10 w20 ... w(nr-1)0
+ *     row 1    : w10 w11 w12 ...      k = 1 : w01 w11 w21 ... w(nr-1)1
+ *     ...                             ...
+ *
+ * A tile is the product of up to `mr` rows with one panel. It leaves its sums in a small array; `finish` adds the bias
+ * and applies the activation there, and a store writes them out. So a tile knows nothing of what follows it.
+ */
+#ifndef QV_KERNELS_H
+#define QV_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Activations of a finished tile, named as in a checkpoint's config ("none" and "silu_gate" are ours).
+ * silu_gate reads a row as [gate | up], two halves of the panel, and leaves silu(gate) * up in the first half. */
+#define QV_ACTIVATIONS(X) X(none) X(quick_gelu) X(gelu) X(gelu_pytorch_tanh) X(silu_gate)
+
+#define QV_ENUM(name) QV_ACT_##name,
+enum { QV_ACTIVATIONS(QV_ENUM) QV_ACTIVATION_COUNT };
+#undef QV_ENUM
+
+enum {
+    QV_MAX_MR = 16,
+    QV_MAX_NR = 64,
+};
+
+/* How a weight is stored and multiplied. */
+typedef struct {
+    const char *name; /* "f32" */
+    int mr, nr, kr;   /* rows and columns of a tile, entries of K that one step takes */
+    int itemsize;     /* bytes of one stored entry */
+
+    /* The first `fill` columns of a panel of `width` columns <- rows of w (columns, k), then zeros */
+    void (*pack)(const float *w, ptrdiff_t pitch, ptrdiff_t columns, ptrdiff_t k, void *panel, ptrdiff_t fill,
+                 ptrdiff_t width);
+    /* A whole panel of `width` columns <- columns of w (k, columns), then zeros */
+    void (*pack_transposed)(const float *w, ptrdiff_t pitch, ptrdiff_t columns, ptrdiff_t k, void *panel,
+                            ptrdiff_t width);
+    /* sums[r][c] = a[r][:] . panel[:][c], added to what is there if `add`; rows <= mr, width nr or nr / 2.
+     * K runs in one fixed order, so a sum depends on neither `rows` nor the other rows. */
+    void (*tile)(ptrdiff_t rows, ptrdiff_t k, const void *a, ptrdiff_t pitch, const void *panel, ptrdiff_t width,
+                 float *sums, ptrdiff_t sums_pitch, int add);
+} qv_format;
+
+typedef struct {
+    const char *name;     /* as in /proc/cpuinfo; NULL where the compiler or the CPU family lacks it */
+    int (*present)(void); /* does this CPU have it? */
+    qv_format f32;
+
+    /* Epilogue of a tile. sums[r][c] = activation(sums[r][c] + bias[c]), in place */
+    void (*finish[QV_ACTIVATION_COUNT])(float *sums, ptrdiff_t rows, ptrdiff_t width, const float *bias);
+    /* out[r][c] = sums[r][c], added to what is there if `add` */
+    void (*store)(const float *sums, ptrdiff_t sums_pitch, ptrdiff_t rows, ptrdiff_t columns, float *out,
+                  ptrdiff_t pitch, int add);
+
+    /* out = (x - mean(x)) / sqrt(var(x) + eps) * weight + bias, over d entries; out may be x */
+    void (*layer_norm)(const float *x, ptrdiff_t d, const float *weight, const float *bias, float eps, float *out);
+    /* out = x / sqrt(mean(x^2) + eps) * weight; `bias` is ignored; out may be x */
+    void (*rms_norm)(const float *x, ptrdiff_t d, const float *weight, const float *bias, float eps, float *out);
+    /* out = scale * (x cos + rotate_half(x) sin), over 2 * half entries; cos and sin have `half` */
+    void (*rope)(const float *x, const float *cos, const float *sin, ptrdiff_t half, float scale, float *out);
+    /* One block of scores of one query, in units of log 2, online: with m the running maximum and l the running sum,
+     * m' = max(m, max s), s <- 2^(s - m'), l <- l 2^(m - m') + sum s, m <- m'. Returns 2^(m - m'), the factor that
+     * earlier results of this query take. s[n .. padded) is read as -inf; padded is a multiple of nr / 2. */
+    float (*softmax)(float *s, ptrdiff_t n, ptrdiff_t padded, float *m, float *l);
+    /* out = x * factor, over d entries; out may be x */
+    void (*scale)(const float *x, ptrdiff_t d, float factor, float *out);
+    /* out[i] = table[x[i * stride]], over n entries; table has 256 */
+    void (*lookup)(const uint8_t *x, ptrdiff_t stride, ptrdiff_t n, const float *table, float *out);
+    /* out = x, widened from bfloat16 */
+    void (*widen_bf16)(const uint16_t *x, ptrdiff_t n, float *out);
+
+    /* Runs `steps` rounds of independent multiply-adds that stay in registers; returns the number of flops: the
+     * instruction peak. Writes one value to `sink`, so that the work is not removed. */
+    double (*peak)(ptrdiff_t steps, float *sink);
+} qv_kernels;
+
+extern const qv_kernels qv_generic, qv_avx2, qv_avx512;
+
+/* Every ISA that the source has, plainest first, ended by NULL. One that is not compiled has no name. */
+extern const qv_kernels *const qv_isas[];
+
+#endif

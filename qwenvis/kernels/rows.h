@@ -1,0 +1,99 @@
+/* Functions of one row: norms, rope, the online softmax, conversions. Sums run in two chains of vectors, joined at the end. */
+
+static float sum(const float *x, ptrdiff_t d)
+{
+    vf even = {0}, odd = {0};
+    for (ptrdiff_t i = 0; i < d; i += 2 * VL) {
+        even += load_n(x + i, d - i);
+        odd += load_n(x + i + VL, d - i - VL);
+    }
+    return sum_lanes(even + odd);
+}
+
+/* sum of (x - mean)^2; what load_n fills up with zeros is taken out again */
+static float sum_of_squares(const float *x, ptrdiff_t d, float mean)
+{
+    vf even = {0}, odd = {0};
+    ptrdiff_t i = 0;
+    for (; i + 2 * VL <= d; i += 2 * VL) {
+        vf a = load(x + i) - mean, b = load(x + i + VL) - mean;
+        even += a * a;
+        odd += b * b;
+    }
+    float rest = 0;
+    for (; i < d; i++)
+        rest += (x[i] - mean) * (x[i] - mean);
+    return sum_lanes(even + odd) + rest;
+}
+
+/* torch.nn.LayerNorm */
+static void layer_norm(const float *x, ptrdiff_t d, const float *weight, const float *bias, float eps, float *out)
+{
+    float mean = sum(x, d) / (float)d;
+    float scale = 1.0f / sqrtf(sum_of_squares(x, d, mean) / (float)d + eps);
+    for (ptrdiff_t i = 0; i < d; i += VL) {
+        vf y = (load_n(x + i, d - i) - mean) * scale;
+        store_n(out + i, y * load_n(weight + i, d - i) + load_n(bias + i, d - i), d - i);
+    }
+}
+
+/* transformers Qwen2_5_VLRMSNorm */
+static void rms_norm(const float *x, ptrdiff_t d, const float *weight, const float *bias, float eps, float *out)
+{
+    (void)bias;
+    float scale = 1.0f / sqrtf(sum_of_squares(x, d, 0) / (float)d + eps);
+    for (ptrdiff_t i = 0; i < d; i += VL)
+        store_n(out + i, load_n(x + i, d - i) * scale * load_n(weight + i, d - i), d - i);
+}
+
+/* transformers apply_rotary_pos_emb_vision; lane i pairs with lane i + half */
+static void rope(const float *x, const float *cos, const float *sin, ptrdiff_t half, float scale, float *out)
+{
+    for (ptrdiff_t i = 0; i < half; i += VL) {
+        ptrdiff_t n = half - i;
+        vf a = load_n(x + i, n), b = load_n(x + half + i, n);
+        vf c = load_n(cos + i, n) * scale, s = load_n(sin + i, n) * scale;
+        store_n(out + i, a * c - b * s, n);
+        store_n(out + half + i, b * c + a * s, n);
+    }
+}
+
+static float softmax(float *s, ptrdiff_t n, ptrdiff_t padded, float *m, float *l)
+{
+    for (ptrdiff_t j = n; j < padded; j++)
+        s[j] = -INFINITY;
+    vf best = splat(*m);
+    for (ptrdiff_t j = 0; j < padded; j += VL)
+        best = max(best, load(s + j));
+    float top = max_lanes(best);
+    vf total = {0};
+    for (ptrdiff_t j = 0; j < padded; j += VL) {
+        vf e = exp2_(load(s + j) - top);
+        store(s + j, e);
+        total += e;
+    }
+    float factor = exp2_(splat(*m - top))[0];
+    *l = *l * factor + sum_lanes(total);
+    *m = top;
+    return factor;
+}
+
+static void scale(const float *x, ptrdiff_t d, float factor, float *out)
+{
+    for (ptrdiff_t i = 0; i < d; i += VL)
+        store_n(out + i, load_n(x + i, d - i) * factor, d - i);
+}
+
+static void lookup(const uint8_t *x, ptrdiff_t stride, ptrdiff_t n, const float *table, float *out)
+{
+    for (ptrdiff_t i = 0; i < n; i++)
+        out[i] = table[x[i * stride]];
+}
+
+static void widen_bf16(const uint16_t *x, ptrdiff_t n, float *out)
+{
+    for (ptrdiff_t i = 0; i < n; i++) {
+        uint32_t bits = (uint32_t)x[i] << 16;
+        memcpy(out + i, &bits, sizeof bits);
+    }
+}

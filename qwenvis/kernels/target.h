@@ -1,0 +1,10 @@
+/* Opens the region of a file that may use QV_TARGET's instructions; it ends with the file. System headers come before. */
+#ifdef QV_TARGET
+#define QV_PRAGMA_(text) _Pragma(#text)
+#define QV_PRAGMA(text) QV_PRAGMA_(text)
+#ifdef __clang__
+QV_PRAGMA(clang attribute push(__attribute__((target(QV_TARGET))), apply_to = function))
+#else
+QV_PRAGMA(GCC target(QV_TARGET))
+#endif
+#endif

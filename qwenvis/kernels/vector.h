@@ -1,0 +1,121 @@
+/* Vectors of VL floats in GCC's and Clang's vector extensions, and the arithmetic that every row function shares. */
+#include <math.h>
+#include <string.h>
+
+typedef float vf __attribute__((vector_size(4 * VL)));
+typedef int32_t vi __attribute__((vector_size(4 * VL)));
+typedef float vf_unaligned __attribute__((vector_size(4 * VL), aligned(4), may_alias));
+
+/* Accumulators live in registers only where every loop over them is unrolled. */
+#ifdef __clang__
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 32")
+#endif
+
+#define INLINE static inline __attribute__((always_inline))
+
+INLINE vf splat(float x) { return x - (vf){0}; }
+INLINE vf load(const float *p) { return *(const vf_unaligned *)p; }
+INLINE void store(float *p, vf x) { *(vf_unaligned *)p = x; }
+
+/* The first n entries at p, zeros after them; a whole vector for n >= VL, nothing for n <= 0. */
+INLINE vf load_n(const float *p, ptrdiff_t n)
+{
+    vf x = {0};
+    if (n >= VL)
+        return load(p);
+    if (n > 0)
+        memcpy(&x, p, (size_t)n * sizeof *p);
+    return x;
+}
+
+INLINE void store_n(float *p, vf x, ptrdiff_t n)
+{
+    if (n >= VL)
+        store(p, x);
+    else if (n > 0)
+        memcpy(p, &x, (size_t)n * sizeof *p);
+}
+
+INLINE vf choose(vi mask, vf yes, vf no) { return (vf)((mask & (vi)yes) | (~mask & (vi)no)); }
+INLINE vf max(vf a, vf b) { return choose(a > b, a, b); }
+INLINE vf min(vf a, vf b) { return choose(a < b, a, b); }
+
+/* Lanes are joined in one fixed order, so a sum has the same bits on every run. */
+INLINE float sum_lanes(vf x)
+{
+    float lane[VL];
+    memcpy(lane, &x, sizeof x);
+    for (int width = VL / 2; width; width /= 2)
+        for (int i = 0; i < width; i++)
+            lane[i] += lane[i + width];
+    return lane[0];
+}
+
+INLINE float max_lanes(vf x)
+{
+    float best = x[0];
+    for (int i = 1; i < VL; i++)
+        best = x[i] > best ? x[i] : best;
+    return best;
+}
+
+/* To the nearest integer, for |x| < 2^22: beyond 1.5 * 2^23 floats have no fraction. */
+INLINE vf nearest(vf x)
+{
+    const float big = 12582912.0f;
+    return (x + big) - big;
+}
+
+/* e^r for |r| <= ln(2)/2, to 1 ulp: the Taylor polynomial of degree 7. */
+INLINE vf exp_reduced(vf r)
+{
+    vf p = splat(1.0f / 5040);
+    p = p * r + 1.0f / 720;
+    p = p * r + 1.0f / 120;
+    p = p * r + 1.0f / 24;
+    p = p * r + 1.0f / 6;
+    p = p * r + 0.5f;
+    p = p * r + 1.0f;
+    return p * r + 1.0f;
+}
+
+/* x * 2^n for integral n in [-126, 127], through the exponent bits. */
+INLINE vf times_power(vf x, vf n) { return x * (vf)((__builtin_convertvector(n, vi) + 127) << 23); }
+
+/* 2^x; below -126 it stays at the smallest normal number. */
+INLINE vf exp2_(vf x)
+{
+    x = max(min(x, splat(127.0f)), splat(-126.0f));
+    vf n = nearest(x);
+    return times_power(exp_reduced((x - n) * 0.693147180559945f), n);
+}
+
+/* e^x, clamped to the range of normal numbers; ln 2 in two parts keeps the reduced argument exact. */
+INLINE vf exp_(vf x)
+{
+    x = max(min(x, splat(88.0f)), splat(-87.0f));
+    vf n = nearest(x * 1.44269504f);
+    vf r = x - n * 0.693359375f;
+    return times_power(exp_reduced(r + n * 2.12194440e-4f), n);
+}
+
+INLINE vf sigmoid(vf x) { return 1.0f / (1.0f + exp_(-x)); }
+
+/* erfc(z) for z >= 0, relative error 1.2e-7 before rounding: Press et al., Numerical Recipes, erfcc. */
+INLINE vf erfc_(vf z)
+{
+    vf t = 1.0f / (1.0f + 0.5f * z);
+    vf p = splat(0.17087277f);
+    p = p * t - 0.82215223f;
+    p = p * t + 1.48851587f;
+    p = p * t - 1.13520398f;
+    p = p * t + 0.27886807f;
+    p = p * t - 0.18628806f;
+    p = p * t + 0.09678418f;
+    p = p * t + 0.37409196f;
+    p = p * t + 1.00002368f;
+    p = p * t - 1.26551223f;
+    return t * exp_(p - z * z);
+}

@@ -1,0 +1,30 @@
+"""The compiled operations: arrays, threads and shape checks over the C kernels.
+
+Every op writes into the array that it is given last and returns it, allocates nothing, and hands independent pieces
+to one parallel loop (`runtime.pyx`), so its bits do not depend on the number of threads.
+"""
+
+from qwenvis.ops.attention import attention, attention_scratch
+from qwenvis.ops.gather import gather
+from qwenvis.ops.linear import ACTIVATIONS, PackedWeight, linear
+from qwenvis.ops.norm import layer_norm, rms_norm
+from qwenvis.ops.runtime import isa, isas, openmp, peak, use_isa, use_threads
+from qwenvis.ops.vol2col import vol2col
+
+__all__ = [
+    "ACTIVATIONS",
+    "PackedWeight",
+    "attention",
+    "attention_scratch",
+    "gather",
+    "isa",
+    "isas",
+    "layer_norm",
+    "linear",
+    "openmp",
+    "peak",
+    "rms_norm",
+    "use_isa",
+    "use_threads",
+    "vol2col",
+]

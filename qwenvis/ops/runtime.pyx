@@ -1,0 +1,140 @@
+"""The selected instruction set and the package's only parallel loop."""
+
+import os
+from contextlib import contextmanager
+
+from cython.parallel cimport prange, threadid
+
+from qwenvis.errors import IsaError
+from qwenvis.ops.kernels cimport QV_MAX_MR, qv_isas, qv_kernels
+
+cdef extern from "fp_mode.h" nogil:
+    ctypedef int qv_fp_mode
+    qv_fp_mode qv_fp_mode_enter()
+    void qv_fp_mode_leave(qv_fp_mode before)
+
+cdef extern from *:
+    """
+    static _Thread_local int qv_thread_count = 1;
+    static int qv_forked = 0; /* OpenMP's workers do not survive a fork: a child that asked for them would hang */
+    #ifdef _OPENMP
+    static const int qv_openmp = _OPENMP;
+    #else
+    static const int qv_openmp = 0;
+    #endif
+    """
+    int qv_thread_count
+    int qv_forked
+    const int qv_openmp
+
+cdef const qv_kernels *_selected = NULL
+
+openmp = qv_openmp  # the version (a date, yyyymm) that the compiler implements; 0: built without
+
+
+cdef const qv_kernels *selected() noexcept nogil:
+    return _selected
+
+
+cdef int threads() noexcept nogil:
+    return 1 if qv_forked else qv_thread_count
+
+
+cdef void parallel_for(piece_t piece, const void *context, Py_ssize_t n) noexcept nogil:
+    """Run piece(context, 0 .. n-1, worker) on this call's threads, handing out pieces as they come free."""
+    cdef Py_ssize_t i
+    cdef int count = threads()
+    if n < count:
+        count = <int>n
+    if count <= 1:
+        for i in range(n):
+            _run(piece, context, i, 0)
+    else:
+        for i in prange(n, schedule="dynamic", chunksize=1, num_threads=count):
+            _run(piece, context, i, threadid())
+
+
+cdef inline void _run(piece_t piece, const void *context, Py_ssize_t i, int worker) noexcept nogil:
+    cdef qv_fp_mode before = qv_fp_mode_enter()
+    piece(context, i, worker)
+    qv_fp_mode_leave(before)
+
+
+@contextmanager
+def use_threads(int count):
+    """Ops that this Python thread calls inside the block run on ``count`` threads."""
+    global qv_thread_count
+    cdef int before = qv_thread_count
+    qv_thread_count = count
+    try:
+        yield
+    finally:
+        qv_thread_count = before
+
+
+def isas():
+    """Names of the instruction sets: ``{name: present}`` for each that was compiled, plainest first."""
+    found = {}
+    cdef int i = 0
+    while qv_isas[i] != NULL:
+        if qv_isas[i].name != NULL:
+            found[qv_isas[i].name.decode()] = bool(qv_isas[i].present())
+        i += 1
+    return found
+
+
+def isa():
+    """Name of the selected instruction set."""
+    return _selected.name.decode()
+
+
+def use_isa(name=None):
+    """Select an instruction set by name, or the best that is present. Weights keep the one they were packed with.
+
+    Raises `IsaError` if it is unknown, not compiled in, or not on this CPU.
+    """
+    global _selected
+    compiled = isas()
+    if name is None:
+        name = next(isa for isa in reversed(compiled) if compiled[isa])
+    if name not in compiled:
+        raise IsaError(f"ISA {name!r} is not in this build, which has {', '.join(compiled)}")
+    if not compiled[name]:
+        here = ", ".join(isa for isa, present in compiled.items() if present)
+        raise IsaError(f"this CPU lacks ISA {name!r}; it has {here}")
+    cdef int i = 0
+    while qv_isas[i].name == NULL or qv_isas[i].name.decode() != name:
+        i += 1
+    _selected = qv_isas[i]
+
+
+cdef struct Probe:
+    const qv_kernels *isa
+    Py_ssize_t steps
+    double *flops
+
+
+cdef void _probe(const void *context, Py_ssize_t index, int worker) noexcept nogil:
+    cdef const Probe *probe = <const Probe *>context
+    cdef float sink
+    probe.flops[index] = probe.isa.peak(probe.steps, &sink)
+
+
+def peak(Py_ssize_t steps):
+    """Run ``steps`` rounds of multiply-adds from registers on each thread; return the flops done (time it yourself)."""
+    cdef double flops[256]
+    cdef int count = min(threads(), 256)
+    cdef Probe probe
+    probe.isa, probe.steps, probe.flops = _selected, steps, &flops[0]
+    with nogil:
+        parallel_for(_probe, &probe, count)
+    return sum([flops[i] for i in range(count)])
+
+
+def _after_fork():
+    global qv_forked
+    qv_forked = 1
+
+
+os.register_at_fork(after_in_child=_after_fork)
+use_isa(os.environ.get("QWENVIS_ISA") or None)

@@ -1,0 +1,40 @@
+"""What a tower asks of a checkpoint: each tensor's name, its shape, and who receives it.
+
+A tower is built by asking; nothing is read yet. A checkpoint then holds the whole list against its own tensors,
+raises one error if they differ, and only then answers, tensor by tensor (`Checkpoint.load`). A synthetic checkpoint
+is made from the same list, so that every tensor is named exactly once in the project: where it is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+Receiver = Callable[[np.ndarray], object]
+
+
+@dataclass(frozen=True)
+class Request:
+    """One tensor: ``name`` below the tower's prefix, the ``shape`` it must have, and ``receive(array)``."""
+
+    name: str
+    shape: tuple[int, ...]
+    receive: Receiver
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A place in the tree of names, and the list of requests that the whole tree shares."""
+
+    prefix: str = ""
+    requests: list[Request] = field(default_factory=list)
+
+    def scope(self, name: object) -> Weights:
+        """The place below this one: ``weights.scope("blocks").scope(0)`` asks for ``blocks.0.*``."""
+        return Weights(f"{self.prefix}{name}.", self.requests)
+
+    def ask(self, name: str, shape: tuple[int, ...], receive: Receiver) -> None:
+        """Ask for one tensor; ``receive`` gets it in its stored float type, contiguous, and must not keep it."""
+        self.requests.append(Request(self.prefix + name, tuple(shape), receive))
