@@ -1,0 +1,69 @@
+"""What a forward pass will cost: work, memory, and the seconds that this machine will take."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from qwenvis import ops, workspace
+from qwenvis.models import Tower
+from qwenvis.weights import Weights
+
+# A product of the shape that fills the towers: rows, columns and sum of a width of 1280.
+PROBE = (512, 1280, 1280)
+PROBE_ROUNDS = 5
+PEAK_STEPS = 2_000_000  # some 30 ms
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One forward pass over a ``grid_thw``; ``nbytes`` are those of its input, workspace and output."""
+
+    patches: int
+    tokens: int
+    flops: float
+    nbytes: int
+
+
+def cost(tower: Tower, weights: Weights, grid_thw: np.ndarray, still: bool = True) -> Cost:
+    """Count two flops for each multiply-add of linears, Q Kᵀ and P V; ``still`` halves the patch embedding."""
+    config = tower.config
+    patches = int(grid_thw.prod(axis=1).sum())
+    tokens = patches // config.merge_unit
+    flops = 0.0
+    for request in weights.requests:
+        if len(request.shape) > 1:
+            rows = tokens if request.name.startswith("merger.") else patches
+            folded = config.temporal_patch_size if still and request.name.startswith("patch_embed.") else 1
+            flops += 2.0 * rows * math.prod(request.shape) / folded
+    for cu_seqlens in tower.segments(grid_thw):
+        flops += 4.0 * config.hidden_size * float((np.diff(cu_seqlens).astype(np.float64) ** 2).sum())
+    arrays = patches * math.prod(config.kernel) + tokens * config.out_hidden_size
+    return Cost(patches, tokens, flops, 4 * arrays + workspace.nbytes(tower.sizes(grid_thw)))
+
+
+def gemm_rate(threads: int) -> float:
+    """Flops a second of `ops.linear` on a shape of the towers: the median of a few runs, some 50 ms."""
+    m, n, k = PROBE
+    x, out = np.ones((m, k + workspace.PAD), np.float32)[:, :k], np.empty((m, n), np.float32)
+    weight = ops.PackedWeight(n, k)
+    weight.pack(np.ones((n, k), np.float32))
+    seconds = []
+    with ops.use_threads(threads):
+        for _ in range(PROBE_ROUNDS):
+            start = time.perf_counter()
+            ops.linear(x, weight, out)
+            seconds.append(time.perf_counter() - start)
+    return 2.0 * m * n * k / float(np.median(seconds))
+
+
+def peak_rate(threads: int) -> float:
+    """Flops a second of multiply-adds that never leave the registers: what no program can pass on this machine."""
+    with ops.use_threads(threads):
+        ops.peak(PEAK_STEPS // 10)
+        start = time.perf_counter()
+        flops = ops.peak(PEAK_STEPS)
+    return flops / (time.perf_counter() - start)

@@ -1,0 +1,68 @@
+"""What callers hand to the tower, checked before anything is computed or allocated."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from qwenvis.errors import InputError
+from qwenvis.models import Config
+
+MOST_PATCHES = 2**31 - 1  # cu_seqlens are int32
+CHECKED_ROWS = 4096  # looked at together for NaN: the flags of these stay small
+
+
+def checked_grid(grid_thw: ArrayLike, config: Config) -> NDArray[np.int64]:
+    """``grid_thw`` as (items, 3) int64, C-contiguous.
+
+    Raises InputError unless every item has at least one frame and whole merge units.
+    """
+    grid = _array(grid_thw, "grid_thw")
+    if grid.ndim != 2 or grid.shape[1] != 3 or (grid.size and grid.dtype.kind not in "iu"):
+        expected = "expected integers (items, 3): frames / 2, rows, columns"
+        raise InputError(f"grid_thw is {grid.dtype} {grid.shape}; {expected}")
+    merge = config.spatial_merge_size
+    for i, (t, h, w) in enumerate(grid.tolist()):
+        if min(t, h, w) < 1 or h % merge or w % merge:
+            raise InputError(
+                f"grid_thw[{i}] is ({t}, {h}, {w}); expected t >= 1 and positive h and w that {merge} divides"
+            )
+    if sum(math.prod(item) for item in grid.tolist()) > MOST_PATCHES:
+        raise InputError(f"grid_thw has more than {MOST_PATCHES:,} patches in all")
+    return np.ascontiguousarray(grid, np.int64).reshape(-1, 3)
+
+
+def checked_pixel_values(pixel_values: ArrayLike, grid_thw: NDArray[np.int64], config: Config) -> NDArray[np.float32]:
+    """``pixel_values`` as (patches, C·T·p²) float32, C-contiguous; other float types are rounded to it.
+
+    Raises InputError for another shape, for what is no float, and for NaN or infinity.
+    """
+    values = _array(pixel_values, "pixel_values")
+    c, t, h, w = config.kernel
+    columns, patches = c * t * h * w, int(grid_thw.prod(axis=1).sum())
+    if values.ndim != 2:
+        raise InputError(f"pixel_values is {values.shape}; expected (patches, {columns})")
+    if values.shape[1] != columns:
+        made = f"this model needs {columns} ({c} x {t} x {h} x {w})"
+        raise InputError(f"pixel_values has {values.shape[1]} columns; {made}")
+    if len(values) != patches:
+        raise InputError(f"pixel_values has {len(values)} rows; grid_thw {grid_thw.tolist()} adds up to {patches}")
+    if values.dtype.kind != "f" and values.dtype.name != "bfloat16":
+        raise InputError(f"pixel_values is {values.dtype}; expected floats, normalised as the checkpoint asks")
+    for first in range(0, patches, CHECKED_ROWS):
+        rows = values[first : first + CHECKED_ROWS].astype(np.float32, copy=False)
+        if not np.isfinite(rows).all():
+            row = first + int(np.flatnonzero(~np.isfinite(rows).all(axis=1))[0])
+            item = int(np.searchsorted(np.cumsum(grid_thw.prod(axis=1)), row, side="right"))
+            raise InputError(f"pixel_values has NaN or infinity in row {row}, of item {item}")
+    return np.ascontiguousarray(values, np.float32)
+
+
+def _array(value: ArrayLike, name: str) -> NDArray[np.generic]:
+    """Whatever NumPy can read: arrays, lists, tensors of torch on the CPU."""
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{name} is no array that NumPy can read: {error}") from error

@@ -1,0 +1,90 @@
+"""What comes out: the visual tokens of all items, how they are split per item, saved and loaded."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from qwenvis.errors import InputError
+
+TOKENS, GRID = "embeddings", "grid_thw"
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """The visual tokens of one call.
+
+    - ``embeddings``: (tokens, out_hidden_size) float32, C-contiguous, the caller's own; items one after the other.
+    - ``grid_thw``: (items, 3) int64, the (frames / 2, rows, columns) of patches of each item.
+    - ``merge_size``: an item of t x h x w patches has t * h * w / merge_size^2 tokens.
+    - ``hidden_states``: if asked for, depth + 1 arrays (patches, hidden_size) in the order of ``pixel_values``.
+    - ``provenance``: what made them: source, family, format, ISA, version, pixel limits.
+    """
+
+    embeddings: np.ndarray
+    grid_thw: np.ndarray
+    merge_size: int
+    hidden_states: list[np.ndarray] = field(default_factory=list, repr=False)
+    provenance: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def last_hidden_state(self) -> np.ndarray:
+        """(patches, hidden_size): the tower before its merger, in the order of ``pixel_values``.
+
+        Raises InputError where hidden states were not asked for.
+        """
+        if not self.hidden_states:
+            raise InputError("hidden states were not kept; ask for them with hidden_states=True")
+        return self.hidden_states[-1]
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Tokens of each item, (items,) int64."""
+        tokens: np.ndarray = self.grid_thw.prod(axis=1) // self.merge_size**2
+        return tokens
+
+    def split(self) -> list[np.ndarray]:
+        """One array (tokens, out_hidden_size) per item: views of ``embeddings``, in order."""
+        return np.split(self.embeddings, np.cumsum(self.counts)[:-1]) if len(self.grid_thw) else []
+
+    def items(self) -> list[Embeddings]:
+        """One `Embeddings` per item, of views of this one."""
+        patches = np.cumsum(self.grid_thw.prod(axis=1))[:-1]
+        states = zip(*(np.split(state, patches) for state in self.hidden_states), strict=True)
+        each = zip(self.split(), self.grid_thw, list(states) or [()] * len(self.grid_thw), strict=True)
+        return [Embeddings(t, grid[None], self.merge_size, list(s), self.provenance) for t, grid, s in each]
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write tokens, grid and provenance as safetensors; a file appears whole or not at all."""
+        target = Path(path)
+        draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+        metadata = {**self.provenance, "merge_size": str(self.merge_size)}
+        try:
+            save_file({TOKENS: self.embeddings, GRID: self.grid_thw}, draft, metadata)
+            draft.replace(target)
+        except (OSError, SafetensorError) as error:
+            raise InputError(f"{target} cannot be written: {error}") from error
+        finally:
+            draft.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Embeddings:
+        """Read what `save` wrote. Raises InputError for a file that is something else."""
+        try:
+            with safe_open(path, framework="numpy") as file:
+                metadata = dict(file.metadata() or {})
+                tokens, grid = file.get_tensor(TOKENS), file.get_tensor(GRID)
+            merge_size = int(metadata.pop("merge_size"))
+        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            raise InputError(f"{os.fspath(path)} holds no embeddings: {error}") from error
+        loaded = cls(tokens, grid, merge_size, provenance=metadata)
+        if grid.ndim != 2 or grid.shape[1:] != (3,) or loaded.counts.sum() != len(tokens):
+            raise InputError(f"{os.fspath(path)}: {len(tokens)} tokens do not fit the grid {grid.tolist()}")
+        return loaded

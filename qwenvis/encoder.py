@@ -1,0 +1,280 @@
+"""The front door: a checkpoint becomes an encoder, images become visual tokens."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from queue import Empty, LifoQueue
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from qwenvis import ops, pictures
+from qwenvis.door import checked_grid, checked_pixel_values
+from qwenvis.embeddings import Embeddings
+from qwenvis.errors import InputError, QwenvisError
+from qwenvis.geometry import item_bounds
+from qwenvis.images import preprocess, survey
+from qwenvis.models import Config
+from qwenvis.outline import Outline
+from qwenvis.pictures import Picture
+from qwenvis.threads import resolve as resolve_threads
+from qwenvis.version import __version__
+from qwenvis.workspace import Workspace
+
+Progress = Callable[[int, int], object]
+
+# Patches of one forward pass, unless one image has more: products are long enough to run at full speed, and the
+# workspace stays near 150 MB.
+PATCH_BUDGET = 4096
+DTYPES = ("float32",)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Preprocessed images, as transformers' processors return them; ``encoder(*batch)`` encodes them.
+
+    ``pixel_values`` (patches, C·T·p²) float32, rows in merge-block order; ``grid_thw`` (items, 3) int64.
+    """
+
+    pixel_values: NDArray[np.float32]
+    grid_thw: NDArray[np.int64]
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Both, in the order of the encoder's arguments."""
+        return iter((self.pixel_values, self.grid_thw))
+
+
+class Encoder:
+    """The vision encoder of one checkpoint; it may be shared between Python threads.
+
+    >>> encoder = Encoder.from_pretrained("synthetic:tiny-qwen2-vl")
+    >>> encoder.encode(np.zeros((280, 420, 3), np.uint8)).embeddings.shape
+    (150, 96)
+    """
+
+    def __init__(self, outline: Outline, *, threads: int) -> None:
+        """Use `from_pretrained`; this binds an outline whose weights have been read."""
+        self.isa: str = ops.isa()
+        self.format = "f32"
+        self.threads = threads
+        self._outline = outline
+        self._workspaces: LifoQueue[Workspace] = LifoQueue()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | os.PathLike[str],
+        *,
+        dtype: str = "float32",
+        threads: int | None = None,
+        min_pixels: int | None = None,
+        max_pixels: int | None = None,
+        revision: str | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        progress: Progress | None = None,
+    ) -> Encoder:
+        """Load the tower of a checkpoint.
+
+        ``source`` is a directory in the Hub's layout, a Hub id that is in the local Hugging Face cache, or
+        ``synthetic:PRESET``. ``threads`` defaults to QWENVIS_NUM_THREADS, OMP_NUM_THREADS, or the CPUs that this
+        process may use. ``min_pixels`` and ``max_pixels`` replace the limits of the checkpoint's preprocessor config.
+        ``progress(bytes_done, bytes_total)`` follows the reading.
+
+        Raises SourceError, CheckpointError, ConfigError, InputError or IsaError; no tensor is read before the names
+        and shapes of all are found right.
+        """
+        if dtype not in DTYPES:
+            raise InputError(f"dtype is {dtype!r}; this version computes in {', '.join(DTYPES)}")
+        count = resolve_threads(threads)
+        limits = {"min_pixels": min_pixels, "max_pixels": max_pixels}
+        outline = Outline.open(source, revision=revision, cache_dir=cache_dir, **limits)
+        with ops.use_threads(count):
+            outline.checkpoint.load(outline.weights.requests, progress)
+        return cls(outline, threads=count)
+
+    @property
+    def config(self) -> Config:
+        """Sizes of the tower."""
+        return self._outline.config
+
+    @property
+    def family(self) -> str:
+        """Name of the family, such as ``qwen2_vl``."""
+        return self._outline.family
+
+    @property
+    def outline(self) -> Outline:
+        """The checkpoint as its headers describe it: what an image will cost, its processor, its parameters."""
+        return self._outline
+
+    def encode(
+        self,
+        images: Picture | Iterable[Picture],
+        *,
+        min_pixels: int | None = None,
+        max_pixels: int | None = None,
+        hidden_states: bool = False,
+        progress: Progress | None = None,
+    ) -> Embeddings:
+        """Visual tokens of one image or of a list of any length, in order.
+
+        An image is a path, bytes, a binary file object, a PIL image or a uint8 array (H, W), (H, W, 1), (H, W, 3) or
+        (H, W, 4). All headers are read first, so one ImageError lists every image that cannot be used before any is
+        encoded; then the list is worked through by a budget of patches. ``progress(done, total)`` follows the work,
+        in patches times layers.
+        """
+        sources = pictures.listed(images)
+        processor = self._outline.processor.with_limits(min_pixels, max_pixels)
+        planned = survey(sources, processor)
+        work = _Work(self, planned, hidden_states, progress)
+        for items in _groups(planned):
+            work.add(*preprocess(sources[items], processor, items.start))
+        return work.embeddings(min_pixels=processor.min_pixels, max_pixels=processor.max_pixels)
+
+    def encode_iter(
+        self,
+        images: Iterable[Picture],
+        *,
+        min_pixels: int | None = None,
+        max_pixels: int | None = None,
+        hidden_states: bool = False,
+        patch_budget: int = PATCH_BUDGET,
+    ) -> Iterator[Embeddings]:
+        """Visual tokens of a stream of images: one `Embeddings` an image, in order.
+
+        Small images share a forward pass; no more than ``patch_budget`` patches are held, or one image. An image that
+        cannot be used raises its ImageError when its turn comes, after those before it have been given out.
+        """
+        limits = {"min_pixels": min_pixels, "max_pixels": max_pixels}
+        processor = self._outline.processor.with_limits(**limits)
+        waiting: list[Batch] = []
+        for index, source in enumerate(images):
+            try:
+                batch = Batch(*preprocess([source], processor, index))
+            except QwenvisError:
+                yield from self._each(waiting, hidden_states, limits)
+                raise
+            if waiting and sum(len(b.pixel_values) for b in (*waiting, batch)) > patch_budget:
+                yield from self._each(waiting, hidden_states, limits)
+                waiting = []
+            waiting.append(batch)
+        yield from self._each(waiting, hidden_states, limits)
+
+    def preprocess(
+        self,
+        images: Picture | Iterable[Picture],
+        *,
+        min_pixels: int | None = None,
+        max_pixels: int | None = None,
+    ) -> Batch:
+        """``pixel_values`` and ``grid_thw`` of images, bit-equal to transformers' Qwen2VLImageProcessorPil."""
+        processor = self._outline.processor.with_limits(min_pixels, max_pixels)
+        with ops.use_threads(self.threads):
+            return Batch(*preprocess(pictures.listed(images), processor))
+
+    def __call__(
+        self,
+        pixel_values: ArrayLike,
+        grid_thw: ArrayLike,
+        *,
+        hidden_states: bool = False,
+        progress: Progress | None = None,
+    ) -> Embeddings:
+        """The tower alone, as transformers' ``visual(pixel_values, grid_thw)``.
+
+        ``pixel_values`` (patches, C·T·p²) floats, rows in merge-block order; ``grid_thw`` (items, 3) integers, in
+        patches, videos with t > 1. Raises InputError for what does not fit, before anything is computed.
+        """
+        grid = checked_grid(grid_thw, self.config)
+        patches = checked_pixel_values(pixel_values, grid, self.config)
+        work = _Work(self, grid, hidden_states, progress)
+        bounds = item_bounds(grid)
+        for items in _groups(grid):
+            work.add(patches[bounds[items.start] : bounds[items.stop]], grid[items])
+        return work.embeddings()
+
+    def _each(self, batches: list[Batch], hidden_states: bool, limits: Mapping[str, int | None]) -> list[Embeddings]:
+        """The embeddings of each batch, from one forward pass."""
+        if not batches:
+            return []
+        grid = np.concatenate([batch.grid_thw for batch in batches])
+        work = _Work(self, grid, hidden_states, None)
+        work.add(np.concatenate([batch.pixel_values for batch in batches]), grid)
+        return work.embeddings(**limits).items()
+
+    @contextmanager
+    def _workspace(self) -> Iterator[Workspace]:
+        """A workspace that no other call uses meanwhile; one for each call that runs at the same time."""
+        try:
+            ws = self._workspaces.get_nowait()
+        except Empty:
+            ws = Workspace()
+        try:
+            yield ws
+        finally:
+            self._workspaces.put(ws)
+
+
+class _Work:
+    """One call of an encoder: the arrays that its groups of items fill, and how far it has come."""
+
+    def __init__(self, encoder: Encoder, grid_thw: np.ndarray, hidden_states: bool, progress: Progress | None) -> None:
+        config = encoder.config
+        patches = int(grid_thw.prod(axis=1).sum())
+        self.encoder, self.grid_thw, self.progress = encoder, grid_thw.copy(), progress
+        self.tokens = np.empty((patches // config.merge_unit, config.out_hidden_size), np.float32)
+        shape = (patches, config.hidden_size)
+        self.hidden_states = [np.empty(shape, np.float32) for _ in range(config.depth + 1)] if hidden_states else []
+        self.layers, self.total = config.depth + 1, patches * (config.depth + 1)
+        self.done = self.items = self.patches = 0
+
+    def add(self, patches: np.ndarray, grid_thw: np.ndarray) -> None:
+        """Encode the next items."""
+        encoder, first, unit = self.encoder, self.patches, self.encoder.config.merge_unit
+        layer = 0
+
+        def watch(x: np.ndarray, order: np.ndarray) -> None:
+            nonlocal layer
+            if self.hidden_states:
+                self.hidden_states[layer][first : first + len(x)][order] = x
+            layer += 1
+            self.done += len(x)
+            if self.progress is not None:
+                self.progress(self.done, self.total)
+
+        with encoder._workspace() as ws, ops.use_threads(encoder.threads):
+            tower = encoder.outline.tower
+            features = tower.forward(patches, grid_thw, ws.fit(tower.sizes(grid_thw)), watch)
+        self.tokens[first // unit : (first + len(patches)) // unit] = features.tokens
+        self.grid_thw[self.items : self.items + len(grid_thw)] = grid_thw
+        self.items += len(grid_thw)
+        self.patches += len(patches)
+
+    def embeddings(self, **limits: int | None) -> Embeddings:
+        """What the call returns; ``limits`` are those that its images had."""
+        encoder = self.encoder
+        provenance = {
+            "source": str(encoder.outline.checkpoint.directory),
+            "family": encoder.family,
+            "format": encoder.format,
+            "isa": encoder.isa,
+            "qwenvis_version": __version__,
+            **{name: str(value) for name, value in limits.items() if value is not None},
+        }
+        merge_size = encoder.config.spatial_merge_size
+        return Embeddings(self.tokens, self.grid_thw, merge_size, self.hidden_states, provenance)
+
+
+def _groups(grid_thw: np.ndarray) -> Iterator[slice]:
+    """Runs of items within the budget of patches; an item above it is alone."""
+    first, held = 0, 0
+    for item, patches in enumerate(grid_thw.prod(axis=1).tolist()):
+        if held and held + patches > PATCH_BUDGET:
+            yield slice(first, item)
+            first, held = item, 0
+        held += patches
+    if held:
+        yield slice(first, len(grid_thw))

@@ -1,0 +1,136 @@
+"""What people type as a source -> the directory of a checkpoint that is already here. Nothing is ever downloaded.
+
+The local Hugging Face cache is read by its layout: ``models--ORG--NAME/refs/REVISION`` holds a commit, and
+``models--ORG--NAME/snapshots/COMMIT`` its files.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from qwenvis.checkpoint import CONFIG, INDEX, PREPROCESSOR, PROCESSOR, SINGLE, tower_shards
+from qwenvis.errors import InputError, SourceError
+
+SYNTHETIC = "synthetic:"
+
+# The Hub's own rule for ORG/NAME, without the old names that have no owner.
+_NAME = r"[A-Za-z0-9_](?:[\w.-]{0,94}[A-Za-z0-9_])?"
+_REPO = re.compile(f"{_NAME}/{_NAME}", re.ASCII)
+_REVISION = re.compile(r"\w[\w.+/-]{0,200}", re.ASCII)
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+def resolve(
+    source: str | os.PathLike[str],
+    cache_dir: str | os.PathLike[str] | None = None,
+    revision: str | None = None,
+    progress: Callable[[int, int], object] | None = None,
+) -> Path:
+    """The directory of the checkpoint that ``source`` names: a directory, ``synthetic:PRESET`` or a Hub id.
+
+    ``cache_dir`` stands in for the Hugging Face cache (or the cache of synthetic checkpoints), ``revision`` is a
+    branch, tag or commit of a Hub id (default main), and ``progress(bytes_done, bytes_total)`` follows the writing
+    of a synthetic checkpoint. Raises `SourceError` where nothing is here; for a Hub id the message holds the
+    ``hf download`` line that fetches the files of the tower.
+    """
+    if not isinstance(source, (str, os.PathLike)) or source == "":
+        got = "empty" if source == "" else f"a {type(source).__name__}"
+        raise InputError(f"source is {got}; expected a directory, a Hub id or {SYNTHETIC}PRESET")
+    text = os.fspath(source)
+    if text.startswith(SYNTHETIC):
+        from qwenvis.synthetic import materialise
+
+        return materialise(text.removeprefix(SYNTHETIC), cache_dir, progress)
+    directory = _expand(text)
+    if _is_directory(directory):
+        return directory
+    if _REPO.fullmatch(text) and "--" not in text and ".." not in text:
+        return _snapshot(text, cache_dir, revision)
+    raise SourceError(_nothing(text, directory))
+
+
+def hub_cache() -> Path:
+    """Where huggingface_hub keeps its cache: ``HF_HUB_CACHE``, else ``HF_HOME/hub``, else below ``~/.cache``."""
+    home = os.environ.get("HF_HOME") or f"{os.environ.get('XDG_CACHE_HOME') or '~/.cache'}/huggingface"
+    cache = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE") or f"{home}/hub"
+    return _expand(os.path.expandvars(cache))
+
+
+def _snapshot(repo: str, cache_dir: str | os.PathLike[str] | None, revision: str | None) -> Path:
+    """The snapshot of a Hub id that has its config and every shard of its tower."""
+    if revision is not None and (not _REVISION.fullmatch(revision) or ".." in revision):
+        raise SourceError(f"{revision!r} is no revision of {repo}; expected a branch, a tag or a commit")
+    cache = hub_cache() if cache_dir is None else Path(cache_dir)
+    snapshot = _commit(cache / f"models--{repo.replace('/', '--')}", revision or "main")
+    shards = [] if snapshot is None else _shards(snapshot)
+    state = f"holds no snapshot of its revision {revision or 'main'}"
+    if snapshot is not None:
+        absent = [name for name in (CONFIG, *(shards or [INDEX])) if not (snapshot / name).is_file()]
+        if not absent:
+            return snapshot
+        state = f"lacks its {', '.join(absent)}"
+    options = {"--revision": revision, "--cache-dir": cache_dir}
+    places = "".join(f' {option} "{value}"' for option, value in options.items() if value is not None)
+    raise SourceError(
+        f"{repo} is no directory here, and the Hugging Face cache {cache} {state}.\n{_fetch(repo, shards, places)}"
+    )
+
+
+def _fetch(repo: str, shards: list[str], places: str) -> str:
+    """The line that fetches the files of the tower; all shards where nothing here tells which of them hold it."""
+    patterns = [CONFIG, PREPROCESSOR, PROCESSOR, INDEX, *(shards or ["*.safetensors"])]
+    included = " ".join(f'--include "{pattern}"' for pattern in patterns)
+    why = "" if shards else f" (and every shard: only {INDEX}, which is not here yet, tells which of them hold it)"
+    return f"This fetches the files that hold the tower{why}:\n  hf download {repo} {included}{places}"
+
+
+def _commit(folder: Path, revision: str) -> Path | None:
+    """The snapshot that a branch, tag or commit stands for, None where it is not in the cache."""
+    snapshots = folder / "snapshots"
+    if _COMMIT.fullmatch(revision):
+        commit = revision
+    else:
+        try:
+            commit = (folder / "refs" / revision).read_text(encoding="ascii").strip()
+        except (OSError, ValueError):
+            return None
+    return snapshots / commit if _COMMIT.fullmatch(commit) and _is_directory(snapshots / commit) else None
+
+
+def _shards(snapshot: Path) -> list[str]:
+    """The files that hold the tower, none where nothing here tells."""
+    return sorted(tower_shards(snapshot)[1]) if any((snapshot / name).is_file() for name in (SINGLE, INDEX)) else []
+
+
+def _nothing(text: str, directory: Path) -> str:
+    from qwenvis.synthetic import PRESETS
+
+    place = "is no directory" if not _exists(directory) else "is a file; name the directory that holds it"
+    return (
+        f"{text!r} names no checkpoint: {str(directory.absolute())!r} {place}; a Hub id is ORG/NAME; "
+        f"presets are {', '.join(SYNTHETIC + name for name in PRESETS)}"
+    )
+
+
+def _expand(text: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # ~somebody who has no home here
+        return Path(text)
+
+
+def _is_directory(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # a text that is too long for a path, or has a NUL
+        return False
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False

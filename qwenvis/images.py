@@ -1,0 +1,98 @@
+"""Images to patches: resize, normalise, cut.
+
+Each image is decoded (pictures), resized as its checkpoint asks (processors) by Pillow's bicubic on bytes, and brought
+into merge-block order (ops.vol2col). For an opaque, upright 8-bit image, ``pixel_values`` are bit-equal to
+``Qwen2VLImageProcessorPil`` of transformers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from qwenvis import ops
+from qwenvis.errors import ImageError, LimitError
+from qwenvis.pictures import Picture, decode, label, probe
+from qwenvis.processors import ImageProcessor
+
+MOST_LISTED = 20  # bad images that one error spells out
+
+
+def survey(sources: Sequence[Picture], processor: ImageProcessor, first: int = 0) -> NDArray[np.int64]:
+    """Return ``grid_thw`` (images, 3) int64 of images from their headers alone; nothing is decoded.
+
+    Errors call the images by their index, counted from ``first``. The EXIF block of a PNG file may stand behind its
+    pixels; the grid of such an image is here the one before it is turned upright, which has as many patches.
+
+    Raises ImageError, or LimitError where nothing worse was found, that lists all images which cannot be used.
+    """
+    grids = np.empty((len(sources), 3), np.int64)
+    errors: list[ImageError | LimitError] = []
+    for index, source in enumerate(sources):
+        where = label(source, first + index)
+        try:
+            grids[index] = _planned(probe(source, where), processor, where)
+        except (ImageError, LimitError) as error:
+            errors.append(error)
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        lines = [f"{len(errors)} of {len(sources)} images cannot be used:", *map(str, errors[:MOST_LISTED])]
+        if len(errors) > MOST_LISTED:
+            lines.append(f"and {len(errors) - MOST_LISTED} more")
+        kind = LimitError if all(isinstance(error, LimitError) for error in errors) else ImageError
+        raise kind("\n  ".join(lines))
+    return grids
+
+
+def preprocess(
+    sources: Sequence[Picture], processor: ImageProcessor, first: int = 0
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return ``pixel_values`` (patches, 3·T·p²) float32 and ``grid_thw`` (images, 3) int64 of images, in order.
+
+    Every header is read before the first image is decoded. Errors as in ``survey``, and ImageError for an image that
+    turns out to be damaged.
+    """
+    grids = survey(sources, processor, first)
+    ends = np.cumsum(grids.prod(axis=1))
+    pixel_values = np.empty((int(ends[-1]) if len(ends) else 0, processor.columns), np.float32)
+    for index, source in enumerate(sources):
+        where = label(source, first + index)
+        image = decode(source, where)
+        count = int(grids[index].prod())
+        grids[index] = _planned((image.height, image.width), processor, where)
+        if grids[index].prod() != count:
+            raise ImageError(f"{where} changed while it was read")
+        patches(image, processor, pixel_values[ends[index] - count : ends[index]])
+    return pixel_values, grids
+
+
+def patches(
+    image: Image.Image, processor: ImageProcessor, out: NDArray[np.float32] | None = None
+) -> tuple[NDArray[np.float32], tuple[int, int, int]]:
+    """Return the patches of an RGB image, in merge-block order, and its grid (1, rows, columns).
+
+    They are (rows·columns, 3·T·p²) float32, written into ``out`` if it is given.
+    Raises as ``ImageProcessor.resized``.
+    """
+    height, width = processor.resized(image.height, image.width)
+    grid = processor.grid(image.height, image.width)
+    if image.size != (width, height):
+        image = image.resize((width, height), Image.Resampling.BICUBIC)
+    if out is None:
+        out = np.empty((math.prod(grid), processor.columns), np.float32)
+    frames = np.asarray(image)[None]  # (1, height, width, 3)
+    sizes = processor.patch_size, processor.temporal_patch_size, processor.merge_size
+    return ops.vol2col(frames, processor.lut, *sizes, out), grid
+
+
+def _planned(size: tuple[int, int], processor: ImageProcessor, where: str) -> tuple[int, int, int]:
+    """The grid of an image of a (height, width); errors name the image."""
+    try:
+        return processor.grid(*size)
+    except (ImageError, LimitError) as error:
+        raise type(error)(f"{where}: {error}") from None

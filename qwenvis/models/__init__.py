@@ -1,0 +1,54 @@
+"""The families of towers: one file each, one line each in `FAMILIES`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from qwenvis.errors import CheckpointError, ConfigError
+from qwenvis.models import qwen2_5_vl, qwen2_vl
+from qwenvis.models.config import Config, Shapes
+from qwenvis.models.features import Features, Watch
+from qwenvis.weights import Weights
+
+__all__ = ["FAMILIES", "Config", "Family", "Features", "Tower", "Watch", "build", "detect"]
+
+Tower = qwen2_vl.Tower | qwen2_5_vl.Tower
+
+
+class Family(NamedTuple):
+    """How a family reads its config, what it builds from it, and the tensors that only it has."""
+
+    config: Callable[[Mapping[str, Any], Shapes], Config]
+    tower: type[Tower]
+    marks: frozenset[str]
+
+
+FAMILIES: dict[str, Family] = {
+    "qwen2_vl": Family(qwen2_vl.config, qwen2_vl.Tower, frozenset({"blocks.0.mlp.fc1.weight", "blocks.0.norm1.bias"})),
+    "qwen2_5_vl": Family(
+        qwen2_5_vl.config, qwen2_5_vl.Tower, frozenset({"blocks.0.mlp.gate_proj.weight", "blocks.0.attn.qkv.weight"})
+    ),
+}
+
+
+def detect(model_type: str, vision_config: Mapping[str, Any], shapes: Shapes) -> str:
+    """The family of a checkpoint: what its config says, held against the names of its tensors.
+
+    Raises ConfigError for a model_type that no family has, CheckpointError where the tensors are another family's.
+    """
+    said = [str(name).removesuffix("_vision") for name in (vision_config.get("model_type"), model_type) if name]
+    family = next((name for name in said if name in FAMILIES), None)
+    if family is None:
+        known = ", ".join(FAMILIES)
+        raise ConfigError(f"model_type {model_type or 'missing'!r} is no tower of this version, which has {known}")
+    for other, (_, _, marks) in FAMILIES.items():
+        if shapes and other != family and marks <= shapes.keys() and not FAMILIES[family].marks <= shapes.keys():
+            raise CheckpointError(f"the config says {family}, but the tensors are those of {other}")
+    return family
+
+
+def build(family: str, vision_config: Mapping[str, Any], shapes: Shapes) -> tuple[Tower, Weights]:
+    """A tower without its weights, and all that it asks for."""
+    weights = Weights()
+    return FAMILIES[family].tower(FAMILIES[family].config(vision_config, shapes), weights), weights

@@ -1,0 +1,159 @@
+"""A tower's config: the numbers that its math asks for, completed as transformers does and held against the tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+from qwenvis.errors import ConfigError
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+# No published tower comes near; products of two such sizes still fit 64 bits many times over.
+LARGEST = 1 << 20
+
+
+@dataclass(frozen=True)
+class Config:
+    """Sizes of a tower, in the words of transformers' configs. ``hidden_size`` is always the tower's own width."""
+
+    depth: int
+    hidden_size: int
+    intermediate_size: int
+    num_heads: int
+    out_hidden_size: int
+    in_channels: int
+    patch_size: int
+    temporal_patch_size: int
+    spatial_merge_size: int
+    hidden_act: str
+    rope_theta: float
+    window_size: int = 0
+    fullatt_block_indexes: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that cannot go together."""
+        if self.hidden_size % self.num_heads or self.head_dim % 4 or self.head_dim > 256:
+            raise ConfigError(
+                f"a hidden size of {self.hidden_size} and num_heads = {self.num_heads} give no head_dim that is a "
+                "multiple of 4 and at most 256"
+            )
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one head."""
+        return self.hidden_size // self.num_heads
+
+    @property
+    def merge_unit(self) -> int:
+        """Patches that become one token."""
+        return self.spatial_merge_size**2
+
+    @property
+    def kernel(self) -> tuple[int, int, int, int]:
+        """(channels, frames, height, width) of a patch, as a row of ``pixel_values`` holds them."""
+        return self.in_channels, self.temporal_patch_size, self.patch_size, self.patch_size
+
+
+class Fields:
+    """A ``vision_config`` to read from: typed values, with the tensors' own shapes as judge and as default."""
+
+    def __init__(self, vision_config: Mapping[str, Any], shapes: Shapes) -> None:
+        self.values = vision_config
+        self.shapes = shapes
+
+    def size(self, name: str, default: int, tensor: str = "", axis: int = 0) -> int:
+        """A size from the config; where it is left out, from ``tensor``'s shape, else transformers' default.
+
+        Raises ConfigError where both speak and differ, and for what is no positive integer.
+        """
+        shape = self.shapes.get(tensor, ())
+        found = shape[axis] if axis < len(shape) else None
+        if self.values.get(name) is None:
+            return default if found is None else found
+        value = self.integer(name, default)
+        if found is not None and found != value:
+            raise ConfigError(f"vision_config says {name} = {value}, but {tensor} is {shape}, which makes it {found}")
+        return value
+
+    def integer(self, name: str, default: int) -> int:
+        """A positive integer; a list of equal ones, as newer configs may write a patch size, counts as one."""
+        value = self.values.get(name, default)
+        if isinstance(value, list) and value and value.count(value[0]) == len(value):
+            value = value[0]
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= LARGEST:
+            raise ConfigError(f"vision_config says {name} = {value!r}; expected an integer from 1 to {LARGEST}")
+        return value
+
+    def depth(self, default: int) -> int:
+        """Number of blocks, in the config and among the tensors."""
+        numbers = {name.split(".")[1] for name in self.shapes if name.startswith("blocks.")}
+        name = "depth" if self.values.get("depth") is not None else "num_hidden_layers"
+        value = self.integer(name, len(numbers) or default)
+        if numbers and numbers != {str(i) for i in range(value)}:
+            raise ConfigError(f"vision_config says {name} = {value}, but the checkpoint has {len(numbers)} blocks")
+        return value
+
+    def scaled(self, name: str, default: float, width: int, tensor: str) -> int:
+        """A size that the config states as a ratio to the width; where it is left out, as in `size`."""
+        found = self.shapes.get(tensor, (None,))[0]
+        ratio = self.values.get(name)
+        if ratio is None:
+            return found or int(width * default)
+        if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 0 < ratio <= LARGEST / width:
+            raise ConfigError(f"vision_config says {name} = {ratio!r}; expected a positive number")
+        if found not in (None, int(width * ratio)):
+            said = f"vision_config says {name} = {ratio}, which makes {int(width * ratio)} of {width}"
+            raise ConfigError(f"{said}; {tensor} has {found}")
+        return int(width * ratio)
+
+    def num_heads(self, default: int) -> int:
+        """Number of heads, under either of its names."""
+        name = "num_heads" if self.values.get("num_heads") is not None else "num_attention_heads"
+        return self.integer(name, default)
+
+    def choice(self, name: str, default: str, allowed: Mapping[str, str]) -> str:
+        """What ``allowed`` makes of a word; another word is refused by name."""
+        value = self.values.get(name, default)
+        if value not in allowed:
+            raise ConfigError(f"vision_config says {name} = {value!r}; this tower knows {', '.join(allowed)}")
+        return allowed[value]
+
+    def rope_theta(self) -> float:
+        """Base of the rotary angles: ``rope_parameters`` of transformers 5, a plain ``rope_theta``, or 10000."""
+        rope = self.values.get("rope_parameters") or self.values.get("rope_scaling") or {}
+        kind = rope.get("rope_type", rope.get("type", "axial")) if isinstance(rope, dict) else rope
+        if kind not in ("axial", "default"):
+            raise ConfigError(f"vision_config asks for rope {kind!r}; this tower knows axial rope only")
+        value = rope.get("rope_theta", self.values.get("rope_theta", 10000.0))
+        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 1:
+            raise ConfigError(f"vision_config says rope_theta = {value!r}; expected a number above 1")
+        return float(value)
+
+    def indexes(self, name: str, default: tuple[int, ...], depth: int) -> tuple[int, ...]:
+        """Indexes of blocks."""
+        value = self.values.get(name, default)
+        if not isinstance(value, list | tuple) or any(type(i) is not int or not 0 <= i < depth for i in value):
+            raise ConfigError(f"vision_config says {name} = {value!r}; expected indexes of its {depth} blocks")
+        return tuple(value)
+
+
+class PatchSizes(TypedDict):
+    """The fields of `Config` that `patch_sizes` reads."""
+
+    in_channels: int
+    temporal_patch_size: int
+    patch_size: int
+    spatial_merge_size: int
+
+
+def patch_sizes(fields: Fields) -> PatchSizes:
+    """The sizes that all towers of this kind read alike: from the patch embedding (d, channels, frames, p, p)."""
+    conv = "patch_embed.proj.weight"
+    return {
+        "in_channels": fields.size("in_channels", 3, conv, 1),
+        "temporal_patch_size": fields.size("temporal_patch_size", 2, conv, 2),
+        "patch_size": fields.size("patch_size", 14, conv, 3),
+        "spatial_merge_size": fields.integer("spatial_merge_size", 2),
+    }

@@ -1,0 +1,87 @@
+"""Qwen2-VL: LayerNorm, fc1 and fc2 with quick-GELU, full attention within each frame.
+
+transformers: Qwen2VisionTransformerPretrainedModel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from qwenvis import geometry
+from qwenvis.layers import Attention, Block, LayerNorm, Mlp, PatchEmbed, PatchMerger
+from qwenvis.models.config import Config, Fields, Shapes, patch_sizes
+from qwenvis.models.features import Features, Watch, unwatched
+from qwenvis.weights import Weights
+from qwenvis.workspace import Sizes, Workspace
+
+EPS = 1e-6  # of every norm; not in the config
+ACTIVATIONS = {"quick_gelu": "quick_gelu", "gelu": "gelu", "gelu_pytorch_tanh": "gelu_pytorch_tanh"}
+
+
+def config(vision_config: Mapping[str, Any], shapes: Shapes) -> Config:
+    """Read a Qwen2VLVisionConfig. Its ``hidden_size`` is the language model's width, its ``embed_dim`` the tower's."""
+    fields = Fields(vision_config, shapes)
+    width = fields.size("embed_dim", 1280, "patch_embed.proj.weight")
+    return Config(
+        depth=fields.depth(32),
+        hidden_size=width,
+        intermediate_size=fields.scaled("mlp_ratio", 4, width, "blocks.0.mlp.fc1.weight"),
+        num_heads=fields.num_heads(16),
+        out_hidden_size=fields.size("hidden_size", 3584, "merger.mlp.2.weight"),
+        hidden_act=fields.choice("hidden_act", "quick_gelu", ACTIVATIONS),
+        rope_theta=fields.rope_theta(),
+        **patch_sizes(fields),
+    )
+
+
+class Tower:
+    """The vision encoder and merger of Qwen2-VL."""
+
+    def __init__(self, config: Config, weights: Weights) -> None:
+        self.config = c = config
+        d = c.hidden_size
+        self.patch_embed = PatchEmbed(weights.scope("patch_embed").scope("proj"), d, c.kernel)
+        self.blocks = [
+            Block(
+                LayerNorm(w.scope("norm1"), d, EPS),
+                Attention(w.scope("attn"), d, c.num_heads),
+                LayerNorm(w.scope("norm2"), d, EPS),
+                Mlp(w.scope("mlp"), d, c.intermediate_size, c.hidden_act),
+            )
+            for w in map(weights.scope("blocks").scope, range(c.depth))
+        ]
+        merger = weights.scope("merger")
+        norm = LayerNorm(merger.scope("ln_q"), d, EPS)
+        self.merger = PatchMerger(merger, norm, d, c.merge_unit, c.out_hidden_size)
+
+    def sizes(self, grid_thw: np.ndarray) -> Sizes:
+        """The workspace of one forward pass; ``x`` (n, d) is the residual stream."""
+        steps, rows, columns = grid_thw.T
+        n, longest, segments = int(grid_thw.prod(axis=1).sum()), int((rows * columns).max()), int(steps.sum())
+        return {
+            "x": (n, self.config.hidden_size),
+            **self.patch_embed.sizes(n),
+            **self.blocks[0].sizes(n, longest, segments),
+            **self.merger.sizes(n),
+        }
+
+    def segments(self, grid_thw: np.ndarray) -> list[np.ndarray]:
+        """``cu_seqlens`` of each block: one segment a frame."""
+        return [geometry.cu_seqlens(geometry.frames(grid_thw))] * self.config.depth
+
+    def forward(self, patches: np.ndarray, grid_thw: np.ndarray, ws: Workspace, watch: Watch = unwatched) -> Features:
+        """Patches (n, C·T·p²), in the order of ``pixel_values``, to tokens (n / 4, out_hidden_size)."""
+        c, n = self.config, len(patches)
+        coords = geometry.coords(grid_thw, c.spatial_merge_size)  # (n, 2)
+        rope = geometry.rope(coords, c.head_dim, c.rope_theta)  # 2 x (n, head_dim / 2)
+        order = np.arange(n)
+
+        x = self.patch_embed(patches, order, geometry.item_bounds(grid_thw), ws.x, ws)  # (n, d)
+        watch(x, order)
+        for block, cu_seqlens in zip(self.blocks, self.segments(grid_thw), strict=True):
+            block(x, rope, cu_seqlens, ws)
+            watch(x, order)
+        return Features(self.merger(x, np.empty((n // c.merge_unit, c.out_hidden_size), np.float32), ws))

@@ -1,0 +1,70 @@
+"""A checkpoint as its headers describe it: the tower without its weights, and what an image will cost."""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+
+import numpy as np
+
+from qwenvis import hub, models
+from qwenvis.checkpoint import Checkpoint
+from qwenvis.cost import Cost, cost
+from qwenvis.models import Config
+from qwenvis.processors import PROCESSORS, ImageProcessor
+
+
+class Outline:
+    """Everything about a checkpoint that is known before its weights are read."""
+
+    def __init__(self, checkpoint: Checkpoint, min_pixels: int | None = None, max_pixels: int | None = None) -> None:
+        """Detect the family and build its tower; limits replace those of the checkpoint's preprocessor config.
+
+        Raises ConfigError or CheckpointError for a checkpoint that no family can use, InputError for the limits.
+        """
+        self.checkpoint = checkpoint
+        self.family = models.detect(checkpoint.model_type, checkpoint.vision_config, checkpoint.shapes)
+        self.tower, self.weights = models.build(self.family, checkpoint.vision_config, checkpoint.shapes)
+        self._limits = {"min_pixels": min_pixels, "max_pixels": max_pixels}
+        if checkpoint.preprocessor:
+            self.processor  # noqa: B018  a config that cannot be used is an error now, a missing one when it is needed
+
+    @classmethod
+    def open(
+        cls,
+        source: str | os.PathLike[str],
+        *,
+        min_pixels: int | None = None,
+        max_pixels: int | None = None,
+        revision: str | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+    ) -> Outline:
+        """Find ``source`` (`Encoder.from_pretrained` says what it may be) and read its headers."""
+        directory = hub.resolve(source, cache_dir, revision)
+        return cls(Checkpoint.open(directory), min_pixels, max_pixels)
+
+    @property
+    def config(self) -> Config:
+        """The tower's config."""
+        return self.tower.config
+
+    @property
+    def parameters(self) -> int:
+        """Parameters of the tower and its merger."""
+        return sum(int(np.prod(request.shape)) for request in self.weights.requests)
+
+    @cached_property
+    def processor(self) -> ImageProcessor:
+        """How this checkpoint wants its images. Raises ConfigError where it has no preprocessor config."""
+        config = self.config
+        return PROCESSORS[self.family].from_config(
+            self.checkpoint.preprocessor,
+            patch_size=config.patch_size,
+            merge_size=config.spatial_merge_size,
+            temporal_patch_size=config.temporal_patch_size,
+            **self._limits,
+        )
+
+    def cost(self, grid_thw: np.ndarray, still: bool = True) -> Cost:
+        """What one forward pass over ``grid_thw`` (items, 3) takes."""
+        return cost(self.tower, self.weights, grid_thw, still)

@@ -1,0 +1,266 @@
+"""Whatever people pass as a picture: its size, and its pixels, upright in RGB.
+
+A picture is a path, the bytes of an encoded file, a binary file object (read from its start), a PIL image or a uint8
+array of shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4). Whatever it comes as, the encoder sees what a person sees:
+
+- upright: the EXIF orientation is applied, to PIL images too;
+- on white: transparent pixels of every mode, and of (H, W, 4) arrays, are composited on white;
+- at 8 bits: 16-bit grey (modes I;16 and I) is scaled from 65535 to 255; float pixels (mode F) are refused;
+- the first frame of an animation; of a PIL image, the frame at which it stands.
+
+transformers' ``Qwen2VLImageProcessorPil`` ignores EXIF in PIL images, drops alpha in files and clips 16-bit values.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import stat
+import struct
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, TypeAlias, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image
+
+from qwenvis.errors import ImageError, LimitError, QwenvisError
+
+Picture: TypeAlias = (
+    str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image.Image | NDArray[np.uint8]
+)
+
+# Pillow's own default (Image.MAX_IMAGE_PIXELS), where it begins to warn of a decompression bomb: 358 MB decoded.
+MAX_IMAGE_PIXELS = 89_478_485
+
+# Pillow hands EPS to another program, Ghostscript.
+REFUSED_FORMATS = ("EPS",)
+
+# EXIF orientation -> what makes the image upright, as PIL.ImageOps.exif_transpose
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+ON_ITS_SIDE = (5, 6, 7, 8)
+
+
+def listed(images: Picture | Iterable[Picture]) -> list[Picture]:
+    """Return the images as a list; a single image becomes a list of one."""
+    single = str, os.PathLike, bytes, bytearray, memoryview, Image.Image, np.ndarray
+    if isinstance(images, single) or hasattr(images, "read") or not isinstance(images, Iterable):
+        return [cast(Picture, images)]
+    return list(images)
+
+
+def probe(source: Picture, where: str = "the image") -> tuple[int, int]:
+    """Return the (height, width) of an image once it is upright, from its header.
+
+    ``where`` names the image in errors. Raises ImageError for what is no image, LimitError beyond ``MAX_IMAGE_PIXELS``.
+    """
+    if isinstance(source, np.ndarray):
+        return _array_size(source, where)
+    with _opened(source, where) as image:
+        height, width = image.height, image.width
+        # A TIFF's size is already the upright one: Pillow turns the image itself while it loads it.
+        on_its_side = image.format != "TIFF" and _orientation(image, header_only=image is not source) in ON_ITS_SIDE
+    return (width, height) if on_its_side else (height, width)
+
+
+def decode(source: Picture, where: str = "the image") -> Image.Image:
+    """Return an image upright, on white, in mode RGB: the source itself, not a copy, where it is all that already.
+
+    Raises as ``probe``, and ImageError for an image that is truncated, damaged or of a mode that is no picture.
+    """
+    if isinstance(source, np.ndarray):
+        return _rgb(_from_array(source, where), where)
+    with _opened(source, where) as image:
+        image.load()
+        turn = UPRIGHT.get(_orientation(image))
+        image = _rgb(image, where)
+    return image if turn is None else image.transpose(turn)
+
+
+def label(source: object, index: int) -> str:
+    """Return what errors call an image: its index, and its path or kind."""
+    if isinstance(source, str | os.PathLike):
+        path = os.fsdecode(source)
+        kind = repr(path if len(path) <= 100 else f"{path[:60]}...{path[-37:]}")
+    elif isinstance(source, bytes | bytearray | memoryview):
+        kind = f"{memoryview(source).nbytes} bytes"
+    elif isinstance(source, np.ndarray):
+        kind = f"array of shape {source.shape}, {source.dtype}"
+    elif isinstance(source, Image.Image):
+        kind = f"PIL image, mode {source.mode}"
+    elif hasattr(source, "read"):
+        kind = f"file object {getattr(source, 'name', type(source).__name__)!r}"
+    else:
+        kind = type(source).__name__
+    return f"image {index} ({kind})"
+
+
+@contextmanager
+def _opened(source: Picture, where: str) -> Iterator[Image.Image]:
+    """The image of a source that is no array: header read, size checked, pixels not decoded until they are loaded.
+
+    Whatever Pillow raises inside becomes an ImageError or a LimitError. Its decoders raise nearly everything on
+    damaged files, so everything is caught but what is ours and a lack of memory.
+    """
+    try:
+        if isinstance(source, Image.Image):
+            yield _within_limits(source, where)
+        else:
+            with _file(source, where) as file:
+                yield _within_limits(_identify(file, where), where)
+    except (QwenvisError, MemoryError):
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise LimitError(f"{where}: {error}") from error
+    except Exception as error:
+        raise ImageError(f"{where} is truncated or damaged: {error or type(error).__name__}") from error
+
+
+@contextmanager
+def _file(source: Any, where: str) -> Iterator[IO[bytes]]:
+    """A source as a binary file that can be rewound."""
+    if isinstance(source, bytes | bytearray | memoryview):
+        yield io.BytesIO(source)
+    elif isinstance(source, str | os.PathLike):
+        with _open_path(os.fsdecode(source), where) as file:
+            yield file
+    elif not hasattr(source, "read"):
+        raise ImageError(
+            f"{where} is no image; expected a path, bytes, a binary file object, a PIL image or a uint8 array"
+        )
+    elif not (hasattr(source, "seekable") and source.seekable()):
+        raise ImageError(f"{where} cannot be rewound; pass its bytes: file.read()")
+    else:
+        yield source
+
+
+def _open_path(path: str, where: str) -> IO[bytes]:
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://|data:", path):
+        raise ImageError(f"{where} is a URL; nothing is downloaded here: pass a path, or the bytes of the image")
+    try:
+        mode = Path(path).stat().st_mode
+        if stat.S_ISREG(mode):
+            return Path(path).open("rb")
+    except FileNotFoundError:
+        raise ImageError(f"{where}: there is no such file") from None
+    except (OSError, ValueError) as error:
+        raise ImageError(f"{where} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    if stat.S_ISDIR(mode):
+        raise ImageError(f"{where} is a directory; pass the files in it")
+    raise ImageError(f"{where} is not a regular file; pass its bytes")
+
+
+def _identify(file: IO[bytes], where: str) -> Image.Image:
+    """What ``PIL.Image.open`` does, but for its warning about large images: ``_within_limits`` raises instead.
+
+    To silence the warning would mean to change Python's filters for all threads. No file name is passed on, so that
+    Pillow reads the file and never maps it: a mapped file that is cut short kills the process.
+    """
+    file.seek(0)
+    prefix = file.read(16)
+    if not isinstance(prefix, bytes):
+        raise ImageError(f"{where} is open as text; open it with mode 'rb'")
+    if not prefix:
+        raise ImageError(f"{where} is empty (0 bytes)")
+    for load_plugins in (Image.preinit, Image.init):
+        load_plugins()
+        for name, (factory, accepts) in list(Image.OPEN.items()):
+            try:
+                accepted = name not in REFUSED_FORMATS and (accepts is None or accepts(prefix))
+                if accepted and not isinstance(accepted, str):  # a str says why this format cannot be read here
+                    file.seek(0)
+                    return factory(file, "")
+            except (SyntaxError, IndexError, TypeError, struct.error):
+                continue  # another format with the same first bytes
+    hint = ": HEIC is read once pillow-heif is installed and registered" if prefix[4:11] == b"ftyphei" else ""
+    raise ImageError(f"{where} is not an image that Pillow can read; it begins with {prefix!r}{hint}")
+
+
+def _within_limits(image: Image.Image, where: str) -> Image.Image:
+    _check_size(image.height, image.width, where)
+    return image
+
+
+def _check_size(height: int, width: int, where: str) -> None:
+    if min(height, width) < 1:
+        raise ImageError(f"{where} has no pixels: it is {height} x {width} (height x width)")
+    if height * width > MAX_IMAGE_PIXELS:
+        raise LimitError(
+            f"{where} is {height} x {width}, {height * width:,} pixels; at most {MAX_IMAGE_PIXELS:,} are decoded: "
+            "make it smaller first"
+        )
+
+
+def _orientation(image: Image.Image, header_only: bool = False) -> int:
+    """The EXIF orientation, 1 to 8; 1 where there is none, or none that can be read."""
+    try:
+        # PngImageFile.getexif decodes the whole image where the header has no EXIF.
+        exif = Image.Image.getexif(image) if header_only else image.getexif()
+        return int(exif.get(ExifTags.Base.Orientation, 1))
+    except MemoryError:
+        raise
+    except Exception:
+        return 1
+
+
+def _rgb(image: Image.Image, where: str) -> Image.Image:
+    """A loaded image in mode RGB, on white; alpha as ``convert_to_rgb`` of transformers.image_transforms."""
+    transparent = image.info.get("transparency")
+    if image.mode == "F":
+        raise ImageError(f"{where} has float pixels (mode F); scale them to 0..255 and convert to mode L first")
+    if image.mode.startswith("I"):
+        return _grey(image, where).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or transparent is not None:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _grey(image: Image.Image, where: str) -> Image.Image:
+    """16-bit grey scaled to mode L, its transparent value on white."""
+    values = np.asarray(image)
+    if values.min() < 0 or values.max() > 65535:
+        raise ImageError(
+            f"{where} has values from {values.min()} to {values.max()} (mode {image.mode}); expected 0 to 65535"
+        )
+    grey = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)  # round(255 v / 65535)
+    grey[values == image.info.get("transparency", -1)] = 255
+    return Image.fromarray(grey)
+
+
+def _from_array(array: NDArray[Any], where: str) -> Image.Image:
+    """An array of pixels as a PIL image; the array is copied or only read."""
+    _array_size(array, where)
+    return Image.fromarray(array[..., 0] if array.shape[2:] == (1,) else array)
+
+
+def _array_size(array: NDArray[Any], where: str) -> tuple[int, int]:
+    """The (height, width) of an array of pixels, once its dtype and shape are right."""
+    if array.dtype != np.uint8:
+        remedy = {
+            "f": "if its values are 0 to 1, pass (array * 255).round().astype(np.uint8)",
+            "b": "pass array * np.uint8(255)",
+            "u": "if its values are 0 to 65535, pass (array // 257).astype(np.uint8)",
+        }.get(array.dtype.kind, "pass array.astype(np.uint8) once its values are 0 to 255")
+        raise ImageError(f"{where}: pixels must be uint8, got {array.dtype}; {remedy}")
+    if array.ndim not in (2, 3) or array.shape[2:] not in ((), (1,), (3,), (4,)):
+        remedy = ""
+        if array.ndim == 4:
+            remedy = "; for several images pass list(array)"
+        elif array.ndim == 3 and array.shape[0] in (1, 3, 4):
+            remedy = "; channels come last: pass np.moveaxis(array, 0, -1)"
+        raise ImageError(f"{where}: expected (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), got {array.shape}{remedy}")
+    _check_size(array.shape[0], array.shape[1], where)
+    return array.shape[0], array.shape[1]

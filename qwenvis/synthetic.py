@@ -1,0 +1,253 @@
+"""Seeded random checkpoints in the Hub's own layout, for demos, tests and benchmarks.
+
+A preset has the config of a published model and a tower of random numbers: bfloat16, several shards, an index, and a
+few language-model tensors that a loader of the tower must not read. It is written once into a cache directory and
+loaded by the same code as a real checkpoint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import save_file
+
+from qwenvis.checkpoint import CONFIG, INDEX, PREPROCESSOR
+from qwenvis.errors import SourceError
+
+Progress = Callable[[int, int], object]
+Shapes = dict[str, tuple[int, ...]]
+
+RECIPE = 1  # part of the directory's name: raise it with any change of the bytes that are written
+SHARD_BYTES = 350_000_000  # what one shard holds at most, and so most of the memory that writing takes
+CHUNK = 1 << 16  # numbers drawn at a time: the float32 draft stays in the L2 cache
+WRITERS = 2  # threads that draw; the bytes do not depend on it
+BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+PREFIX = "visual."  # where the Hub's Qwen2-VL and Qwen2.5-VL keep the tower
+
+_ELSEWHERE = "QWENVIS_CACHE names another directory to keep it in"
+
+
+@dataclass(frozen=True)
+class Preset:
+    """The whole content of a checkpoint's config.json and preprocessor_config.json."""
+
+    config: dict[str, Any]
+    preprocessor: dict[str, Any]
+
+
+# The language model of each published size, in the words of its config.json:
+# hidden_size, intermediate_size, num_hidden_layers, num_attention_heads, num_key_value_heads, vocab_size.
+_LANGUAGE_MODELS = {
+    "tiny": (96, 192, 2, 4, 2, 1024),
+    "2b": (1536, 8960, 28, 12, 2, 151936),
+    "3b": (2048, 11008, 36, 16, 2, 151936),
+    "7b": (3584, 18944, 28, 28, 4, 152064),
+    "32b": (5120, 27648, 64, 40, 8, 152064),
+    "72b": (8192, 29568, 80, 64, 8, 152064),
+}
+_SHARED = {"in_chans": 3, "patch_size": 14, "spatial_merge_size": 2, "spatial_patch_size": 14, "temporal_patch_size": 2}
+_CLIP = {"image_mean": [0.48145466, 0.4578275, 0.40821073], "image_std": [0.26862954, 0.26130258, 0.27577711]}
+
+
+def _qwen2_vl(size: str, **tower: Any) -> Preset:
+    """Qwen2-VL; the hidden_size of its vision_config is the language model's width."""
+    published = {"depth": 32, "embed_dim": 1280, "mlp_ratio": 4, "num_heads": 16}
+    width = {"hidden_size": _LANGUAGE_MODELS[size][0]}
+    return _preset("qwen2_vl", "Qwen2VL", size, {**published, **_SHARED, **width, **tower})
+
+
+def _qwen2_5_vl(size: str, **tower: Any) -> Preset:
+    """Qwen2.5-VL; intermediate_size is 3420 up to 7B and 3456 above."""
+    published = {
+        "depth": 32,
+        "hidden_act": "silu",
+        "hidden_size": 1280,
+        "intermediate_size": 3420,
+        "num_heads": 16,
+        "out_hidden_size": _LANGUAGE_MODELS[size][0],
+        "window_size": 112,
+        "fullatt_block_indexes": [7, 15, 23, 31],
+        "tokens_per_second": 2,
+    }
+    return _preset("qwen2_5_vl", "Qwen2_5_VL", size, {**published, **_SHARED, **tower})
+
+
+def _preset(model_type: str, classes: str, size: str, vision_config: dict[str, Any]) -> Preset:
+    hidden, intermediate, layers, heads, key_value_heads, vocabulary = _LANGUAGE_MODELS[size]
+    side = hidden // heads * 3 // 16  # of half a head, height and width have 3/8 each and time the rest
+    config = {
+        "architectures": [f"{classes}ForConditionalGeneration"],
+        "model_type": model_type,
+        "hidden_act": "silu",
+        "hidden_size": hidden,
+        "intermediate_size": intermediate,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": key_value_heads,
+        "vocab_size": vocabulary,
+        "rms_norm_eps": 1e-06,
+        "rope_theta": 1000000.0,
+        "rope_scaling": {"type": "mrope", "mrope_section": [hidden // heads // 2 - 2 * side, side, side]},
+        "torch_dtype": "bfloat16",
+        "vision_config": vision_config,
+    }
+    preprocessor = {
+        "min_pixels": 3136,
+        "max_pixels": 12845056,
+        "patch_size": 14,
+        "temporal_patch_size": 2,
+        "merge_size": 2,
+        **_CLIP,
+        "image_processor_type": "Qwen2VLImageProcessor",
+        "processor_class": f"{classes}Processor",
+    }
+    return Preset(config, preprocessor)
+
+
+PRESETS: dict[str, Preset] = {
+    "qwen2-vl-2b": _qwen2_vl("2b"),
+    "qwen2-vl-7b": _qwen2_vl("7b"),
+    "qwen2-vl-72b": _qwen2_vl("72b"),
+    "qwen2.5-vl-3b": _qwen2_5_vl("3b"),
+    "qwen2.5-vl-7b": _qwen2_5_vl("7b"),
+    "qwen2.5-vl-32b": _qwen2_5_vl("32b", intermediate_size=3456),
+    "qwen2.5-vl-72b": _qwen2_5_vl("72b", intermediate_size=3456),
+    "tiny-qwen2-vl": _qwen2_vl("tiny", depth=4, embed_dim=64, num_heads=4),
+    "tiny-qwen2.5-vl": _qwen2_5_vl(
+        "tiny", depth=4, hidden_size=64, intermediate_size=100, num_heads=4, fullatt_block_indexes=[1, 3]
+    ),
+}
+
+
+def materialise(name: str, cache_dir: str | os.PathLike[str] | None = None, progress: Progress | None = None) -> Path:
+    """The directory of the preset's checkpoint, written on first use.
+
+    ``cache_dir`` stands in for the cache directory; ``progress(bytes_done, bytes_total)`` is called after each tensor
+    that is drawn. The bytes depend on the preset alone. Raises `SourceError` for an unknown preset, and where the
+    checkpoint cannot be written.
+    """
+    if name not in PRESETS:
+        raise SourceError(f"there is no preset {name!r}; presets are {', '.join(PRESETS)}")
+    root = cache_root() if cache_dir is None else Path(cache_dir).absolute()
+    directory = root / f"{name}-v{RECIPE}"
+    if (directory / CONFIG).is_file():
+        return directory
+    shards = _shards(PRESETS[name])
+    _refuse_a_full_disk(name, root, sum(map(_nbytes, shards)))
+    draft = root / f".{directory.name}-{os.getpid()}-{secrets.token_hex(4)}"
+    try:
+        draft.mkdir(parents=True)
+        _write(draft, name, shards, progress)
+        _publish(draft, directory)
+    except (OSError, SafetensorError) as error:
+        raise SourceError(f"preset {name} cannot be written into {root}: {error}; {_ELSEWHERE}") from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return directory
+
+
+def cache_root() -> Path:
+    """Where synthetic checkpoints are kept: ``QWENVIS_CACHE``, else ``XDG_CACHE_HOME/qwenvis``, else ``~/.cache``."""
+    own, shared = os.environ.get("QWENVIS_CACHE"), os.environ.get("XDG_CACHE_HOME")
+    return Path(own or f"{shared or '~/.cache'}/qwenvis").expanduser().absolute()
+
+
+def tower_shapes(config: Mapping[str, Any]) -> Shapes:
+    """Name and shape of every tensor of the tower, as the family that reads them asks for them."""
+    from qwenvis import models
+
+    _, weights = models.build(config["model_type"], config["vision_config"], {})
+    return {request.name: request.shape for request in weights.requests}
+
+
+def _shards(preset: Preset) -> list[Shapes]:
+    """The tensors of each shard: the tower in two or more, the language model in the first and alone in the last."""
+    tower = {PREFIX + name: shape for name, shape in tower_shapes(preset.config).items()}
+    total, before = _nbytes(tower), 0
+    count = max(2, math.ceil(total / SHARD_BYTES))
+    hidden = preset.config["hidden_size"]
+    shards: list[Shapes] = [{} for _ in range(count)]
+    shards[0]["model.embed_tokens.weight"] = (64, hidden)
+    for name, shape in tower.items():
+        shards[before * count // total][name] = shape
+        before += _nbytes({name: shape})
+    return [*shards, {"model.norm.weight": (hidden,), "lm_head.weight": (64, hidden)}]
+
+
+def _nbytes(shapes: Shapes) -> int:
+    return int(BFLOAT16.itemsize * sum(map(math.prod, shapes.values())))
+
+
+def _refuse_a_full_disk(name: str, root: Path, size: int) -> None:
+    place = next(path for path in (root, *root.parents) if path.exists())
+    free = shutil.disk_usage(place).free
+    if free < size:
+        got = f"preset {name} takes {size / 1e9:.2f} GB and {place} has {free / 1e9:.2f} GB free"
+        raise SourceError(f"{got}; {_ELSEWHERE}")
+
+
+def _write(draft: Path, preset: str, shards: list[Shapes], progress: Progress | None) -> None:
+    """Write shards, index and configs; ``progress`` is told of every tensor."""
+    done, total = 0, sum(map(_nbytes, shards))
+    weight_map: dict[str, str] = {}
+    with ThreadPoolExecutor(WRITERS) as pool:
+        for number, shapes in enumerate(shards, start=1):
+            file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+            weight_map |= dict.fromkeys(shapes, file)
+            for nbytes in _write_shard(draft / file, preset, shapes, pool):
+                done += nbytes
+                if progress is not None:
+                    progress(done, total)
+    index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
+    contents = {INDEX: index, PREPROCESSOR: PRESETS[preset].preprocessor, CONFIG: PRESETS[preset].config}
+    for file, content in contents.items():
+        (draft / file).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _write_shard(path: Path, preset: str, shapes: Shapes, pool: ThreadPoolExecutor) -> Iterator[int]:
+    """Draw and write one shard; yields the bytes of each tensor that is drawn."""
+    arrays = {name: np.empty(shape, BFLOAT16) for name, shape in shapes.items()}
+    # The largest first, so that the threads end together.
+    names = sorted(arrays, key=lambda name: -arrays[name].size)
+    for name, _ in zip(names, pool.map(lambda name: _draw(preset, name, arrays[name]), names), strict=True):
+        yield arrays[name].nbytes
+    save_file(arrays, path, metadata={"format": "pt"})
+
+
+def _draw(preset: str, name: str, out: np.ndarray) -> None:
+    """Fill one tensor from a seed of its own: a matrix with N(0, 1 / fan_in), a norm near 1, a bias near 0."""
+    seed = hashlib.sha256(f"{preset}/{name}".encode()).digest()
+    generator = np.random.Generator(np.random.SFC64(int.from_bytes(seed, "little")))
+    if out.ndim > 1:
+        mean, std = 0.0, math.prod(out.shape[1:]) ** -0.5
+    else:
+        mean, std = (0.0, 0.1) if name.endswith("bias") else (1.0, 0.2)
+    flat, draft = out.reshape(-1), np.empty(min(CHUNK, out.size), np.float32)
+    for start in range(0, flat.size, CHUNK):
+        part = flat[start : start + CHUNK]
+        drawn = generator.standard_normal(out=draft[: part.size], dtype=np.float32)
+        drawn *= np.float32(std)
+        drawn += np.float32(mean)
+        part[:] = drawn
+
+
+def _publish(draft: Path, directory: Path) -> None:
+    """Give the finished draft its name; whoever comes second takes what the first has written."""
+    try:
+        draft.replace(directory)
+    except OSError:
+        if not (directory / CONFIG).is_file():
+            raise

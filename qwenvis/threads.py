@@ -1,0 +1,52 @@
+"""How many threads to use: what was asked for, else what this process may have."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+from qwenvis.errors import InputError
+
+VARIABLES = ("QWENVIS_NUM_THREADS", "OMP_NUM_THREADS")
+MOST = 1024  # more is a slip of the keyboard
+
+CGROUP = Path("/sys/fs/cgroup")
+
+
+def resolve(threads: int | None = None) -> int:
+    """Threads: the argument, else QWENVIS_NUM_THREADS, else OMP_NUM_THREADS, else the CPUs that may be used.
+
+    Raises InputError for what is no positive integer.
+    """
+    if threads is not None:
+        return _positive(threads, "threads")
+    for name in VARIABLES:
+        text = os.environ.get(name, "").split(",")[0].strip()  # OpenMP allows a list, one count a nesting level
+        if text:
+            return _positive(int(text) if text.isdecimal() else text, f"the environment variable {name}")
+    return available()
+
+
+def available() -> int:
+    """CPUs that this process may use: its affinity, and the quota of its cgroup, which OpenMP does not consult."""
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, int(min(affinity, _quota())))
+
+
+def _quota() -> float:
+    """CPUs' worth of time that the cgroup grants (version 2, else version 1); infinity where it sets no limit."""
+    for names in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
+        try:
+            quota, period = " ".join((CGROUP / name).read_text() for name in names).split()
+            if float(quota) > 0:
+                return float(quota) / float(period)
+        except (OSError, ValueError):  # no such file, or "max"
+            continue
+    return math.inf
+
+
+def _positive(value: object, where: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MOST:
+        raise InputError(f"{where} is {value!r}; expected an integer from 1 to {MOST}")
+    return value

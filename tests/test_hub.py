@@ -1,0 +1,240 @@
+"""Sources: directories, presets and the local Hugging Face cache; what is not here is told, never fetched."""
+
+import itertools
+import os
+import shlex
+import socket
+from pathlib import Path
+
+import pytest
+from checkpoints import INDEX, SHARDS, tower, write_shards, write_single
+
+from qwenvis import hub, synthetic
+from qwenvis.checkpoint import Checkpoint
+from qwenvis.errors import CheckpointError, InputError, SourceError
+
+REPO = "Qwen/Qwen2-VL-2B-Instruct"
+COMMIT, OLDER = "a" * 40, "b" * 40
+CONFIGS = ["config.json", "preprocessor_config.json", "processor_config.json", INDEX]
+VARIABLES = ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """An empty cache, and no way out of this machine."""
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(socket, "socket", pytest.fail)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "hub"
+
+
+def snapshot_of(cache, write, commit=COMMIT, revision="main", repo=REPO):
+    """A snapshot as huggingface_hub leaves it: links into blobs, and a ref with the commit."""
+    folder = cache / f"models--{repo.replace('/', '--')}"
+    snapshot = folder / "snapshots" / commit
+    write(snapshot)
+    (folder / "blobs").mkdir(exist_ok=True)
+    for number, file in enumerate(sorted(snapshot.iterdir())):
+        blob = folder / "blobs" / f"{commit[:4]}{number}"
+        file.rename(blob)
+        file.symlink_to(os.path.relpath(blob, snapshot))
+    (folder / "refs" / revision).parent.mkdir(parents=True, exist_ok=True)
+    (folder / "refs" / revision).write_text(commit)
+    return snapshot
+
+
+def refused(*arguments, **options):
+    """The patterns of the hf line in the error, and the whole error."""
+    with pytest.raises(SourceError) as caught:
+        hub.resolve(*arguments, **options)
+    message = str(caught.value)
+    words = next(shlex.split(line) for line in message.splitlines() if line.startswith("  hf download "))
+    assert words[:3] == ["hf", "download", REPO]
+    return [word for option, word in itertools.pairwise(words) if option == "--include"], message
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_directory_is_itself(tmp_path, kind):
+    (tmp_path / "Qwen" / "model").mkdir(parents=True)
+    assert hub.resolve(kind(tmp_path)) == tmp_path
+    assert hub.resolve(kind("Qwen/model")) == Path("Qwen/model")
+
+
+def test_a_directory_at_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "model").mkdir()
+    assert hub.resolve("~/model") == tmp_path / "model"
+
+
+def test_a_preset(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(synthetic, "materialise", lambda *arguments: seen.append(arguments) or tmp_path)
+    assert hub.resolve("synthetic:tiny-qwen2-vl", "cache", progress=print) == tmp_path
+    assert seen == [("tiny-qwen2-vl", "cache", print)]
+
+
+def test_an_unknown_preset():
+    with pytest.raises(SourceError, match=r"no preset 'tiny'; presets are qwen2-vl-2b"):
+        hub.resolve("synthetic:tiny")
+
+
+@pytest.mark.parametrize("write", [write_shards, lambda path: write_single(path, tower())])
+def test_a_snapshot(cache, write):
+    snapshot = snapshot_of(cache, write)
+    assert hub.resolve(REPO) == snapshot
+    assert Checkpoint.open(snapshot).prefix == "visual."
+
+
+def test_a_snapshot_without_the_language_model(cache):
+    snapshot = snapshot_of(cache, write_shards)
+    (snapshot / SHARDS[2]).unlink()
+    assert hub.resolve(REPO) == snapshot
+
+
+def test_revisions(cache):
+    older = snapshot_of(cache, write_shards, OLDER, "refs/pr/7")
+    newer = snapshot_of(cache, write_shards)
+    assert hub.resolve(REPO) == hub.resolve(REPO, revision="main") == hub.resolve(REPO, revision=COMMIT) == newer
+    assert hub.resolve(REPO, revision="refs/pr/7") == hub.resolve(REPO, revision=OLDER) == older
+    patterns, message = refused(REPO, revision="v2")
+    assert patterns == [*CONFIGS, "*.safetensors"]
+    assert "holds no snapshot of its revision v2" in message
+    assert message.splitlines()[-1].endswith(' --revision "v2"')
+
+
+@pytest.mark.parametrize("revision", ["../../secret", "/etc", "", "a b", '"; id', "-x", "x" * 300])
+def test_p20_hostile_revisions(cache, revision):
+    snapshot_of(cache, write_shards)
+    with pytest.raises(SourceError, match=rf"is no revision of {REPO}; expected a branch, a tag or a commit"):
+        hub.resolve(REPO, revision=revision)
+
+
+@pytest.mark.parametrize("content", ["../../elsewhere", "", "main", "c" * 40, b"\xff"])
+def test_p20_a_ref_that_names_no_snapshot(cache, content):
+    snapshot_of(cache, write_shards)
+    ref = cache / f"models--{REPO.replace('/', '--')}" / "refs" / "main"
+    ref.write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert "holds no snapshot of its revision main" in refused(REPO)[1]
+
+
+def test_an_empty_cache_names_the_line_that_fills_it(cache):
+    patterns, message = refused(REPO)
+    assert patterns == [*CONFIGS, "*.safetensors"]
+    include = " ".join(f'--include "{pattern}"' for pattern in patterns)
+    assert message.splitlines() == [
+        f"{REPO} is no directory here, and the Hugging Face cache {cache} holds no snapshot of its revision main.",
+        f"This fetches the files that hold the tower (and every shard: only {INDEX}, which is not here yet, "
+        "tells which of them hold it):",
+        f"  hf download {REPO} {include}",
+    ]
+
+
+def test_a_cached_index_names_exactly_the_towers_shards(cache):
+    snapshot = snapshot_of(cache, write_shards)
+    for shard in SHARDS:
+        (snapshot / shard).unlink()
+    patterns, message = refused(REPO)
+    assert patterns == [*CONFIGS, *SHARDS[:2]]
+    assert f"lacks its {SHARDS[0]}, {SHARDS[1]}." in message
+    assert "every shard" not in message
+
+
+def test_a_snapshot_with_a_blob_that_is_gone(cache):
+    snapshot = snapshot_of(cache, write_shards)
+    (snapshot / SHARDS[1]).resolve().unlink()
+    assert f"lacks its {SHARDS[1]}." in refused(REPO)[1]
+
+
+def test_a_snapshot_without_config(cache):
+    snapshot = snapshot_of(cache, lambda path: write_single(path, tower()))
+    (snapshot / "config.json").unlink()
+    patterns, message = refused(REPO)
+    assert patterns == [*CONFIGS, "model.safetensors"]
+    assert "lacks its config.json." in message
+
+
+def test_a_snapshot_of_configs_alone(cache):
+    snapshot = snapshot_of(cache, write_shards)
+    for file in [INDEX, *SHARDS]:
+        (snapshot / file).unlink()
+    patterns, message = refused(REPO)
+    assert patterns == [*CONFIGS, "*.safetensors"]
+    assert f"lacks its {INDEX}." in message
+
+
+def test_a_snapshot_without_a_tower(cache):
+    snapshot_of(cache, lambda path: write_single(path, tower(), prefix="x"))
+    with pytest.raises(CheckpointError, match="holds no tower"):
+        hub.resolve(REPO)
+
+
+def test_another_cache(tmp_path):
+    snapshot = snapshot_of(tmp_path / "my cache", write_shards)
+    assert hub.resolve(REPO, cache_dir=tmp_path / "my cache") == snapshot
+    _, message = refused(REPO, cache_dir=tmp_path / "my other cache")
+    assert message.endswith(f' --cache-dir "{tmp_path / "my other cache"}"')
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"HF_HUB_CACHE": "/a", "HUGGINGFACE_HUB_CACHE": "/b", "HF_HOME": "/c", "XDG_CACHE_HOME": "/d"}, "/a"),
+        ({"HUGGINGFACE_HUB_CACHE": "/b", "HF_HOME": "/c", "XDG_CACHE_HOME": "/d"}, "/b"),
+        ({"HF_HOME": "/c", "XDG_CACHE_HOME": "/d"}, "/c/hub"),
+        ({"XDG_CACHE_HOME": "/d"}, "/d/huggingface/hub"),
+        ({}, "/home/somebody/.cache/huggingface/hub"),
+        ({"HF_HOME": "$HOME/hf"}, "/home/somebody/hf/hub"),
+        ({"HF_HOME": "~/hf"}, "/home/somebody/hf/hub"),
+    ],
+)
+def test_where_the_cache_is(monkeypatch, variables, expected):
+    monkeypatch.delenv("HF_HUB_CACHE")
+    for name, value in {"HOME": "/home/somebody", **variables}.items():
+        monkeypatch.setenv(name, value)
+    assert str(hub.hub_cache()) == expected
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "nonsense",
+        " ",
+        "a/b/c",
+        "a/..",
+        "../b",
+        "a--b/c",
+        "-a/b",
+        "a/b ",
+        "x" * 5000,
+        "a\0b",
+        "http://a/b",
+        "~nobody-x/y",
+    ],
+)
+def test_what_is_nothing_is_told_what_was_looked_for(source):
+    with pytest.raises(SourceError) as caught:
+        hub.resolve(source)
+    message = str(caught.value)
+    assert message.startswith(f"{source!r} names no checkpoint: ")
+    assert "is no directory; a Hub id is ORG/NAME; presets are synthetic:qwen2-vl-2b, " in message
+    assert message.isprintable()
+
+
+def test_a_file_is_no_directory(tmp_path):
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(SourceError, match=r"model\.safetensors' is a file; name the directory that holds it"):
+        hub.resolve("model.safetensors")
+
+
+@pytest.mark.parametrize("source", [None, 3, b"bytes", ["list"]])
+def test_what_is_no_source(source):
+    with pytest.raises(InputError, match=f"source is a {type(source).__name__}; expected a directory, a Hub id or "):
+        hub.resolve(source)
+
+
+def test_an_empty_text_is_not_the_working_directory():
+    with pytest.raises(InputError, match="source is empty; expected a directory, a Hub id or synthetic:PRESET"):
+        hub.resolve("")
+    assert hub.resolve(".") == Path()

@@ -1,0 +1,198 @@
+"""Grids, limits and byte values against transformers; configs that ask for other pixels."""
+
+import dataclasses
+import json
+import warnings
+
+import numpy as np
+import pytest
+
+from qwenvis.errors import ConfigError, ImageError, InputError, LimitError
+from qwenvis.processors import PROCESSORS, ImageProcessor, smart_resize
+
+TOWER = {"patch_size": 14, "merge_size": 2, "temporal_patch_size": 2}
+QWEN2_VL = {
+    "min_pixels": 3136,
+    "max_pixels": 12845056,
+    "patch_size": 14,
+    "temporal_patch_size": 2,
+    "merge_size": 2,
+    "image_mean": [0.48145466, 0.4578275, 0.40821073],
+    "image_std": [0.26862954, 0.26130258, 0.27577711],
+    "image_processor_type": "Qwen2VLImageProcessor",
+    "processor_class": "Qwen2VLProcessor",
+}
+QWEN3_VL = {
+    "size": {"longest_edge": 16777216, "shortest_edge": 65536},
+    "patch_size": 16,
+    "temporal_patch_size": 2,
+    "merge_size": 2,
+    "image_mean": [0.5, 0.5, 0.5],
+    "image_std": [0.5, 0.5, 0.5],
+    "image_processor_type": "Qwen2VLImageProcessorFast",
+}
+LIMITS = [(3136, 1003520), (3136, 12845056), (1, 784), (20000, 20000), (65536, 16777216)]
+
+
+@pytest.fixture(scope="module")
+def hf():
+    """The processor's module in transformers, which warns while it is imported, as torch does."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from transformers.models.qwen2_vl import image_processing_pil_qwen2_vl
+    return image_processing_pil_qwen2_vl
+
+
+def configured(config, **limits):
+    tower = TOWER | {key: config[key] for key in TOWER if key in config}
+    return ImageProcessor.from_config(config, **tower, **limits)
+
+
+@pytest.mark.parametrize("limits", LIMITS)
+@pytest.mark.parametrize("factor", [28, 32])
+def test_p02_every_small_size_as_in_transformers(hf, limits, factor):
+    for height in range(1, 129):
+        for width in range(1, 129):
+            assert smart_resize(height, width, factor, *limits) == hf.smart_resize(height, width, factor, *limits)
+
+
+@pytest.mark.parametrize("limits", LIMITS)
+def test_p02_random_large_sizes_as_in_transformers(hf, limits):
+    rng = np.random.default_rng(2)
+    for height, width in np.exp(rng.uniform(np.log(128), np.log(20000), (3000, 2))).astype(int).tolist():
+        assert smart_resize(height, width, 28, *limits) == hf.smart_resize(height, width, 28, *limits)
+
+
+def test_p02_ties_round_to_even():
+    # 0.5, 1.5, 2.5, 3.5 factors become 0, 2, 2, 4; a side of 0 grows again by min_pixels.
+    assert [smart_resize(560, side, 28, 1, 10**7)[1] for side in (14, 42, 70, 98)] == [28, 56, 56, 112]
+
+
+def test_p02_ratio(hf):
+    for size in [(1, 200), (5, 1000), (1000, 5)]:
+        assert smart_resize(*size, 28, 3136, 10**6) == hf.smart_resize(*size, 28, 3136, 10**6)
+    with pytest.raises(ValueError, match="absolute aspect ratio") as theirs:
+        hf.smart_resize(1005, 5, 28, 3136, 10**6)
+    with pytest.raises(ImageError, match="1005 x 5") as ours:
+        smart_resize(1005, 5, 28, 3136, 10**6)
+    assert str(ours.value).startswith(str(theirs.value))
+
+
+@pytest.mark.parametrize("size", [(0, 5), (5, 0), (0, 0)])
+def test_no_pixels(size):
+    with pytest.raises(ImageError, match=f"{size[0]} x {size[1]}"):
+        smart_resize(*size, 28, 3136, 10**6)
+
+
+def test_grid_is_the_resized_size_in_patches():
+    processor = configured(QWEN2_VL)
+    assert processor.resized(450, 630) == (448, 616)
+    assert processor.grid(450, 630) == (1, 32, 44)
+    assert processor.columns == 1176
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        QWEN2_VL,
+        QWEN3_VL,
+        {"image_processor_type": "Qwen2VLImageProcessor"},
+        {"size": {"shortest_edge": 5000, "longest_edge": 60000}, "min_pixels": 4000},
+        {"size": {"shortest_edge": 5000, "longest_edge": 60000}, "max_pixels": 50000, "min_pixels": None},
+        {"size": {"longest_edge": 60000}, "min_pixels": 4000},
+        {"size": {"min_pixels": 1, "max_pixels": 2}, "min_pixels": 4000, "max_pixels": 50000},
+        {"min_pixels": 4000},
+        {"max_pixels": 4000, "size": None, "resample": None, "do_resize": None, "image_mean": None},
+    ],
+)
+def test_limits_of_a_config_as_in_transformers(hf, config):
+    theirs = hf.Qwen2VLImageProcessorPil.from_dict(json.loads(json.dumps(config)))
+    ours = configured(config)
+    assert (ours.min_pixels, ours.max_pixels) == (theirs.size.shortest_edge, theirs.size.longest_edge)
+
+
+def test_a_size_that_transformers_cannot_use_means_what_it_says():
+    processor = configured({"size": {"min_pixels": 4000, "max_pixels": 5000}})
+    assert (processor.min_pixels, processor.max_pixels) == (4000, 5000)
+
+
+def test_limits_given_rule():
+    processor = configured(QWEN2_VL, min_pixels=4000, max_pixels=1e6)
+    assert (processor.min_pixels, processor.max_pixels) == (4000, 1_000_000)
+    assert configured(QWEN2_VL, max_pixels=np.int64(5000)).min_pixels == 3136
+    assert processor.with_limits(max_pixels=5000) == dataclasses.replace(processor, max_pixels=5000)
+    assert processor.with_limits() == processor
+
+
+@pytest.mark.parametrize("bad", [0, -1, 0.5, float("nan"), float("inf"), "100", True, 2**63])
+def test_limits_given_that_cannot_be(bad):
+    with pytest.raises(InputError, match=r"max_pixels is .*; expected a whole number"):
+        configured(QWEN2_VL, max_pixels=bad)
+
+
+def test_limits_given_that_contradict():
+    with pytest.raises(InputError, match="min_pixels 3136 of the checkpoint is larger than max_pixels 1000; pass both"):
+        configured(QWEN2_VL, max_pixels=1000)
+
+
+def test_a_missing_config_is_refused_unless_nothing_is_unknown():
+    with pytest.raises(ConfigError, match=r"no preprocessor_config\.json"):
+        configured({}, max_pixels=10**6)
+    assert configured({}, min_pixels=3136, max_pixels=10**6).max_pixels == 10**6
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"do_resize": False}, "do_resize is False"),
+        ({"do_rescale": False}, "do_rescale is False"),
+        ({"do_normalize": False}, "do_normalize is False"),
+        ({"resample": 2}, "resample is 2"),
+        ({"patch_size": 16}, "patch_size is 16, but the tower's is 14"),
+        ({"merge_size": 4}, "merge_size is 4, but the tower's is 2"),
+        ({"temporal_patch_size": 1}, "temporal_patch_size is 1, but the tower's is 2"),
+        ({"image_processor_type": "CLIPImageProcessor"}, "CLIPImageProcessor"),
+        ({"min_pixels": 0}, "min_pixels .* is 0"),
+        ({"max_pixels": "many"}, "'many'"),
+        ({"min_pixels": 10**9}, "min_pixels 1000000000 is larger"),
+        ({"min_pixels": None, "max_pixels": None, "size": {"height": 28, "width": 28}}, "no shortest_edge"),
+        ({"size": 448}, "size is 448"),
+        ({"image_mean": [0.5, 0.5]}, "image_mean has 2 numbers"),
+        ({"image_mean": ["a", "b", "c"]}, "image_mean is 'a'"),
+        ({"image_mean": float("nan")}, "image_mean is nan"),
+        ({"image_std": [0.5, 0, 0.5]}, "infinite"),
+        ({"image_std": float("inf")}, "image_std is inf"),
+        ({"rescale_factor": 10**400}, "rescale_factor is 1000"),
+        ({"rescale_factor": True}, "rescale_factor is True"),
+    ],
+)
+def test_configs_that_ask_for_other_pixels(change, message):
+    with pytest.raises(ConfigError, match=message):
+        ImageProcessor.from_config(QWEN2_VL | change, **TOWER)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [QWEN2_VL, QWEN3_VL, QWEN2_VL | {"image_mean": 0.4, "image_std": 0.3}, QWEN2_VL | {"rescale_factor": 0.004}],
+)
+def test_lut_bits_as_in_transformers(hf, config):
+    theirs = hf.Qwen2VLImageProcessorPil.from_dict(dict(config))
+    every_byte = np.tile(np.arange(256, dtype=np.uint8), (3, 16, 1))
+    expected = theirs.normalize(theirs.rescale(every_byte, theirs.rescale_factor), theirs.image_mean, theirs.image_std)[
+        :, 0
+    ]
+    lut = configured(config).lut
+    assert lut.dtype == np.float32
+    assert lut.flags.c_contiguous
+    assert not lut.flags.writeable
+    assert lut.tobytes() == np.ascontiguousarray(expected).tobytes()
+
+
+def test_a_hostile_config_cannot_make_a_huge_image():
+    processor = configured(QWEN2_VL | {"min_pixels": 2**62, "max_pixels": 2**62})
+    with pytest.raises(LimitError, match="lower max_pixels"):
+        processor.grid(100, 100)
+
+
+def test_every_family_has_a_processor():
+    assert {"qwen2_vl", "qwen2_5_vl"} <= set(PROCESSORS)

@@ -1,0 +1,197 @@
+"""transformers as the judge: tiny random towers, what they compute, and their checkpoints on disk."""
+
+from __future__ import annotations
+
+import copy
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+from reference import Features
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import torch
+    import transformers
+    from safetensors.torch import save_file
+    from torch.overrides import TorchFunctionMode
+    from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLVisionConfig
+    from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionTransformerPretrainedModel
+    from transformers.models.qwen2_vl.configuration_qwen2_vl import Qwen2VLVisionConfig
+    from transformers.models.qwen2_vl.modeling_qwen2_vl import Qwen2VisionTransformerPretrainedModel
+    from transformers.vision_utils import get_vision_window_index
+
+transformers.logging.set_verbosity_error()
+torch.set_num_threads(1)  # faster than two at these sizes
+
+# What hides a mistake is a grid that is square, a multiple of the 8 x 8 window, of one frame, or alone in its batch.
+GRIDS = [
+    [[1, 10, 14]],
+    [[3, 10, 14]],
+    [[1, 6, 10], [2, 12, 18]],
+    [[1, 2, 2]],
+    [[1, 4, 40]],
+]
+
+FAMILIES = {
+    "qwen2_vl": (
+        Qwen2VisionTransformerPretrainedModel,
+        Qwen2VLVisionConfig,
+        {"depth": 4, "embed_dim": 64, "hidden_size": 96, "num_heads": 4, "mlp_ratio": 4},
+    ),
+    "qwen2_5_vl": (
+        Qwen2_5_VisionTransformerPretrainedModel,
+        Qwen2_5_VLVisionConfig,
+        {
+            "depth": 4,
+            "hidden_size": 64,
+            "intermediate_size": 100,
+            "num_heads": 4,
+            "out_hidden_size": 96,
+            "fullatt_block_indexes": [1, 3],
+        },
+    ),
+}
+
+CLIP_MEAN = [0.48145466, 0.4578275, 0.40821073]
+CLIP_STD = [0.26862954, 0.26130258, 0.27577711]
+
+
+def make(family, seed=0, **overrides):
+    """A tiny random float32 tower: (torch model, vision_config as a dict, weights by name as NumPy arrays).
+
+    Norms and biases are random too: as ones and zeros, which is how they start, nobody misses them.
+    """
+    model_class, config_class, values = FAMILIES[family]
+    config = config_class(**{**values, **overrides})
+    config._attn_implementation = "eager"
+    model = model_class(config).eval()
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in model.named_parameters():
+        noise = torch.randn(parameter.shape, generator=generator)
+        if name.endswith("bias"):
+            parameter.data = 0.1 * noise
+        elif parameter.dim() == 1:
+            parameter.data = 1 + 0.2 * noise
+        else:
+            parameter.data = noise / parameter[0].numel() ** 0.5
+    weights = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+    return model, config.to_dict(), weights
+
+
+def inputs(config, grids, seed=1, scale=1.0):
+    """Random pixel_values (n, 3 · temporal · patch²) float32 and grid_thw (items, 3) int64.
+
+    At scale 1e-3 the variances that norms see are of the size of their eps, so that a wrong eps shows.
+    """
+    grid_thw = np.array(grids, dtype=np.int64)
+    columns = config["in_channels"] * config["temporal_patch_size"] * config["patch_size"] ** 2
+    pixel_values = np.random.default_rng(seed).standard_normal((grid_thw.prod(axis=1).sum(), columns))
+    return (scale * pixel_values).astype(np.float32), grid_thw
+
+
+def double(model):
+    """The same tower in float64, to be run by `run`."""
+    model = copy.deepcopy(model).double()
+    model.rotary_pos_emb.float()  # its frequencies are defined in float32
+    return model
+
+
+class Unrounded(TorchFunctionMode):
+    """Keep float64 where transformers narrows to float32 whatever the model's type: norms, softmax and rope.
+
+    The angles of rope stay float32, as they are defined, but their cos and sin are not rounded again. So a formula can
+    be judged to 1e-13 and not to 1e-6.
+    """
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if function in (torch.Tensor.cos, torch.Tensor.sin):
+            return function(args[0].double())
+        if args and isinstance(args[0], torch.Tensor) and args[0].dtype == torch.float64:
+            if function is torch.Tensor.float:
+                return args[0]
+            args = [torch.float64 if value is torch.float32 else value for value in args]
+            kwargs = {name: torch.float64 if value is torch.float32 else value for name, value in kwargs.items()}
+        return function(*args, **kwargs)
+
+
+def run(model, pixel_values, grid_thw):
+    """What transformers computes, as `reference.Features`; a model from `double` computes in float64 throughout."""
+    pixel_values, grid_thw = torch.tensor(pixel_values, dtype=model.dtype), torch.tensor(grid_thw)
+    with torch.no_grad():
+        if model.dtype == torch.float64:
+            with Unrounded():
+                out = model(pixel_values, grid_thw=grid_thw, output_hidden_states=True)
+        else:
+            out = model(pixel_values, grid_thw=grid_thw, output_hidden_states=True)
+    natural = _natural_order(model.config, grid_thw)
+    states = [state.numpy()[natural] for state in out.hidden_states]
+    return Features(out.pooler_output.numpy(), out.last_hidden_state.numpy()[natural], states)
+
+
+def _natural_order(config, grid_thw):
+    """Qwen2.5-VL alone leaves its patches in window order; transformers undoes that for the tokens only."""
+    if not hasattr(config, "window_size"):
+        return slice(None)
+    merge_size = config.spatial_merge_size
+    order, _ = get_vision_window_index(grid_thw, merge_size, config.window_size, config.patch_size)
+    patches = order[:, None] * merge_size**2 + torch.arange(merge_size**2)
+    return torch.argsort(patches.flatten()).numpy()
+
+
+def save(directory, family, model, *, prefix="visual.", dtype="float32", shards=1):
+    """Write the tower as a checkpoint in the Hub's layout, with a tensor of a language model beside it.
+
+    An empty prefix writes a stand-alone tower, whose config.json is the vision_config itself. `dtype` is a torch name.
+    """
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    vision_config = json.loads(model.config.to_json_string(use_diff=False))
+    config = (
+        {"model_type": family, "vision_config": vision_config} if prefix else {**vision_config, "model_type": family}
+    )
+    _write_json(directory / "config.json", config)
+    _write_json(directory / "preprocessor_config.json", _preprocessor(model.config))
+    tensors = {
+        f"{prefix}{name}": tensor.to(getattr(torch, dtype)).contiguous() for name, tensor in model.state_dict().items()
+    }
+    if prefix:
+        tensors["model.norm.weight"] = torch.ones(96, dtype=getattr(torch, dtype))
+    _write_tensors(directory, tensors, shards)
+
+
+def _preprocessor(config):
+    """The Hub's preprocessor_config.json of Qwen2-VL and Qwen2.5-VL."""
+    return {
+        "min_pixels": 3136,
+        "max_pixels": 12845056,
+        "patch_size": config.patch_size,
+        "temporal_patch_size": config.temporal_patch_size,
+        "merge_size": config.spatial_merge_size,
+        "image_mean": CLIP_MEAN,
+        "image_std": CLIP_STD,
+        "image_processor_type": "Qwen2VLImageProcessor",
+        "processor_class": "Qwen2VLProcessor",
+    }
+
+
+def _write_tensors(directory, tensors, shards):
+    if shards == 1:
+        save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
+        return
+    weight_map = {}
+    for shard in range(shards):
+        file = f"model-{shard + 1:05}-of-{shards:05}.safetensors"
+        names = list(tensors)[shard::shards]
+        save_file({name: tensors[name] for name in names}, directory / file, metadata={"format": "pt"})
+        weight_map |= dict.fromkeys(names, file)
+    total_size = sum(tensor.nbytes for tensor in tensors.values())
+    _write_json(
+        directory / "model.safetensors.index.json", {"metadata": {"total_size": total_size}, "weight_map": weight_map}
+    )
+
+
+def _write_json(path, content):
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
