@@ -147,7 +147,7 @@ class Attention:
         d = h.shape[1]
         qkv = self.qkv(h, ws.qkv)  # (n, 3d) = h Wᵀ + b
         q, k, v = (columns_as(qkv[:, i * d : (i + 1) * d], self.num_heads) for i in range(3))  # (n, h, d / h)
-        o = ops.attention(q, k, v, rope, cu_seqlens, ws.context, ws.attention[0])  # (n, d) = softmax(q kᵀ / √(d / h)) v
+        o = ops.attention((q, k, v), rope, cu_seqlens, ws.context, ws.attention[0])  # softmax(q kᵀ / √(d / h)) v
         self.proj(o, x, add=True)  # (n, d) x += o Wᵀ + b
 
 

@@ -41,6 +41,16 @@ cdef struct Job:
     float scale
 
 
+# What one worker keeps of a block of queries.
+cdef struct Queries:
+    Py_ssize_t rows
+    float *turned   # (rows, head_dim)
+    float *sums     # (rows, padded_dim)
+    float *tops     # (rows,) running maxima
+    float *totals   # (rows,) running sums
+    float *scores   # (rows, KEYS)
+
+
 cdef inline Py_ssize_t _blocks(Py_ssize_t n, Py_ssize_t size) noexcept nogil:
     return (n + size - 1) // size
 
@@ -81,45 +91,50 @@ cdef void _query_piece(const void *context, Py_ssize_t index, int worker) noexce
     cdef Py_ssize_t rows = QUERY_TILES * job.format.mr, d = job.head_dim
     cdef Py_ssize_t pair = job.first_pair + index // job.blocks, segment = pair // job.heads, head = pair % job.heads
     cdef Py_ssize_t start = job.cu_seqlens[segment], n = job.cu_seqlens[segment + 1] - start
-    cdef Py_ssize_t first = start + index % job.blocks * rows, row
+    cdef Py_ssize_t first = start + index % job.blocks * rows, row, block
     cdef Py_ssize_t count = min(rows, start + n - first)
-    cdef const float *packed = job.packed + index // job.blocks * job.pair_size
-    cdef float *turned = job.scratch + worker * job.scratch_size
-    cdef float *sums = turned + rows * d
-    cdef float *tops = sums + rows * job.padded_dim
-    cdef float *totals = tops + rows
-    cdef float *scores = totals + rows
+    cdef const float *keys = job.packed + index // job.blocks * job.pair_size
+    cdef Queries queries
     if count <= 0:
         return
+    queries.rows = count
+    queries.turned = job.scratch + worker * job.scratch_size
+    queries.sums = queries.turned + rows * d
+    queries.tops = queries.sums + rows * job.padded_dim
+    queries.totals = queries.tops + rows
+    queries.scores = queries.totals + rows
     for row in range(count):
         job.isa.rope(job.q + (first + row) * job.q_row + head * job.q_head, job.cos + (first + row) * (d // 2),
-                     job.sin + (first + row) * (d // 2), d // 2, job.scale, turned + row * d)
-        tops[row], totals[row] = -INFINITY, 0
-    _attend(job, count, n, turned, packed, sums, tops, totals, scores)
-    for row in range(count):
-        job.isa.scale(sums + row * job.padded_dim, d, 1 / totals[row], job.out + (first + row) * job.out_row + head * d)
-
-
-cdef void _attend(const Job *job, Py_ssize_t rows, Py_ssize_t n, const float *q, const float *keys, float *sums,
-                  float *tops, float *totals, float *scores) noexcept nogil:
-    """sums = 2^(S - tops) V and totals = the sums of 2^(S - tops), over blocks of keys."""
-    cdef Py_ssize_t d = job.head_dim, nr = job.format.nr, padded = _round_up(n, nr)
-    cdef const float *values = keys + padded * d
-    cdef Py_ssize_t block, first, count, width, row, panel
-    cdef float factor
+                     job.sin + (first + row) * (d // 2), d // 2, job.scale, queries.turned + row * d)
+        queries.tops[row], queries.totals[row] = -INFINITY, 0
     for block in range(_blocks(n, KEYS)):
-        first = block * KEYS
-        count = min(KEYS, n - first)
-        for panel in range(_blocks(count, nr)):
-            _tiles(job.format, rows, d, q, d, keys + (first + panel * nr) * d, nr, scores + panel * nr, KEYS, False)
-        for row in range(rows):
-            factor = job.isa.softmax(scores + row * KEYS, count, _round_up(count, nr), tops + row, totals + row)
-            if block and factor != 1:
-                job.isa.scale(sums + row * job.padded_dim, job.padded_dim, factor, sums + row * job.padded_dim)
-        for panel in range(_blocks(d, nr)):
-            width = min(nr, job.padded_dim - panel * nr)
-            _tiles(job.format, rows, count, scores, KEYS, values + panel * nr * padded + first * width, width,
-                   sums + panel * nr, job.padded_dim, block > 0)
+        _attend(job, &queries, keys, n, block * KEYS)
+    for row in range(count):
+        job.isa.scale(queries.sums + row * job.padded_dim, d, 1 / queries.totals[row],
+                      job.out + (first + row) * job.out_row + head * d)
+
+
+cdef void _attend(const Job *job, const Queries *queries, const float *keys, Py_ssize_t n,
+                  Py_ssize_t first) noexcept nogil:
+    """One block of keys, from ``first``: sums += 2^(S - tops) V and totals += 2^(S - tops), rescaled as tops rise."""
+    cdef Py_ssize_t d = job.head_dim, nr = job.format.nr, rows = queries.rows
+    cdef Py_ssize_t padded = _round_up(n, nr), count = min(KEYS, n - first), width, row, panel
+    cdef const float *values = keys + padded * d
+    cdef float *sums
+    cdef float factor
+    for panel in range(_blocks(count, nr)):
+        _tiles(job.format, rows, d, queries.turned, d, keys + (first + panel * nr) * d, nr,
+               queries.scores + panel * nr, KEYS, False)
+    for row in range(rows):
+        factor = job.isa.softmax(queries.scores + row * KEYS, count, _round_up(count, nr), queries.tops + row,
+                                 queries.totals + row)
+        sums = queries.sums + row * job.padded_dim
+        if first and factor != 1:
+            job.isa.scale(sums, job.padded_dim, factor, sums)
+    for panel in range(_blocks(d, nr)):
+        width = min(nr, job.padded_dim - panel * nr)
+        _tiles(job.format, rows, count, queries.scores, KEYS, values + panel * nr * padded + first * width, width,
+               queries.sums + panel * nr, job.padded_dim, first > 0)
 
 
 cdef void _tiles(const qv_format *fmt, Py_ssize_t rows, Py_ssize_t k, const float *a, Py_ssize_t pitch,
@@ -150,53 +165,68 @@ def attention_scratch(Py_ssize_t longest, Py_ssize_t pairs, Py_ssize_t head_dim)
     return wave * pair + threads() * _scratch_size(fmt, head_dim)
 
 
-def attention(const float[:, :, :] q, const float[:, :, :] k, const float[:, :, :] v, rope,
-              const int32_t[::1] cu_seqlens, float[:, :] out, float[::1] scratch):
+def attention(qkv, rope, const int32_t[::1] cu_seqlens, float[:, :] out, float[::1] scratch):
     """out = softmax(q kᵀ / sqrt(head_dim)) v by segment and head, with q and k turned by rope.
 
-    ``q`` is (n, heads, head_dim), ``k`` and ``v`` (n, kv_heads, head_dim), float32, any strides but the last;
+    ``qkv`` = (q, k, v): q is (n, heads, head_dim), k and v (n, kv_heads, head_dim), float32, any strides but the last;
     ``rope`` = (cos, sin), each (n, head_dim / 2); ``cu_seqlens`` (segments + 1,) int32 from 0 to n; ``out``
     (n, heads * head_dim); ``scratch`` at least `attention_scratch` floats for one pair, more is used where given.
     Formula: transformers VisionAttention and apply_rotary_pos_emb_vision; softmax: Milakov and Gimelshein,
     arXiv 1805.02867.
     """
-    cdef const float[:, ::1] cos = rope[0]
-    cdef const float[:, ::1] sin = rope[1]
-    cdef Py_ssize_t n = q.shape[0], heads = q.shape[1], d = q.shape[2]
-    cdef Py_ssize_t segments = cu_seqlens.shape[0] - 1
-    if segments < 0 or cu_seqlens[0] != 0 or cu_seqlens[segments] != n or (np.diff(cu_seqlens) < 0).any():
-        raise ValueError(f"cu_seqlens must rise from 0 to {n}")
-    if d % 2 or d > MAX_HEAD_DIM or k.shape[2] != d or v.shape[2] != d or k.shape[0] != n or v.shape[0] != n:
-        raise ValueError("q, k and v differ in rows or head_dim, or head_dim is odd or over 256")
-    if k.shape[1] == 0 or heads % k.shape[1] or v.shape[1] != k.shape[1]:
-        raise ValueError(f"{heads} query heads cannot share {k.shape[1]} key heads")
-    if cos.shape[0] != n or cos.shape[1] != d // 2 or sin.shape[0] != n or sin.shape[1] != d // 2:
-        raise ValueError(f"rope must be two arrays of ({n}, {d // 2})")
-    if out.shape[0] != n or out.shape[1] != heads * d:
-        raise ValueError(f"out is ({out.shape[0]}, {out.shape[1]}), expected ({n}, {heads * d})")
+    cdef const float[:, :, :] q = qkv[0], k = qkv[1], v = qkv[2]
+    cdef const float[:, ::1] cos = rope[0], sin = rope[1]
+    cdef Py_ssize_t n = q.shape[0], heads = q.shape[1], d = q.shape[2], pairs = (cu_seqlens.shape[0] - 1) * heads
+    _check_shapes(q, k, v, out)
+    _check_places(n, d, cos, sin, cu_seqlens)
     if n == 0:
         return out.base
-    if q.strides[2] != 4 or k.strides[2] != 4 or v.strides[2] != 4 or out.strides[1] != 4:
-        raise ValueError("rows must be contiguous")
     cdef Job job
     job.isa, job.format = selected(), &selected().f32
     job.q, job.k, job.v, job.out = &q[0, 0, 0], &k[0, 0, 0], &v[0, 0, 0], &out[0, 0]
+    job.q_row, job.q_head, job.k_row, job.k_head = _entries(q, 0), _entries(q, 1), _entries(k, 0), _entries(k, 1)
+    job.v_row, job.v_head, job.out_row = _entries(v, 0), _entries(v, 1), out.strides[0] // sizeof(float)
     job.cos, job.sin, job.cu_seqlens = &cos[0, 0], &sin[0, 0], &cu_seqlens[0]
-    job.q_row, job.q_head, job.k_row, job.k_head = q.strides[0] // 4, q.strides[1] // 4, k.strides[0] // 4, k.strides[1] // 4
-    job.v_row, job.v_head, job.out_row = v.strides[0] // 4, v.strides[1] // 4, out.strides[0] // 4
     job.heads, job.head_dim, job.group = heads, d, heads // k.shape[1]
     job.padded_dim = _round_up(d, job.format.nr // 2)
     job.scale = <float>(LOG2_E / sqrt(<double>d))
     cdef Py_ssize_t longest = np.diff(cu_seqlens).max()
     job.pair_size, job.scratch_size = _pair_size(job.format, longest, d), _scratch_size(job.format, d)
-    cdef Py_ssize_t room = scratch.shape[0] - threads() * job.scratch_size
-    cdef Py_ssize_t wave = min(room // job.pair_size, segments * heads) if room > 0 else 0
+    cdef Py_ssize_t wave = min((scratch.shape[0] - threads() * job.scratch_size) // job.pair_size, pairs)
     if wave < 1:
         raise ValueError(f"scratch has {scratch.shape[0]} floats; one pair needs {attention_scratch(longest, 1, d)}")
-    job.packed, job.scratch = &scratch[0] + threads() * job.scratch_size, &scratch[0]
+    job.scratch, job.packed = &scratch[0], &scratch[0] + threads() * job.scratch_size
     with nogil:
-        _waves(&job, segments * heads, wave, longest)
+        _waves(&job, pairs, wave, longest)
     return out.base
+
+
+cdef Py_ssize_t _entries(const float[:, :, :] x, int axis) noexcept:
+    return x.strides[axis] // <Py_ssize_t>sizeof(float)
+
+
+cdef _check_shapes(const float[:, :, :] q, const float[:, :, :] k, const float[:, :, :] v, float[:, :] out):
+    cdef Py_ssize_t n = q.shape[0], heads = q.shape[1], d = q.shape[2]
+    if d % 2 or not 0 < d <= MAX_HEAD_DIM:
+        raise ValueError(f"head_dim is {d}; expected an even number up to {MAX_HEAD_DIM}")
+    if k.shape[0] != n or v.shape[0] != n or k.shape[2] != d or v.shape[2] != d:
+        raise ValueError(f"q, k and v differ in rows or head_dim: {n} x {d}, {k.shape[0]} x {k.shape[2]} and "
+                         f"{v.shape[0]} x {v.shape[2]}")
+    if k.shape[1] == 0 or heads % k.shape[1] or v.shape[1] != k.shape[1]:
+        raise ValueError(f"{heads} query heads cannot share {k.shape[1]} key and {v.shape[1]} value heads")
+    if out.shape[0] != n or out.shape[1] != heads * d:
+        raise ValueError(f"out is ({out.shape[0]}, {out.shape[1]}), expected ({n}, {heads * d})")
+    if n and (_entries(q, 2) != 1 or _entries(k, 2) != 1 or _entries(v, 2) != 1 or out.strides[1] != sizeof(float)):
+        raise ValueError("rows must be contiguous")
+
+
+cdef _check_places(Py_ssize_t n, Py_ssize_t d, const float[:, ::1] cos, const float[:, ::1] sin,
+                   const int32_t[::1] cu_seqlens):
+    if cos.shape[0] != n or cos.shape[1] != d // 2 or sin.shape[0] != n or sin.shape[1] != d // 2:
+        raise ValueError(f"rope must be two arrays of ({n}, {d // 2})")
+    if not cu_seqlens.shape[0] or cu_seqlens[0] or cu_seqlens[cu_seqlens.shape[0] - 1] != n or np.any(
+            np.diff(cu_seqlens) < 0):
+        raise ValueError(f"cu_seqlens must rise from 0 to {n}")
 
 
 cdef void _waves(Job *job, Py_ssize_t pairs, Py_ssize_t wave, Py_ssize_t longest) noexcept nogil:
