@@ -1,0 +1,31 @@
+"""Instruction peaks: multiply-adds that stay in registers, by ISA and number of threads.
+
+python -m benchmarks.peak
+"""
+
+from __future__ import annotations
+
+import argparse
+from statistics import median
+
+from benchmarks.timing import header
+from qwenvis import cost, ops, threads
+
+
+def main() -> None:
+    """Print one line per ISA and thread count."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--threads", type=int, default=threads.resolve(), help="largest number of threads")
+    parser.add_argument("--rounds", type=int, default=9)
+    arguments = parser.parse_args()
+    print(header("python -m benchmarks.peak", arguments.threads))
+    print(f"{'ISA':14s} {'threads':>7s} {'median GFLOP/s':>15s} {'best':>8s}")
+    for isa in [isa for isa, present in ops.isas().items() if present]:
+        ops.use_isa(isa)
+        for count in sorted({1, arguments.threads}):
+            rates = [cost.peak_rate(count) / 1e9 for _ in range(arguments.rounds)]
+            print(f"{isa:14s} {count:7d} {median(rates):15.1f} {max(rates):8.1f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""Alternating measurements, and the peak of the window in which each was taken."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+from qwenvis import __version__, cost, ops
+
+
+@dataclass
+class Measurement:
+    """Runs of one contender: their seconds, and the instruction peak (flops a second) measured around each."""
+
+    seconds: list[float] = field(default_factory=list)
+    peaks: list[float] = field(default_factory=list)
+
+    @property
+    def median(self) -> float:
+        """Median seconds of a run."""
+        return median(self.seconds)
+
+    def rate(self, flops: float) -> float:
+        """Flops a second in the median run."""
+        return flops / self.median
+
+    def fraction(self, flops: float) -> float:
+        """Median of the fraction of the peak that each run reached in its own window."""
+        return median(flops / s / p for s, p in zip(self.seconds, self.peaks, strict=True))
+
+
+def alternate(contenders: Mapping[str, Callable[[], object]], rounds: int, threads: int) -> dict[str, Measurement]:
+    """Run all contenders in turn, ``rounds`` times after one warm-up, the peak between them."""
+    measured = {name: Measurement() for name in contenders}
+    for run in contenders.values():
+        run()
+    before = cost.peak_rate(threads)
+    for _ in range(rounds):
+        for name, run in contenders.items():
+            start = time.perf_counter()
+            run()
+            measured[name].seconds.append(time.perf_counter() - start)
+            after = cost.peak_rate(threads)
+            measured[name].peaks.append((before + after) / 2)
+            before = after
+    return measured
+
+
+def cpu() -> str:
+    """Name of the CPU, as Linux tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = {line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")}
+    return ", ".join(sorted(names)) or platform.processor()
+
+
+def header(command: str, threads: int) -> str:
+    """What a table is about: the command that makes it, the machine, the build."""
+    return f"{command}\nqwenvis {__version__}, ISA {ops.isa()}, {threads} threads, {cpu()}"
+
+
+def write(path: str | None, rows: list[dict[str, object]]) -> None:
+    """Write the rows as JSON, if a file is asked for."""
+    if path:
+        Path(path).write_text(json.dumps({"cpu": cpu(), "isa": ops.isa(), "rows": rows}, indent=2) + "\n")
