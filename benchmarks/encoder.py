@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--json")
     arguments = parser.parse_args()
     encoder = Encoder.from_pretrained(arguments.model, dtype=arguments.dtype, threads=arguments.threads)
-    print(header(f"python -m benchmarks.encoder --model {arguments.model}", encoder.threads))
+    print(header(f"python -m benchmarks.encoder --model {arguments.model} --dtype {arguments.dtype}", encoder.threads))
     print(
         f"{'case':12s} {'patches':>8s} {'seconds':>8s} {'patches/s':>9s} {'GFLOP/s':>8s} {'peak':>6s} {'fraction':>8s}"
     )
@@ -52,7 +52,8 @@ def main() -> None:
     for case in arguments.case:
         pixel_values, grid = inputs(encoder, CASES[case])
         work = encoder.outline.cost(grid, still=bool((grid[:, 0] == 1).all()))
-        run = alternate({case: lambda px=pixel_values, g=grid: encoder(px, g)}, arguments.rounds, encoder.threads)[case]
+        contender = {case: lambda px=pixel_values, g=grid: encoder(px, g)}
+        run = alternate(contender, arguments.rounds, encoder.threads, encoder.format)[case]
         peak = np.median(run.peaks) / 1e9
         print(
             f"{case:12s} {work.patches:8d} {run.median:8.3f} {work.patches / run.median:9.0f} "

@@ -1,4 +1,4 @@
-"""Instruction peaks: multiply-adds that stay in registers, by ISA and number of threads.
+"""Instruction peaks: multiply-adds that stay in registers, by ISA, format and number of threads.
 
 python -m benchmarks.peak
 """
@@ -6,6 +6,7 @@ python -m benchmarks.peak
 from __future__ import annotations
 
 import argparse
+import itertools
 from statistics import median
 
 from benchmarks.timing import header
@@ -19,12 +20,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     arguments = parser.parse_args()
     print(header("python -m benchmarks.peak", arguments.threads))
-    print(f"{'ISA':14s} {'threads':>7s} {'median GFLOP/s':>15s} {'best':>8s}")
+    print(f"{'ISA':14s} {'format':6s} {'threads':>7s} {'median GFLOP/s':>15s} {'best':>8s}")
     for isa in [isa for isa, present in ops.isas().items() if present]:
         ops.use_isa(isa)
-        for count in sorted({1, arguments.threads}):
-            rates = [cost.peak_rate(count) / 1e9 for _ in range(arguments.rounds)]
-            print(f"{isa:14s} {count:7d} {median(rates):15.1f} {max(rates):8.1f}")
+        formats = ["f32", "bf16"] if ops.rows_dtype("bf16") == "uint16" else ["f32"]
+        for name, count in itertools.product(formats, sorted({1, arguments.threads})):
+            rates = [cost.peak_rate(count, name) / 1e9 for _ in range(arguments.rounds)]
+            print(f"{isa:14s} {name:6s} {count:7d} {median(rates):15.1f} {max(rates):8.1f}")
 
 
 if __name__ == "__main__":

@@ -34,18 +34,20 @@ class Measurement:
         return median(flops / s / p for s, p in zip(self.seconds, self.peaks, strict=True))
 
 
-def alternate(contenders: Mapping[str, Callable[[], object]], rounds: int, threads: int) -> dict[str, Measurement]:
-    """Run all contenders in turn, ``rounds`` times after one warm-up, the peak between them."""
+def alternate(
+    contenders: Mapping[str, Callable[[], object]], rounds: int, threads: int, format: str = "f32"
+) -> dict[str, Measurement]:
+    """Run all contenders in turn, ``rounds`` times after one warm-up, the peak of a format between them."""
     measured = {name: Measurement() for name in contenders}
     for run in contenders.values():
         run()
-    before = cost.peak_rate(threads)
+    before = cost.peak_rate(threads, format)
     for _ in range(rounds):
         for name, run in contenders.items():
             start = time.perf_counter()
             run()
             measured[name].seconds.append(time.perf_counter() - start)
-            after = cost.peak_rate(threads)
+            after = cost.peak_rate(threads, format)
             measured[name].peaks.append((before + after) / 2)
             before = after
     return measured

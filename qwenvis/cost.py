@@ -11,6 +11,7 @@ import numpy as np
 from qwenvis import ops, workspace
 from qwenvis.models import Tower
 from qwenvis.weights import Weights
+from qwenvis.workspace import Workspace
 
 # A product of the shape that fills the towers: rows, columns and sum of a width of 1280.
 PROBE = (512, 1280, 1280)
@@ -45,25 +46,26 @@ def cost(tower: Tower, weights: Weights, grid_thw: np.ndarray, still: bool = Tru
     return Cost(patches, tokens, flops, 4 * arrays + workspace.nbytes(tower.sizes(grid_thw)))
 
 
-def gemm_rate(threads: int) -> float:
+def gemm_rate(threads: int, format: str = "f32") -> float:
     """Flops a second of `ops.linear` on a shape of the towers: the median of a few runs, some 50 ms."""
     m, n, k = PROBE
-    x, out = np.ones((m, k + workspace.PAD), np.float32)[:, :k], np.empty((m, n), np.float32)
-    weight = ops.PackedWeight(n, k)
+    weight = ops.PackedWeight(n, k, format)
+    ws = Workspace().fit({"x": (m, k, weight.rows_dtype), "out": (m, n, "float32")})
+    ws.x[:] = 0
     weight.pack(np.ones((n, k), np.float32))
     seconds = []
     with ops.use_threads(threads):
         for _ in range(PROBE_ROUNDS):
             start = time.perf_counter()
-            ops.linear(x, weight, out)
+            ops.linear(ws.x, weight, ws.out)
             seconds.append(time.perf_counter() - start)
     return 2.0 * m * n * k / float(np.median(seconds))
 
 
-def peak_rate(threads: int) -> float:
+def peak_rate(threads: int, format: str = "f32") -> float:
     """Flops a second of multiply-adds that never leave the registers: what no program can pass on this machine."""
     with ops.use_threads(threads):
-        ops.peak(PEAK_STEPS // 10)
+        ops.peak(PEAK_STEPS // 10, format)
         start = time.perf_counter()
-        flops = ops.peak(PEAK_STEPS)
+        flops = ops.peak(PEAK_STEPS, format)
     return flops / (time.perf_counter() - start)

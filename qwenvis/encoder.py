@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from qwenvis import ops, pictures
 from qwenvis.door import checked_grid, checked_pixel_values
 from qwenvis.embeddings import Embeddings
-from qwenvis.errors import InputError, QwenvisError
+from qwenvis.errors import QwenvisError
 from qwenvis.geometry import item_bounds
 from qwenvis.images import preprocess, survey
 from qwenvis.models import Config
@@ -29,7 +29,6 @@ Progress = Callable[[int, int], object]
 # Patches of one forward pass, unless one image has more: products are long enough to run at full speed, and the
 # workspace stays near 150 MB.
 PATCH_BUDGET = 4096
-DTYPES = ("float32",)
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ class Encoder:
     def __init__(self, outline: Outline, *, threads: int) -> None:
         """Use `from_pretrained`; this binds an outline whose weights have been read."""
         self.isa: str = ops.isa()
-        self.format = "f32"
+        self.format = outline.format
         self.threads = threads
         self._outline = outline
         self._workspaces: LifoQueue[Workspace] = LifoQueue()
@@ -78,19 +77,21 @@ class Encoder:
     ) -> Encoder:
         """Load the tower of a checkpoint.
 
-        ``source`` is a directory in the Hub's layout, a Hub id that is in the local Hugging Face cache, or
-        ``synthetic:PRESET``. ``threads`` defaults to QWENVIS_NUM_THREADS, OMP_NUM_THREADS, or the CPUs that this
-        process may use. ``min_pixels`` and ``max_pixels`` replace the limits of the checkpoint's preprocessor config.
-        ``progress(bytes_done, bytes_total)`` follows the reading.
+        - ``source``: a directory in the Hub's layout, a Hub id that is in the local Hugging Face cache, or
+          ``synthetic:PRESET``.
+        - ``dtype``: "float32"; "bfloat16", in which weights and the inputs of products are rounded to it, while sums,
+          norms, softmax, rope and the residual stream stay float32; or "auto", bfloat16 where the checkpoint is stored
+          in it and this CPU multiplies it, else float32. ``encoder.format`` says what it became.
+        - ``threads``: default QWENVIS_NUM_THREADS, OMP_NUM_THREADS, or the CPUs that this process may use.
+        - ``min_pixels``, ``max_pixels``: replace the limits of the checkpoint's preprocessor config.
+        - ``progress(bytes_done, bytes_total)`` follows the reading.
 
         Raises SourceError, CheckpointError, ConfigError, InputError or IsaError; no tensor is read before the names
         and shapes of all are found right.
         """
-        if dtype not in DTYPES:
-            raise InputError(f"dtype is {dtype!r}; this version computes in {', '.join(DTYPES)}")
         count = resolve_threads(threads)
         limits = {"min_pixels": min_pixels, "max_pixels": max_pixels}
-        outline = Outline.open(source, revision=revision, cache_dir=cache_dir, **limits)
+        outline = Outline.open(source, dtype=dtype, revision=revision, cache_dir=cache_dir, **limits)
         with ops.use_threads(count):
             outline.checkpoint.load(outline.weights.requests, progress)
         return cls(outline, threads=count)

@@ -14,7 +14,7 @@ import numpy as np
 
 from qwenvis import ops
 from qwenvis.weights import Weights
-from qwenvis.workspace import Workspace
+from qwenvis.workspace import Size, Workspace
 
 # (cos, sin) of the angles of each patch, (n, head_dim / 2) each
 Rope = tuple[np.ndarray, np.ndarray]
@@ -39,11 +39,12 @@ def columns_as(x: np.ndarray, parts: int) -> np.ndarray:
 
 
 class Linear:
-    """y = activation(x Wᵀ + b): torch.nn.Linear and what follows it."""
+    """y = activation(x Wᵀ + b): torch.nn.Linear and what follows it. ``rows`` is the dtype that x must have."""
 
     def __init__(self, weights: Weights, n: int, k: int, activation: str = "none") -> None:
         self.activation = activation
-        self.packed = ops.PackedWeight(n, k)
+        self.packed = ops.PackedWeight(n, k, weights.format)
+        self.rows = self.packed.rows_dtype
         weights.ask("weight", (n, k), self.packed.pack)
         weights.ask("bias", (n,), self.packed.pack_bias)
 
@@ -92,17 +93,17 @@ class PatchEmbed:
     def __init__(self, weights: Weights, d: int, kernel: tuple[int, int, int, int]) -> None:
         channels, frames, height, width = kernel
         self.parts = (channels, frames, height * width)
-        self.full = ops.PackedWeight(d, channels * frames * height * width)
-        self.folded = ops.PackedWeight(d, channels * height * width)
+        self.full = ops.PackedWeight(d, channels * frames * height * width, weights.format)
+        self.folded = ops.PackedWeight(d, channels * height * width, weights.format)
         weights.ask("weight", (d, *kernel), self._pack)
 
     def _pack(self, array: np.ndarray) -> None:
         self.full.pack(array)
         self.folded.pack(array.astype(np.float32).sum(axis=2))
 
-    def sizes(self, n: int) -> dict[str, tuple[int, int]]:
+    def sizes(self, n: int) -> dict[str, Size]:
         """``patches``: rows of pixel_values in the order of x."""
-        return {"patches": (min(n, PATCH_ROWS), self.full.shape[1])}
+        return {"patches": (min(n, PATCH_ROWS), self.full.shape[1], self.full.rows_dtype)}
 
     def is_still(self, patches: np.ndarray) -> bool:
         """Do all temporal slices of these rows repeat the first?"""
@@ -115,17 +116,15 @@ class PatchEmbed:
         self, patches: np.ndarray, order: np.ndarray, items: np.ndarray, x: np.ndarray, ws: Workspace
     ) -> np.ndarray:
         """Rows of ``patches`` in ``order`` -> x (n, d). ``items``: cumulative patches of the items, starting with 0."""
-        channels, frames, pixels = self.parts
         split = patches.reshape(len(patches), *self.parts)
         spans = pairwise(items.tolist())
         for still, run in groupby(spans, key=lambda span: self.is_still(patches[span[0] : span[1]])):
             span = list(run)  # neighbours of one kind are one product; an item's kind is its own affair
-            source = split[:, :, 0] if still else split.reshape(len(patches), channels, frames * pixels)
+            source = split[:, :, 0] if still else patches
             weight = self.folded if still else self.full
             for rows in chunks(span[-1][1], PATCH_ROWS, span[0][0]):
-                gathered = ws.patches[: rows.stop - rows.start, : weight.shape[1]]
-                ops.gather(source, order[rows], columns_as(gathered, channels))
-                ops.linear(gathered, weight, x[rows])  # (rows, d) = patches Wᵀ
+                a = ops.gather(source, order[rows], ws.patches[: rows.stop - rows.start, : weight.shape[1]])
+                ops.linear(a, weight, x[rows])  # (rows, d) = a Wᵀ
         return x
 
 
@@ -133,22 +132,26 @@ class Attention:
     """Multi-head self-attention with rope on queries and keys: transformers VisionAttention."""
 
     def __init__(self, weights: Weights, d: int, num_heads: int) -> None:
-        self.num_heads = num_heads
+        self.num_heads, self.format = num_heads, weights.format
         self.qkv = Linear(weights.scope("qkv"), 3 * d, d)
         self.proj = Linear(weights.scope("proj"), d, d)
 
-    def sizes(self, n: int, longest: int, segments: int) -> dict[str, tuple[int, int]]:
+    def sizes(self, n: int, longest: int, segments: int) -> dict[str, Size]:
         """``qkv``: queries, keys and values side by side; ``context``: its result; ``attention``: packed k and v."""
         d = self.proj.packed.shape[1]
-        scratch = ops.attention_scratch(longest, segments * self.num_heads, d // self.num_heads)
-        return {"qkv": (n, 3 * d), "context": (n, d), "attention": (1, scratch)}
+        scratch = ops.attention_scratch(longest, segments * self.num_heads, d // self.num_heads, self.format)
+        return {
+            "qkv": (n, 3 * d, "float32"),
+            "context": (n, d, self.proj.rows),
+            "attention": (1, scratch, "float32"),
+        }
 
     def __call__(self, h: np.ndarray, x: np.ndarray, rope: Rope, cu_seqlens: np.ndarray, ws: Workspace) -> None:
         d = h.shape[1]
         qkv = self.qkv(h, ws.qkv)  # (n, 3d) = h Wᵀ + b
         q, k, v = (columns_as(qkv[:, i * d : (i + 1) * d], self.num_heads) for i in range(3))  # (n, h, d / h)
-        o = ops.attention((q, k, v), rope, cu_seqlens, ws.context, ws.attention[0])  # softmax(q kᵀ / √(d / h)) v
-        self.proj(o, x, add=True)  # (n, d) x += o Wᵀ + b
+        o = ops.attention((q, k, v), rope, cu_seqlens, ws.context, ws.attention[0], format=self.format)
+        self.proj(o, x, add=True)  # (n, d) o = softmax(q kᵀ / √(d / h)) v;  x += o Wᵀ + b
 
 
 class Mlp:
@@ -158,9 +161,9 @@ class Mlp:
         self.fc1 = Linear(weights.scope("fc1"), inner, d, activation)
         self.fc2 = Linear(weights.scope("fc2"), d, inner)
 
-    def sizes(self, n: int) -> dict[str, tuple[int, int]]:
+    def sizes(self, n: int) -> dict[str, Size]:
         """``hidden``: the inner activations of a chunk of rows."""
-        return {"hidden": (min(n, MLP_ROWS), self.fc2.packed.shape[1])}
+        return {"hidden": (min(n, MLP_ROWS), self.fc2.packed.shape[1], self.fc2.rows)}
 
     def __call__(self, h: np.ndarray, x: np.ndarray, ws: Workspace) -> None:
         for rows in chunks(len(h), MLP_ROWS):
@@ -172,16 +175,16 @@ class GatedMlp:
     """down(silu(gate(h)) * up(h)): transformers Qwen2_5_VLMLP. Gate and up are one product."""
 
     def __init__(self, weights: Weights, d: int, inner: int) -> None:
-        self.gate_up = ops.PackedWeight(inner, d, gated=True)
+        self.gate_up = ops.PackedWeight(inner, d, weights.format, gated=True)
         for half, name in enumerate(("gate_proj", "up_proj")):
             place = weights.scope(name)
             place.ask("weight", (inner, d), partial(self.gate_up.pack, half=half))
             place.ask("bias", (inner,), partial(self.gate_up.pack_bias, half=half))
         self.down = Linear(weights.scope("down_proj"), d, inner)
 
-    def sizes(self, n: int) -> dict[str, tuple[int, int]]:
+    def sizes(self, n: int) -> dict[str, Size]:
         """``hidden``: the inner activations of a chunk of rows."""
-        return {"hidden": (min(n, MLP_ROWS), self.down.packed.shape[1])}
+        return {"hidden": (min(n, MLP_ROWS), self.down.packed.shape[1], self.down.rows)}
 
     def __call__(self, h: np.ndarray, x: np.ndarray, ws: Workspace) -> None:
         for rows in chunks(len(h), MLP_ROWS):
@@ -195,10 +198,10 @@ class Block:
     def __init__(self, norm1: Norm, attention: Attention, norm2: Norm, mlp: Mlp | GatedMlp) -> None:
         self.norm1, self.attention, self.norm2, self.mlp = norm1, attention, norm2, mlp
 
-    def sizes(self, n: int, longest: int, segments: int) -> dict[str, tuple[int, int]]:
+    def sizes(self, n: int, longest: int, segments: int) -> dict[str, Size]:
         """``normed``: input of attention and of the MLP; and what these two take."""
-        normed = {"normed": (n, len(self.norm1.weight))}
-        return normed | self.attention.sizes(n, longest, segments) | self.mlp.sizes(n)
+        d, rows = len(self.norm1.weight), self.attention.qkv.rows
+        return {"normed": (n, d, rows)} | self.attention.sizes(n, longest, segments) | self.mlp.sizes(n)
 
     def __call__(self, x: np.ndarray, rope: Rope, cu_seqlens: np.ndarray, ws: Workspace) -> None:
         h = self.norm1(x, ws.normed)  # (n, d)
@@ -219,9 +222,9 @@ class PatchMerger:
         self.fc1 = Linear(weights.scope("mlp.0"), unit * d, unit * d, "gelu")
         self.fc2 = Linear(weights.scope("mlp.2"), out, unit * d)
 
-    def sizes(self, n: int) -> dict[str, tuple[int, int]]:
+    def sizes(self, n: int) -> dict[str, Size]:
         """``merged`` and ``merged_hidden``: input and inner activations of a chunk of tokens."""
-        chunk = min(n // self.unit, MERGE_ROWS), self.fc1.packed.shape[1]
+        chunk = min(n // self.unit, MERGE_ROWS), self.fc1.packed.shape[1], self.fc1.rows
         return {"merged": chunk, "merged_hidden": chunk}
 
     def __call__(self, x: np.ndarray, out: np.ndarray, ws: Workspace) -> np.ndarray:

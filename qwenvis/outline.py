@@ -7,24 +7,36 @@ from functools import cached_property
 
 import numpy as np
 
-from qwenvis import hub, models
+from qwenvis import hub, models, ops
 from qwenvis.checkpoint import Checkpoint
 from qwenvis.cost import Cost, cost
+from qwenvis.errors import InputError
 from qwenvis.models import Config
 from qwenvis.processors import PROCESSORS, ImageProcessor
+
+# What a caller names -> how weights are packed and products are computed.
+DTYPES = {"float32": "f32", "bfloat16": "bf16"}
 
 
 class Outline:
     """Everything about a checkpoint that is known before its weights are read."""
 
-    def __init__(self, checkpoint: Checkpoint, min_pixels: int | None = None, max_pixels: int | None = None) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        dtype: str = "float32",
+        min_pixels: int | None = None,
+        max_pixels: int | None = None,
+    ) -> None:
         """Detect the family and build its tower; limits replace those of the checkpoint's preprocessor config.
 
         Raises ConfigError or CheckpointError for a checkpoint that no family can use, InputError for the limits.
         """
         self.checkpoint = checkpoint
         self.family = models.detect(checkpoint.model_type, checkpoint.vision_config, checkpoint.shapes)
-        self.tower, self.weights = models.build(self.family, checkpoint.vision_config, checkpoint.shapes)
+        self.format = _format(dtype, checkpoint)
+        self.tower, self.weights = models.build(self.family, checkpoint.vision_config, checkpoint.shapes, self.format)
         self._limits = {"min_pixels": min_pixels, "max_pixels": max_pixels}
         if checkpoint.preprocessor:
             self.processor  # noqa: B018  a config that cannot be used is an error now, a missing one when it is needed
@@ -34,6 +46,7 @@ class Outline:
         cls,
         source: str | os.PathLike[str],
         *,
+        dtype: str = "float32",
         min_pixels: int | None = None,
         max_pixels: int | None = None,
         revision: str | None = None,
@@ -41,7 +54,7 @@ class Outline:
     ) -> Outline:
         """Find ``source`` (`Encoder.from_pretrained` says what it may be) and read its headers."""
         directory = hub.resolve(source, cache_dir, revision)
-        return cls(Checkpoint.open(directory), min_pixels, max_pixels)
+        return cls(Checkpoint.open(directory), dtype=dtype, min_pixels=min_pixels, max_pixels=max_pixels)
 
     @property
     def config(self) -> Config:
@@ -68,3 +81,13 @@ class Outline:
     def cost(self, grid_thw: np.ndarray, still: bool = True) -> Cost:
         """What one forward pass over ``grid_thw`` (items, 3) takes."""
         return cost(self.tower, self.weights, grid_thw, still)
+
+
+def _format(dtype: str, checkpoint: Checkpoint) -> str:
+    """The number format of a dtype; "auto" is bf16 where the checkpoint is stored so and this CPU multiplies it."""
+    if dtype == "auto":
+        stored = {tensor.dtype for tensor in checkpoint.tensors.values()}
+        return "bf16" if stored == {"BF16"} and ops.rows_dtype("bf16") == "uint16" else "f32"
+    if dtype not in DTYPES:
+        raise InputError(f"dtype is {dtype!r}; expected auto, {', '.join(DTYPES)}")
+    return DTYPES[dtype]

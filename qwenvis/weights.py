@@ -26,14 +26,18 @@ class Request:
 
 @dataclass(frozen=True)
 class Weights:
-    """A place in the tree of names, and the list of requests that the whole tree shares."""
+    """A place in the tree of names, and the list of requests that the whole tree shares.
+
+    ``format`` is how the weights of products are to be packed: "f32" or "bf16".
+    """
 
     prefix: str = ""
+    format: str = "f32"
     requests: list[Request] = field(default_factory=list)
 
     def scope(self, name: object) -> Weights:
         """The place below this one: ``weights.scope("blocks").scope(0)`` asks for ``blocks.0.*``."""
-        return Weights(f"{self.prefix}{name}.", self.requests)
+        return Weights(f"{self.prefix}{name}.", self.format, self.requests)
 
     def ask(self, name: str, shape: tuple[int, ...], receive: Receiver) -> None:
         """Ask for one tensor; ``receive`` gets it in its stored float type, contiguous, and must not keep it."""

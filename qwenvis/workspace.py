@@ -8,13 +8,15 @@ import numpy as np
 
 # A row ends a cache line later than its values: with a pitch of a power of two, all rows of a tile would fall into one
 # set of the L1 cache.
-PAD = 16
+PAD_BYTES = 64
 
-Sizes = Mapping[str, tuple[int, int]]
+# name -> (rows, columns, dtype): float32, or uint16, which holds bfloat16
+Size = tuple[int, int, str]
+Sizes = Mapping[str, Size]
 
 
 class Workspace:
-    """Named float32 arrays ``ws.name`` of (rows, columns); the memory of one forward pass, so one per call at a time.
+    """Named arrays ``ws.name`` of (rows, columns); the memory of one forward pass, so one per call at a time.
 
     What each name holds is said where a tower lists its sizes.
     """
@@ -26,12 +28,13 @@ class Workspace:
     def fit(self, sizes: Sizes) -> Workspace:
         """Make every array exactly as large as asked; memory grows where it must and is kept otherwise."""
         self._arrays = {}
-        for name, (rows, columns) in sizes.items():
-            size = rows * (columns + PAD)
-            if name not in self._memory or self._memory[name].size < size:
+        for name, size in sizes.items():
+            if name not in self._memory or self._memory[name].size < _nbytes(size):
                 self._memory.pop(name, None)
-                self._memory[name] = np.empty(size, np.float32)
-            self._arrays[name] = self._memory[name][:size].reshape(rows, columns + PAD)[:, :columns]
+                self._memory[name] = np.empty(_nbytes(size), np.uint8)
+            rows, columns, dtype = size
+            padded = self._memory[name][: _nbytes(size)].view(dtype).reshape(rows, -1)
+            self._arrays[name] = padded[:, :columns]
         return self
 
     def __getattr__(self, name: str) -> np.ndarray:
@@ -43,4 +46,9 @@ class Workspace:
 
 def nbytes(sizes: Sizes) -> int:
     """Bytes that a workspace of these sizes takes."""
-    return sum(4 * rows * (columns + PAD) for rows, columns in sizes.values())
+    return sum(map(_nbytes, sizes.values()))
+
+
+def _nbytes(size: Size) -> int:
+    rows, columns, dtype = size
+    return int(rows * (columns * np.dtype(dtype).itemsize + PAD_BYTES))

@@ -1,22 +1,30 @@
-/* The f32 tile: MR rows by NV vectors of columns, every accumulator in a register. */
+/* The tile, a template: MR rows by NV vectors of columns, every accumulator in a register.
+ *
+ * Whoever includes this gives TILE, the name of the function, WORD, a type of four bytes, WORD_ENTRY, the bytes of one
+ * entry in it, and DOT(c, a, b): c plus the product of a word of a row with a vector of words of a panel. A word is one
+ * f32 or two neighbours in K of two bytes, so one addressing serves every format. */
 
-enum { NV = 2, NR = NV * VL };
+#define JOIN_(a, b) a##b
+#define JOIN(a, b) JOIN_(a, b)
+#define MULTIPLY JOIN(TILE, _multiply)
+#define BY_ROWS JOIN(TILE, _by_rows)
+#define PEAK JOIN(TILE, _peak)
 
 /* `rows` and `vectors` are constants wherever this is inlined, so each remainder is its own straight-line loop. */
-INLINE void multiply(int rows, int vectors, ptrdiff_t k, const float *a, ptrdiff_t pitch, const float *panel,
+INLINE void MULTIPLY(int rows, int vectors, ptrdiff_t words, const WORD *a, ptrdiff_t pitch, const float *panel,
                      float *sums, ptrdiff_t sums_pitch, int add)
 {
     vf c[MR][NV];
     UNROLL for (int r = 0; r < rows; r++)
         UNROLL for (int v = 0; v < vectors; v++)
             c[r][v] = add ? load(sums + r * sums_pitch + v * VL) : (vf){0};
-    for (ptrdiff_t p = 0; p < k; p++) {
+    for (ptrdiff_t p = 0; p < words; p++) {
         vf b[NV];
         UNROLL for (int v = 0; v < vectors; v++)
             b[v] = load(panel + (p * vectors + v) * VL);
         UNROLL for (int r = 0; r < rows; r++)
             UNROLL for (int v = 0; v < vectors; v++)
-                c[r][v] += a[r * pitch + p] * b[v];
+                c[r][v] = DOT(c[r][v], a[r * pitch + p], b[v]);
     }
     UNROLL for (int r = 0; r < rows; r++)
         UNROLL for (int v = 0; v < vectors; v++)
@@ -27,10 +35,10 @@ INLINE void multiply(int rows, int vectors, ptrdiff_t k, const float *a, ptrdiff
 #define CASE(R)                                                                                                        \
     case R:                                                                                                            \
         if (R <= MR)                                                                                                   \
-            multiply(R <= MR ? R : MR, vectors, k, a, pitch, panel, sums, sums_pitch, add);                            \
+            MULTIPLY(R <= MR ? R : MR, vectors, words, a, pitch, panel, sums, sums_pitch, add);                        \
         return;
 
-INLINE void by_rows(ptrdiff_t rows, int vectors, ptrdiff_t k, const float *a, ptrdiff_t pitch, const float *panel,
+INLINE void BY_ROWS(ptrdiff_t rows, int vectors, ptrdiff_t words, const WORD *a, ptrdiff_t pitch, const float *panel,
                     float *sums, ptrdiff_t sums_pitch, int add)
 {
     switch (rows) {
@@ -40,60 +48,42 @@ INLINE void by_rows(ptrdiff_t rows, int vectors, ptrdiff_t k, const float *a, pt
 }
 #undef CASE
 
-static void tile(ptrdiff_t rows, ptrdiff_t k, const void *a, ptrdiff_t pitch, const void *panel, ptrdiff_t width,
+static void TILE(ptrdiff_t rows, ptrdiff_t words, const void *a, ptrdiff_t pitch, const void *panel, ptrdiff_t width,
                  float *sums, ptrdiff_t sums_pitch, int add)
 {
     if (width == NR)
-        by_rows(rows, NV, k, a, pitch, panel, sums, sums_pitch, add);
+        BY_ROWS(rows, NV, words, a, pitch, panel, sums, sums_pitch, add);
     else
-        by_rows(rows, NV / 2, k, a, pitch, panel, sums, sums_pitch, add);
+        BY_ROWS(rows, NV / 2, words, a, pitch, panel, sums, sums_pitch, add);
 }
 
-static void pack(const float *w, ptrdiff_t pitch, ptrdiff_t columns, ptrdiff_t k, void *panel, ptrdiff_t fill,
-                 ptrdiff_t width)
+/* The instruction peak: as many chains as a tile has accumulators, fed from registers only. */
+static double PEAK(ptrdiff_t steps, float *sink)
 {
-    float *out = panel;
-    for (ptrdiff_t p = 0; p < k; p++, out += width)
-        for (ptrdiff_t c = 0; c < fill; c++)
-            out[c] = c < columns ? w[c * pitch + p] : 0;
-}
-
-static void pack_transposed(const float *w, ptrdiff_t pitch, ptrdiff_t columns, ptrdiff_t k, void *panel,
-                            ptrdiff_t width)
-{
-    float *out = panel;
-    for (ptrdiff_t p = 0; p < k; p++, w += pitch, out += width)
-        for (ptrdiff_t c = 0; c < width; c += VL)
-            store(out + c, load_n(w + c, columns - c));
-}
-
-static void store_tile(const float *sums, ptrdiff_t sums_pitch, ptrdiff_t rows, ptrdiff_t columns, float *out,
-                       ptrdiff_t pitch, int add)
-{
-    for (ptrdiff_t r = 0; r < rows; r++)
-        for (ptrdiff_t c = 0; c < columns; c += VL) {
-            vf x = load(sums + r * sums_pitch + c);
-            float *to = out + r * pitch + c;
-            store_n(to, add ? load_n(to, columns - c) + x : x, columns - c);
-        }
-}
-
-/* As many chains as a tile has accumulators, fed from registers only. */
-static double peak(ptrdiff_t steps, float *sink)
-{
-    vf c[MR][NV], factor = splat(1.0f), term = splat(1e-9f);
-    __asm__ volatile("" : "+m"(factor), "+m"(term));
+    vf c[MR][NV], b[NV] = {{0}};
+    const WORD a = 0;
     UNROLL for (int r = 0; r < MR; r++)
         UNROLL for (int v = 0; v < NV; v++)
             c[r][v] = splat((float)(r * NV + v)); /* all different, or the compiler joins the chains */
-    for (ptrdiff_t i = 0; i < steps; i++)
+    for (ptrdiff_t i = 0; i < steps; i++) {
+        UNROLL for (int v = 0; v < NV; v++)
+            OPAQUE(b[v]); /* or it takes the product out of the loop */
         UNROLL for (int r = 0; r < MR; r++)
             UNROLL for (int v = 0; v < NV; v++)
-                c[r][v] = c[r][v] * factor + term;
+                c[r][v] = DOT(c[r][v], a, b[v]);
+    }
     vf total = {0};
     UNROLL for (int r = 0; r < MR; r++)
         UNROLL for (int v = 0; v < NV; v++)
             total += c[r][v];
     *sink = sum_lanes(total);
-    return 2.0 * (double)steps * MR * NV * VL;
+    return 2.0 * (double)steps * MR * NV * VL * (4 / WORD_ENTRY);
 }
+
+#undef MULTIPLY
+#undef BY_ROWS
+#undef PEAK
+#undef WORD_ENTRY
+#undef TILE
+#undef WORD
+#undef DOT

@@ -1,13 +1,22 @@
 /* Everything that one ISA compiles, and its table. The file that includes this gives QV_ISA, QV_NAME, QV_PRESENT, VL
- * and MR, and QV_TARGET unless the compiler's own default is meant. All but the table is static, so that the linker can never
- * hand one ISA's helper to another. */
+ * and MR; QV_TARGET unless the compiler's own default is meant; QV_BF16_DOT if bfloat16 can be multiplied. All but the
+ * table is static, so that the linker can never hand one ISA's helper to another. */
 #include "target.h"
 
 #include "vector.h"
 
 #include "activations.h"
-#include "gemm_tile.h"
+#include "epilogue.h"
 #include "rows.h"
+
+enum { NV = 2, NR = NV * VL };
+
+#include "format_f32.h"
+#ifdef QV_BF16_DOT
+#include "format_bf16_dot.h"
+#else
+#include "format_bf16_expand.h"
+#endif
 
 static int present(void) { return QV_PRESENT; }
 
@@ -16,14 +25,7 @@ static int present(void) { return QV_PRESENT; }
 const qv_kernels QV_ISA = {
     .name = QV_NAME,
     .present = present,
-    .f32 = {.name = "f32",
-            .mr = MR,
-            .nr = NR,
-            .kr = 1,
-            .itemsize = 4,
-            .pack = pack,
-            .pack_transposed = pack_transposed,
-            .tile = tile},
+    .formats = {[QV_F32] = F32_FORMAT, [QV_BF16] = BF16_FORMAT},
     .finish = {QV_ACTIVATIONS(QV_FINISH)},
     .store = store_tile,
     .layer_norm = layer_norm,
@@ -33,5 +35,4 @@ const qv_kernels QV_ISA = {
     .scale = scale,
     .lookup = lookup,
     .widen_bf16 = widen_bf16,
-    .peak = peak,
 };

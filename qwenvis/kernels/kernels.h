@@ -12,6 +12,9 @@
  *     row 1    : w10 w11 w12 ...      k = 1 : w01 w11 w21 ... w(nr-1)1
  *     ...                             ...
  *
+ * A format of two bytes may take two steps of K at a time (kr = 2): neighbours in K stand side by side, and the last
+ * group of an odd K is filled up with a zero.
+ *
  * A tile is the product of up to `mr` rows with one panel. It leaves its sums in a small array; `finish` adds the bias
  * and applies the activation there, and a store writes them out. So a tile knows nothing of what follows it.
  */
@@ -29,6 +32,9 @@
 enum { QV_ACTIVATIONS(QV_ENUM) QV_ACTIVATION_COUNT };
 #undef QV_ENUM
 
+/* What rows of activations and packed weights are made of. */
+typedef enum { QV_F32, QV_BF16, QV_KIND_COUNT } qv_kind;
+
 enum {
     QV_MAX_MR = 16,
     QV_MAX_NR = 64,
@@ -37,9 +43,12 @@ enum {
 /* How a weight is stored and multiplied. */
 typedef struct {
     const char *name; /* "f32" */
+    qv_kind rows;     /* what the tile reads on its left side */
     int mr, nr, kr;   /* rows and columns of a tile, entries of K that one step takes */
     int itemsize;     /* bytes of one stored entry */
 
+    /* NULL, or: `steps` entries of K of a panel, widened for a tile that reads f32 panels */
+    void (*expand)(const void *panel, ptrdiff_t steps, ptrdiff_t width, float *out);
     /* The first `fill` columns of a panel of `width` columns <- rows of w (columns, k), then zeros */
     void (*pack)(const float *w, ptrdiff_t pitch, ptrdiff_t columns, ptrdiff_t k, void *panel, ptrdiff_t fill,
                  ptrdiff_t width);
@@ -50,42 +59,48 @@ typedef struct {
      * K runs in one fixed order, so a sum depends on neither `rows` nor the other rows. */
     void (*tile)(ptrdiff_t rows, ptrdiff_t k, const void *a, ptrdiff_t pitch, const void *panel, ptrdiff_t width,
                  float *sums, ptrdiff_t sums_pitch, int add);
+    /* `steps` rounds of multiply-adds as the tile has them, from registers only: the instruction peak. Returns the number
+     * of flops; writes one value to `sink`, so that the work is not removed. */
+    double (*peak)(ptrdiff_t steps, float *sink);
 } qv_format;
+
+typedef void (*qv_norm)(const float *x, ptrdiff_t d, const float *weight, const float *bias, float eps, void *out,
+                     qv_kind kind);
 
 typedef struct {
     const char *name;     /* as in /proc/cpuinfo; NULL where the compiler or the CPU family lacks it */
     int (*present)(void); /* does this CPU have it? */
-    qv_format f32;
+    qv_format formats[QV_KIND_COUNT]; /* by what they store */
 
     /* Epilogue of a tile. sums[r][c] = activation(sums[r][c] + bias[c]), in place */
     void (*finish[QV_ACTIVATION_COUNT])(float *sums, ptrdiff_t rows, ptrdiff_t width, const float *bias);
-    /* out[r][c] = sums[r][c], added to what is there if `add` */
-    void (*store)(const float *sums, ptrdiff_t sums_pitch, ptrdiff_t rows, ptrdiff_t columns, float *out,
-                  ptrdiff_t pitch, int add);
+    /* out[r][c] = sums[r][c]; an f32 out adds it to what is there if `add` */
+    void (*store)(const float *sums, ptrdiff_t sums_pitch, ptrdiff_t rows, ptrdiff_t columns, void *out,
+                  ptrdiff_t pitch, qv_kind kind, int add);
 
-    /* out = (x - mean(x)) / sqrt(var(x) + eps) * weight + bias, over d entries; out may be x */
-    void (*layer_norm)(const float *x, ptrdiff_t d, const float *weight, const float *bias, float eps, float *out);
-    /* out = x / sqrt(mean(x^2) + eps) * weight; `bias` is ignored; out may be x */
-    void (*rms_norm)(const float *x, ptrdiff_t d, const float *weight, const float *bias, float eps, float *out);
+    /* Rows. `kind` is that of out; bfloat16 is rounded to nearest, ties to even.
+     *
+     * out = (x - mean(x)) / sqrt(var(x) + eps) * weight + bias, over d entries */
+    qv_norm layer_norm;
+    /* out = x / sqrt(mean(x^2) + eps) * weight; `bias` is ignored */
+    qv_norm rms_norm;
     /* out = scale * (x cos + rotate_half(x) sin), over 2 * half entries; cos and sin have `half` */
-    void (*rope)(const float *x, const float *cos, const float *sin, ptrdiff_t half, float scale, float *out);
+    void (*rope)(const float *x, const float *cos, const float *sin, ptrdiff_t half, float scale, void *out,
+                 qv_kind kind);
     /* One block of scores of one query, in units of log 2, online: with m the running maximum and l the running sum,
-     * m' = max(m, max s), s <- 2^(s - m'), l <- l 2^(m - m') + sum s, m <- m'. Returns 2^(m - m'), the factor that
-     * earlier results of this query take. s[n .. padded) is read as -inf; padded is a multiple of nr / 2. */
-    float (*softmax)(float *s, ptrdiff_t n, ptrdiff_t padded, float *m, float *l);
-    /* out = x * factor, over d entries; out may be x */
-    void (*scale)(const float *x, ptrdiff_t d, float factor, float *out);
+     * m' = max(m, max s), out = 2^(s - m'), l <- l 2^(m - m') + sum out, m <- m'. Returns 2^(m - m'), the factor that
+     * earlier results of this query take. s[n .. padded) is taken as -inf and overwritten; padded is a multiple of
+     * nr / 2. out may be s, if it is f32. */
+    float (*softmax)(float *s, ptrdiff_t n, ptrdiff_t padded, float *m, float *l, void *out, qv_kind kind);
+    /* out = x * factor, over d entries; out may be x, if it is f32 */
+    void (*scale)(const float *x, ptrdiff_t d, float factor, void *out, qv_kind kind);
     /* out[i] = table[x[i * stride]], over n entries; table has 256 */
     void (*lookup)(const uint8_t *x, ptrdiff_t stride, ptrdiff_t n, const float *table, float *out);
     /* out = x, widened from bfloat16 */
     void (*widen_bf16)(const uint16_t *x, ptrdiff_t n, float *out);
-
-    /* Runs `steps` rounds of independent multiply-adds that stay in registers; returns the number of flops: the
-     * instruction peak. Writes one value to `sink`, so that the work is not removed. */
-    double (*peak)(ptrdiff_t steps, float *sink);
 } qv_kernels;
 
-extern const qv_kernels qv_generic, qv_avx2, qv_avx512;
+extern const qv_kernels qv_generic, qv_avx2, qv_avx512, qv_avx512_bf16;
 
 /* Every ISA that the source has, plainest first, ended by NULL. One that is not compiled has no name. */
 extern const qv_kernels *const qv_isas[];

@@ -27,38 +27,41 @@ static float sum_of_squares(const float *x, ptrdiff_t d, float mean)
 }
 
 /* torch.nn.LayerNorm */
-static void layer_norm(const float *x, ptrdiff_t d, const float *weight, const float *bias, float eps, float *out)
+static void layer_norm(const float *x, ptrdiff_t d, const float *weight, const float *bias, float eps, void *out,
+                       qv_kind kind)
 {
     float mean = sum(x, d) / (float)d;
     float scale = 1.0f / sqrtf(sum_of_squares(x, d, mean) / (float)d + eps);
     for (ptrdiff_t i = 0; i < d; i += VL) {
         vf y = (load_n(x + i, d - i) - mean) * scale;
-        store_n(out + i, y * load_n(weight + i, d - i) + load_n(bias + i, d - i), d - i);
+        put(out, i, y * load_n(weight + i, d - i) + load_n(bias + i, d - i), d - i, kind);
     }
 }
 
 /* transformers Qwen2_5_VLRMSNorm */
-static void rms_norm(const float *x, ptrdiff_t d, const float *weight, const float *bias, float eps, float *out)
+static void rms_norm(const float *x, ptrdiff_t d, const float *weight, const float *bias, float eps, void *out,
+                     qv_kind kind)
 {
     (void)bias;
     float scale = 1.0f / sqrtf(sum_of_squares(x, d, 0) / (float)d + eps);
     for (ptrdiff_t i = 0; i < d; i += VL)
-        store_n(out + i, load_n(x + i, d - i) * scale * load_n(weight + i, d - i), d - i);
+        put(out, i, load_n(x + i, d - i) * scale * load_n(weight + i, d - i), d - i, kind);
 }
 
 /* transformers apply_rotary_pos_emb_vision; lane i pairs with lane i + half */
-static void rope(const float *x, const float *cos, const float *sin, ptrdiff_t half, float scale, float *out)
+static void rope(const float *x, const float *cos, const float *sin, ptrdiff_t half, float scale, void *out,
+                 qv_kind kind)
 {
     for (ptrdiff_t i = 0; i < half; i += VL) {
         ptrdiff_t n = half - i;
         vf a = load_n(x + i, n), b = load_n(x + half + i, n);
         vf c = load_n(cos + i, n) * scale, s = load_n(sin + i, n) * scale;
-        store_n(out + i, a * c - b * s, n);
-        store_n(out + half + i, b * c + a * s, n);
+        put(out, i, a * c - b * s, n, kind);
+        put(out, half + i, b * c + a * s, n, kind);
     }
 }
 
-static float softmax(float *s, ptrdiff_t n, ptrdiff_t padded, float *m, float *l)
+static float softmax(float *s, ptrdiff_t n, ptrdiff_t padded, float *m, float *l, void *out, qv_kind kind)
 {
     for (ptrdiff_t j = n; j < padded; j++)
         s[j] = -INFINITY;
@@ -69,7 +72,7 @@ static float softmax(float *s, ptrdiff_t n, ptrdiff_t padded, float *m, float *l
     vf total = {0};
     for (ptrdiff_t j = 0; j < padded; j += VL) {
         vf e = exp2_(load(s + j) - top);
-        store(s + j, e);
+        put(out, j, e, VL, kind);
         total += e;
     }
     float factor = exp2_(splat(*m - top))[0];
@@ -78,10 +81,10 @@ static float softmax(float *s, ptrdiff_t n, ptrdiff_t padded, float *m, float *l
     return factor;
 }
 
-static void scale(const float *x, ptrdiff_t d, float factor, float *out)
+static void scale(const float *x, ptrdiff_t d, float factor, void *out, qv_kind kind)
 {
     for (ptrdiff_t i = 0; i < d; i += VL)
-        store_n(out + i, load_n(x + i, d - i) * factor, d - i);
+        put(out, i, load_n(x + i, d - i) * factor, d - i, kind);
 }
 
 static void lookup(const uint8_t *x, ptrdiff_t stride, ptrdiff_t n, const float *table, float *out)

@@ -4,6 +4,7 @@
 
 typedef float vf __attribute__((vector_size(4 * VL)));
 typedef int32_t vi __attribute__((vector_size(4 * VL)));
+typedef uint32_t vu __attribute__((vector_size(4 * VL)));
 typedef float vf_unaligned __attribute__((vector_size(4 * VL), aligned(4), may_alias));
 
 /* Accumulators live in registers only where every loop over them is unrolled. */
@@ -11,6 +12,13 @@ typedef float vf_unaligned __attribute__((vector_size(4 * VL), aligned(4), may_a
 #define UNROLL _Pragma("clang loop unroll(full)")
 #else
 #define UNROLL _Pragma("GCC unroll 32")
+#endif
+
+/* A value that the compiler has to take as changed. */
+#ifdef __aarch64__
+#define OPAQUE(x) __asm__ volatile("" : "+w"(x))
+#else
+#define OPAQUE(x) __asm__ volatile("" : "+v"(x))
 #endif
 
 #define INLINE static inline __attribute__((always_inline))
@@ -41,6 +49,27 @@ INLINE void store_n(float *p, vf x, ptrdiff_t n)
 INLINE vf choose(vi mask, vf yes, vf no) { return (vf)((mask & (vi)yes) | (~mask & (vi)no)); }
 INLINE vf max(vf a, vf b) { return choose(a > b, a, b); }
 INLINE vf min(vf a, vf b) { return choose(a < b, a, b); }
+
+/* bfloat16 is the upper half of a float: rounded to nearest, ties to even; a NaN stays one. */
+typedef uint16_t vh __attribute__((vector_size(2 * VL)));
+
+INLINE vh narrow(vf x)
+{
+    vu bits = (vu)x;
+    vu rounded = bits + 0x7FFF + ((bits >> 16) & 1);
+    return __builtin_convertvector((vu)choose(x == x, (vf)rounded, (vf)(bits | 0x400000)) >> 16, vh);
+}
+
+/* Entries i .. i + n of a row of either kind; a whole vector for n >= VL, nothing for n <= 0. */
+INLINE void put(void *row, ptrdiff_t i, vf x, ptrdiff_t n, qv_kind kind)
+{
+    if (kind == QV_F32) {
+        store_n((float *)row + i, x, n);
+    } else if (n > 0) {
+        vh half = narrow(x);
+        memcpy((uint16_t *)row + i, &half, n >= VL ? sizeof half : (size_t)n * 2);
+    }
+}
 
 /* Lanes are joined in one fixed order, so a sum has the same bits on every run. */
 INLINE float sum_lanes(vf x)

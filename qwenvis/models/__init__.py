@@ -48,7 +48,7 @@ def detect(model_type: str, vision_config: Mapping[str, Any], shapes: Shapes) ->
     return family
 
 
-def build(family: str, vision_config: Mapping[str, Any], shapes: Shapes) -> tuple[Tower, Weights]:
-    """A tower without its weights, and all that it asks for."""
-    weights = Weights()
+def build(family: str, vision_config: Mapping[str, Any], shapes: Shapes, format: str = "f32") -> tuple[Tower, Weights]:
+    """A tower without its weights, which will be packed in ``format``, and all that it asks for."""
+    weights = Weights(format=format)
     return FAMILIES[family].tower(FAMILIES[family].config(vision_config, shapes), weights), weights

@@ -69,8 +69,8 @@ class Tower:
         steps, rows, columns = grid_thw.T
         windows = int(steps @ (-(-rows // self.window) * -(-columns // self.window)))
         return {
-            "x": (n, self.config.hidden_size),
-            "tokens": (n // self.config.merge_unit, self.config.out_hidden_size),
+            "x": (n, self.config.hidden_size, "float32"),
+            "tokens": (n // self.config.merge_unit, self.config.out_hidden_size, "float32"),
             **self.patch_embed.sizes(n),
             **self.blocks[0].sizes(n, int((rows * columns).max()), windows),
             **self.merger.sizes(n),

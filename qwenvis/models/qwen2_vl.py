@@ -62,7 +62,7 @@ class Tower:
         steps, rows, columns = grid_thw.T
         n, longest, segments = int(grid_thw.prod(axis=1).sum()), int((rows * columns).max()), int(steps.sum())
         return {
-            "x": (n, self.config.hidden_size),
+            "x": (n, self.config.hidden_size, "float32"),
             **self.patch_embed.sizes(n),
             **self.blocks[0].sizes(n, longest, segments),
             **self.merger.sizes(n),

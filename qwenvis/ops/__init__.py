@@ -8,7 +8,7 @@ from qwenvis.ops.attention import attention, attention_scratch
 from qwenvis.ops.gather import gather
 from qwenvis.ops.linear import ACTIVATIONS, PackedWeight, linear
 from qwenvis.ops.norm import layer_norm, rms_norm
-from qwenvis.ops.runtime import isa, isas, openmp, peak, use_isa, use_threads
+from qwenvis.ops.runtime import isa, isas, openmp, peak, rows_dtype, use_isa, use_threads
 from qwenvis.ops.vol2col import vol2col
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "openmp",
     "peak",
     "rms_norm",
+    "rows_dtype",
     "use_isa",
     "use_threads",
     "vol2col",

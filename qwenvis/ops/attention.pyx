@@ -9,34 +9,38 @@ from libc.stdint cimport int32_t
 
 import numpy as np
 
-from qwenvis.ops.kernels cimport QV_MAX_NR, qv_format, qv_kernels
-from qwenvis.ops.runtime cimport parallel_for, selected, threads
+from qwenvis.ops.kernels cimport QV_F32, QV_MAX_NR, qv_format, qv_kernels, qv_kind
+from qwenvis.ops.runtime cimport Rows, kind_of, parallel_for, rows_of, selected, threads
 
 cdef enum:
     QUERY_TILES = 5  # tiles of queries a task: 70 rows with the AVX-512 tile
     KEYS = 256       # keys a block: scores, keys and values of a block stay in L2
     MAX_HEAD_DIM = 256
-    PACKED = 4 << 20 # floats of packed keys and values at a time, if one head needs no more: 16 MB, half of an L3
+    PACKED = 16 << 20 # bytes of packed keys and values at a time, if one head needs no more: half of an L3
+    CACHE_LINE = 64
 
 cdef double LOG2_E = 1.4426950408889634
+
+
+# Queries, keys or values, (n, heads, head_dim) float32; strides in entries.
+cdef struct Heads:
+    const float *data
+    Py_ssize_t row, head
 
 
 cdef struct Job:
     const qv_kernels *isa
     const qv_format *format
-    const float *q
-    const float *k
-    const float *v
+    Heads q, k, v
     const float *cos
     const float *sin
-    float *out
-    Py_ssize_t q_row, q_head, k_row, k_head, v_row, v_head, out_row  # strides in entries
-    Py_ssize_t heads, head_dim, padded_dim, group                    # group: query heads of a key head
+    Rows out
+    Py_ssize_t heads, head_dim, padded_dim, group  # group: query heads of a key head
     const int32_t *cu_seqlens
-    float *packed             # keys and values of one wave, pair after pair
-    float *scratch            # of the workers
-    Py_ssize_t pair_size      # packed floats of a pair
-    Py_ssize_t scratch_size   # floats of a worker
+    char *packed                   # keys and values of one wave, pair after pair
+    char *scratch                  # of the workers
+    Py_ssize_t pair_size           # packed bytes of a pair
+    Py_ssize_t scratch_size        # bytes of a worker
     Py_ssize_t first_pair, blocks  # of a wave; a pair is (segment, head), in pieces of `blocks`
     float scale
 
@@ -44,11 +48,12 @@ cdef struct Job:
 # What one worker keeps of a block of queries.
 cdef struct Queries:
     Py_ssize_t rows
-    float *turned   # (rows, head_dim)
+    char *turned    # (rows, head_dim) in the format's rows
     float *sums     # (rows, padded_dim)
     float *tops     # (rows,) running maxima
     float *totals   # (rows,) running sums
     float *scores   # (rows, KEYS)
+    char *weights   # (rows, KEYS) in the format's rows: 2^(scores - tops); the scores themselves in float32
 
 
 cdef inline Py_ssize_t _blocks(Py_ssize_t n, Py_ssize_t size) noexcept nogil:
@@ -59,153 +64,179 @@ cdef inline Py_ssize_t _round_up(Py_ssize_t n, Py_ssize_t unit) noexcept nogil:
     return _blocks(n, unit) * unit
 
 
+cdef const float *_head(const Heads *x, Py_ssize_t row, Py_ssize_t head) noexcept nogil:
+    return x.data + row * x.row + head * x.head
+
+
+cdef void _turn(const Job *job, const Heads *x, Py_ssize_t row, Py_ssize_t head, float scale, void *out,
+                qv_kind kind) noexcept nogil:
+    """One head of one row, turned by rope."""
+    cdef Py_ssize_t half = job.head_dim // 2
+    job.isa.rope(_head(x, row, head), job.cos + row * half, job.sin + row * half, half, scale, out, kind)
+
+
 cdef void _pack_piece(const void *context, Py_ssize_t index, int worker) noexcept nogil:
     """Keys of one panel of one pair, turned by rope; and their values."""
     cdef const Job *job = <const Job *>context
-    cdef Py_ssize_t nr = job.format.nr, d = job.head_dim
-    cdef Py_ssize_t pair = job.first_pair + index // job.blocks, segment = pair // job.heads
-    cdef Py_ssize_t head = pair % job.heads // job.group
+    cdef const qv_format *fmt = job.format
+    cdef Py_ssize_t nr = fmt.nr, d = job.head_dim, pair = job.first_pair + index // job.blocks
+    cdef Py_ssize_t segment = pair // job.heads, head = pair % job.heads // job.group
     cdef Py_ssize_t start = job.cu_seqlens[segment], n = job.cu_seqlens[segment + 1] - start
-    cdef Py_ssize_t first = index % job.blocks * nr, row, column, width
-    cdef Py_ssize_t count = min(nr, n - first), keys = _round_up(n, nr)
+    cdef Py_ssize_t first = index % job.blocks * nr, row, panel, width
+    cdef Py_ssize_t count = min(nr, n - first), padded = _round_up(n, nr)
     cdef float turned[QV_MAX_NR * MAX_HEAD_DIM]
-    cdef float *packed = job.packed + index // job.blocks * job.pair_size
-    cdef float *values = packed + keys * d
+    cdef char *keys = job.packed + index // job.blocks * job.pair_size
+    cdef char *values = keys + padded * d * fmt.itemsize
     if count <= 0:
         return
     for row in range(count):
-        job.isa.rope(job.k + (start + first + row) * job.k_row + head * job.k_head,
-                     job.cos + (start + first + row) * (d // 2), job.sin + (start + first + row) * (d // 2), d // 2,
-                     1.0, turned + row * d)
-    job.format.pack(turned, d, count, d, packed + first * d, nr, nr)
-    for column in range(_blocks(d, nr)):
-        width = min(nr, job.padded_dim - column * nr)
-        job.format.pack_transposed(
-            job.v + (start + first) * job.v_row + head * job.v_head + column * nr, job.v_row,
-            min(nr, d - column * nr), count, values + column * nr * keys + first * width, width)
+        _turn(job, &job.k, start + first + row, head, 1, turned + row * d, QV_F32)
+    fmt.pack(turned, d, count, d, keys + first * d * fmt.itemsize, nr, nr)
+    for panel in range(_blocks(d, nr)):
+        width = min(nr, job.padded_dim - panel * nr)
+        fmt.pack_transposed(_head(&job.v, start + first, head) + panel * nr, job.v.row, min(nr, d - panel * nr), count,
+                            values + (panel * nr * padded + first * width) * fmt.itemsize, width)
 
 
 cdef void _query_piece(const void *context, Py_ssize_t index, int worker) noexcept nogil:
     """One block of queries of one pair."""
     cdef const Job *job = <const Job *>context
-    cdef Py_ssize_t rows = QUERY_TILES * job.format.mr, d = job.head_dim
+    cdef Py_ssize_t d = job.head_dim, most = QUERY_TILES * job.format.mr
     cdef Py_ssize_t pair = job.first_pair + index // job.blocks, segment = pair // job.heads, head = pair % job.heads
     cdef Py_ssize_t start = job.cu_seqlens[segment], n = job.cu_seqlens[segment + 1] - start
-    cdef Py_ssize_t first = start + index % job.blocks * rows, row, block
-    cdef Py_ssize_t count = min(rows, start + n - first)
-    cdef const float *keys = job.packed + index // job.blocks * job.pair_size
+    cdef Py_ssize_t first = index % job.blocks * most, row, block
     cdef Queries queries
-    if count <= 0:
+    queries.rows = min(most, n - first)
+    if queries.rows <= 0:
         return
-    queries.rows = count
-    queries.turned = job.scratch + worker * job.scratch_size
-    queries.sums = queries.turned + rows * d
-    queries.tops = queries.sums + rows * job.padded_dim
-    queries.totals = queries.tops + rows
-    queries.scores = queries.totals + rows
-    for row in range(count):
-        job.isa.rope(job.q + (first + row) * job.q_row + head * job.q_head, job.cos + (first + row) * (d // 2),
-                     job.sin + (first + row) * (d // 2), d // 2, job.scale, queries.turned + row * d)
+    _lay_out(job, job.scratch + worker * job.scratch_size, &queries)
+    for row in range(queries.rows):
+        _turn(job, &job.q, start + first + row, head, job.scale,
+              queries.turned + row * d * _row_itemsize(job.format), job.format.rows)
         queries.tops[row], queries.totals[row] = -INFINITY, 0
     for block in range(_blocks(n, KEYS)):
-        _attend(job, &queries, keys, n, block * KEYS)
-    for row in range(count):
+        _attend(job, &queries, job.packed + index // job.blocks * job.pair_size, n, block * KEYS)
+    for row in range(queries.rows):
         job.isa.scale(queries.sums + row * job.padded_dim, d, 1 / queries.totals[row],
-                      job.out + (first + row) * job.out_row + head * d)
+                      job.out.data + ((start + first + row) * job.out.pitch + head * d) * job.out.itemsize,
+                      job.out.kind)
 
 
-cdef void _attend(const Job *job, const Queries *queries, const float *keys, Py_ssize_t n,
+cdef void _attend(const Job *job, const Queries *queries, const char *keys, Py_ssize_t n,
                   Py_ssize_t first) noexcept nogil:
     """One block of keys, from ``first``: sums += 2^(S - tops) V and totals += 2^(S - tops), rescaled as tops rise."""
-    cdef Py_ssize_t d = job.head_dim, nr = job.format.nr, rows = queries.rows
+    cdef const qv_format *fmt = job.format
+    cdef Py_ssize_t d = job.head_dim, nr = fmt.nr, rows = queries.rows, size = fmt.itemsize
     cdef Py_ssize_t padded = _round_up(n, nr), count = min(KEYS, n - first), width, row, panel
-    cdef const float *values = keys + padded * d
+    cdef const char *values = keys + padded * d * size
     cdef float *sums
     cdef float factor
     for panel in range(_blocks(count, nr)):
-        _tiles(job.format, rows, d, queries.turned, d, keys + (first + panel * nr) * d, nr,
+        _tiles(fmt, rows, d, queries.turned, d, keys + (first + panel * nr) * d * size, nr,
                queries.scores + panel * nr, KEYS, False)
     for row in range(rows):
         factor = job.isa.softmax(queries.scores + row * KEYS, count, _round_up(count, nr), queries.tops + row,
-                                 queries.totals + row)
+                                 queries.totals + row, queries.weights + row * KEYS * _row_itemsize(fmt), fmt.rows)
         sums = queries.sums + row * job.padded_dim
         if first and factor != 1:
-            job.isa.scale(sums, job.padded_dim, factor, sums)
+            job.isa.scale(sums, job.padded_dim, factor, sums, QV_F32)
     for panel in range(_blocks(d, nr)):
         width = min(nr, job.padded_dim - panel * nr)
-        _tiles(job.format, rows, count, queries.scores, KEYS, values + panel * nr * padded + first * width, width,
+        _tiles(fmt, rows, count, queries.weights, KEYS, values + (panel * nr * padded + first * width) * size, width,
                queries.sums + panel * nr, job.padded_dim, first > 0)
 
 
-cdef void _tiles(const qv_format *fmt, Py_ssize_t rows, Py_ssize_t k, const float *a, Py_ssize_t pitch,
-                 const float *panel, Py_ssize_t width, float *out, Py_ssize_t out_pitch, bint add) noexcept nogil:
+cdef void _tiles(const qv_format *fmt, Py_ssize_t rows, Py_ssize_t k, const char *a, Py_ssize_t pitch,
+                 const char *panel, Py_ssize_t width, float *out, Py_ssize_t out_pitch, bint add) noexcept nogil:
     """All rows with one panel."""
     cdef Py_ssize_t tile, row
     for tile in range(_blocks(rows, fmt.mr)):
         row = tile * fmt.mr
-        fmt.tile(min(fmt.mr, rows - row), k, a + row * pitch, pitch, panel, width, out + row * out_pitch, out_pitch,
-                 add)
+        fmt.tile(min(fmt.mr, rows - row), k, a + row * pitch * _row_itemsize(fmt), pitch, panel, width,
+                 out + row * out_pitch, out_pitch, add)
 
 
-cdef Py_ssize_t _pair_size(const qv_format *fmt, Py_ssize_t longest, Py_ssize_t head_dim) noexcept nogil:
-    return _round_up(longest, fmt.nr) * (head_dim + _round_up(head_dim, fmt.nr // 2))
+cdef inline Py_ssize_t _row_itemsize(const qv_format *fmt) noexcept nogil:
+    return 4 if fmt.rows == QV_F32 else 2
 
 
-cdef Py_ssize_t _scratch_size(const qv_format *fmt, Py_ssize_t head_dim) noexcept nogil:
-    """Turned queries, sums, tops, totals and scores of one worker, to a whole number of cache lines."""
-    cdef Py_ssize_t rows = QUERY_TILES * fmt.mr
-    return _round_up(rows * (head_dim + _round_up(head_dim, fmt.nr // 2) + 2 + KEYS), 16)
+cdef Py_ssize_t _lay_out(const Job *job, char *scratch, Queries *queries) noexcept nogil:
+    """Give a worker's arrays their places in its scratch; returns the bytes that they take, in whole cache lines."""
+    cdef Py_ssize_t rows = QUERY_TILES * job.format.mr
+    queries.scores = <float *>scratch
+    queries.sums = queries.scores + rows * KEYS
+    queries.tops = queries.sums + rows * job.padded_dim
+    queries.totals = queries.tops + rows
+    queries.turned = <char *>(queries.totals + rows)
+    queries.weights = queries.turned + rows * job.head_dim * _row_itemsize(job.format)
+    if job.format.rows == QV_F32:
+        queries.weights = <char *>queries.scores
+        return _round_up(queries.turned - scratch + rows * job.head_dim * 4, CACHE_LINE)
+    return _round_up(queries.weights - scratch + rows * KEYS * 2, CACHE_LINE)
 
 
-def attention_scratch(Py_ssize_t longest, Py_ssize_t pairs, Py_ssize_t head_dim):
+cdef void _plan(Job *job, Py_ssize_t heads, Py_ssize_t head_dim, Py_ssize_t longest, str format) except *:
+    """Sizes that follow from the format; one that has to be expanded gains nothing here, so f32 stands in for it."""
+    cdef Queries queries
+    job.isa = selected()
+    job.format = &job.isa.formats[<int>kind_of(format)]
+    if job.format.expand != NULL:
+        job.format = &job.isa.formats[<int>QV_F32]
+    job.heads, job.head_dim, job.padded_dim = heads, head_dim, _round_up(head_dim, job.format.nr // 2)
+    job.pair_size = _round_up(longest, job.format.nr) * (head_dim + job.padded_dim) * job.format.itemsize
+    job.scratch_size = _lay_out(job, NULL, &queries)
+
+
+def attention_scratch(Py_ssize_t longest, Py_ssize_t pairs, Py_ssize_t head_dim, str format="f32"):
     """Floats of scratch that `attention` wants: ``longest`` segment, ``pairs`` = segments * heads."""
-    cdef const qv_format *fmt = &selected().f32
-    cdef Py_ssize_t pair = _pair_size(fmt, longest, head_dim)
-    cdef Py_ssize_t wave = max(1, min(pairs, PACKED // max(1, pair)))
-    return wave * pair + threads() * _scratch_size(fmt, head_dim)
+    cdef Job job
+    _plan(&job, 1, head_dim, longest, format)
+    cdef Py_ssize_t wave = max(1, min(pairs, PACKED // max(1, job.pair_size)))
+    return (wave * job.pair_size + threads() * job.scratch_size) // 4
 
 
-def attention(qkv, rope, const int32_t[::1] cu_seqlens, float[:, :] out, float[::1] scratch):
+def attention(qkv, rope, const int32_t[::1] cu_seqlens, out, float[::1] scratch, *, str format="f32"):
     """out = softmax(q kᵀ / sqrt(head_dim)) v by segment and head, with q and k turned by rope.
 
     ``qkv`` = (q, k, v): q is (n, heads, head_dim), k and v (n, kv_heads, head_dim), float32, any strides but the last;
     ``rope`` = (cos, sin), each (n, head_dim / 2); ``cu_seqlens`` (segments + 1,) int32 from 0 to n; ``out``
-    (n, heads * head_dim); ``scratch`` at least `attention_scratch` floats for one pair, more is used where given.
+    (n, heads * head_dim) float32, or bfloat16 in uint16; ``scratch`` at least `attention_scratch` floats for one pair,
+    more is used where given. ``format`` is what turned queries and keys, values and softmax weights are rounded to,
+    where the ISA multiplies that; scores, sums and the softmax itself are float32.
     Formula: transformers VisionAttention and apply_rotary_pos_emb_vision; softmax: Milakov and Gimelshein,
     arXiv 1805.02867.
     """
     cdef const float[:, :, :] q = qkv[0], k = qkv[1], v = qkv[2]
     cdef const float[:, ::1] cos = rope[0], sin = rope[1]
     cdef Py_ssize_t n = q.shape[0], heads = q.shape[1], d = q.shape[2], pairs = (cu_seqlens.shape[0] - 1) * heads
-    _check_shapes(q, k, v, out)
+    cdef Job job
+    job.out = rows_of(out, "out")
+    _check_shapes(q, k, v, &job.out)
     _check_places(n, d, cos, sin, cu_seqlens)
     if n == 0:
-        return out.base
-    cdef Job job
-    job.isa, job.format = selected(), &selected().f32
-    job.q, job.k, job.v, job.out = &q[0, 0, 0], &k[0, 0, 0], &v[0, 0, 0], &out[0, 0]
-    job.q_row, job.q_head, job.k_row, job.k_head = _entries(q, 0), _entries(q, 1), _entries(k, 0), _entries(k, 1)
-    job.v_row, job.v_head, job.out_row = _entries(v, 0), _entries(v, 1), out.strides[0] // sizeof(float)
-    job.cos, job.sin, job.cu_seqlens = &cos[0, 0], &sin[0, 0], &cu_seqlens[0]
-    job.heads, job.head_dim, job.group = heads, d, heads // k.shape[1]
-    job.padded_dim = _round_up(d, job.format.nr // 2)
-    job.scale = <float>(LOG2_E / sqrt(<double>d))
+        return out
     cdef Py_ssize_t longest = np.diff(cu_seqlens).max()
-    job.pair_size, job.scratch_size = _pair_size(job.format, longest, d), _scratch_size(job.format, d)
-    cdef Py_ssize_t wave = min((scratch.shape[0] - threads() * job.scratch_size) // job.pair_size, pairs)
+    _plan(&job, heads, d, longest, format)
+    job.q, job.k, job.v = _heads_of(q), _heads_of(k), _heads_of(v)
+    job.group = heads // k.shape[1]
+    job.cos, job.sin, job.cu_seqlens = &cos[0, 0], &sin[0, 0], &cu_seqlens[0]
+    job.scale = <float>(LOG2_E / sqrt(<double>d))
+    cdef Py_ssize_t wave = min((scratch.shape[0] * 4 - threads() * job.scratch_size) // job.pair_size, pairs)
     if wave < 1:
-        raise ValueError(f"scratch has {scratch.shape[0]} floats; one pair needs {attention_scratch(longest, 1, d)}")
-    job.scratch, job.packed = &scratch[0], &scratch[0] + threads() * job.scratch_size
+        raise ValueError(f"scratch has {scratch.shape[0]} floats; one pair needs "
+                         f"{attention_scratch(longest, 1, d, format)}")
+    job.scratch = <char *>&scratch[0]
+    job.packed = job.scratch + threads() * job.scratch_size
     with nogil:
         _waves(&job, pairs, wave, longest)
-    return out.base
+    return out
 
 
-cdef Py_ssize_t _entries(const float[:, :, :] x, int axis) noexcept:
-    return x.strides[axis] // <Py_ssize_t>sizeof(float)
+cdef Heads _heads_of(const float[:, :, :] x) noexcept:
+    return Heads(&x[0, 0, 0], x.strides[0] // <Py_ssize_t>sizeof(float), x.strides[1] // <Py_ssize_t>sizeof(float))
 
 
-cdef _check_shapes(const float[:, :, :] q, const float[:, :, :] k, const float[:, :, :] v, float[:, :] out):
+cdef _check_shapes(const float[:, :, :] q, const float[:, :, :] k, const float[:, :, :] v, const Rows *out):
     cdef Py_ssize_t n = q.shape[0], heads = q.shape[1], d = q.shape[2]
     if d % 2 or not 0 < d <= MAX_HEAD_DIM:
         raise ValueError(f"head_dim is {d}; expected an even number up to {MAX_HEAD_DIM}")
@@ -214,9 +245,9 @@ cdef _check_shapes(const float[:, :, :] q, const float[:, :, :] k, const float[:
                          f"{v.shape[0]} x {v.shape[2]}")
     if k.shape[1] == 0 or heads % k.shape[1] or v.shape[1] != k.shape[1]:
         raise ValueError(f"{heads} query heads cannot share {k.shape[1]} key and {v.shape[1]} value heads")
-    if out.shape[0] != n or out.shape[1] != heads * d:
-        raise ValueError(f"out is ({out.shape[0]}, {out.shape[1]}), expected ({n}, {heads * d})")
-    if n and (_entries(q, 2) != 1 or _entries(k, 2) != 1 or _entries(v, 2) != 1 or out.strides[1] != sizeof(float)):
+    if out.n != n or out.d != heads * d:
+        raise ValueError(f"out is ({out.n}, {out.d}), expected ({n}, {heads * d})")
+    if n and (q.strides[2] != sizeof(float) or k.strides[2] != sizeof(float) or v.strides[2] != sizeof(float)):
         raise ValueError("rows must be contiguous")
 
 

@@ -7,36 +7,45 @@ cdef extern from "kernels.h" nogil:
         QV_MAX_NR
         QV_ACTIVATION_COUNT
 
+    ctypedef enum qv_kind:
+        QV_F32
+        QV_BF16
+        QV_KIND_COUNT
+
     ctypedef struct qv_format:
         const char *name
+        qv_kind rows
         int mr
         int nr
         int kr
         int itemsize
+        void (*expand)(const void *panel, Py_ssize_t steps, Py_ssize_t width, float *out) noexcept nogil
         void (*pack)(const float *w, Py_ssize_t pitch, Py_ssize_t columns, Py_ssize_t k, void *panel, Py_ssize_t fill,
                      Py_ssize_t width) noexcept nogil
         void (*pack_transposed)(const float *w, Py_ssize_t pitch, Py_ssize_t columns, Py_ssize_t k, void *panel,
                                 Py_ssize_t width) noexcept nogil
         void (*tile)(Py_ssize_t rows, Py_ssize_t k, const void *a, Py_ssize_t pitch, const void *panel,
                      Py_ssize_t width, float *sums, Py_ssize_t sums_pitch, int add) noexcept nogil
+        double (*peak)(Py_ssize_t steps, float *sink) noexcept nogil
+
+    ctypedef void (*qv_norm)(const float *x, Py_ssize_t d, const float *weight, const float *bias, float eps, void *out,
+                             qv_kind kind) noexcept nogil
 
     ctypedef struct qv_kernels:
         const char *name
         int (*present)() noexcept nogil
-        qv_format f32
+        const qv_format formats[1]
         void (*finish[1])(float *sums, Py_ssize_t rows, Py_ssize_t width, const float *bias) noexcept nogil
-        void (*store)(const float *sums, Py_ssize_t sums_pitch, Py_ssize_t rows, Py_ssize_t columns, float *out,
-                      Py_ssize_t pitch, int add) noexcept nogil
-        void (*layer_norm)(const float *x, Py_ssize_t d, const float *weight, const float *bias, float eps,
-                           float *out) noexcept nogil
-        void (*rms_norm)(const float *x, Py_ssize_t d, const float *weight, const float *bias, float eps,
-                         float *out) noexcept nogil
-        void (*rope)(const float *x, const float *cos, const float *sin, Py_ssize_t half, float scale,
-                     float *out) noexcept nogil
-        float (*softmax)(float *s, Py_ssize_t n, Py_ssize_t padded, float *m, float *l) noexcept nogil
-        void (*scale)(const float *x, Py_ssize_t d, float factor, float *out) noexcept nogil
+        void (*store)(const float *sums, Py_ssize_t sums_pitch, Py_ssize_t rows, Py_ssize_t columns, void *out,
+                      Py_ssize_t pitch, qv_kind kind, int add) noexcept nogil
+        qv_norm layer_norm
+        qv_norm rms_norm
+        void (*rope)(const float *x, const float *cos, const float *sin, Py_ssize_t half, float scale, void *out,
+                     qv_kind kind) noexcept nogil
+        float (*softmax)(float *s, Py_ssize_t n, Py_ssize_t padded, float *m, float *l, void *out,
+                         qv_kind kind) noexcept nogil
+        void (*scale)(const float *x, Py_ssize_t d, float factor, void *out, qv_kind kind) noexcept nogil
         void (*lookup)(const uint8_t *x, Py_ssize_t stride, Py_ssize_t n, const float *table, float *out) noexcept nogil
         void (*widen_bf16)(const uint16_t *x, Py_ssize_t n, float *out) noexcept nogil
-        double (*peak)(Py_ssize_t steps, float *sink) noexcept nogil
 
     const qv_kernels *const qv_isas[]

@@ -4,8 +4,8 @@ from libc.stdint cimport uint16_t
 
 import numpy as np
 
-from qwenvis.ops.kernels cimport QV_ACTIVATION_COUNT, QV_MAX_MR, QV_MAX_NR, qv_format, qv_kernels
-from qwenvis.ops.runtime cimport parallel_for, selected, threads
+from qwenvis.ops.kernels cimport QV_ACTIVATION_COUNT, QV_BF16, QV_F32, QV_MAX_MR, QV_MAX_NR, qv_format, qv_kernels
+from qwenvis.ops.runtime cimport Rows, kind_of, parallel_for, rows_of, selected, threads
 
 cdef extern from * nogil:
     """
@@ -18,6 +18,7 @@ cdef enum:
     CACHE_LINE = 64
     ROW_TILES = 12       # tiles of rows a task: with 14 rows and K = 1280, 860 kB of x, most of a 1 MB L2
     COLUMNS = 320        # columns a task: long enough to pay for its start, short enough to share out
+    STEPS = 256          # entries of K of a panel that are expanded at a time: 32 kB of float32
     TASKS_PER_THREAD = 4 # so that a thread that was slowed down does not hold up the rest
 
 ACTIVATIONS = tuple([qv_activation_names[i].decode() for i in range(QV_ACTIVATION_COUNT)])
@@ -33,10 +34,11 @@ cdef struct Panels:
     Py_ssize_t step        # output columns of a panel: nr, or nr / 2 where a panel holds gate and up
     Py_ssize_t count
     Py_ssize_t last_width  # packed columns of the last panel
+    Py_ssize_t k_padded    # whole groups of the format
 
 
 cdef class PackedWeight:
-    """A weight (n, k) and its bias as panels of the selected ISA, packed once.
+    """A weight (n, k) and its bias as panels of the selected ISA, packed once, in "f32" or "bf16".
 
     With ``gated`` the panels hold two weights (n, k) side by side, gate and up, for the activation "silu_gate".
     """
@@ -45,19 +47,20 @@ cdef class PackedWeight:
     cdef Panels panels
     cdef object memory
 
-    def __cinit__(self, Py_ssize_t n, Py_ssize_t k, *, bint gated=False):
+    def __cinit__(self, Py_ssize_t n, Py_ssize_t k, str format="f32", *, bint gated=False):
         if n < 1 or k < 1:
             raise ValueError(f"a weight cannot be ({n}, {k})")
         cdef Panels *p = &self.panels
         self.gated = gated
         p.isa = selected()
-        p.format = &p.isa.f32
+        p.format = &p.isa.formats[<int>kind_of(format)]
         p.n, p.k = n, k
         p.step = p.format.nr // 2 if gated else p.format.nr
         p.count = (n + p.step - 1) // p.step
         p.last_width = p.format.nr // 2 if not gated and 2 * (n - (p.count - 1) * p.step) <= p.format.nr else p.format.nr
         cdef Py_ssize_t columns = (p.count - 1) * p.format.nr + p.last_width
-        cdef Py_ssize_t size = (columns * k * p.format.itemsize + CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE
+        p.k_padded = (k + p.format.kr - 1) // p.format.kr * p.format.kr
+        cdef Py_ssize_t size = (columns * p.k_padded * p.format.itemsize + CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE
         self.memory = np.empty(CACHE_LINE + size + columns * sizeof(float), np.uint8)
         cdef unsigned char[::1] raw = self.memory
         p.data = <char *>(<size_t>(&raw[CACHE_LINE - 1]) & ~<size_t>(CACHE_LINE - 1))
@@ -70,6 +73,11 @@ cdef class PackedWeight:
     def shape(self):
         """(n, k): columns of the product, and the sum's length."""
         return self.panels.n, self.panels.k
+
+    @property
+    def rows_dtype(self):
+        """What `linear` multiplies it with: "float32", or "uint16", which holds bfloat16."""
+        return "uint16" if self.panels.format.rows == QV_BF16 else "float32"
 
     @property
     def nbytes(self):
@@ -129,15 +137,13 @@ cdef void _pack_piece(const void *context, Py_ssize_t panel, int worker) noexcep
     else:
         rows = job.wide + first * p.k
     p.format.pack(rows, p.k, columns, p.k,
-                  p.data + (panel * p.format.nr * p.k + job.half * p.step) * p.format.itemsize, min(p.step, width),
-                  width)
+                  p.data + (panel * p.format.nr * p.k_padded + job.half * p.step * p.format.kr) * p.format.itemsize,
+                  min(p.step, width), width)
 
 
 cdef struct Job:
     Panels panels
-    const char *x
-    float *out
-    Py_ssize_t m, pitch, out_pitch                        # pitches in entries
+    Rows x, out
     Py_ssize_t rows, row_blocks, panels_each, panel_blocks # a task: `rows` rows by `panels_each` panels
     int activation
     bint add
@@ -150,23 +156,59 @@ cdef void _piece(const void *context, Py_ssize_t index, int worker) noexcept nog
     cdef Py_ssize_t first = index // job.row_blocks * job.panels_each
     cdef Py_ssize_t panel
     for panel in range(first, min(first + job.panels_each, job.panels.count)):
-        _rows_by_panel(job, top, min(top + job.rows, job.m), panel)
+        if job.panels.format.expand == NULL:
+            _multiply(job, top, min(top + job.rows, job.x.n), panel)
+        else:
+            _expand_and_multiply(job, top, min(top + job.rows, job.x.n), panel)
 
 
-cdef void _rows_by_panel(const Job *job, Py_ssize_t top, Py_ssize_t bottom, Py_ssize_t panel) noexcept nogil:
+cdef void _multiply(const Job *job, Py_ssize_t top, Py_ssize_t bottom, Py_ssize_t panel) noexcept nogil:
     """The panel stays in L2 while the rows pass by."""
     cdef const Panels *p = &job.panels
     cdef float sums[QV_MAX_MR * QV_MAX_NR]
     cdef Py_ssize_t width = p.last_width if panel == p.count - 1 else p.format.nr
-    cdef Py_ssize_t column = panel * p.step, columns = min(p.step, p.n - column)
-    cdef const char *weights = p.data + panel * p.format.nr * p.k * p.format.itemsize
+    cdef const char *weights = p.data + panel * p.format.nr * p.k_padded * p.format.itemsize
     cdef Py_ssize_t row = top, rows
     while row < bottom:
         rows = min(p.format.mr, bottom - row)
-        p.format.tile(rows, p.k, job.x + row * job.pitch * p.format.itemsize, job.pitch, weights, width, sums, width, 0)
-        p.isa.finish[job.activation](sums, rows, width, p.bias + panel * p.format.nr)
-        p.isa.store(sums, width, rows, columns, job.out + row * job.out_pitch + column, job.out_pitch, job.add)
+        p.format.tile(rows, p.k, job.x.data + row * job.x.pitch * job.x.itemsize, job.x.pitch, weights, width, sums,
+                      width, False)
+        _finish(job, sums, row, rows, panel, width)
         row += rows
+
+
+cdef void _expand_and_multiply(const Job *job, Py_ssize_t top, Py_ssize_t bottom, Py_ssize_t panel) noexcept nogil:
+    """Some steps of the panel at a time are expanded to float32, once for all rows of the task."""
+    cdef const Panels *p = &job.panels
+    cdef float expanded[STEPS * QV_MAX_NR]
+    cdef float sums[ROW_TILES * QV_MAX_MR * QV_MAX_NR]
+    cdef Py_ssize_t width = p.last_width if panel == p.count - 1 else p.format.nr
+    cdef const char *weights = p.data + panel * p.format.nr * p.k_padded * p.format.itemsize
+    cdef const float *x = <const float *>job.x.data
+    cdef Py_ssize_t first = 0, row, steps, mr = p.format.mr
+    while first < p.k:
+        steps = min(STEPS, p.k - first)
+        p.format.expand(weights + first * width * p.format.itemsize, steps, width, expanded)
+        row = top
+        while row < bottom:
+            p.format.tile(min(mr, bottom - row), steps, x + row * job.x.pitch + first, job.x.pitch, expanded, width,
+                          sums + (row - top) * width, width, first > 0)
+            row += mr
+        first += steps
+    row = top
+    while row < bottom:
+        _finish(job, sums + (row - top) * width, row, min(mr, bottom - row), panel, width)
+        row += mr
+
+
+cdef void _finish(const Job *job, float *sums, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t panel,
+                  Py_ssize_t width) noexcept nogil:
+    """The epilogue of a tile, while its sums are in L1."""
+    cdef const Panels *p = &job.panels
+    cdef Py_ssize_t column = panel * p.step
+    p.isa.finish[job.activation](sums, rows, width, p.bias + panel * p.format.nr)
+    p.isa.store(sums, width, rows, min(p.step, p.n - column),
+                job.out.data + (row * job.out.pitch + column) * job.out.itemsize, job.out.pitch, job.out.kind, job.add)
 
 
 cdef void _share_out(Job *job) noexcept nogil:
@@ -175,7 +217,7 @@ cdef void _share_out(Job *job) noexcept nogil:
     job.panels_each = max(1, COLUMNS // job.panels.format.nr)
     while True:
         job.rows = tiles * job.panels.format.mr
-        job.row_blocks = (job.m + job.rows - 1) // job.rows
+        job.row_blocks = (job.x.n + job.rows - 1) // job.rows
         job.panel_blocks = (job.panels.count + job.panels_each - 1) // job.panels_each
         if job.row_blocks * job.panel_blocks >= wanted or tiles + job.panels_each == 2:
             return
@@ -185,28 +227,26 @@ cdef void _share_out(Job *job) noexcept nogil:
             tiles = (tiles + 1) // 2
 
 
-def linear(const float[:, :] x, PackedWeight weight, float[:, :] out, *, str activation="none", bint add=False):
+def linear(x, PackedWeight weight, out, *, str activation="none", bint add=False):
     """out = activation(x Wᵀ + b), or out += ... with ``add``.
 
-    ``x`` is (m, k), ``weight`` (n, k), ``out`` (m, n); float32, rows contiguous, any pitch. ``activation`` is one of
-    `ACTIVATIONS`; "silu_gate" goes with a gated weight: out = silu(x Gᵀ + bg) * (x Uᵀ + bu).
+    ``x`` is (m, k) of the weight's `rows_dtype`, ``weight`` (n, k), ``out`` (m, n) float32, or bfloat16 in uint16; rows
+    contiguous, any pitch. ``activation`` is one of `ACTIVATIONS`; "silu_gate" goes with a gated weight:
+    out = silu(x Gᵀ + bg) * (x Uᵀ + bu). Sums are float32.
     A row of out depends on its row of x alone: not on m, on the other rows, or on the threads.
     """
     cdef Job job
-    job.panels = weight.panels
-    job.m = x.shape[0]
-    if x.shape[1] != job.panels.k or out.shape[0] != job.m or out.shape[1] != job.panels.n:
-        raise ValueError(f"x is ({job.m}, {x.shape[1]}), out ({out.shape[0]}, {out.shape[1]}), weight {weight.shape}")
+    job.panels, job.x, job.out = weight.panels, rows_of(x, "x"), rows_of(out, "out")
+    if job.x.d != job.panels.k or job.out.n != job.x.n or job.out.d != job.panels.n:
+        raise ValueError(f"x is {x.shape}, out {out.shape}, weight {weight.shape}")
+    if job.x.kind != job.panels.format.rows or (add and job.out.kind != QV_F32):
+        raise ValueError(f"x is {x.dtype}, the weight multiplies {weight.rows_dtype}; add needs float32, out is {out.dtype}")
     if activation not in ACTIVATIONS or weight.gated != (activation == "silu_gate"):
         raise ValueError(f"activation {activation!r} does not fit a weight with gated={weight.gated}")
-    if job.m == 0:
-        return out.base
-    if x.strides[1] != sizeof(float) or out.strides[1] != sizeof(float):
-        raise ValueError("rows must be contiguous")
-    job.x, job.out = <const char *>&x[0, 0], &out[0, 0]
-    job.pitch, job.out_pitch = x.strides[0] // sizeof(float), out.strides[0] // sizeof(float)
+    if job.x.n == 0:
+        return out
     job.activation, job.add = ACTIVATIONS.index(activation), add
     _share_out(&job)
     with nogil:
         parallel_for(_piece, &job, job.row_blocks * job.panel_blocks)
-    return out.base
+    return out

@@ -1,9 +1,19 @@
-# The door to the kernels and to the threads, for the other ops.
-from qwenvis.ops.kernels cimport qv_kernels
+# The door to the kernels, to the threads and to arrays, for the other ops.
+from qwenvis.ops.kernels cimport qv_format, qv_kernels, qv_kind
 
 # One independent piece of an op: piece(context, index, worker), worker < threads().
 ctypedef void (*piece_t)(const void *context, Py_ssize_t index, int worker) noexcept nogil
 
+# A matrix whose rows are contiguous; valid while the array that it was taken from lives.
+cdef struct Rows:
+    char *data
+    Py_ssize_t n, d
+    Py_ssize_t pitch  # entries from row to row
+    Py_ssize_t itemsize
+    qv_kind kind
+
 cdef const qv_kernels *selected() noexcept nogil
+cdef qv_kind kind_of(str name) except *
+cdef Rows rows_of(array, str name) except *
 cdef int threads() noexcept nogil
 cdef void parallel_for(piece_t piece, const void *context, Py_ssize_t n) noexcept nogil

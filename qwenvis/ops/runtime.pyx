@@ -6,7 +6,9 @@ from contextlib import contextmanager
 from cython.parallel cimport prange, threadid
 
 from qwenvis.errors import IsaError
-from qwenvis.ops.kernels cimport QV_MAX_MR, qv_isas, qv_kernels
+from libc.stdint cimport uint16_t
+
+from qwenvis.ops.kernels cimport QV_BF16, QV_F32, QV_KIND_COUNT, qv_isas, qv_kernels, qv_kind
 
 cdef extern from "fp_mode.h" nogil:
     ctypedef int qv_fp_mode
@@ -34,6 +36,35 @@ openmp = qv_openmp  # the version (a date, yyyymm) that the compiler implements;
 
 cdef const qv_kernels *selected() noexcept nogil:
     return _selected
+
+
+cdef qv_kind kind_of(str name) except *:
+    """The number format of that name."""
+    cdef int kind
+    for kind in range(<int>QV_KIND_COUNT):
+        if _selected.formats[kind].name.decode() == name:
+            return <qv_kind>kind
+    raise ValueError(f"there is no format {name!r}")
+
+
+cdef Rows rows_of(array, str name) except *:
+    """A (n, d) array of float32, or of bfloat16 as uint16, with contiguous rows of any pitch."""
+    cdef const float[:, :] wide
+    cdef const uint16_t[:, :] half
+    cdef Rows rows
+    if array.dtype.itemsize == 2:
+        half = array
+        rows.kind, rows.itemsize, rows.n, rows.d = QV_BF16, 2, half.shape[0], half.shape[1]
+        rows.pitch, contiguous = half.strides[0] // 2, rows.d <= 1 or half.strides[1] == 2
+        rows.data = <char *>&half[0, 0] if rows.n and rows.d else NULL
+    else:
+        wide = array
+        rows.kind, rows.itemsize, rows.n, rows.d = QV_F32, 4, wide.shape[0], wide.shape[1]
+        rows.pitch, contiguous = wide.strides[0] // 4, rows.d <= 1 or wide.strides[1] == 4
+        rows.data = <char *>&wide[0, 0] if rows.n and rows.d else NULL
+    if not contiguous:
+        raise ValueError(f"{name}: rows must be contiguous")
+    return rows
 
 
 cdef int threads() noexcept nogil:
@@ -108,8 +139,13 @@ def use_isa(name=None):
     _selected = qv_isas[i]
 
 
+def rows_dtype(str format):
+    """What the selected ISA multiplies with weights of a format: "float32" or "uint16", which holds bfloat16."""
+    return "uint16" if _selected.formats[<int>kind_of(format)].rows == QV_BF16 else "float32"
+
+
 cdef struct Probe:
-    const qv_kernels *isa
+    const qv_format *format
     Py_ssize_t steps
     double *flops
 
@@ -117,15 +153,15 @@ cdef struct Probe:
 cdef void _probe(const void *context, Py_ssize_t index, int worker) noexcept nogil:
     cdef const Probe *probe = <const Probe *>context
     cdef float sink
-    probe.flops[index] = probe.isa.peak(probe.steps, &sink)
+    probe.flops[index] = probe.format.peak(probe.steps, &sink)
 
 
-def peak(Py_ssize_t steps):
+def peak(Py_ssize_t steps, str format="f32"):
     """Run ``steps`` rounds of multiply-adds from registers on each thread; return the flops done (time it yourself)."""
     cdef double flops[256]
     cdef int count = min(threads(), 256)
     cdef Probe probe
-    probe.isa, probe.steps, probe.flops = _selected, steps, &flops[0]
+    probe.format, probe.steps, probe.flops = &_selected.formats[<int>kind_of(format)], steps, &flops[0]
     with nogil:
         parallel_for(_probe, &probe, count)
     return sum([flops[i] for i in range(count)])

@@ -1,0 +1,18 @@
+/* AVX-512 with BF16: Intel Cooper Lake (2020), Sapphire Rapids (2023) and later, AMD Zen 4 (2022) and later. */
+#include "kernels.h"
+
+#define QV_ISA qv_avx512_bf16
+#ifdef __x86_64__
+#include <immintrin.h>
+#define QV_NAME "avx512_bf16"
+#define QV_TARGET "avx512bf16,avx512f,avx512vl,avx512bw,avx512dq,avx2,fma"
+#define QV_PRESENT                                                                                                     \
+    (__builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&  \
+     __builtin_cpu_supports("avx512dq"))
+#define QV_BF16_DOT
+#define VL 16
+#define MR 14 /* 28 accumulators, 2 of B, 1 of A: 31 of 32 registers */
+#include "isa.h"
+#else
+const qv_kernels QV_ISA = {0};
+#endif

@@ -1,0 +1,60 @@
+/* Weights and rows in bfloat16, multiplied in pairs into f32 sums: vdpbf16ps, c += a0 b0 + a1 b1. */
+
+#define TILE bf16_words
+#define WORD int32_t
+#define WORD_ENTRY 2
+#define DOT(c, a, b) ((vf)_mm512_dpbf16_ps((__m512)(c), (__m512bh)_mm512_set1_epi32(a), (__m512bh)(b)))
+#include "gemm_tile.h"
+
+/* Pitches count entries; an odd K ends in half a word. */
+static void bf16_tile(ptrdiff_t rows, ptrdiff_t k, const void *a, ptrdiff_t pitch, const void *panel, ptrdiff_t width,
+                      float *sums, ptrdiff_t sums_pitch, int add)
+{
+    const uint16_t *from = a;
+    bf16_words(rows, k / 2, a, pitch / 2, panel, width, sums, sums_pitch, add);
+    if (k % 2) {
+        int32_t last[MR];
+        for (ptrdiff_t r = 0; r < rows; r++)
+            last[r] = from[r * pitch + k - 1];
+        bf16_words(rows, 1, last, 1, (const float *)panel + k / 2 * width, width, sums, sums_pitch, 1);
+    }
+}
+
+/* A word of a panel: neighbours in K, the first in the lower half. */
+INLINE vu pair(vf first, vf second)
+{
+    return __builtin_convertvector(narrow(first), vu) | __builtin_convertvector(narrow(second), vu) << 16;
+}
+
+static void bf16_pack(const float *w, ptrdiff_t pitch, ptrdiff_t columns, ptrdiff_t k, void *panel, ptrdiff_t fill,
+                      ptrdiff_t width)
+{
+    float *out = panel;
+    for (ptrdiff_t p = 0; p < k; p += 2, out += width)
+        for (ptrdiff_t c = 0; c < fill; c += VL) {
+            vf first = {0}, second = {0};
+            for (ptrdiff_t i = 0; i < VL && c + i < columns; i++) {
+                const float *row = w + (c + i) * pitch + p;
+                first[i] = row[0];
+                second[i] = p + 1 < k ? row[1] : 0;
+            }
+            store(out + c, (vf)pair(first, second));
+        }
+}
+
+static void bf16_pack_transposed(const float *w, ptrdiff_t pitch, ptrdiff_t columns, ptrdiff_t k, void *panel,
+                                 ptrdiff_t width)
+{
+    float *out = panel;
+    for (ptrdiff_t p = 0; p < k; p += 2, w += 2 * pitch, out += width)
+        for (ptrdiff_t c = 0; c < width; c += VL) {
+            vf second = p + 1 < k ? load_n(w + pitch + c, columns - c) : (vf){0};
+            store(out + c, (vf)pair(load_n(w + c, columns - c), second));
+        }
+}
+
+#define BF16_FORMAT                                                                                                    \
+    {                                                                                                                  \
+        .name = "bf16", .rows = QV_BF16, .mr = MR, .nr = NR, .kr = 2, .itemsize = 2, .pack = bf16_pack,                \
+        .pack_transposed = bf16_pack_transposed, .tile = bf16_tile, .peak = bf16_words_peak                                                    \
+    }
