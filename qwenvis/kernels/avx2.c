@@ -3,9 +3,11 @@
 
 #define QV_ISA qv_avx2
 #ifdef __x86_64__
+#include <immintrin.h>
 #define QV_NAME "avx2"
 #define QV_TARGET "avx2,fma"
 #define QV_PRESENT (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+#define QV_MAX(a, b) _mm256_max_ps(a, b)
 #define VL 8
 #define MR 6 /* 12 accumulators, 2 of B, 1 of A: 15 of 16 registers */
 #include "isa.h"

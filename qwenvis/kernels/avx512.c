@@ -3,11 +3,13 @@
 
 #define QV_ISA qv_avx512
 #ifdef __x86_64__
+#include <immintrin.h>
 #define QV_NAME "avx512"
 #define QV_TARGET "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma"
 #define QV_PRESENT                                                                                                     \
     (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&  \
      __builtin_cpu_supports("avx512dq"))
+#define QV_MAX(a, b) _mm512_max_ps(a, b)
 #define VL 16
 #define MR 14 /* 28 accumulators, 2 of B, 1 of A: 31 of 32 registers */
 #include "isa.h"

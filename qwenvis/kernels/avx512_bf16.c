@@ -10,6 +10,8 @@
     (__builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&  \
      __builtin_cpu_supports("avx512dq"))
 #define QV_BF16_DOT
+#define QV_NARROW(x) ((vh)_mm512_cvtneps_pbh(x))
+#define QV_MAX(a, b) _mm512_max_ps(a, b)
 #define VL 16
 #define MR 14 /* 28 accumulators, 2 of B, 1 of A: 31 of 32 registers */
 #include "isa.h"

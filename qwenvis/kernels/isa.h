@@ -1,6 +1,6 @@
 /* Everything that one ISA compiles, and its table. The file that includes this gives QV_ISA, QV_NAME, QV_PRESENT, VL
- * and MR; QV_TARGET unless the compiler's own default is meant; QV_BF16_DOT if bfloat16 can be multiplied. All but the
- * table is static, so that the linker can never hand one ISA's helper to another. */
+ * and MR; QV_TARGET unless the compiler's own default is meant; QV_BF16_DOT if bfloat16 can be multiplied; QV_MAX and
+ * QV_NARROW where one instruction takes a maximum or rounds to bfloat16. All but the table is static, so that the linker can never hand one ISA's helper to another. */
 #include "target.h"
 
 #include "vector.h"
@@ -36,3 +36,7 @@ const qv_kernels QV_ISA = {
     .lookup = lookup,
     .widen_bf16 = widen_bf16,
 };
+
+#if defined(__clang__) && defined(QV_TARGET)
+#pragma clang attribute pop
+#endif

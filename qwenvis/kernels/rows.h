@@ -48,11 +48,14 @@ static void rms_norm(const float *x, ptrdiff_t d, const float *weight, const flo
         put(out, i, load_n(x + i, d - i) * scale * load_n(weight + i, d - i), d - i, kind);
 }
 
-/* transformers apply_rotary_pos_emb_vision; lane i pairs with lane i + half */
+/* transformers apply_rotary_pos_emb_vision; lane i pairs with lane i + half. The last vector of a half overlaps the one
+ * before, so that no part of one is left. */
 static void rope(const float *x, const float *cos, const float *sin, ptrdiff_t half, float scale, void *out,
                  qv_kind kind)
 {
     for (ptrdiff_t i = 0; i < half; i += VL) {
+        if (i && i + VL > half)
+            i = half - VL;
         ptrdiff_t n = half - i;
         vf a = load_n(x + i, n), b = load_n(x + half + i, n);
         vf c = load_n(cos + i, n) * scale, s = load_n(sin + i, n) * scale;
@@ -65,12 +68,17 @@ static float softmax(float *s, ptrdiff_t n, ptrdiff_t padded, float *m, float *l
 {
     for (ptrdiff_t j = n; j < padded; j++)
         s[j] = -INFINITY;
-    vf best = splat(*m);
-    for (ptrdiff_t j = 0; j < padded; j += VL)
-        best = max(best, load(s + j));
-    float top = max_lanes(best);
+    vf best[4] = {splat(*m), splat(*m), splat(*m), splat(*m)};
+    ptrdiff_t j = 0;
+    for (; j + 4 * VL <= padded; j += 4 * VL)
+        UNROLL for (int i = 0; i < 4; i++)
+            best[i] = max(best[i], load(s + j + i * VL));
+    for (; j < padded; j += VL)
+        best[0] = max(best[0], load(s + j));
+    float top = max_lanes(max(max(best[0], best[1]), max(best[2], best[3])));
+
     vf total = {0};
-    for (ptrdiff_t j = 0; j < padded; j += VL) {
+    for (j = 0; j < padded; j += VL) {
         vf e = exp2_(load(s + j) - top);
         put(out, j, e, VL, kind);
         total += e;

@@ -1,4 +1,4 @@
-/* Opens the region of a file that may use QV_TARGET's instructions; it ends with the file. System headers come before. */
+/* Opens the region of a file that may use QV_TARGET's instructions; isa.h closes it. System headers come before. */
 #ifdef QV_TARGET
 #define QV_PRAGMA_(text) _Pragma(#text)
 #define QV_PRAGMA(text) QV_PRAGMA_(text)

@@ -47,18 +47,27 @@ INLINE void store_n(float *p, vf x, ptrdiff_t n)
 }
 
 INLINE vf choose(vi mask, vf yes, vf no) { return (vf)((mask & (vi)yes) | (~mask & (vi)no)); }
-INLINE vf max(vf a, vf b) { return choose(a > b, a, b); }
-INLINE vf min(vf a, vf b) { return choose(a < b, a, b); }
+
+/* Vector extensions have no maximum in C; where the ISA's file names an instruction, it is one instead of three. */
+#ifndef QV_MAX
+#define QV_MAX(a, b) choose((a) > (b), a, b)
+#endif
+INLINE vf max(vf a, vf b) { return QV_MAX(a, b); }
+INLINE vf min(vf a, vf b) { return -max(-a, -b); }
 
 /* bfloat16 is the upper half of a float: rounded to nearest, ties to even; a NaN stays one. */
 typedef uint16_t vh __attribute__((vector_size(2 * VL)));
 
+#ifdef QV_NARROW
+INLINE vh narrow(vf x) { return QV_NARROW(x); }
+#else
 INLINE vh narrow(vf x)
 {
     vu bits = (vu)x;
     vu rounded = bits + 0x7FFF + ((bits >> 16) & 1);
     return __builtin_convertvector((vu)choose(x == x, (vf)rounded, (vf)(bits | 0x400000)) >> 16, vh);
 }
+#endif
 
 /* Entries i .. i + n of a row of either kind; a whole vector for n >= VL, nothing for n <= 0. */
 INLINE void put(void *row, ptrdiff_t i, vf x, ptrdiff_t n, qv_kind kind)
@@ -71,24 +80,23 @@ INLINE void put(void *row, ptrdiff_t i, vf x, ptrdiff_t n, qv_kind kind)
     }
 }
 
-/* Lanes are joined in one fixed order, so a sum has the same bits on every run. */
-INLINE float sum_lanes(vf x)
-{
-    float lane[VL];
-    memcpy(lane, &x, sizeof x);
-    for (int width = VL / 2; width; width /= 2)
-        for (int i = 0; i < width; i++)
-            lane[i] += lane[i + width];
-    return lane[0];
-}
+/* Lanes are joined in one fixed order, by halves, so a sum has the same bits on every run. */
+#define BY_HALVES(x, join)                                                                                             \
+    float lane[VL];                                                                                                    \
+    memcpy(lane, &(x), sizeof lane);                                                                                   \
+    UNROLL for (int width = VL / 2; width; width /= 2)                                                                 \
+        UNROLL for (int i = 0; i < width; i++)                                                                         \
+            lane[i] = join(lane[i], lane[i + width]);                                                                  \
+    return lane[0]
+#define PLUS(a, b) ((a) + (b))
+#define LARGER(a, b) ((a) > (b) ? (a) : (b))
 
-INLINE float max_lanes(vf x)
-{
-    float best = x[0];
-    for (int i = 1; i < VL; i++)
-        best = x[i] > best ? x[i] : best;
-    return best;
-}
+INLINE float sum_lanes(vf x) { BY_HALVES(x, PLUS); }
+INLINE float max_lanes(vf x) { BY_HALVES(x, LARGER); }
+
+#undef BY_HALVES
+#undef PLUS
+#undef LARGER
 
 /* To the nearest integer, for |x| < 2^22: beyond 1.5 * 2^23 floats have no fraction. */
 INLINE vf nearest(vf x)
@@ -113,12 +121,22 @@ INLINE vf exp_reduced(vf r)
 /* x * 2^n for integral n in [-126, 127], through the exponent bits. */
 INLINE vf times_power(vf x, vf n) { return x * (vf)((__builtin_convertvector(n, vi) + 127) << 23); }
 
-/* 2^x; below -126 it stays at the smallest normal number. */
+/* 2^x for x <= 0, relative error 2e-9 before rounding: a minimax polynomial of 2^r, |r| <= 1/2. 2^0 is 1; below -126 it
+ * stays near the smallest normal number. */
 INLINE vf exp2_(vf x)
 {
-    x = max(min(x, splat(127.0f)), splat(-126.0f));
-    vf n = nearest(x);
-    return times_power(exp_reduced((x - n) * 0.693147180559945f), n);
+    const float big = 12582912.0f; /* 1.5 * 2^23: its last bits count in ones, so the sum ends in the integer part of x */
+    x = max(x, splat(-126.0f));
+    vf shifted = x + big;
+    vf r = x - (shifted - big);
+    vf p = splat(1.5345811e-4f);
+    p = p * r + 1.3399931e-3f;
+    p = p * r + 9.6184890e-3f;
+    p = p * r + 5.5503288e-2f;
+    p = p * r + 2.4022647e-1f;
+    p = p * r + 6.9314721e-1f;
+    p = p * r + 1.0f;
+    return (vf)((vi)p + ((vi)shifted << 23));
 }
 
 /* e^x, clamped to the range of normal numbers; ln 2 in two parts keeps the reduced argument exact. */

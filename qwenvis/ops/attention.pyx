@@ -12,9 +12,16 @@ import numpy as np
 from qwenvis.ops.kernels cimport QV_F32, QV_MAX_NR, qv_format, qv_kernels, qv_kind
 from qwenvis.ops.runtime cimport Rows, kind_of, parallel_for, rows_of, selected, threads
 
+cdef extern from * nogil:
+    """
+    #define qv_prefetch(address) __builtin_prefetch(address)
+    """
+    void qv_prefetch(const void *address)
+
 cdef enum:
+    AHEAD = 8        # rows from the one that is turned to the one that is asked for
     QUERY_TILES = 5  # tiles of queries a task: 70 rows with the AVX-512 tile
-    KEYS = 256       # keys a block: scores, keys and values of a block stay in L2
+    KEYS = 512       # keys a block: scores, keys and values of a block stay in L2
     MAX_HEAD_DIM = 256
     PACKED = 16 << 20 # bytes of packed keys and values at a time, if one head needs no more: half of an L3
     CACHE_LINE = 64
@@ -70,8 +77,10 @@ cdef const float *_head(const Heads *x, Py_ssize_t row, Py_ssize_t head) noexcep
 
 cdef void _turn(const Job *job, const Heads *x, Py_ssize_t row, Py_ssize_t head, float scale, void *out,
                 qv_kind kind) noexcept nogil:
-    """One head of one row, turned by rope."""
-    cdef Py_ssize_t half = job.head_dim // 2
+    """One head of one row, turned by rope. Rows lie pages apart, which no hardware prefetches: ask for one to come."""
+    cdef Py_ssize_t half = job.head_dim // 2, i
+    for i in range(_blocks(job.head_dim, CACHE_LINE // 4)):
+        qv_prefetch(_head(x, row + AHEAD, head) + i * (CACHE_LINE // 4))
     job.isa.rope(_head(x, row, head), job.cos + row * half, job.sin + row * half, half, scale, out, kind)
 
 

@@ -1,0 +1,97 @@
+"""Fails if a compiler keeps a tile's accumulators on the stack: the same results at a fraction of the speed.
+
+Compiles the kernels of each instruction set of this CPU family to assembly, with the flags of setup.py, and looks for
+vector instructions that touch the stack in the inner loops of the tiles.
+
+    python tools/check_tiles.py          # with $CC, else cc
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+KERNELS = ROOT / "qwenvis" / "kernels"
+TILE = re.compile(r"^(\w*(?:tile|words|multiply|by_rows)\w*):", re.M)
+PRODUCT = re.compile(r"\b(v?f?n?madd\w+ps|vdpbf16ps|v?mulps|fmla|bfdot)\b")
+STACK = re.compile(r"\(%rsp|\[sp\b")
+FRAME = re.compile(r"\((?:%rsp|%rbp)|\[(?:sp|x29)\b")  # where a frame pointer is kept
+VECTOR = re.compile(r"%[xyz]mm|\b[vq]\d+")
+
+
+def compile_flags() -> list[str]:
+    """The flags that setup.py compiles the kernels with."""
+    tree = ast.parse((ROOT / "setup.py").read_text())
+    assigned = {
+        target.id: node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    flags: list[str] = ast.literal_eval(assigned["COMPILE"])
+    return flags
+
+
+def assembly(source: Path, compiler: str) -> str:
+    """A C file as the compiler's assembly."""
+    command = [compiler, *compile_flags(), "-S", "-fPIC", "-o", "-", str(source)]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def functions(text: str) -> dict[str, list[str]]:
+    """Lines of each tile function."""
+    parts = re.split(r"^(\w+):(?:\s*[#@/].*)?$", text, flags=re.M)
+    named = zip(parts[1::2], parts[2::2], strict=True)
+    return {name: body.splitlines() for name, body in named if TILE.match(f"{name}:")}
+
+
+def inner_loops(lines: list[str]) -> list[list[str]]:
+    """Runs of lines from a label back to which a later line jumps, with no label between that is one itself."""
+    labels = {match[1]: i for i, line in enumerate(lines) if (match := re.match(r"^(\.?L\w+):", line))}
+    loops = []
+    for end, line in enumerate(lines):
+        jump = re.match(r"\s+(?:j\w+|b\.?\w*|cbn?z|tbn?z)\s+(?:\w+, )*(\.?L\w+)", line)
+        if jump and labels.get(jump[1], end) < end:
+            loops.append((labels[jump[1]], end))
+    inner = [a for a in loops if not any(b != a and a[0] <= b[0] and b[1] <= a[1] for b in loops)]
+    return [lines[start : end + 1] for start, end in inner]
+
+
+def faults(source: Path, compiler: str) -> tuple[int, list[str]]:
+    """Number of product loops in a file, and the lines in them by which vectors go to or come from the stack."""
+    count, found = 0, []
+    for name, lines in functions(assembly(source, compiler)).items():
+        stack = FRAME if any(re.search(r"movq\s+%rsp, %rbp|mov\s+x29, sp", line) for line in lines) else STACK
+        for loop in inner_loops(lines):
+            if sum(bool(PRODUCT.search(line)) for line in loop) < 2:
+                continue
+            count += 1
+            spilt = [line.strip() for line in loop if stack.search(line) and VECTOR.search(line)]
+            found += [f"{source.name}: {name}: {line}" for line in spilt]
+    return count, found
+
+
+def main() -> int:
+    """Print one line per ISA; 1 if a tile spills, or if no tile is found."""
+    compiler = os.environ.get("CC", "cc")
+    status = 0
+    for source in sorted(KERNELS.glob("*.c")):
+        if "isa.h" not in source.read_text():
+            continue
+        count, found = faults(source, compiler)
+        print(f"{source.name}: {count} inner loops of products, {len(found)} vector accesses to the stack")
+        for line in found[:10]:
+            print(f"  {line}")
+        compiled = source.stem == "generic" or "x86_64" in os.uname().machine
+        status |= bool(found) or (compiled and count == 0)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
