@@ -1,4 +1,4 @@
-/* The tile, a template: MR rows by NV vectors of columns, every accumulator in a register.
+/* The tile, a template: MR rows by two vectors of columns, or one, every accumulator in a register.
  *
  * Whoever includes this gives TILE, the name of the function, WORD, a type of four bytes, WORD_ENTRY, the bytes of one
  * entry in it, and DOT(c, a, b): c plus the product of a word of a row with a vector of words of a panel. A word is one
@@ -19,12 +19,13 @@ INLINE void MULTIPLY(int rows, int vectors, ptrdiff_t words, const WORD *a, ptrd
         UNROLL for (int v = 0; v < vectors; v++)
             c[r][v] = add ? load(sums + r * sums_pitch + v * VL) : (vf){0};
     for (ptrdiff_t p = 0; p < words; p++) {
-        vf b[NV];
-        UNROLL for (int v = 0; v < vectors; v++)
-            b[v] = load(panel + (p * vectors + v) * VL);
-        UNROLL for (int r = 0; r < rows; r++)
-            UNROLL for (int v = 0; v < vectors; v++)
-                c[r][v] = DOT(c[r][v], a[r * pitch + p], b[v]);
+        const float *step = panel + p * vectors * VL;
+        vf left = load(step), right = vectors == NV ? load(step + VL) : left;
+        UNROLL for (int r = 0; r < rows; r++) {
+            c[r][0] = DOT(c[r][0], a[r * pitch + p], left);
+            if (vectors == NV)
+                c[r][1] = DOT(c[r][1], a[r * pitch + p], right);
+        }
     }
     UNROLL for (int r = 0; r < rows; r++)
         UNROLL for (int v = 0; v < vectors; v++)

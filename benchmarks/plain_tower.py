@@ -1,0 +1,107 @@
+"""A tower that converters can read: transformers' own modules, without its loops over segments.
+
+transformers' forward asks ``grid_thw`` for lengths and splits by them, which neither tracing nor torch.export can follow.
+For one grid all of that is known: rope tables, window order and its inverse are constants here, and the segments of a
+block, which must be of equal length, are the batch of one attention.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from safetensors import safe_open
+from torch import nn
+from transformers import vision_utils
+from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl
+from transformers.models.qwen2_vl import modeling_qwen2_vl
+
+from qwenvis.checkpoint import Checkpoint
+
+CLASSES = {
+    "qwen2_vl": modeling_qwen2_vl.Qwen2VisionTransformerPretrainedModel,
+    "qwen2_5_vl": modeling_qwen2_5_vl.Qwen2_5_VisionTransformerPretrainedModel,
+}
+
+
+def load(checkpoint: Checkpoint, family: str, dtype: torch.dtype) -> nn.Module:
+    """transformers' class with the tower of a checkpoint, its attention torch's scaled_dot_product_attention."""
+    tower_class = CLASSES[family]
+    config = tower_class.config_class(**checkpoint.vision_config)
+    config._attn_implementation = "sdpa"
+    with torch.device("meta"):
+        tower = tower_class(config)
+    tower.rotary_pos_emb = type(tower.rotary_pos_emb)(config)  # its frequencies are no weights
+    state = {}
+    for file in checkpoint.files:
+        with safe_open(file, "pt") as handle:
+            for name in [name for name, tensor in checkpoint.tensors.items() if tensor.file == file]:
+                state[name] = handle.get_tensor(checkpoint.prefix + name).to(dtype)
+    tower.load_state_dict(state, assign=True)
+    return tower.eval().requires_grad_(False)
+
+
+class PlainTower(nn.Module):
+    """The tower for one ``grid_thw``: pixel_values (n, C·T·p²) to tokens (n / 4, out_hidden_size).
+
+    Raises ValueError where the segments of a block differ in length.
+    """
+
+    def __init__(self, tower: nn.Module, grid_thw: torch.Tensor) -> None:
+        super().__init__()
+        merge_size = tower.spatial_merge_size
+        self.blocks, self.merger, self.merge_unit = tower.blocks, tower.merger, merge_size**2
+        self.patch_embed = tower.patch_embed.proj.weight.flatten(1)  # a conv whose stride is its kernel
+        cos, sin = tower.rotary_pos_emb(torch.empty(0), vision_utils.get_vision_position_ids(grid_thw, merge_size))
+        full, _ = vision_utils.get_vision_attention_seqlens(grid_thw, tower.config)
+        self.lengths, self.windowed = [_length(full)] * len(self.blocks), hasattr(tower.config, "window_size")
+        if self.windowed:
+            config = tower.config
+            sizes = merge_size, config.window_size, config.patch_size
+            order, windows = vision_utils.get_vision_window_index(grid_thw, *sizes)
+            patches = (order[:, None] * self.merge_unit + torch.arange(self.merge_unit)).flatten()
+            cos, sin = cos[patches], sin[patches]
+            full_blocks = config.fullatt_block_indexes
+            self.lengths = [_length(full if i in full_blocks else windows) for i in range(len(self.blocks))]
+            self.register_buffer("patches", patches)
+            self.register_buffer("inverse", torch.argsort(order))
+        self.register_buffer("cos", cos[:, None])  # (n, 1, head_dim)
+        self.register_buffer("sin", sin[:, None])
+
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Formula: the forward of transformers' class, in its order of operations."""
+        x = F.linear(pixel_values, self.patch_embed)  # (n, d)
+        if self.windowed:
+            x = x[self.patches]
+        for block, length in zip(self.blocks, self.lengths, strict=True):
+            x = x + self._attention(block.attn, _norm(block.norm1, x), length)
+            x = x + block.mlp(_norm(block.norm2, x))
+        x = _norm(self.merger.ln_q, x).reshape(len(x) // self.merge_unit, -1)
+        x = self.merger.mlp(x)  # (n / 4, out)
+        return x[self.inverse] if self.windowed else x
+
+    def _attention(self, attention: nn.Module, x: torch.Tensor, length: int) -> torch.Tensor:
+        n, heads = len(x), attention.num_heads
+        q, k, v = attention.qkv(x).reshape(n, 3, heads, -1).unbind(1)  # (n, heads, head_dim)
+        q, k = (t * self.cos + _rotate_half(t) * self.sin for t in (q, k))
+        q, k, v = (t.reshape(n // length, length, heads, -1).transpose(1, 2) for t in (q, k, v))
+        context = F.scaled_dot_product_attention(q, k, v)  # (segments, heads, length, head_dim)
+        return attention.proj(context.transpose(1, 2).reshape(n, -1))
+
+
+def _length(cu_seqlens: torch.Tensor) -> int:
+    lengths = set(cu_seqlens.diff().tolist())
+    if len(lengths) != 1:
+        raise ValueError(f"segments of {sorted(lengths)} patches cannot be one batch")
+    return lengths.pop()
+
+
+def _norm(norm: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """LayerNorm as it is; RMSNorm, which transformers writes out, as the one operation that converters know."""
+    if isinstance(norm, nn.LayerNorm):
+        return norm(x)
+    return F.rms_norm(x, x.shape[-1:], norm.weight, norm.variance_epsilon)
+
+
+def _rotate_half(x: torch.Tensor) -> torch.Tensor:
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat((-second, first), dim=-1)
