@@ -67,7 +67,10 @@ class Embeddings:
         draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
         metadata = {**self.provenance, "merge_size": str(self.merge_size)}
         try:
+            draft.touch()
+            mode = draft.stat().st_mode  # as the umask asks; safetensors makes its files private
             save_file({TOKENS: self.embeddings, GRID: self.grid_thw}, draft, metadata)
+            draft.chmod(mode)
             draft.replace(target)
         except (OSError, SafetensorError) as error:
             raise InputError(f"{target} cannot be written: {error}") from error

@@ -56,6 +56,22 @@ class Outline:
         directory = hub.resolve(source, cache_dir, revision)
         return cls(Checkpoint.open(directory), dtype=dtype, min_pixels=min_pixels, max_pixels=max_pixels)
 
+    @classmethod
+    def preview(
+        cls,
+        source: str | os.PathLike[str],
+        *,
+        min_pixels: int | None = None,
+        max_pixels: int | None = None,
+    ) -> Outline:
+        """As `open`, but writes nothing: a ``synthetic:PRESET`` is described whether its files are there or not."""
+        text = os.fspath(source)
+        if not text.startswith(hub.SYNTHETIC):
+            return cls.open(source, min_pixels=min_pixels, max_pixels=max_pixels)
+        from qwenvis.synthetic import described
+
+        return cls(described(text.removeprefix(hub.SYNTHETIC)), min_pixels, max_pixels)
+
     @property
     def config(self) -> Config:
         """The tower's config."""
@@ -65,6 +81,11 @@ class Outline:
     def parameters(self) -> int:
         """Parameters of the tower and its merger."""
         return sum(int(np.prod(request.shape)) for request in self.weights.requests)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that the weights take once they are loaded, but for the rounding up of their panels."""
+        return 4 * self.parameters
 
     @cached_property
     def processor(self) -> ImageProcessor:

@@ -24,7 +24,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from qwenvis.checkpoint import CONFIG, INDEX, PREPROCESSOR
+from qwenvis.checkpoint import CONFIG, INDEX, PREPROCESSOR, Checkpoint, Tensor
 from qwenvis.errors import SourceError
 
 Progress = Callable[[int, int], object]
@@ -139,13 +139,10 @@ def materialise(name: str, cache_dir: str | os.PathLike[str] | None = None, prog
     that is drawn. The bytes depend on the preset alone. Raises `SourceError` for an unknown preset, and where the
     checkpoint cannot be written.
     """
-    if name not in PRESETS:
-        raise SourceError(f"there is no preset {name!r}; presets are {', '.join(PRESETS)}")
-    root = cache_root() if cache_dir is None else Path(cache_dir).absolute()
-    directory = root / f"{name}-v{RECIPE}"
+    directory = _directory(name, cache_dir)
     if (directory / CONFIG).is_file():
         return directory
-    shards = _shards(PRESETS[name])
+    root, shards = directory.parent, _shards(PRESETS[name])
     _refuse_a_full_disk(name, root, sum(map(_nbytes, shards)))
     draft = root / f".{directory.name}-{os.getpid()}-{secrets.token_hex(4)}"
     try:
@@ -157,6 +154,35 @@ def materialise(name: str, cache_dir: str | os.PathLike[str] | None = None, prog
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return directory
+
+
+def described(name: str, cache_dir: str | os.PathLike[str] | None = None) -> Checkpoint:
+    """The checkpoint that `materialise` returns the directory of, told from the preset alone.
+
+    Nothing is read or written, so its files may not be there. Raises `SourceError` for an unknown preset.
+    """
+    directory = _directory(name, cache_dir)
+    preset, shards = PRESETS[name], _shards(PRESETS[name])
+    tensors = {
+        tensor.removeprefix(PREFIX): Tensor(directory / _file(number, len(shards)), "BF16", shape)
+        for number, shapes in enumerate(shards, start=1)
+        for tensor, shape in shapes.items()
+        if tensor.startswith(PREFIX)
+    }
+    vision_config, model_type = preset.config["vision_config"], preset.config["model_type"]
+    return Checkpoint(directory, preset.config, vision_config, model_type, preset.preprocessor, PREFIX, tensors)
+
+
+def _directory(name: str, cache_dir: str | os.PathLike[str] | None) -> Path:
+    if name not in PRESETS:
+        raise SourceError(f"there is no preset {name!r}; presets are {', '.join(PRESETS)}")
+    root = cache_root() if cache_dir is None else Path(cache_dir).absolute()
+    return root / f"{name}-v{RECIPE}"
+
+
+def _file(number: int, count: int) -> str:
+    """What the Hub calls a shard, counted from 1."""
+    return f"model-{number:05d}-of-{count:05d}.safetensors"
 
 
 def cache_root() -> Path:
@@ -205,7 +231,7 @@ def _write(draft: Path, preset: str, shards: list[Shapes], progress: Progress | 
     weight_map: dict[str, str] = {}
     with ThreadPoolExecutor(WRITERS) as pool:
         for number, shapes in enumerate(shards, start=1):
-            file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+            file = _file(number, len(shards))
             weight_map |= dict.fromkeys(shapes, file)
             for nbytes in _write_shard(draft / file, preset, shapes, pool):
                 done += nbytes
@@ -224,7 +250,10 @@ def _write_shard(path: Path, preset: str, shapes: Shapes, pool: ThreadPoolExecut
     names = sorted(arrays, key=lambda name: -arrays[name].size)
     for name, _ in zip(names, pool.map(lambda name: _draw(preset, name, arrays[name]), names), strict=True):
         yield arrays[name].nbytes
+    path.touch()
+    mode = path.stat().st_mode  # as the umask asks; safetensors makes its files private
     save_file(arrays, path, metadata={"format": "pt"})
+    path.chmod(mode)
 
 
 def _draw(preset: str, name: str, out: np.ndarray) -> None:

@@ -46,7 +46,7 @@ ROOMS = {
     "synthetic": Room("models checkpoint weights errors", "numpy safetensors ml_dtypes"),
     "hub": Room("checkpoint errors", "huggingface_hub", lazily="synthetic"),
     "cost": Room("models workspace ops weights errors", "numpy"),
-    "outline": Room("cost hub checkpoint processors models geometry errors", "numpy"),
+    "outline": Room("cost hub checkpoint processors models geometry errors", "numpy", lazily="synthetic"),
     "door": Room("models errors", "numpy"),
     "embeddings": Room("geometry errors", "numpy safetensors ml_dtypes"),
     # the front door knows everybody
@@ -58,11 +58,12 @@ ROOMS = {
     "__init__": Room("encoder embeddings errors version"),
     "bulk": Room("__init__ encoder embeddings errors", "numpy safetensors"),
     "adapters": Room("__init__ encoder embeddings errors", "numpy safetensors torch transformers vllm"),
-    # of ops, what `doctor` reports and what the demo measures
+    # of ops, what `doctor` reports
     "cli": Room(
-        "__init__ adapters bulk encoder embeddings outline cost threads errors version "
-        "ops.isa ops.isas ops.openmp ops.peak ops.use_threads",
-        "numpy PIL tqdm",
+        "__init__ adapters bulk encoder embeddings outline cost hub images pictures processors threads errors version "
+        "ops.isa ops.isas ops.openmp",
+        "numpy PIL",
+        lazily="synthetic.cache_root",
     ),
     "__main__": Room("cli"),
 }

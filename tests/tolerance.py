@@ -20,6 +20,8 @@ WALK = 8.0
 # are within 2 to 4.
 ELEMENTARY = 8.0
 
+SMALLEST_NORMAL = 2.0**-126  # of float32
+
 # The steepest slope of GELU, its tanh form, quick GELU and SiLU: how much of an argument's error comes through.
 STEEPEST = 1.13
 
@@ -58,6 +60,16 @@ def activation_tolerance(x, error=0.0):
     return STEEPEST * error + ELEMENTARY * UNIT_ROUNDOFF["f32"] * _size(x)
 
 
+def activation_relative_tolerance(x, y, exponent):
+    """Bound of every element of y = activation(x), relative to y: the tails keep their digits.
+
+    Rounding the `exponent` of the formula's e^exponent, and the few steps that lead to it, changes y by a factor.
+    Where e^exponent is no normal number, a result may stand at the smallest one.
+    """
+    units = ELEMENTARY + 4 * np.minimum(_size(exponent), 128)
+    return UNIT_ROUNDOFF["f32"] * units * _size(y) + SMALLEST_NORMAL * np.maximum(_size(x), 1)
+
+
 def rope_tolerance(x):
     """Bound of every element of a float32 rope of x (..., head_dim): table, products and sum round once each."""
     a, b = np.split(_size(x), 2, axis=-1)
@@ -67,7 +79,9 @@ def rope_tolerance(x):
 def attention_tolerance(q, k, v, cu_seqlens):
     """Bound of every element of float32 attention (n, heads, head_dim); rope of q and k may be part of it.
 
-    An error δ in the scores changes every weight by a factor of at most exp(2δ).
+    The sizes of scores are taken from the lengths of q and k, which rope leaves alone. Rope may turn each of them by 8
+    units of its length (`rope_tolerance`, both lanes of a pair), scaling and the exponent's subtraction add 4. An error
+    δ in the scores changes every weight by a factor of at most exp(2δ).
     """
     q, k, v = _size(q), _size(k), _size(v)
     shared, (_, heads, head_dim) = q.shape[1] // k.shape[1], q.shape
@@ -75,8 +89,9 @@ def attention_tolerance(q, k, v, cu_seqlens):
     for start, stop in pairwise(cu_seqlens):
         for head in range(heads):
             qs, ks, vs = q[start:stop, head], k[start:stop, head // shared], v[start:stop, head // shared]
-            scores = (qs @ ks.T / np.sqrt(head_dim)).max(axis=-1, keepdims=True, initial=0)
-            units = 2 * (growth(head_dim) + 8) * scores + ELEMENTARY + growth(stop - start)
+            longest = np.linalg.norm(ks, axis=-1).max(initial=0)
+            scores = np.linalg.norm(qs, axis=-1, keepdims=True) * longest / np.sqrt(head_dim)
+            units = 2 * (growth(head_dim) + 20) * scores + ELEMENTARY + growth(stop - start)
             bound[start:stop, head] = UNIT_ROUNDOFF["f32"] * units * vs.max(axis=0, keepdims=True, initial=0)
     return bound
 

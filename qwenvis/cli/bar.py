@@ -1,0 +1,69 @@
+"""A progress bar on stderr, where that is a terminal."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from types import TracebackType
+
+from qwenvis.cli import units
+
+WIDTH = 24
+DELAY = 0.3  # seconds before the first line: what is done sooner needs none
+PAUSE = 0.1  # seconds between two lines
+
+
+class Bar:
+    """``progress(done, total)`` for whatever takes a while; its line disappears when the work ends, however it ends.
+
+    ``rate(done a second)`` is put into words beside the bar. With ``expected`` seconds, the bar is there from the
+    start, before anything is done.
+    """
+
+    def __init__(self, label: str, rate: Callable[[float], str]) -> None:
+        self.shown = sys.stderr is not None and sys.stderr.isatty()
+        self.expected: float | None = None
+        self._label, self._rate = label, rate
+        self._next = self._start = 0.0
+        self._length = 0
+
+    def __enter__(self) -> Bar:
+        self._start = time.monotonic()
+        self._next = self._start + DELAY
+        if self.shown and self.expected is not None and self.expected > DELAY:
+            self._draw(0.0, f"about {units.seconds(self.expected)}")
+        return self
+
+    def __call__(self, done: int, total: int) -> None:
+        """Draw, if it is time to."""
+        now = time.monotonic()
+        if not self.shown or now < self._next or not 0 < done <= total:
+            return
+        self._next = now + PAUSE
+        elapsed = now - self._start
+        self._draw(done / total, self._rate(done / elapsed), f"{units.clock(elapsed * (total - done) / done)} left")
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._length:
+            self._write("", end="\r")
+
+    def _draw(self, fraction: float, *words: str) -> None:
+        filled = int(fraction * WIDTH)
+        line = f"{self._label}  [{'#' * filled:.<{WIDTH}}] {fraction:4.0%}  {', '.join(words)}"
+        self._write(line[: self._columns() - 1])
+
+    def _columns(self) -> int:
+        """Width of the terminal; 80 where it does not say."""
+        try:
+            return os.get_terminal_size(sys.stderr.fileno()).columns or 80
+        except OSError:
+            return 80
+
+    def _write(self, line: str, end: str = "") -> None:
+        """Replace the line; blanks wipe out what a longer one has left, on terminals of every kind."""
+        print(f"\r{line:{self._length}}", end=end, file=sys.stderr, flush=True)
+        self._length = len(line)

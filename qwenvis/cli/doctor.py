@@ -1,0 +1,165 @@
+"""``qwenvis doctor``: what this machine offers, and what was made of it."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from qwenvis.cli import units
+from qwenvis.errors import QwenvisError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SUMMARY = "say what this machine offers: instruction sets, threads, OpenMP"
+DESCRIPTION = """\
+Print what a report of a problem needs: versions, instruction sets, threads, the OpenMP runtime, speed and caches.
+The exit code is 0 if images can be encoded here, else 1.
+"""
+EXAMPLES = """\
+  qwenvis doctor
+  QWENVIS_ISA=avx2 qwenvis doctor
+"""
+LIBRARIES = {"NumPy": "numpy", "Pillow": "PIL", "safetensors": "safetensors", "ml_dtypes": "ml_dtypes"}
+RUNTIMES = ("libgomp", "libomp", "libiomp", "vcomp")  # files of OpenMP runtimes: GCC, LLVM, Intel, Microsoft
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add no argument: it always tells everything."""
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print every line, also after one that shows a problem; returns the exit code."""
+    problems = False
+    for title, line in LINES.items():
+        try:
+            text = line()
+        except (QwenvisError, ImportError) as error:
+            problems = True
+            text = f"PROBLEM: {error}"
+        print(f"{title:<12}{text}", flush=True)
+    if problems:
+        print("qwenvis: no image can be encoded here before the problem is solved", file=sys.stderr)
+        return 1
+    print("All is well.")
+    return 0
+
+
+def _version() -> str:
+    import qwenvis
+
+    return f"{qwenvis.__version__} in {', '.join(qwenvis.__path__)}"
+
+
+def _python() -> str:
+    import platform
+
+    return f"{platform.python_version()}, {platform.system()} {platform.machine()}"
+
+
+def _libraries() -> str:
+    return ", ".join(f"{name} {importlib.import_module(module).__version__}" for name, module in LIBRARIES.items())
+
+
+def _cpu() -> str:
+    import platform
+
+    models = (line.partition(":")[2].strip() for line in _proc("cpuinfo") if line.startswith("model name"))
+    return f"{next(models, platform.processor() or 'unknown')}, {os.cpu_count()} CPUs"
+
+
+def _isa() -> str:
+    from qwenvis import ops
+
+    forced = os.environ.get("QWENVIS_ISA")
+    isas = [name if present else f"{name} (not on this CPU)" for name, present in ops.isas().items()]
+    return f"{ops.isa()}, {'forced by QWENVIS_ISA' if forced else 'the best here'}; compiled: {', '.join(isas)}"
+
+
+def _threads() -> str:
+    from qwenvis import threads
+
+    count, available = threads.resolve(), threads.available()
+    variable = next((name for name in threads.VARIABLES if os.environ.get(name, "").strip()), None)
+    if variable:
+        return f"{count}, from {variable}={os.environ[variable]} ({available} CPUs may be used)"
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    source = "the quota of this cgroup" if available < affinity else "the CPUs that this process may use"
+    return f"{count}, {source}"
+
+
+def _openmp() -> str:
+    from qwenvis import ops
+
+    if not ops.openmp:
+        return "none: this build runs on one thread"
+    files = {words[5] for line in _proc("self/maps") if len(words := line.split(maxsplit=5)) == 6}
+    loaded = sorted(file for file in files if file.rpartition("/")[2].startswith(RUNTIMES))
+    return f"{ops.openmp}, {', '.join(loaded) or 'runtime library unknown'}"
+
+
+def _speed() -> str:
+    from qwenvis.cost import gemm_rate, peak_rate
+    from qwenvis.threads import resolve
+
+    threads = resolve()
+    product, peak = gemm_rate(threads), peak_rate(threads)
+    share = f"{product / peak:.0%} of a peak of {peak / 1e9:.0f}"
+    return f"{product / 1e9:.0f} GFLOP/s in a float32 product, {share}, on {threads} thread{'s' * (threads > 1)}"
+
+
+def _memory() -> str:
+    sizes = {words[0]: 1024 * int(words[1]) for line in _proc("meminfo") if len(words := line.split()) == 3}
+    if not sizes:
+        return "unknown"
+    return f"{units.nbytes(sizes['MemAvailable:'])} available of {units.nbytes(sizes['MemTotal:'])}"
+
+
+def _hub() -> str:
+    from qwenvis.hub import hub_cache
+
+    return _place(hub_cache(), "models--*", "model")
+
+
+def _synthetic() -> str:
+    from qwenvis.synthetic import cache_root
+
+    return _place(cache_root(), "[!.]*", "synthetic checkpoint")
+
+
+def _proc(name: str) -> list[str]:
+    """Lines of a file that Linux has in /proc, none elsewhere."""
+    from pathlib import Path
+
+    try:
+        return Path("/proc", name).read_text(errors="replace").splitlines()
+    except OSError:
+        return []
+
+
+def _place(directory: Path, pattern: str, noun: str) -> str:
+    """A cache directory and how much it holds."""
+    try:
+        found = len(list(directory.glob(pattern)))
+    except OSError as error:
+        return f"{directory} cannot be read: {error.strerror}"
+    return f"{directory}: {found or 'no'} {noun}{'s' * (found != 1)}"
+
+
+LINES: dict[str, Callable[[], str]] = {
+    "qwenvis": _version,
+    "Python": _python,
+    "libraries": _libraries,
+    "CPU": _cpu,
+    "ISA": _isa,
+    "threads": _threads,
+    "OpenMP": _openmp,
+    "speed": _speed,
+    "memory": _memory,
+    "Hub cache": _hub,
+    "cache": _synthetic,
+}

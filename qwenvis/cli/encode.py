@@ -1,0 +1,70 @@
+"""``qwenvis encode``: images to a file of visual tokens."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from qwenvis.cli import arguments, files, steps, units
+
+SUMMARY = "write the visual tokens of images to a file"
+DESCRIPTION = """\
+Write the visual tokens of images to one safetensors file:
+
+  embeddings  (tokens, out_hidden_size) float32, the images one after the other
+  grid_thw    (images, 3) int64: frames, rows and columns of patches of each image
+  metadata    the names of the images, and what made the tokens: checkpoint, limits, ISA, version
+
+One line an image goes to stdout: name, width x height, grid_thw, tokens. All images are opened before the first is
+encoded; if any cannot be used, all of those are listed and nothing is written. The file appears whole or not at all.
+"""
+EXAMPLES = """\
+  qwenvis encode cat.jpg --model Qwen/Qwen2-VL-2B-Instruct
+  qwenvis encode scans/*.png --model ./my-checkpoint -o scans.safetensors
+  qwenvis encode photo.jpg --model ./my-checkpoint --max-pixels 1024x1024
+
+  in Python: out = qwenvis.Embeddings.load("embeddings.safetensors"); out.split()
+"""
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this command."""
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="a JPEG, PNG, WebP ... file")
+    parser.add_argument("--model", required=True, metavar="SOURCE", help=arguments.SOURCE)
+    text = "what to write (default: %(default)s); a file of that name is replaced"
+    parser.add_argument("-o", "--output", default="embeddings.safetensors", metavar="FILE", help=text)
+    parser.add_argument("--dtype", default="float32", help="what the tower computes in (default: %(default)s)")
+    arguments.add_threads(parser)
+    arguments.add_limits(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Encode the images; returns the exit code."""
+    import json
+    from dataclasses import replace
+
+    import numpy as np
+
+    from qwenvis.outline import Outline
+
+    target = files.output(args.output, args.images)
+    limits = {"min_pixels": args.min_pixels, "max_pixels": args.max_pixels}
+    directory = steps.find(args.model)
+    outline = Outline.open(directory, **limits)
+    seen = steps.look(args.images, outline.processor)
+    grid_thw = np.array([image.grid for image in seen])
+    files.refuse_a_full_disk(target, 4 * outline.config.out_hidden_size * outline.cost(grid_thw).tokens)
+
+    encoder = steps.load(directory, threads=args.threads, dtype=args.dtype, **limits)
+    out = steps.encode(encoder, args.images, grid_thw)
+    replace(out, provenance={**out.provenance, "images": json.dumps(args.images)}).save(target)
+
+    rows = [
+        (units.name(image.path), units.area(image.size), f"grid_thw {' '.join(map(str, grid))}", f"{tokens} tokens")
+        for image, grid, tokens in zip(seen, out.grid_thw.tolist(), out.counts, strict=True)
+    ]
+    print(*units.columns(rows, "<>>>"), sep="\n")
+    tokens, width = out.embeddings.shape
+    size = units.nbytes(target.stat().st_size)
+    print(f"wrote {units.name(str(target))}: {tokens} tokens of {width} float32, {size}", file=sys.stderr)
+    return 0

@@ -1,0 +1,85 @@
+"""The files that a command reads and writes, looked at before anything is computed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from qwenvis.cli import units
+from qwenvis.errors import ImageError, InputError, LimitError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from qwenvis.pictures import Picture
+    from qwenvis.processors import ImageProcessor
+
+
+class Seen(NamedTuple):
+    """One image that can be used: its file, its (height, width), and what it is resized and cut to."""
+
+    path: str
+    size: tuple[int, int]
+    resized: tuple[int, int]
+    grid: tuple[int, int, int]
+
+
+def survey(
+    paths: Sequence[str], processor: ImageProcessor, measure: Callable[[Picture, str], tuple[int, int]]
+) -> list[Seen]:
+    """Look at every image; ``measure(path, label)`` returns its (height, width).
+
+    Raises one ImageError that lists all that cannot be used.
+    """
+    from qwenvis.images import MOST_LISTED
+    from qwenvis.pictures import label
+
+    seen, errors = [], []
+    for index, path in enumerate(paths):
+        where = label(path, index)
+        try:
+            size = measure(path, where)
+            seen.append(Seen(path, size, processor.resized(*size), processor.grid(*size)))
+        except (ImageError, LimitError) as error:
+            errors.append(str(error) if where in str(error) else f"{where}: {error}")
+    if len(errors) > 1:
+        more = [f"and {len(errors) - MOST_LISTED} more"] if len(errors) > MOST_LISTED else []
+        lines = [f"{len(errors)} of {len(paths)} images cannot be used:", *errors[:MOST_LISTED], *more]
+        raise ImageError("\n  ".join(lines))
+    if errors:
+        raise ImageError(errors[0])
+    return seen
+
+
+def output(path: str, sources: Sequence[str] = ()) -> Path:
+    """A file that can be written and that is none of the ``sources``; raises InputError for any other."""
+    import tempfile
+    from pathlib import Path
+
+    target = Path(path)
+    if target.is_dir():
+        raise InputError(f"{target} is a directory; name a file in it")
+    if not target.parent.is_dir():
+        raise InputError(f"{target} cannot be written: there is no directory {target.parent}")
+    if target.exists():
+        if not target.is_file():
+            raise InputError(f"{target} is no regular file, so no file can take its place")
+        if any(Path(source).exists() and target.samefile(source) for source in sources):
+            raise InputError(f"{target} is one of the images; name another file to write")
+        if not os.access(target, os.W_OK):
+            raise InputError(f"{target} is read-only; name another file to write")
+    try:
+        with tempfile.TemporaryFile(dir=target.parent):
+            return target
+    except OSError as error:
+        raise InputError(f"{target} cannot be written: {error.strerror}") from error
+
+
+def refuse_a_full_disk(target: Path, size: int) -> None:
+    """Raise InputError where ``size`` bytes do not fit beside ``target``."""
+    import shutil
+
+    free = shutil.disk_usage(target.parent).free
+    if free < size:
+        raise InputError(f"{target} will take {units.nbytes(size)}; its disk has {units.nbytes(free)} free")

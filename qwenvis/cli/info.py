@@ -1,0 +1,120 @@
+"""``qwenvis info``: what a checkpoint holds, and what images will cost here."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from qwenvis.cli import arguments, files, units
+
+if TYPE_CHECKING:
+    from qwenvis.outline import Outline
+
+SUMMARY = "say what a checkpoint holds, and what images will cost here"
+DESCRIPTION = """\
+Say what the vision tower of a checkpoint is, from its headers alone, and for each image the tokens that it becomes,
+and the memory and time that encoding it will take on this machine. No weight is read and nothing is encoded.
+"""
+EXAMPLES = """\
+  qwenvis info Qwen/Qwen2-VL-2B-Instruct
+  qwenvis info synthetic:qwen2.5-vl-7b photo.jpg scan.png
+  qwenvis info ./my-checkpoint photo.jpg --max-pixels 1024x1024
+"""
+LONG = 60  # seconds of work above which a smaller area is suggested
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this command."""
+    parser.add_argument("source", metavar="SOURCE", help=arguments.SOURCE)
+    parser.add_argument(
+        "images", nargs="*", metavar="IMAGE", help="a JPEG, PNG, WebP ... file; only its header is read"
+    )
+    arguments.add_threads(parser)
+    arguments.add_limits(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Describe the checkpoint and the images; returns the exit code."""
+    from qwenvis.outline import Outline
+    from qwenvis.pictures import probe
+    from qwenvis.threads import resolve
+
+    threads = resolve(args.threads)
+    outline = Outline.preview(args.source, min_pixels=args.min_pixels, max_pixels=args.max_pixels)
+    seen = files.survey(args.images, outline.processor, probe) if args.images else []
+    print(units.name(args.source))
+    print(*units.columns([("", *row) for row in _tower(outline)], "<<<"), sep="\n")
+    if seen:
+        print()
+        print(*_images(outline, seen, threads), sep="\n")
+    return 0
+
+
+def _tower(outline: Outline) -> list[tuple[str, str]]:
+    """The checkpoint, in rows of (what, value)."""
+    config, side = outline.config, outline.config.patch_size
+    merge = config.spatial_merge_size
+    window = f", in windows of {config.window_size} x {config.window_size} pixels" if config.window_size else ""
+    full = ", ".join(map(str, config.fullatt_block_indexes))
+    return [
+        ("family", outline.family),
+        ("depth", f"{config.depth} blocks"),
+        ("hidden_size", f"{config.hidden_size}: {config.num_heads} heads of {config.head_dim}{window}"),
+        *([("full attention", f"blocks {full}")] if full else []),
+        ("intermediate_size", f"{config.intermediate_size}, {config.hidden_act}"),
+        ("out_hidden_size", f"{config.out_hidden_size}, the width of a token"),
+        ("patch", f"{side} x {side} pixels; {merge} x {merge} patches make a token"),
+        ("parameters", units.count(outline.parameters)),
+        ("on disk", _disk(outline)),
+        ("in memory", f"{units.nbytes(outline.nbytes)} in float32"),
+        ("images", _limits(outline)),
+    ]
+
+
+def _disk(outline: Outline) -> str:
+    """Bytes of the tower, their format, and where they are."""
+    tensors = outline.checkpoint.tensors.values()
+    shards, size = outline.checkpoint.files, units.nbytes(sum(tensor.nbytes for tensor in tensors))
+    dtypes = " and ".join(sorted({tensor.dtype for tensor in tensors}))
+    place = f"{len(shards)} file{'s' * (len(shards) > 1)} of {units.name(str(outline.checkpoint.directory))}"
+    if not shards[0].exists():
+        return f"{size} of {dtypes}, not there yet: first use writes {place}"
+    return f"{size} of {dtypes} in {place}"
+
+
+def _limits(outline: Outline) -> str:
+    """The areas that images are resized into."""
+    from qwenvis.errors import ConfigError
+
+    try:
+        processor = outline.processor
+    except ConfigError:
+        return "there is no preprocessor config: pass --min-pixels and --max-pixels"
+    area = (outline.config.patch_size * outline.config.spatial_merge_size) ** 2
+    smallest, largest = processor.min_pixels, processor.max_pixels
+    return f"{smallest:,} to {largest:,} pixels: {-(-smallest // area):,} to {largest // area:,} tokens"
+
+
+def _images(outline: Outline, seen: list[files.Seen], threads: int) -> list[str]:
+    """A table of the images, and what its numbers mean."""
+    import numpy as np
+
+    from qwenvis import ops
+    from qwenvis.cost import gemm_rate
+
+    rate, weights = gemm_rate(threads), outline.nbytes
+    rows = [("image", "width x height", "resized to", "grid_thw", "tokens", "GFLOP", "memory", "time")]
+    slowest = 0.0
+    for image in seen:
+        cost = outline.cost(np.array([image.grid]))
+        grid, memory = " ".join(map(str, image.grid)), units.nbytes(weights + cost.nbytes)
+        time = f"about {units.seconds(cost.flops / rate)}"
+        sizes = units.area(image.size), units.area(image.resized)
+        rows.append(
+            (units.name(image.path), *sizes, grid, f"{cost.tokens:,}", f"{cost.flops / 1e9:,.0f}", memory, time)
+        )
+        slowest = max(slowest, cost.flops / rate)
+    here = f"{threads} thread{'s' * (threads > 1)}, {ops.isa()}, {rate / 1e9:.0f} GFLOP/s in a product measured now"
+    hint = ["A smaller --max-pixels makes fewer tokens in less time."] if slowest > LONG else []
+    note = [f"Time is for {here}; memory is weights and workspace.", *hint]
+    return [*units.columns(rows, "<>>>>>>>"), "", *note]

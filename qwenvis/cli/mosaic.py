@@ -1,0 +1,88 @@
+"""A picture beside its tokens: each token is a square, its colour what sets it apart from the others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+Ink = tuple[int, int, int]
+
+SIDE = 756  # pixels of a panel's longer side, about: whole squares
+NARROWEST = 320  # of a panel's column, where its title still reads well
+MARGIN = 28
+TITLE, NOTE, LEADING = 20, 16, 15  # sizes of the fonts, and tenths of them from line to line
+PAPER, INK, GREY = (250, 249, 246), (34, 34, 40), (112, 112, 120)
+DARK, BRIGHT = 26, 244  # ends of a channel: full ones glare
+TAIL = 1.0  # per cent of the tokens at either end that saturate a channel
+
+
+def colours(tokens: NDArray[np.float32]) -> tuple[NDArray[np.uint8], float]:
+    """Colour of each token (tokens, 3), and the share of the variance that the colours show.
+
+    Red, green and blue are the first three principal components, each spread over its whole range.
+    """
+    centred = tokens - tokens.mean(axis=0)
+    u, s, _ = np.linalg.svd(centred, full_matrices=False)
+    scores = np.zeros((len(tokens), 3))
+    known = min(3, len(s))
+    scores[:, :known] = u[:, :known] * s[:known]
+    # The sign of a component is arbitrary: the token farthest from the mean is bright.
+    scores *= np.where(scores[np.abs(scores).argmax(axis=0), range(3)] < 0, -1, 1)
+    low, high = np.percentile(scores, [TAIL, 100 - TAIL], axis=0)
+    spread = np.where(high > low, high - low, 1)
+    levels = DARK + (BRIGHT - DARK) * ((scores - low) / spread).clip(0, 1)
+    return levels.round().astype(np.uint8), float((s[:known] ** 2).sum() / max((s**2).sum(), 1e-30))
+
+
+def compose(
+    picture: Image.Image, squares: NDArray[np.uint8], titles: Sequence[str], notes: Sequence[str]
+) -> Image.Image:
+    """The picture, the squares (rows, columns, 3) blown up beside it, a title under each, and notes under both."""
+    rows, columns = squares.shape[:2]
+    square = max(1, round(SIDE / max(rows, columns)))
+    size = columns * square, rows * square
+    panels = [
+        picture.resize(size, Image.Resampling.LANCZOS),
+        Image.fromarray(squares).resize(size, Image.Resampling.NEAREST),
+    ]
+    column = max(size[0], NARROWEST)
+    headings = [_wrapped(title, TITLE, column) for title in titles]
+    footers = [line for note in notes for line in _wrapped(note, NOTE, 2 * column + MARGIN)]
+    heads = MARGIN + size[1] + MARGIN // 2
+    feet = heads + max(map(len, headings)) * LEADING * TITLE // 10 + MARGIN // 3
+    page = Image.new(
+        "RGB", (2 * column + 3 * MARGIN, feet + len(footers) * LEADING * NOTE // 10 + MARGIN * 2 // 3), PAPER
+    )
+    for left, panel, heading in zip((MARGIN, column + 2 * MARGIN), panels, headings, strict=True):
+        page.paste(panel, (left, MARGIN))
+        _write(page, (left, heads), heading, TITLE, INK)
+    _write(page, (MARGIN, feet), footers, NOTE, GREY)
+    return page
+
+
+def _wrapped(text: str, size: int, width: int) -> list[str]:
+    """The text in lines of at most ``width`` pixels, or one word."""
+    font, lines = _font(size), [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and font.getlength(longer) > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines
+
+
+def _write(page: Image.Image, place: tuple[int, int], lines: Sequence[str], size: int, ink: Ink) -> None:
+    draw = ImageDraw.Draw(page)
+    for i, line in enumerate(lines):
+        draw.text((place[0], place[1] + i * LEADING * size // 10), line, ink, _font(size))
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    try:
+        return ImageFont.load_default(size)
+    except ImportError:  # Pillow without FreeType has one font of one size
+        return ImageFont.load_default()

@@ -1,0 +1,85 @@
+"""The steps that take a while, each under its bar: find, open, load, encode."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from qwenvis.cli import files, units
+from qwenvis.cli.bar import Bar
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+
+    from qwenvis.embeddings import Embeddings
+    from qwenvis.encoder import Encoder
+    from qwenvis.outline import Outline
+    from qwenvis.pictures import Picture
+    from qwenvis.processors import ImageProcessor
+
+
+def find(source: str) -> Path:
+    """The directory of a source; a synthetic checkpoint is written first."""
+    from qwenvis import hub
+
+    with Bar("writing the checkpoint", _bytes) as bar:
+        return hub.resolve(source, progress=bar)
+
+
+def look(paths: Sequence[str], processor: ImageProcessor) -> list[files.Seen]:
+    """Decode every image, so that a damaged one is found before hours of work and not in the midst of it."""
+    from qwenvis.pictures import decode
+
+    done = 0
+    with Bar("opening the images", lambda rate: f"{rate:.1f} images/s") as bar:
+
+        def measure(source: Picture, where: str) -> tuple[int, int]:
+            nonlocal done
+            done += 1
+            bar(done, len(paths))
+            image = decode(source, where)
+            return image.height, image.width
+
+        return files.survey(paths, processor, measure)
+
+
+def load(
+    directory: Path,
+    *,
+    dtype: str = "float32",
+    threads: int | None = None,
+    min_pixels: int | None = None,
+    max_pixels: int | None = None,
+) -> Encoder:
+    """The encoder of a checkpoint."""
+    from qwenvis.encoder import Encoder
+
+    with Bar("loading the weights", _bytes) as bar:
+        return Encoder.from_pretrained(
+            directory, dtype=dtype, threads=threads, min_pixels=min_pixels, max_pixels=max_pixels, progress=bar
+        )
+
+
+def encode(
+    encoder: Encoder, images: Sequence[Picture], grid_thw: np.ndarray, expected: float | None = None
+) -> Embeddings:
+    """The tokens of the images, whose grids are known; ``expected`` seconds, if they have been estimated."""
+    layers = encoder.config.depth + 1
+    bar = Bar("encoding", lambda rate: f"{rate / layers:,.0f} patches/s")
+    if bar.shown:
+        bar.expected = estimate(encoder.outline, grid_thw, encoder.threads) if expected is None else expected
+    with bar:
+        return encoder.encode(images, progress=bar)
+
+
+def estimate(outline: Outline, grid_thw: np.ndarray, threads: int) -> float:
+    """Seconds that the images will take here, from the speed of one product, measured now."""
+    from qwenvis.cost import gemm_rate
+
+    return outline.cost(grid_thw).flops / gemm_rate(threads)
+
+
+def _bytes(rate: float) -> str:
+    return f"{units.nbytes(rate)}/s"

@@ -1,0 +1,54 @@
+"""Numbers in people's words, and columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def seconds(value: float) -> str:
+    """A time: ``350 ms``, ``7.2 s``, ``12 min``, ``1 h 05 min``."""
+    if value < 0.9995:
+        return f"{value * 1e3:.0f} ms"
+    if value < 59.5:
+        return f"{value:.1f} s" if value < 9.95 else f"{value:.0f} s"
+    minutes = round(value / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60:,} h {minutes % 60:02d} min"
+
+
+def clock(value: float) -> str:
+    """A time as a clock shows it: ``0:07``, ``1:05:00``."""
+    minutes, rest = divmod(round(value), 60)
+    return f"{minutes}:{rest:02d}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+
+
+def nbytes(value: float) -> str:
+    """A size: ``512 bytes``, ``96 kB``, ``352 MB``, ``1.33 GB``."""
+    for power, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if value >= 0.9995 * power:
+            return f"{value / power:.3g} {unit}" if value < 999.5 * power else f"{value / power:,.0f} {unit}"
+    return f"{value:.0f} bytes"
+
+
+def count(value: int) -> str:
+    """A large number: ``665 million``."""
+    for power, unit in ((10**9, "billion"), (10**6, "million")):
+        if value >= power:
+            return f"{value / power:.3g} {unit}"
+    return f"{value:,}"
+
+
+def area(size: tuple[int, int]) -> str:
+    """(height, width) as people say it: ``width x height``."""
+    return f"{size[1]} x {size[0]}"
+
+
+def name(text: str) -> str:
+    """A file name, or what holds one, as a terminal can show it in one line."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def columns(rows: Sequence[Sequence[str]], align: str) -> list[str]:
+    """Rows as lines with aligned columns; ``align`` holds ``<`` or ``>`` for each column."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    cells = [[f"{cell:{side}{width}}" for cell, side, width in zip(row, align, widths, strict=True)] for row in rows]
+    return ["  ".join(row).rstrip() for row in cells]

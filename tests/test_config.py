@@ -1,0 +1,262 @@
+"""Configs of towers: completed as transformers does, held against the tensors, refused by name."""
+
+import json
+
+import pytest
+import truth
+
+from qwenvis import Encoder, models, synthetic
+from qwenvis.errors import CheckpointError, ConfigError
+from qwenvis.models import FAMILIES, qwen2_5_vl, qwen2_vl
+
+MODULES = {"qwen2_vl": qwen2_vl, "qwen2_5_vl": qwen2_5_vl}
+every_family = pytest.mark.parametrize("family", list(FAMILIES))
+
+# What many derivatives of Qwen2-VL-2B publish.
+PARTIAL = {"hidden_size": 1536, "in_chans": 3, "model_type": "qwen2_vl", "spatial_patch_size": 14}
+
+
+def read(family, values=None, shapes=None):
+    return MODULES[family].config(values or {}, shapes or {})
+
+
+def published(preset):
+    """(family, vision_config, shapes) of a published tower."""
+    config = synthetic.PRESETS[preset].config
+    return config["model_type"], config["vision_config"], synthetic.tower_shapes(config)
+
+
+@pytest.mark.parametrize(
+    "values", [{}, PARTIAL, {"depth": 2, "embed_dim": 256, "num_heads": 4, "mlp_ratio": 3}], ids=str
+)
+def test_qwen2_vl_is_completed_as_transformers_does(values):
+    want = truth.Qwen2VLVisionConfig(**{name: v for name, v in values.items() if name != "model_type"})
+    config = read("qwen2_vl", values)
+    assert config.hidden_size == want.embed_dim
+    assert config.out_hidden_size == want.hidden_size
+    assert config.intermediate_size == int(want.embed_dim * want.mlp_ratio)
+    for name in ("depth", "num_heads", "patch_size", "temporal_patch_size", "spatial_merge_size", "in_channels"):
+        assert getattr(config, name) == getattr(want, name)
+    assert config.hidden_act == want.hidden_act
+    assert config.rope_theta == want.rope_parameters["rope_theta"]
+
+
+@pytest.mark.parametrize(
+    "values", [{}, {"hidden_size": 1280, "out_hidden_size": 2048, "intermediate_size": 3456}], ids=str
+)
+def test_qwen2_5_vl_is_completed_as_transformers_does(values):
+    want, config = truth.Qwen2_5_VLVisionConfig(**values), read("qwen2_5_vl", values)
+    for name in ("depth", "num_heads", "patch_size", "temporal_patch_size", "spatial_merge_size", "in_channels"):
+        assert getattr(config, name) == getattr(want, name)
+    for name in ("hidden_size", "intermediate_size", "out_hidden_size", "window_size"):
+        assert getattr(config, name) == getattr(want, name)
+    assert config.fullatt_block_indexes == tuple(want.fullatt_block_indexes)
+    assert config.rope_theta == want.rope_parameters["rope_theta"]
+
+
+def test_partial_config_of_a_published_tower():
+    family, whole, shapes = published("qwen2-vl-2b")
+    assert read(family, PARTIAL, shapes) == read(family, PARTIAL) == read(family, whole, shapes)
+    assert (read(family, PARTIAL).head_dim, read(family, PARTIAL).merge_unit) == (80, 4)
+    assert read(family, PARTIAL).kernel == (3, 2, 14, 14)
+
+
+@pytest.mark.parametrize("preset", synthetic.PRESETS)
+def test_tensors_complete_a_config(preset):
+    """What is left out comes from the tensors, but for what they do not show."""
+    family, whole, shapes = published(preset)
+    unseen = {name: whole[name] for name in ("num_heads", "window_size", "fullatt_block_indexes") if name in whole}
+    assert read(family, unseen, shapes) == read(family, whole, shapes) == read(family, whole)
+
+
+def test_aliases():
+    values = {"num_attention_heads": 8, "num_hidden_layers": 3}
+    config = read("qwen2_vl", values)
+    assert (config.num_heads, config.depth) == (8, 3)
+    assert read("qwen2_vl", {**values, "num_heads": 20, "depth": 5}).num_heads == 20
+    assert read("qwen2_vl", {"patch_size": [16, 16], "temporal_patch_size": [2]}).kernel == (3, 2, 16, 16)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"rope_theta": 500},
+        {"rope_parameters": {"rope_type": "axial", "rope_theta": 500}},
+        {"rope_parameters": {"rope_type": "default", "rope_theta": 500.0}, "rope_theta": 7},
+        {"rope_scaling": {"type": "axial"}, "rope_theta": 500},
+    ],
+    ids=str,
+)
+@every_family
+def test_base_of_the_angles(family, values):
+    assert read(family, values).rope_theta == 500.0
+    assert isinstance(read(family, values).rope_theta, float)
+
+
+@pytest.mark.parametrize("act", ["quick_gelu", "gelu", "gelu_pytorch_tanh"])
+def test_activations_of_qwen2_vl(act):
+    assert read("qwen2_vl", {"hidden_act": act}).hidden_act == act
+
+
+# Refused, by name.
+
+NO_SIZES = [0, -1, 1.5, 1280.0, "16", True, [], [14, 16], {}, 1 << 21, 10**400]
+SIZES = {
+    "qwen2_vl": "depth embed_dim hidden_size num_heads patch_size in_channels spatial_merge_size",
+    "qwen2_5_vl": "num_hidden_layers hidden_size intermediate_size out_hidden_size num_attention_heads window_size "
+    "temporal_patch_size",
+}
+
+
+@pytest.mark.parametrize(
+    ("family", "name"), [(family, name) for family, names in SIZES.items() for name in names.split()]
+)
+@pytest.mark.parametrize("value", NO_SIZES, ids=lambda value: str(value)[:20])
+def test_what_is_no_size(family, name, value):
+    with pytest.raises(ConfigError, match=name):
+        read(family, {name: value})
+
+
+WRONG = [
+    ("qwen2_vl", "hidden_act", "swish"),
+    ("qwen2_vl", "hidden_act", "silu"),
+    ("qwen2_vl", "hidden_act", ["quick_gelu"]),
+    ("qwen2_vl", "hidden_act", None),
+    ("qwen2_5_vl", "hidden_act", "gelu"),
+    ("qwen2_5_vl", "hidden_act", "relu"),
+    ("qwen2_vl", "mlp_ratio", 0),
+    ("qwen2_vl", "mlp_ratio", -4),
+    ("qwen2_vl", "mlp_ratio", 1e-9),
+    ("qwen2_vl", "mlp_ratio", "4"),
+    ("qwen2_vl", "mlp_ratio", True),
+    ("qwen2_vl", "mlp_ratio", float("inf")),
+    ("qwen2_vl", "mlp_ratio", float("nan")),
+    ("qwen2_vl", "mlp_ratio", 10**400),
+    ("qwen2_vl", "num_heads", 3),
+    ("qwen2_vl", "num_heads", 4),
+    ("qwen2_vl", "num_heads", 640),
+    ("qwen2_5_vl", "window_size", 27),
+    ("qwen2_5_vl", "fullatt_block_indexes", 7),
+    ("qwen2_5_vl", "fullatt_block_indexes", "7"),
+    ("qwen2_5_vl", "fullatt_block_indexes", ["7"]),
+    ("qwen2_5_vl", "fullatt_block_indexes", [7.0]),
+    ("qwen2_5_vl", "fullatt_block_indexes", [True]),
+    ("qwen2_5_vl", "fullatt_block_indexes", [-1]),
+    ("qwen2_vl", "rope_theta", 1),
+    ("qwen2_vl", "rope_theta", "10000"),
+    ("qwen2_vl", "rope_theta", True),
+    ("qwen2_vl", "rope_theta", float("nan")),
+    ("qwen2_vl", "rope_theta", float("inf")),
+    ("qwen2_vl", "rope_theta", 10**400),
+]
+
+
+@pytest.mark.parametrize(("family", "name", "value"), WRONG, ids=lambda value: str(value)[:20])
+def test_wrong_values(family, name, value):
+    with pytest.raises(ConfigError, match=name):
+        read(family, {name: value})
+
+
+@pytest.mark.parametrize(
+    "rope",
+    [
+        "yarn",
+        ["axial"],
+        {"rope_type": "yarn"},
+        {"type": "mrope"},
+        {"rope_type": ["axial"]},
+        {"rope_type": "linear", "factor": 2},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("name", ["rope_parameters", "rope_scaling"])
+@every_family
+def test_other_kinds_of_rope(family, name, rope):
+    with pytest.raises(ConfigError, match="rope"):
+        read(family, {name: rope})
+
+
+@every_family
+def test_head_dim_is_no_free_choice(family):
+    """It would change the angles; where it says what the other sizes say, it may stand there."""
+    width = {"qwen2_vl": "embed_dim", "qwen2_5_vl": "hidden_size"}[family]
+    assert read(family, {width: 1280, "head_dim": 80}) == read(family, {width: 1280})
+    with pytest.raises(ConfigError, match="head_dim"):
+        read(family, {width: 1280, "head_dim": 40})
+
+
+# The tensors are the judge.
+
+DISAGREEMENTS = [
+    ("qwen2-vl-2b", "embed_dim", 1152),
+    ("qwen2-vl-2b", "hidden_size", 3584),
+    ("qwen2-vl-2b", "mlp_ratio", 3),
+    ("qwen2-vl-2b", "depth", 24),
+    ("qwen2-vl-2b", "depth", 33),
+    ("qwen2-vl-2b", "num_hidden_layers", 31),
+    ("qwen2-vl-2b", "in_channels", 1),
+    ("qwen2-vl-2b", "patch_size", 16),
+    ("qwen2-vl-2b", "temporal_patch_size", 1),
+    ("qwen2.5-vl-3b", "hidden_size", 3584),
+    ("qwen2.5-vl-3b", "intermediate_size", 3456),
+    ("qwen2.5-vl-3b", "out_hidden_size", 3584),
+]
+
+
+@pytest.mark.parametrize(("preset", "name", "value"), DISAGREEMENTS)
+def test_config_and_tensors_disagree(preset, name, value):
+    family, whole, shapes = published(preset)
+    values = {key: v for key, v in whole.items() if key != "depth" or name == "depth"} | {name: value}
+    with pytest.raises(ConfigError, match=rf"{name} = {value}\b"):
+        read(family, values, shapes)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("patch_embed.proj.weight", (0, 3, 2, 14, 14)),
+        ("patch_embed.proj.weight", (1 << 40, 3, 2, 14, 14)),
+        ("blocks.0.mlp.fc1.weight", ()),
+        ("blocks.0.mlp.fc1.weight", (0, 64)),
+    ],
+)
+def test_tensors_without_a_size(name, shape):
+    """`CheckpointError` is the root of both errors that may say so."""
+    with pytest.raises(CheckpointError):
+        read("qwen2_vl", {}, {name: shape})
+
+
+# Families.
+
+
+@pytest.mark.parametrize(
+    ("model_type", "vision_type", "family"),
+    [
+        ("qwen2_vl", None, "qwen2_vl"),
+        ("qwen2_vl", "qwen2_vl", "qwen2_vl"),
+        ("qwen2_vl_vision", "qwen2_vl_vision", "qwen2_vl"),
+        ("colqwen2", "qwen2_vl", "qwen2_vl"),
+        ("qwen2_5_vl", None, "qwen2_5_vl"),
+        ("qwen2_5_vl_vision", None, "qwen2_5_vl"),
+    ],
+)
+def test_family_that_the_config_names(model_type, vision_type, family):
+    assert models.detect(model_type, {"model_type": vision_type}, {}) == family
+
+
+@pytest.mark.parametrize("model_type", ["", "llava", "qwen3_vl", "qwen2_5_omni_vision_encoder", "qwen2"])
+def test_unknown_model_type(model_type):
+    with pytest.raises(ConfigError, match=rf"model_type '{model_type or 'missing'}'.*qwen2_vl, qwen2_5_vl"):
+        models.detect(model_type, {}, {})
+
+
+@every_family
+def test_tensors_of_another_family(tmp_path, family):
+    other = next(name for name in FAMILIES if name != family)
+    truth.save(tmp_path, family, truth.make(family)[0])
+    config = json.loads((tmp_path / "config.json").read_text())
+    config |= {"model_type": other}
+    config["vision_config"]["model_type"] = other
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=rf"config says {other}, .* tensors are those of {family}"):
+        Encoder.from_pretrained(tmp_path)

@@ -1,0 +1,212 @@
+"""Whole towers: every hidden state against the float64 reference and transformers, whatever the shape or the file."""
+
+import copy
+import functools
+import itertools
+
+import numpy as np
+import pytest
+import reference
+import torch
+import truth
+from tolerance import TOWER, assert_close
+from towers import same_bits
+
+from qwenvis import Encoder, layers
+
+WIDTH = {"qwen2_vl": "embed_dim", "qwen2_5_vl": "hidden_size"}
+BATCH = ((1, 6, 10), (2, 12, 18))
+
+every_family = pytest.mark.parametrize("family", list(truth.FAMILIES))
+every_grid = pytest.mark.parametrize("grids", [tuple(map(tuple, grids)) for grids in truth.GRIDS], ids=str)
+
+
+@functools.cache
+def made(family, **overrides):
+    """`truth.make`, its lists given as tuples."""
+    return truth.make(family, **{name: list(v) if isinstance(v, tuple) else v for name, v in overrides.items()})
+
+
+@functools.cache
+def expected(family, grids, scale=1.0, **overrides):
+    """(pixel_values, grid_thw, Features) of the reference."""
+    _, config, weights = made(family, **overrides)
+    given = truth.inputs(config, grids, scale=scale)
+    return *given, reference.tower(family, config, weights, *given)
+
+
+def loaded(directory, family, saved=None, **overrides):
+    """An encoder of `made`, through a checkpoint on disk."""
+    truth.save(directory, family, made(family, **overrides)[0], **(saved or {}))
+    return Encoder.from_pretrained(directory, threads=1)
+
+
+def compare(out, want):
+    assert_close(out.embeddings, want.tokens, TOWER, "tokens")
+    assert_close(out.last_hidden_state, want.last_hidden_state, TOWER, "last_hidden_state")
+    for layer, (got, state) in enumerate(zip(out.hidden_states, want.hidden_states, strict=True)):
+        assert_close(got, state, TOWER, f"hidden state {layer}")
+
+
+@every_family
+@every_grid
+def test_tower_is_the_reference(tmp_path, isa, family, grids):
+    pixel_values, grid_thw, want = expected(family, grids)
+    encoder = loaded(tmp_path, family)
+    assert (encoder.family, encoder.isa, encoder.format) == (family, isa, "f32")
+    compare(encoder(pixel_values, grid_thw, hidden_states=True), want)
+    assert same_bits(
+        encoder(pixel_values, grid_thw).embeddings, encoder(pixel_values, grid_thw, hidden_states=True).embeddings
+    )
+
+
+@every_family
+@every_grid
+def test_tower_is_transformers(tmp_path, family, grids):
+    """In float32, as people run it."""
+    pixel_values, grid_thw, _ = expected(family, grids)
+    want = truth.run(made(family)[0], pixel_values, grid_thw)
+    compare(loaded(tmp_path, family)(pixel_values, grid_thw, hidden_states=True), want)
+
+
+@every_family
+@pytest.mark.parametrize("scale", [1e-3, 30.0])
+def test_small_and_large_pixel_values(tmp_path, isa, family, scale):
+    """At 1e-3 the variances that the first norms see are as small as their eps."""
+    pixel_values, grid_thw, want = expected(family, BATCH, scale)
+    compare(loaded(tmp_path, family)(pixel_values, grid_thw, hidden_states=True), want)
+
+
+@every_family
+@pytest.mark.parametrize("head_dim", [4, 20, 64, 72, 80, 128, 256])
+def test_head_dims(tmp_path, isa, family, head_dim):
+    shape = {"depth": 2, "num_heads": 2, WIDTH[family]: 2 * head_dim}
+    shape |= {"fullatt_block_indexes": (1,)} if family == "qwen2_5_vl" else {}
+    pixel_values, grid_thw, want = expected(family, ((1, 10, 14),), **shape)
+    compare(loaded(tmp_path, family, **shape)(pixel_values, grid_thw, hidden_states=True), want)
+
+
+SHAPES = [
+    ("qwen2_vl", {"mlp_ratio": 3}),
+    ("qwen2_vl", {"hidden_size": 33}),
+    ("qwen2_vl", {"depth": 1, "num_heads": 1}),
+    ("qwen2_vl", {"patch_size": 16}),
+    ("qwen2_vl", {"temporal_patch_size": 1}),
+    ("qwen2_vl", {"temporal_patch_size": 3, "patch_size": 5}),
+    ("qwen2_vl", {"spatial_merge_size": 1}),
+    ("qwen2_vl", {"in_channels": 1}),
+    ("qwen2_5_vl", {"intermediate_size": 1}),
+    ("qwen2_5_vl", {"intermediate_size": 855}),
+    ("qwen2_5_vl", {"intermediate_size": 269, "out_hidden_size": 7}),
+    ("qwen2_5_vl", {"window_size": 28}),
+    ("qwen2_5_vl", {"window_size": 60}),
+    ("qwen2_5_vl", {"window_size": 140}),
+    ("qwen2_5_vl", {"window_size": 10_000}),
+    ("qwen2_5_vl", {"patch_size": 16, "spatial_merge_size": 1}),
+    ("qwen2_5_vl", {"fullatt_block_indexes": ()}),
+    ("qwen2_5_vl", {"fullatt_block_indexes": (0, 1, 2, 3)}),
+]
+
+
+@pytest.mark.parametrize(("family", "shape"), SHAPES, ids=str)
+def test_other_shapes(tmp_path, isa, family, shape):
+    """Sizes that no tile divides, kernels, windows: every number in the config matters."""
+    pixel_values, grid_thw, want = expected(family, ((2, 12, 10), (1, 4, 18)), **shape)
+    compare(loaded(tmp_path, family, **shape)(pixel_values, grid_thw, hidden_states=True), want)
+
+
+@every_family
+def test_three_by_three_merge(tmp_path, isa, family):
+    pixel_values, grid_thw, want = expected(family, ((2, 9, 12), (1, 3, 27)), spatial_merge_size=3)
+    compare(loaded(tmp_path, family, spatial_merge_size=3)(pixel_values, grid_thw, hidden_states=True), want)
+
+
+@every_family
+def test_another_base_of_the_angles(tmp_path, family):
+    model, config, _ = truth.make(family, rope_parameters={"rope_type": "axial", "rope_theta": 500.0})
+    truth.save(tmp_path, family, model)
+    given = truth.inputs(config, BATCH)
+    out = Encoder.from_pretrained(tmp_path, threads=1)(*given, hidden_states=True)
+    compare(out, truth.run(model, *given))
+
+
+# Stills: patches whose temporal slices are equal take half of the patch embedding.
+
+
+def still(config, pixel_values):
+    """The same patches with the first temporal slice in place of all."""
+    split = pixel_values.reshape(len(pixel_values), config["in_channels"], config["temporal_patch_size"], -1).copy()
+    split[:, :, 1:] = split[:, :, :1]
+    return split.reshape(pixel_values.shape)
+
+
+def columns_multiplied(monkeypatch):
+    """The sums' lengths of all products from here on."""
+    columns, linear = [], layers.ops.linear
+    monkeypatch.setattr(layers.ops, "linear", lambda x, w, *a, **k: columns.append(x.shape[1]) or linear(x, w, *a, **k))
+    return columns
+
+
+@every_family
+def test_stills_and_moving_items_in_one_batch(tmp_path, isa, family):
+    _, config, weights = made(family)
+    pixel_values, grid_thw = truth.inputs(config, [[1, 6, 10], [2, 4, 6], [1, 10, 10], [3, 4, 4], [1, 2, 2]])
+    bounds = np.cumsum([0, *grid_thw.prod(axis=1)])
+    items = [slice(*pair) for pair in itertools.pairwise(bounds)]
+    for item in (0, 2, 3):
+        pixel_values[items[item]] = still(config, pixel_values[items[item]])
+    pixel_values[items[2]][-1, -1] += 1  # one entry of the last patch differs: no still
+    encoder = loaded(tmp_path, family)
+    out = encoder(pixel_values, grid_thw, hidden_states=True)
+    compare(out, reference.tower(family, config, weights, pixel_values, grid_thw))
+    for item, together in zip(items, out.items(), strict=True):
+        alone = encoder(pixel_values[item], together.grid_thw, hidden_states=True)
+        assert same_bits(alone.embeddings, together.embeddings)
+        assert all(map(same_bits, alone.hidden_states, together.hidden_states))
+
+
+@every_family
+def test_a_still_takes_half_of_the_patch_embedding(tmp_path, monkeypatch, family):
+    _, config, _ = made(family)
+    encoder, (pixel_values, grid_thw) = loaded(tmp_path, family), truth.inputs(config, [[1, 6, 10]])
+    columns = columns_multiplied(monkeypatch)
+    encoder(pixel_values, grid_thw)
+    encoder(still(config, pixel_values), grid_thw)
+    assert (columns.count(1176), columns.count(588)) == (1, 1)
+
+
+# Checkpoints: what differs on disk but not in the stored numbers makes no difference.
+
+
+def rounded(family, dtype):
+    """The tower with its weights rounded to a torch dtype, in float32."""
+    model = copy.deepcopy(made(family)[0])
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype).float()
+    return model
+
+
+@every_family
+@pytest.mark.parametrize("prefix", ["model.visual.", "vlm.visual.", "thinker.visual.", ""])
+def test_prefixes(tmp_path, family, prefix):
+    pixel_values, grid_thw, _ = expected(family, BATCH)
+    want = loaded(tmp_path / "usual", family)(pixel_values, grid_thw).embeddings
+    encoder = loaded(tmp_path / "other", family, {"prefix": prefix})
+    assert encoder.outline.checkpoint.prefix == prefix
+    assert same_bits(encoder(pixel_values, grid_thw).embeddings, want)
+
+
+@every_family
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("shards", [1, 3])
+def test_stored_formats(tmp_path, isa, family, dtype, shards):
+    """Weights of 16 bits are widened and nothing else: as the same numbers stored in float32."""
+    model = rounded(family, getattr(torch, dtype))
+    pixel_values, grid_thw, _ = expected(family, BATCH)
+    truth.save(tmp_path / "wide", family, model)
+    truth.save(tmp_path / "narrow", family, model, dtype=dtype, shards=shards)
+    outs = [Encoder.from_pretrained(tmp_path / name, threads=2)(pixel_values, grid_thw) for name in ("wide", "narrow")]
+    assert same_bits(outs[0].embeddings, outs[1].embeddings)
+    weights = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+    want = reference.tower(family, made(family)[1], weights, pixel_values, grid_thw)
+    assert_close(outs[1].embeddings, want.tokens, TOWER)
