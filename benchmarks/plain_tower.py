@@ -1,11 +1,13 @@
 """A tower that converters can read: transformers' own modules, without its loops over segments.
 
-transformers' forward asks ``grid_thw`` for lengths and splits by them, which neither tracing nor torch.export can follow.
+transformers' forward asks ``grid_thw`` for lengths and splits by them, which neither tracing nor torch.export follows.
 For one grid all of that is known: rope tables, window order and its inverse are constants here, and the segments of a
 block, which must be of equal length, are the batch of one attention.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +19,9 @@ from transformers.models.qwen2_vl import modeling_qwen2_vl
 
 from qwenvis.checkpoint import Checkpoint
 
+# q, k, v (segments, length, heads, head_dim) to their context (segments, length, d)
+Attention = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+
 CLASSES = {
     "qwen2_vl": modeling_qwen2_vl.Qwen2VisionTransformerPretrainedModel,
     "qwen2_5_vl": modeling_qwen2_5_vl.Qwen2_5_VisionTransformerPretrainedModel,
@@ -24,7 +29,7 @@ CLASSES = {
 
 
 def load(checkpoint: Checkpoint, family: str, dtype: torch.dtype) -> nn.Module:
-    """transformers' class with the tower of a checkpoint, its attention torch's scaled_dot_product_attention."""
+    """The tower of a checkpoint in transformers' class, its attention torch's scaled_dot_product_attention."""
     tower_class = CLASSES[family]
     config = tower_class.config_class(**checkpoint.vision_config)
     config._attn_implementation = "sdpa"
@@ -40,14 +45,29 @@ def load(checkpoint: Checkpoint, family: str, dtype: torch.dtype) -> nn.Module:
     return tower.eval().requires_grad_(False)
 
 
+def sdpa(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """Attention of torch, which OpenVINO turns into one fused operation."""
+    context = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
+    return context.transpose(1, 2).flatten(2)
+
+
+def multi_head(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """ONNX Runtime's own operation, for an export only: in it torch's takes some 20 % longer."""
+    heads = q.shape[2]
+    q, k, v = (t.flatten(2) for t in (q, k, v))
+    sizes = {"dtype": q.dtype, "shape": q.shape, "version": 1}
+    return torch.onnx.ops.symbolic("com.microsoft::MultiHeadAttention", (q, k, v), {"num_heads": heads}, **sizes)
+
+
 class PlainTower(nn.Module):
     """The tower for one ``grid_thw``: pixel_values (n, C·T·p²) to tokens (n / 4, out_hidden_size).
 
     Raises ValueError where the segments of a block differ in length.
     """
 
-    def __init__(self, tower: nn.Module, grid_thw: torch.Tensor) -> None:
+    def __init__(self, tower: nn.Module, grid_thw: torch.Tensor, attention: Attention = sdpa) -> None:
         super().__init__()
+        self.attention = attention
         merge_size = tower.spatial_merge_size
         self.blocks, self.merger, self.merge_unit = tower.blocks, tower.merger, merge_size**2
         self.patch_embed = tower.patch_embed.proj.weight.flatten(1)  # a conv whose stride is its kernel
@@ -83,9 +103,8 @@ class PlainTower(nn.Module):
         n, heads = len(x), attention.num_heads
         q, k, v = attention.qkv(x).reshape(n, 3, heads, -1).unbind(1)  # (n, heads, head_dim)
         q, k = (t * self.cos + _rotate_half(t) * self.sin for t in (q, k))
-        q, k, v = (t.reshape(n // length, length, heads, -1).transpose(1, 2) for t in (q, k, v))
-        context = F.scaled_dot_product_attention(q, k, v)  # (segments, heads, length, head_dim)
-        return attention.proj(context.transpose(1, 2).reshape(n, -1))
+        context = self.attention(*(t.reshape(n // length, length, heads, -1) for t in (q, k, v)))
+        return attention.proj(context.reshape(n, -1))
 
 
 def _length(cu_seqlens: torch.Tensor) -> int:
@@ -103,5 +122,5 @@ def _norm(norm: nn.Module, x: torch.Tensor) -> torch.Tensor:
 
 
 def _rotate_half(x: torch.Tensor) -> torch.Tensor:
-    first, second = x.chunk(2, dim=-1)
-    return torch.cat((-second, first), dim=-1)
+    half = x.shape[-1] // 2
+    return torch.cat((-x[..., half:], x[..., :half]), dim=-1)

@@ -15,7 +15,7 @@ from qwenvis import __version__, cost, ops
 
 @dataclass
 class Measurement:
-    """Runs of one contender: their seconds, and the instruction peak (flops a second) measured around each."""
+    """Runs of one contender: their seconds, and the instruction peak (flops a second) around each, if there is one."""
 
     seconds: list[float] = field(default_factory=list)
     peaks: list[float] = field(default_factory=list)
@@ -35,22 +35,38 @@ class Measurement:
 
 
 def alternate(
-    contenders: Mapping[str, Callable[[], object]], rounds: int, threads: int, format: str = "f32"
+    contenders: Mapping[str, Callable[[], object]],
+    rounds: int,
+    threads: int,
+    formats: str | Mapping[str, str | None] = "f32",
+    *,
+    warm_up: bool = True,
+    pause: float = 0.0,
 ) -> dict[str, Measurement]:
-    """Run all contenders in turn, ``rounds`` times after one warm-up, the peak of a format between them."""
+    """Run all contenders in turn, ``rounds`` times after one warm-up, each between two peaks of its format.
+
+    - ``formats``: one for all, or that of each contender; None where its format has no measured peak.
+    - ``pause``: seconds before and after each run, in which workers of another engine stop spinning.
+    """
+    of = dict.fromkeys(contenders, formats) if isinstance(formats, str) else formats
     measured = {name: Measurement() for name in contenders}
-    for run in contenders.values():
+    for run in contenders.values() if warm_up else ():
         run()
-    before = cost.peak_rate(threads, format)
     for _ in range(rounds):
         for name, run in contenders.items():
+            before = _peak(threads, of[name])
+            time.sleep(pause)
             start = time.perf_counter()
             run()
             measured[name].seconds.append(time.perf_counter() - start)
-            after = cost.peak_rate(threads, format)
-            measured[name].peaks.append((before + after) / 2)
-            before = after
+            time.sleep(pause)
+            measured[name].peaks += [(b + a) / 2 for b, a in zip(before, _peak(threads, of[name]), strict=True)]
     return measured
+
+
+def _peak(threads: int, format: str | None) -> list[float]:
+    """The peak of a format, or nothing."""
+    return [cost.peak_rate(threads, format)] if format else []
 
 
 def cpu() -> str:

@@ -52,7 +52,8 @@ def checked_pixel_values(pixel_values: ArrayLike, grid_thw: NDArray[np.int64], c
     if values.dtype.kind != "f" and values.dtype.name != "bfloat16":
         raise InputError(f"pixel_values is {values.dtype}; expected floats, normalised as the checkpoint asks")
     for first in range(0, patches, CHECKED_ROWS):
-        rows = values[first : first + CHECKED_ROWS].astype(np.float32, copy=False)
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinity, and is refused as such
+            rows = values[first : first + CHECKED_ROWS].astype(np.float32, copy=False)
         if not np.isfinite(rows).all():
             row = first + int(np.flatnonzero(~np.isfinite(rows).all(axis=1))[0])
             item = int(np.searchsorted(np.cumsum(grid_thw.prod(axis=1)), row, side="right"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
 from collections.abc import Mapping
@@ -15,9 +16,10 @@ from safetensors.numpy import save_file
 from qwenvis.errors import InputError
 
 TOKENS, GRID = "embeddings", "grid_thw"
+MERGE_SIZES = {str(size): size for size in range(1, 17)}  # as a file writes them
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Embeddings:
     """The visual tokens of one call.
 
@@ -65,29 +67,39 @@ class Embeddings:
         """Write tokens, grid and provenance as safetensors; a file appears whole or not at all."""
         target = Path(path)
         draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+        arrays = {TOKENS: np.ascontiguousarray(self.embeddings), GRID: np.ascontiguousarray(self.grid_thw)}
         metadata = {**self.provenance, "merge_size": str(self.merge_size)}
         try:
+            if target.exists() and not target.is_file():
+                raise InputError(f"{target} cannot be written: it is no regular file")
             draft.touch()
             mode = draft.stat().st_mode  # as the umask asks; safetensors makes its files private
-            save_file({TOKENS: self.embeddings, GRID: self.grid_thw}, draft, metadata)
+            save_file(arrays, draft, metadata)
             draft.chmod(mode)
             draft.replace(target)
-        except (OSError, SafetensorError) as error:
-            raise InputError(f"{target} cannot be written: {error}") from error
+        except (OSError, ValueError, SafetensorError) as error:
+            raise (
+                error if isinstance(error, InputError) else InputError(f"{target} cannot be written: {error}")
+            ) from error
         finally:
-            draft.unlink(missing_ok=True)
+            if "\0" not in str(draft):
+                draft.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Embeddings:
         """Read what `save` wrote. Raises InputError for a file that is something else."""
+        name = os.fspath(path)
         try:
             with safe_open(path, framework="numpy") as file:
                 metadata = dict(file.metadata() or {})
                 tokens, grid = file.get_tensor(TOKENS), file.get_tensor(GRID)
-            merge_size = int(metadata.pop("merge_size"))
+            merge_size = MERGE_SIZES[metadata.pop("merge_size")]
         except (OSError, SafetensorError, KeyError, ValueError) as error:
-            raise InputError(f"{os.fspath(path)} holds no embeddings: {error}") from error
+            raise InputError(f"{name} holds no embeddings: {error}") from error
+        if tokens.dtype != np.float32 or tokens.ndim != 2 or grid.dtype != np.int64 or grid.shape[1:] != (3,):
+            got = f"{tokens.dtype} {tokens.shape} and {grid.dtype} {grid.shape}"
+            raise InputError(f"{name} holds {got}; expected tokens (m, d) in float32 and a grid (items, 3) in int64")
         loaded = cls(tokens, grid, merge_size, provenance=metadata)
-        if grid.ndim != 2 or grid.shape[1:] != (3,) or loaded.counts.sum() != len(tokens):
-            raise InputError(f"{os.fspath(path)}: {len(tokens)} tokens do not fit the grid {grid.tolist()}")
+        if (grid < 1).any() or sum(math.prod(item) for item in grid.tolist()) != len(tokens) * merge_size**2:
+            raise InputError(f"{name}: {len(tokens)} tokens do not fit the grid {grid.tolist()}")
         return loaded

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from queue import Empty, LifoQueue
 
 import numpy as np
@@ -31,7 +31,7 @@ Progress = Callable[[int, int], object]
 PATCH_BUDGET = 4096
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Batch:
     """Preprocessed images, as transformers' processors return them; ``encoder(*batch)`` encodes them.
 
@@ -128,7 +128,7 @@ class Encoder:
         in patches times layers.
         """
         sources = pictures.listed(images)
-        processor = self._outline.processor.with_limits(min_pixels, max_pixels)
+        processor = self._outline.processor_with(min_pixels, max_pixels)
         planned = survey(sources, processor)
         work = _Work(self, planned, hidden_states, progress)
         for items in _groups(planned):
@@ -137,7 +137,7 @@ class Encoder:
 
     def encode_iter(
         self,
-        images: Iterable[Picture],
+        images: Picture | Iterable[Picture],
         *,
         min_pixels: int | None = None,
         max_pixels: int | None = None,
@@ -150,18 +150,20 @@ class Encoder:
         cannot be used raises its ImageError when its turn comes, after those before it have been given out.
         """
         limits = {"min_pixels": min_pixels, "max_pixels": max_pixels}
-        processor = self._outline.processor.with_limits(**limits)
+        processor = self._outline.processor_with(**limits)
         waiting: list[Batch] = []
-        for index, source in enumerate(images):
+        held = 0
+        for index, source in enumerate(pictures.stream(images)):
             try:
-                batch = Batch(*preprocess([source], processor, index))
+                patches = int(survey([source], processor, index).prod())
+                if waiting and held + patches > patch_budget:
+                    yield from self._each(waiting, hidden_states, limits)
+                    waiting, held = [], 0
+                waiting.append(Batch(*preprocess([source], processor, index)))
+                held += patches
             except QwenvisError:
                 yield from self._each(waiting, hidden_states, limits)
                 raise
-            if waiting and sum(len(b.pixel_values) for b in (*waiting, batch)) > patch_budget:
-                yield from self._each(waiting, hidden_states, limits)
-                waiting = []
-            waiting.append(batch)
         yield from self._each(waiting, hidden_states, limits)
 
     def preprocess(
@@ -172,7 +174,7 @@ class Encoder:
         max_pixels: int | None = None,
     ) -> Batch:
         """``pixel_values`` and ``grid_thw`` of images, bit-equal to transformers' Qwen2VLImageProcessorPil."""
-        processor = self._outline.processor.with_limits(min_pixels, max_pixels)
+        processor = self._outline.processor_with(min_pixels, max_pixels)
         with ops.use_threads(self.threads):
             return Batch(*preprocess(pictures.listed(images), processor))
 
@@ -204,7 +206,7 @@ class Encoder:
         grid = np.concatenate([batch.grid_thw for batch in batches])
         work = _Work(self, grid, hidden_states, None)
         work.add(np.concatenate([batch.pixel_values for batch in batches]), grid)
-        return work.embeddings(**limits).items()
+        return [replace(out, embeddings=out.embeddings.copy()) for out in work.embeddings(**limits).items()]
 
     @contextmanager
     def _workspace(self) -> Iterator[Workspace]:

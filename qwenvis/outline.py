@@ -10,7 +10,7 @@ import numpy as np
 from qwenvis import hub, models, ops
 from qwenvis.checkpoint import Checkpoint
 from qwenvis.cost import Cost, cost
-from qwenvis.errors import InputError
+from qwenvis.errors import ConfigError, InputError
 from qwenvis.models import Config
 from qwenvis.processors import PROCESSORS, ImageProcessor
 
@@ -38,7 +38,7 @@ class Outline:
         self.format = _format(dtype, checkpoint)
         self.tower, self.weights = models.build(self.family, checkpoint.vision_config, checkpoint.shapes, self.format)
         self._limits = {"min_pixels": min_pixels, "max_pixels": max_pixels}
-        if checkpoint.preprocessor:
+        if checkpoint.preprocessor and self.config.in_channels == 3:
             self.processor  # noqa: B018  a config that cannot be used is an error now, a missing one when it is needed
 
     @classmethod
@@ -61,16 +61,19 @@ class Outline:
         cls,
         source: str | os.PathLike[str],
         *,
+        dtype: str = "float32",
         min_pixels: int | None = None,
         max_pixels: int | None = None,
     ) -> Outline:
         """As `open`, but writes nothing: a ``synthetic:PRESET`` is described whether its files are there or not."""
         text = os.fspath(source)
         if not text.startswith(hub.SYNTHETIC):
-            return cls.open(source, min_pixels=min_pixels, max_pixels=max_pixels)
+            return cls.open(source, dtype=dtype, min_pixels=min_pixels, max_pixels=max_pixels)
         from qwenvis.synthetic import described
 
-        return cls(described(text.removeprefix(hub.SYNTHETIC)), min_pixels, max_pixels)
+        return cls(
+            described(text.removeprefix(hub.SYNTHETIC)), dtype=dtype, min_pixels=min_pixels, max_pixels=max_pixels
+        )
 
     @property
     def config(self) -> Config:
@@ -85,18 +88,32 @@ class Outline:
     @property
     def nbytes(self) -> int:
         """Memory that the weights take once they are loaded, but for the rounding up of their panels."""
-        return 4 * self.parameters
+        return (4 if self.format == "f32" else 2) * self.parameters
 
     @cached_property
     def processor(self) -> ImageProcessor:
         """How this checkpoint wants its images. Raises ConfigError where it has no preprocessor config."""
+        return self._read_processor(**self._limits)
+
+    def processor_with(self, min_pixels: int | None = None, max_pixels: int | None = None) -> ImageProcessor:
+        """The same with the limits of one call; with both given, a checkpoint needs no preprocessor config."""
+        if not self.checkpoint.preprocessor and None not in (min_pixels, max_pixels):
+            return self._read_processor(min_pixels, max_pixels)
+        return self.processor.with_limits(min_pixels, max_pixels)
+
+    def _read_processor(self, min_pixels: int | None, max_pixels: int | None) -> ImageProcessor:
         config = self.config
+        if config.in_channels != 3:
+            raise ConfigError(
+                f"the tower wants {config.in_channels} channels; images have 3: pass pixel_values instead"
+            )
         return PROCESSORS[self.family].from_config(
             self.checkpoint.preprocessor,
             patch_size=config.patch_size,
             merge_size=config.spatial_merge_size,
             temporal_patch_size=config.temporal_patch_size,
-            **self._limits,
+            min_pixels=min_pixels,
+            max_pixels=max_pixels,
         )
 
     def cost(self, grid_thw: np.ndarray, still: bool = True) -> Cost:

@@ -54,10 +54,15 @@ ON_ITS_SIDE = (5, 6, 7, 8)
 
 def listed(images: Picture | Iterable[Picture]) -> list[Picture]:
     """Return the images as a list; a single image becomes a list of one."""
+    return list(stream(images))
+
+
+def stream(images: Picture | Iterable[Picture]) -> Iterable[Picture]:
+    """Return the images as they come; a single image becomes a list of one."""
     single = str, os.PathLike, bytes, bytearray, memoryview, Image.Image, np.ndarray
     if isinstance(images, single) or hasattr(images, "read") or not isinstance(images, Iterable):
         return [cast(Picture, images)]
-    return list(images)
+    return images
 
 
 def probe(source: Picture, where: str = "the image") -> tuple[int, int]:

@@ -24,7 +24,8 @@ def resolve(threads: int | None = None) -> int:
     for name in VARIABLES:
         text = os.environ.get(name, "").split(",")[0].strip()  # OpenMP allows a list, one count a nesting level
         if text:
-            return _positive(int(text) if text.isdecimal() else text, f"the environment variable {name}")
+            number = int(text) if text.isdecimal() and len(text) < 10 else text[:80]
+            return _positive(number, f"the environment variable {name}")
     return available()
 
 
@@ -39,7 +40,7 @@ def _quota() -> float:
     for names in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
         try:
             quota, period = " ".join((CGROUP / name).read_text() for name in names).split()
-            if float(quota) > 0:
+            if float(quota) > 0 and float(period) > 0:
                 return float(quota) / float(period)
         except (OSError, ValueError):  # no such file, or "max"
             continue

@@ -33,8 +33,8 @@ class Workspace:
                 self._memory.pop(name, None)
                 self._memory[name] = np.empty(_nbytes(size), np.uint8)
             rows, columns, dtype = size
-            padded = self._memory[name][: _nbytes(size)].view(dtype).reshape(rows, -1)
-            self._arrays[name] = padded[:, :columns]
+            pitch = columns + PAD_BYTES // np.dtype(dtype).itemsize
+            self._arrays[name] = self._memory[name][: _nbytes(size)].view(dtype).reshape(rows, pitch)[:, :columns]
         return self
 
     def __getattr__(self, name: str) -> np.ndarray:

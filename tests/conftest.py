@@ -1,5 +1,10 @@
 """What the tests of several rooms share."""
 
+import os
+
+# Before OpenMP is loaded: its idle threads would spin on the cores that other tests' processes want.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 import numpy as np
 import pytest
 from hypothesis import settings

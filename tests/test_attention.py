@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from arrays import assert_same_bits
+from arrays import assert_same_bits, fenced
 from hypothesis import given
 from hypothesis import strategies as st
 from segments import attend, check, cumulated, segments_of
@@ -46,6 +46,15 @@ def test_segments(isa, rng, lengths):
 @pytest.mark.parametrize(("heads", "kv_heads"), [(1, 1), (4, 1), (4, 2), (6, 2), (3, 3)])
 def test_grouped_queries(isa, rng, heads, kv_heads):
     check(*segments_of(rng, [30, 11], heads, kv_heads, 12))
+
+
+def test_queries_keys_and_values_lie_where_they_like(isa, rng):
+    qkv, rope, cu_seqlens = segments_of(rng, [30, 11], 4, 2, 12)
+    want = attend(qkv, rope, cu_seqlens)
+    apart = [fenced(part, pad=pad) for part, pad in zip(qkv, (1, 2, 7), strict=True)]
+    assert_same_bits(attend(apart, rope, cu_seqlens), want, "each in its own array")
+    heads_first = [np.ascontiguousarray(part.swapaxes(0, 1)).swapaxes(0, 1) for part in qkv]
+    assert_same_bits(attend(heads_first, rope, cu_seqlens), want, "heads before rows")
 
 
 @given(

@@ -268,7 +268,9 @@ def test_demo_paints_the_picture_that_ships(run, folder):
     text = "\n".join(lines)
     assert "random" in text
     assert "1008 patches, 252 tokens" in text
-    assert re.search(r"252 tokens of 96 numbers in \S+ m?s on \d+ threads?, \w+: \d+ GFLOP/s, \d+% of the peak", text)
+    assert re.search(
+        r"252 tokens of 96 numbers in \S+ m?s on \d+ threads?, \w+, f32: \d+ GFLOP/s, \d+% of the peak", text
+    )
     with Image.open(folder / "qwenvis-demo.png") as page:
         assert (page.format, page.mode) == ("PNG", "RGB")
         assert page.width > 2 * 700

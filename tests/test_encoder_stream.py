@@ -201,7 +201,7 @@ def test_encoder_survives_a_lack_of_memory(monkeypatch, family, allocation):
         return np.empty(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(workspace, "np", SimpleNamespace(empty=empty, float32=np.float32))
+        patch.setattr(workspace, "np", SimpleNamespace(empty=empty, uint8=np.uint8, dtype=np.dtype))
         with pytest.raises(MemoryError):
             found.encode(pictures()[2])
     assert same_bits(found.encode(picture(56, 56)).embeddings, encoder(family).encode(picture(56, 56)).embeddings)

@@ -132,6 +132,14 @@ def test_bfloat16_halves_of_a_gated_weight(isa, rng):
     assert_same_bits(got, product(x, gated(*halves.astype(np.float32)), activation="silu_gate"))
 
 
+def test_threads_pack_the_same(isa, rng):
+    """Each worker widens bfloat16 in a place of its own."""
+    x, w = normal(rng, 2, 300), normal(rng, 3000, 300).astype(ml_dtypes.bfloat16)
+    want = product(x, packed(w.astype(np.float32)))
+    with ops.use_threads(5):
+        assert_same_bits(product(x, packed(w)), want)
+
+
 def test_source_of_any_layout(isa, rng):
     x, w = normal(rng, 9, 36), normal(rng, 20, 36)
     want = product(x, packed(w))

@@ -89,19 +89,19 @@ def raster(grid_thw, merge_size):
     return np.concatenate([np.argwhere(np.ones((h, w))) for t, h, w in grid_thw for _ in range(t)])
 
 
-def interleaved_heads(qkv, table, cu_seqlens, out, scratch):
+def interleaved_heads(qkv, table, cu_seqlens, out, scratch, **format):
     """q, k and v of a head side by side, head after head."""
     n, heads, d = qkv[0].shape
     whole = np.concatenate([part.reshape(n, -1) for part in qkv], axis=1).reshape(n, heads, 3, d)
-    return attention([whole[:, :, i] for i in range(3)], table, cu_seqlens, out, scratch)
+    return attention([whole[:, :, i] for i in range(3)], table, cu_seqlens, out, scratch, **format)
 
 
-def interleaved_lanes(qkv, table, cu_seqlens, out, scratch):
+def interleaved_lanes(qkv, table, cu_seqlens, out, scratch, **format):
     """Rope of neighbouring lanes, as other models have it."""
     d = qkv[0].shape[2]
     lanes = np.arange(d).reshape(-1, 2).T.ravel()
     q, k = (np.ascontiguousarray(part[:, :, lanes]) for part in qkv[:2])
-    return attention((q, k, qkv[2]), table, cu_seqlens, out, scratch)
+    return attention((q, k, qkv[2]), table, cu_seqlens, out, scratch, **format)
 
 
 def frames_first(self, patches, *args):

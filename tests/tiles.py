@@ -32,7 +32,7 @@ def constant(file: str, name: str) -> int:
 def tile_of(isa: str) -> Tile:
     """MR and NR of an instruction set."""
     file = f"kernels/{isa}.c"
-    return Tile(constant(file, "MR"), constant(file, "VL") * constant("kernels/gemm_tile.h", "NV"))
+    return Tile(constant(file, "MR"), constant(file, "VL") * constant("kernels/isa.h", "NV"))
 
 
 @contextmanager

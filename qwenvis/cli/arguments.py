@@ -26,6 +26,12 @@ def add_threads(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=positive, metavar="N", help="default: the CPUs that may be used")
 
 
+def add_dtype(parser: argparse.ArgumentParser) -> None:
+    """``--dtype``."""
+    text = "float32, bfloat16, or auto: bfloat16 where checkpoint and CPU have it (default: %(default)s)"
+    parser.add_argument("--dtype", default="float32", help=text)
+
+
 def add_limits(parser: argparse.ArgumentParser) -> None:
     """``--min-pixels`` and ``--max-pixels``."""
     for side, verb in (("min", "enlarge smaller"), ("max", "shrink larger")):

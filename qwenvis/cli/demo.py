@@ -53,6 +53,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default=MODEL, metavar="SOURCE", help=f"{arguments.SOURCE} (default: %(default)s)")
     text = "the picture to write (default: %(default)s); a file of that name is replaced"
     parser.add_argument("-o", "--out", default="qwenvis-demo.png", metavar="FILE", help=text)
+    arguments.add_dtype(parser)
     arguments.add_threads(parser)
     text = f"shrink a larger image to about this area: N, or WxH (default: {MAX_PIXELS}, seconds of work)"
     parser.add_argument("--max-pixels", type=arguments.pixels, default=MAX_PIXELS, metavar="N", help=text)
@@ -70,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     source = args.image or resources.files("qwenvis").joinpath(PICTURE).read_bytes()
     name = units.name(Path(args.image or PICTURE).name)
     picture = decode(source, repr(name))
-    outline = Outline.preview(args.model, max_pixels=args.max_pixels)
+    outline = Outline.preview(args.model, dtype=args.dtype, max_pixels=args.max_pixels)
     (seen,) = files.survey([name], outline.processor, lambda *_: (picture.height, picture.width))
     random = args.model.startswith("synthetic:")
     weights = f"{units.count(outline.parameters)} parameters, {units.nbytes(outline.nbytes)} of memory"
@@ -108,7 +109,7 @@ def _loaded(args: argparse.Namespace, outline: Outline) -> Encoder:
     found = time.perf_counter()
     if found - start > 1:
         _say("", f"written in {units.seconds(found - start)}; QWENVIS_CACHE names another place")
-    encoder = steps.load(directory, threads=args.threads, max_pixels=args.max_pixels)
+    encoder = steps.load(directory, dtype=args.dtype, threads=args.threads, max_pixels=args.max_pixels)
     _say("loaded", f"in {units.seconds(time.perf_counter() - found)}")
     return encoder
 
@@ -124,11 +125,11 @@ def _encoded(encoder: Encoder, source: str | bytes, seen: files.Seen) -> tuple[E
     sizes = f"{units.area(seen.size)} pixels, resized to {units.area(seen.resized)}"
     _say("picture", f"{seen.path}, {sizes}: {cost.patches} patches, {cost.tokens} tokens")
     _say("", f"{cost.flops / 1e9:,.0f} GFLOP, about {units.seconds(expected)} on this machine")
-    before = peak_rate(encoder.threads)
+    before = peak_rate(encoder.threads, encoder.format)
     start = time.perf_counter()
     out = steps.encode(encoder, [source], grid_thw, expected)
     seconds = time.perf_counter() - start
-    timed = Timed(seconds, cost.flops, (before, peak_rate(encoder.threads)))
+    timed = Timed(seconds, cost.flops, (before, peak_rate(encoder.threads, encoder.format)))
     tokens, width = out.embeddings.shape
     _say("encoded", f"{tokens} tokens of {width} numbers in {_pace(encoder, timed)}")
     _say("", f"(the peak: {before / 1e9:.0f} GFLOP/s before, {timed.peaks[1] / 1e9:.0f} after)")
@@ -137,7 +138,7 @@ def _encoded(encoder: Encoder, source: str | bytes, seen: files.Seen) -> tuple[E
 
 def _pace(encoder: Encoder, timed: Timed) -> str:
     threads = f"{encoder.threads} thread{'s' * (encoder.threads > 1)}"
-    return f"{units.seconds(timed.seconds)} on {threads}, {encoder.isa}: {timed.rate}"
+    return f"{units.seconds(timed.seconds)} on {threads}, {encoder.isa}, {encoder.format}: {timed.rate}"
 
 
 def _page(picture: Image.Image, seen: files.Seen, out: Embeddings, note: str) -> Image.Image:

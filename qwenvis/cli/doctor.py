@@ -103,13 +103,16 @@ def _openmp() -> str:
 
 
 def _speed() -> str:
+    from qwenvis import ops
     from qwenvis.cost import gemm_rate, peak_rate
     from qwenvis.threads import resolve
 
     threads = resolve()
-    product, peak = gemm_rate(threads), peak_rate(threads)
-    share = f"{product / peak:.0%} of a peak of {peak / 1e9:.0f}"
-    return f"{product / 1e9:.0f} GFLOP/s in a float32 product, {share}, on {threads} thread{'s' * (threads > 1)}"
+    shares = []
+    for format in ["f32", "bf16"] if ops.rows_dtype("bf16") == "uint16" else ["f32"]:
+        product, peak = gemm_rate(threads, format), peak_rate(threads, format)
+        shares.append(f"{product / 1e9:.0f} GFLOP/s in {format} products, {product / peak:.0%} of the peak")
+    return f"{'; '.join(shares)}, on {threads} thread{'s' * (threads > 1)}"
 
 
 def _memory() -> str:

@@ -33,7 +33,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True, metavar="SOURCE", help=arguments.SOURCE)
     text = "what to write (default: %(default)s); a file of that name is replaced"
     parser.add_argument("-o", "--output", default="embeddings.safetensors", metavar="FILE", help=text)
-    parser.add_argument("--dtype", default="float32", help="what the tower computes in (default: %(default)s)")
+    arguments.add_dtype(parser)
     arguments.add_threads(parser)
     arguments.add_limits(parser)
 
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     target = files.output(args.output, args.images)
     limits = {"min_pixels": args.min_pixels, "max_pixels": args.max_pixels}
     directory = steps.find(args.model)
-    outline = Outline.open(directory, **limits)
+    outline = Outline.open(directory, dtype=args.dtype, **limits)
     seen = steps.look(args.images, outline.processor)
     grid_thw = np.array([image.grid for image in seen])
     files.refuse_a_full_disk(target, 4 * outline.config.out_hidden_size * outline.cost(grid_thw).tokens)

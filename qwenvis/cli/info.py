@@ -29,6 +29,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "images", nargs="*", metavar="IMAGE", help="a JPEG, PNG, WebP ... file; only its header is read"
     )
+    arguments.add_dtype(parser)
     arguments.add_threads(parser)
     arguments.add_limits(parser)
 
@@ -40,7 +41,8 @@ def run(args: argparse.Namespace) -> int:
     from qwenvis.threads import resolve
 
     threads = resolve(args.threads)
-    outline = Outline.preview(args.source, min_pixels=args.min_pixels, max_pixels=args.max_pixels)
+    limits = {"min_pixels": args.min_pixels, "max_pixels": args.max_pixels}
+    outline = Outline.preview(args.source, dtype=args.dtype, **limits)
     seen = files.survey(args.images, outline.processor, probe) if args.images else []
     print(units.name(args.source))
     print(*units.columns([("", *row) for row in _tower(outline)], "<<<"), sep="\n")
@@ -66,7 +68,7 @@ def _tower(outline: Outline) -> list[tuple[str, str]]:
         ("patch", f"{side} x {side} pixels; {merge} x {merge} patches make a token"),
         ("parameters", units.count(outline.parameters)),
         ("on disk", _disk(outline)),
-        ("in memory", f"{units.nbytes(outline.nbytes)} in float32"),
+        ("in memory", f"{units.nbytes(outline.nbytes)} in {outline.format}"),
         ("images", _limits(outline)),
     ]
 
@@ -102,7 +104,7 @@ def _images(outline: Outline, seen: list[files.Seen], threads: int) -> list[str]
     from qwenvis import ops
     from qwenvis.cost import gemm_rate
 
-    rate, weights = gemm_rate(threads), outline.nbytes
+    rate, weights = gemm_rate(threads, outline.format), outline.nbytes
     rows = [("image", "width x height", "resized to", "grid_thw", "tokens", "GFLOP", "memory", "time")]
     slowest = 0.0
     for image in seen:
@@ -114,7 +116,9 @@ def _images(outline: Outline, seen: list[files.Seen], threads: int) -> list[str]
             (units.name(image.path), *sizes, grid, f"{cost.tokens:,}", f"{cost.flops / 1e9:,.0f}", memory, time)
         )
         slowest = max(slowest, cost.flops / rate)
-    here = f"{threads} thread{'s' * (threads > 1)}, {ops.isa()}, {rate / 1e9:.0f} GFLOP/s in a product measured now"
+    here = (
+        f"{threads} thread{'s' * (threads > 1)}, {ops.isa()}, {rate / 1e9:.0f} GFLOP/s in {outline.format} products now"
+    )
     hint = ["A smaller --max-pixels makes fewer tokens in less time."] if slowest > LONG else []
     note = [f"Time is for {here}; memory is weights and workspace.", *hint]
     return [*units.columns(rows, "<>>>>>>>"), "", *note]

@@ -78,7 +78,7 @@ def estimate(outline: Outline, grid_thw: np.ndarray, threads: int) -> float:
     """Seconds that the images will take here, from the speed of one product, measured now."""
     from qwenvis.cost import gemm_rate
 
-    return outline.cost(grid_thw).flops / gemm_rate(threads)
+    return outline.cost(grid_thw).flops / gemm_rate(threads, outline.format)
 
 
 def _bytes(rate: float) -> str:

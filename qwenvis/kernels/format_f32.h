@@ -1,10 +1,21 @@
 /* Weights and rows in float32. */
 
-#define TILE f32_tile
+#define TILE f32_chunk
 #define WORD float
 #define WORD_ENTRY 4
 #define DOT(c, a, b) ((c) + (a) * (b))
 #include "gemm_tile.h"
+
+/* Sums of QV_CHUNK products are added up: the error grows with the length of a chunk, not with K. */
+static void f32_tile(ptrdiff_t rows, ptrdiff_t k, const void *a, ptrdiff_t pitch, const void *panel, ptrdiff_t width,
+                     float *sums, ptrdiff_t sums_pitch, int add)
+{
+    for (ptrdiff_t p = 0; p < k; p += QV_CHUNK) {
+        ptrdiff_t steps = k - p < QV_CHUNK ? k - p : QV_CHUNK;
+        f32_chunk(rows, steps, (const float *)a + p, pitch, (const float *)panel + p * width, width, sums, sums_pitch,
+                  add || p);
+    }
+}
 
 static void f32_pack(const float *w, ptrdiff_t pitch, ptrdiff_t columns, ptrdiff_t k, void *panel, ptrdiff_t fill,
                      ptrdiff_t width)
@@ -27,5 +38,5 @@ static void f32_pack_transposed(const float *w, ptrdiff_t pitch, ptrdiff_t colum
 #define F32_FORMAT                                                                                                     \
     {                                                                                                                  \
         .name = "f32", .rows = QV_F32, .mr = MR, .nr = NR, .kr = 1, .itemsize = 4, .pack = f32_pack,                   \
-        .pack_transposed = f32_pack_transposed, .tile = f32_tile, .peak = f32_tile_peak                                                       \
+        .pack_transposed = f32_pack_transposed, .tile = f32_tile, .peak = f32_chunk_peak                                                       \
     }

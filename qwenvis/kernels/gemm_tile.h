@@ -17,7 +17,7 @@ INLINE void MULTIPLY(int rows, int vectors, ptrdiff_t words, const WORD *a, ptrd
     vf c[MR][NV];
     UNROLL for (int r = 0; r < rows; r++)
         UNROLL for (int v = 0; v < vectors; v++)
-            c[r][v] = add ? load(sums + r * sums_pitch + v * VL) : (vf){0};
+            c[r][v] = (vf){0};
     for (ptrdiff_t p = 0; p < words; p++) {
         const float *step = panel + p * vectors * VL;
         vf left = load(step), right = vectors == NV ? load(step + VL) : left;
@@ -29,7 +29,7 @@ INLINE void MULTIPLY(int rows, int vectors, ptrdiff_t words, const WORD *a, ptrd
     }
     UNROLL for (int r = 0; r < rows; r++)
         UNROLL for (int v = 0; v < vectors; v++)
-            store(sums + r * sums_pitch + v * VL, c[r][v]);
+            store(sums + r * sums_pitch + v * VL, add ? load(sums + r * sums_pitch + v * VL) + c[r][v] : c[r][v]);
 }
 
 /* One function for each number of rows; cases beyond MR vanish. */

@@ -33,6 +33,7 @@ const qv_kernels QV_ISA = {
     .rope = rope,
     .softmax = softmax,
     .scale = scale,
+    .copy = copy,
     .lookup = lookup,
     .widen_bf16 = widen_bf16,
 };

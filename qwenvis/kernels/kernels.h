@@ -38,6 +38,7 @@ typedef enum { QV_F32, QV_BF16, QV_KIND_COUNT } qv_kind;
 enum {
     QV_MAX_MR = 16,
     QV_MAX_NR = 64,
+    QV_CHUNK = 256, /* products of f32 that are summed before they join the others */
 };
 
 /* How a weight is stored and multiplied. */
@@ -55,7 +56,8 @@ typedef struct {
     /* A whole panel of `width` columns <- columns of w (k, columns), then zeros */
     void (*pack_transposed)(const float *w, ptrdiff_t pitch, ptrdiff_t columns, ptrdiff_t k, void *panel,
                             ptrdiff_t width);
-    /* sums[r][c] = a[r][:] . panel[:][c], added to what is there if `add`; rows <= mr, width nr or nr / 2.
+    /* sums[r][c] = a[r][:] . panel[:][c], added to what is there if `add`; rows <= mr, width nr or nr / 2,
+     * k > 0.
      * K runs in one fixed order, so a sum depends on neither `rows` nor the other rows. */
     void (*tile)(ptrdiff_t rows, ptrdiff_t k, const void *a, ptrdiff_t pitch, const void *panel, ptrdiff_t width,
                  float *sums, ptrdiff_t sums_pitch, int add);
@@ -94,6 +96,8 @@ typedef struct {
     float (*softmax)(float *s, ptrdiff_t n, ptrdiff_t padded, float *m, float *l, void *out, qv_kind kind);
     /* out = x * factor, over d entries; out may be x, if it is f32 */
     void (*scale)(const float *x, ptrdiff_t d, float factor, void *out, qv_kind kind);
+    /* out = x, over n entries */
+    void (*copy)(const float *x, ptrdiff_t n, void *out, qv_kind kind);
     /* out[i] = table[x[i * stride]], over n entries; table has 256 */
     void (*lookup)(const uint8_t *x, ptrdiff_t stride, ptrdiff_t n, const float *table, float *out);
     /* out = x, widened from bfloat16 */

@@ -95,6 +95,12 @@ static void scale(const float *x, ptrdiff_t d, float factor, void *out, qv_kind 
         put(out, i, load_n(x + i, d - i) * factor, d - i, kind);
 }
 
+static void copy(const float *x, ptrdiff_t n, void *out, qv_kind kind)
+{
+    for (ptrdiff_t i = 0; i < n; i += VL)
+        put(out, i, load_n(x + i, n - i), n - i, kind);
+}
+
 static void lookup(const uint8_t *x, ptrdiff_t stride, ptrdiff_t n, const float *table, float *out)
 {
     for (ptrdiff_t i = 0; i < n; i++)

@@ -126,7 +126,7 @@ INLINE vf times_power(vf x, vf n) { return x * (vf)((__builtin_convertvector(n, 
 INLINE vf exp2_(vf x)
 {
     const float big = 12582912.0f; /* 1.5 * 2^23: its last bits count in ones, so the sum ends in the integer part of x */
-    x = max(x, splat(-126.0f));
+    x = max(splat(-126.0f), x); /* in this order, not a number stays one */
     vf shifted = x + big;
     vf r = x - (shifted - big);
     vf p = splat(1.5345811e-4f);
@@ -142,7 +142,7 @@ INLINE vf exp2_(vf x)
 /* e^x, clamped to the range of normal numbers; ln 2 in two parts keeps the reduced argument exact. */
 INLINE vf exp_(vf x)
 {
-    x = max(min(x, splat(88.0f)), splat(-87.0f));
+    x = max(splat(-87.0f), min(splat(88.0f), x)); /* in this order, not a number stays one */
     vf n = nearest(x * 1.44269504f);
     vf r = x - n * 0.693359375f;
     return times_power(exp_reduced(r + n * 2.12194440e-4f), n);

@@ -37,11 +37,10 @@ def detect(model_type: str, vision_config: Mapping[str, Any], shapes: Shapes) ->
 
     Raises ConfigError for a model_type that no family has, CheckpointError where the tensors are another family's.
     """
-    said = [str(name).removesuffix("_vision") for name in (vision_config.get("model_type"), model_type) if name]
-    family = next((name for name in said if name in FAMILIES), None)
-    if family is None:
+    family = str(vision_config.get("model_type") or model_type).removesuffix("_vision")
+    if family not in FAMILIES:
         known = ", ".join(FAMILIES)
-        raise ConfigError(f"model_type {model_type or 'missing'!r} is no tower of this version, which has {known}")
+        raise ConfigError(f"model_type {family or 'missing'!r} is no tower of this version, which has {known}")
     for other, (_, _, marks) in FAMILIES.items():
         if shapes and other != family and marks <= shapes.keys() and not FAMILIES[family].marks <= shapes.keys():
             raise CheckpointError(f"the config says {family}, but the tensors are those of {other}")

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
-from qwenvis.errors import ConfigError
+from qwenvis.errors import CheckpointError, ConfigError
 
 Shapes = Mapping[str, tuple[int, ...]]
 
 # No published tower comes near; products of two such sizes still fit 64 bits many times over.
 LARGEST = 1 << 20
+LARGEST_THETA = 1e9
 
 
 @dataclass(frozen=True)
@@ -68,14 +69,25 @@ class Fields:
 
         Raises ConfigError where both speak and differ, and for what is no positive integer.
         """
-        shape = self.shapes.get(tensor, ())
-        found = shape[axis] if axis < len(shape) else None
+        found = self.found(tensor, axis)
         if self.values.get(name) is None:
             return default if found is None else found
         value = self.integer(name, default)
         if found is not None and found != value:
+            shape = self.shapes[tensor]
             raise ConfigError(f"vision_config says {name} = {value}, but {tensor} is {shape}, which makes it {found}")
         return value
+
+    def found(self, tensor: str, axis: int = 0) -> int | None:
+        """The size of a tensor along an axis; None where the checkpoint has no such tensor."""
+        if tensor not in self.shapes:
+            return None
+        shape = self.shapes[tensor]
+        if axis >= len(shape) or not 1 <= shape[axis] <= LARGEST:
+            raise CheckpointError(
+                f"{tensor} is {shape}; expected sizes from 1 to {LARGEST} along {axis + 1} axes or more"
+            )
+        return shape[axis]
 
     def integer(self, name: str, default: int) -> int:
         """A positive integer; a list of equal ones, as newer configs may write a patch size, counts as one."""
@@ -97,26 +109,32 @@ class Fields:
 
     def scaled(self, name: str, default: float, width: int, tensor: str) -> int:
         """A size that the config states as a ratio to the width; where it is left out, as in `size`."""
-        found = self.shapes.get(tensor, (None,))[0]
+        found = self.found(tensor)
         ratio = self.values.get(name)
         if ratio is None:
             return found or int(width * default)
-        if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 0 < ratio <= LARGEST / width:
-            raise ConfigError(f"vision_config says {name} = {ratio!r}; expected a positive number")
+        if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 1 <= ratio * width <= LARGEST:
+            raise ConfigError(f"vision_config says {name} = {ratio!r}; expected a number that makes a size of {width}")
         if found not in (None, int(width * ratio)):
             said = f"vision_config says {name} = {ratio}, which makes {int(width * ratio)} of {width}"
             raise ConfigError(f"{said}; {tensor} has {found}")
         return int(width * ratio)
 
-    def num_heads(self, default: int) -> int:
-        """Number of heads, under either of its names."""
+    def num_heads(self, default: int, width: int) -> int:
+        """Number of heads, under either of its names; a ``head_dim`` that does not follow from it is refused."""
         name = "num_heads" if self.values.get("num_heads") is not None else "num_attention_heads"
-        return self.integer(name, default)
+        heads = self.integer(name, default)
+        head_dim = self.values.get("head_dim")
+        if head_dim is not None and head_dim * heads != width:
+            raise ConfigError(
+                f"vision_config says head_dim = {head_dim!r}; {heads} heads of a width of {width} have another"
+            )
+        return heads
 
     def choice(self, name: str, default: str, allowed: Mapping[str, str]) -> str:
         """What ``allowed`` makes of a word; another word is refused by name."""
         value = self.values.get(name, default)
-        if value not in allowed:
+        if not isinstance(value, str) or value not in allowed:
             raise ConfigError(f"vision_config says {name} = {value!r}; this tower knows {', '.join(allowed)}")
         return allowed[value]
 
@@ -127,15 +145,17 @@ class Fields:
         if kind not in ("axial", "default"):
             raise ConfigError(f"vision_config asks for rope {kind!r}; this tower knows axial rope only")
         value = rope.get("rope_theta", self.values.get("rope_theta", 10000.0))
-        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 1:
-            raise ConfigError(f"vision_config says rope_theta = {value!r}; expected a number above 1")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 1 < value < LARGEST_THETA:
+            raise ConfigError(
+                f"vision_config says rope_theta = {value!r}; expected a number from 1 to {LARGEST_THETA:g}"
+            )
         return float(value)
 
-    def indexes(self, name: str, default: tuple[int, ...], depth: int) -> tuple[int, ...]:
-        """Indexes of blocks."""
+    def indexes(self, name: str, default: tuple[int, ...]) -> tuple[int, ...]:
+        """Indexes of blocks; those beyond the depth name no block, as in transformers."""
         value = self.values.get(name, default)
-        if not isinstance(value, list | tuple) or any(type(i) is not int or not 0 <= i < depth for i in value):
-            raise ConfigError(f"vision_config says {name} = {value!r}; expected indexes of its {depth} blocks")
+        if not isinstance(value, list | tuple) or any(type(i) is not int or i < 0 for i in value):
+            raise ConfigError(f"vision_config says {name} = {value!r}; expected indexes of blocks")
         return tuple(value)
 
 

@@ -25,20 +25,20 @@ ACTIVATIONS = {"silu": "silu_gate"}
 def config(vision_config: Mapping[str, Any], shapes: Shapes) -> Config:
     """Read a Qwen2_5_VLVisionConfig."""
     fields = Fields(vision_config, shapes)
-    depth, sizes = fields.depth(32), patch_sizes(fields)
+    width, sizes = fields.size("hidden_size", 3584, "patch_embed.proj.weight"), patch_sizes(fields)
     window = fields.integer("window_size", 112)
     if window < sizes["spatial_merge_size"] * sizes["patch_size"]:
         raise ConfigError(f"vision_config says window_size = {window}, less than one merge unit")
     return Config(
-        depth=depth,
-        hidden_size=fields.size("hidden_size", 3584, "patch_embed.proj.weight"),
+        depth=fields.depth(32),
+        hidden_size=width,
         intermediate_size=fields.size("intermediate_size", 3420, "blocks.0.mlp.gate_proj.weight"),
-        num_heads=fields.num_heads(16),
+        num_heads=fields.num_heads(16, width),
         out_hidden_size=fields.size("out_hidden_size", 3584, "merger.mlp.2.weight"),
         hidden_act=fields.choice("hidden_act", "silu", ACTIVATIONS),
         rope_theta=fields.rope_theta(),
         window_size=window,
-        fullatt_block_indexes=fields.indexes("fullatt_block_indexes", (7, 15, 23, 31), depth),
+        fullatt_block_indexes=fields.indexes("fullatt_block_indexes", (7, 15, 23, 31)),
         **sizes,
     )
 
@@ -72,7 +72,7 @@ class Tower:
             "x": (n, self.config.hidden_size, "float32"),
             "tokens": (n // self.config.merge_unit, self.config.out_hidden_size, "float32"),
             **self.patch_embed.sizes(n),
-            **self.blocks[0].sizes(n, int((rows * columns).max()), windows),
+            **self.blocks[0].sizes(n, int((rows * columns).max(initial=0)), windows),
             **self.merger.sizes(n),
         }
 

@@ -29,7 +29,7 @@ def config(vision_config: Mapping[str, Any], shapes: Shapes) -> Config:
         depth=fields.depth(32),
         hidden_size=width,
         intermediate_size=fields.scaled("mlp_ratio", 4, width, "blocks.0.mlp.fc1.weight"),
-        num_heads=fields.num_heads(16),
+        num_heads=fields.num_heads(16, width),
         out_hidden_size=fields.size("hidden_size", 3584, "merger.mlp.2.weight"),
         hidden_act=fields.choice("hidden_act", "quick_gelu", ACTIVATIONS),
         rope_theta=fields.rope_theta(),
@@ -60,7 +60,7 @@ class Tower:
     def sizes(self, grid_thw: np.ndarray) -> Sizes:
         """The workspace of one forward pass; ``x`` (n, d) is the residual stream."""
         steps, rows, columns = grid_thw.T
-        n, longest, segments = int(grid_thw.prod(axis=1).sum()), int((rows * columns).max()), int(steps.sum())
+        n, longest, segments = int(grid_thw.prod(axis=1).sum()), int((rows * columns).max(initial=0)), int(steps.sum())
         return {
             "x": (n, self.config.hidden_size, "float32"),
             **self.patch_embed.sizes(n),

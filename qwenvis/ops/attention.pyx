@@ -49,7 +49,6 @@ cdef struct Job:
     Py_ssize_t pair_size           # packed bytes of a pair
     Py_ssize_t scratch_size        # bytes of a worker
     Py_ssize_t first_pair, blocks  # of a wave; a pair is (segment, head), in pieces of `blocks`
-    float scale
 
 
 # What one worker keeps of a block of queries.
@@ -75,13 +74,17 @@ cdef const float *_head(const Heads *x, Py_ssize_t row, Py_ssize_t head) noexcep
     return x.data + row * x.row + head * x.head
 
 
-cdef void _turn(const Job *job, const Heads *x, Py_ssize_t row, Py_ssize_t head, float scale, void *out,
-                qv_kind kind) noexcept nogil:
-    """One head of one row, turned by rope. Rows lie pages apart, which no hardware prefetches: ask for one to come."""
-    cdef Py_ssize_t half = job.head_dim // 2, i
-    for i in range(_blocks(job.head_dim, CACHE_LINE // 4)):
-        qv_prefetch(_head(x, row + AHEAD, head) + i * (CACHE_LINE // 4))
-    job.isa.rope(_head(x, row, head), job.cos + row * half, job.sin + row * half, half, scale, out, kind)
+cdef void _turn(const Job *job, const float *x, Py_ssize_t row, float scale, void *out, qv_kind kind) noexcept nogil:
+    """One head of one row, turned by rope."""
+    cdef Py_ssize_t half = job.head_dim // 2
+    job.isa.rope(x, job.cos + row * half, job.sin + row * half, half, scale, out, kind)
+
+
+cdef void _ask_for(const Heads *x, Py_ssize_t row, Py_ssize_t head, Py_ssize_t head_dim) noexcept nogil:
+    """Fetch a row that will be turned soon: rows lie pages apart, which no hardware foresees."""
+    cdef Py_ssize_t line
+    for line in range(_blocks(head_dim, CACHE_LINE // 4)):
+        qv_prefetch(_head(x, row, head) + line * (CACHE_LINE // 4))
 
 
 cdef void _pack_piece(const void *context, Py_ssize_t index, int worker) noexcept nogil:
@@ -99,7 +102,8 @@ cdef void _pack_piece(const void *context, Py_ssize_t index, int worker) noexcep
     if count <= 0:
         return
     for row in range(count):
-        _turn(job, &job.k, start + first + row, head, 1, turned + row * d, QV_F32)
+        _ask_for(&job.k, start + first + row + AHEAD, head, d)
+        _turn(job, _head(&job.k, start + first + row, head), start + first + row, 1, turned + row * d, QV_F32)
     fmt.pack(turned, d, count, d, keys + first * d * fmt.itemsize, nr, nr)
     for panel in range(_blocks(d, nr)):
         width = min(nr, job.padded_dim - panel * nr)
@@ -114,13 +118,15 @@ cdef void _query_piece(const void *context, Py_ssize_t index, int worker) noexce
     cdef Py_ssize_t pair = job.first_pair + index // job.blocks, segment = pair // job.heads, head = pair % job.heads
     cdef Py_ssize_t start = job.cu_seqlens[segment], n = job.cu_seqlens[segment + 1] - start
     cdef Py_ssize_t first = index % job.blocks * most, row, block
+    cdef float scale = <float>(LOG2_E / sqrt(<double>d))  # here, in the floating-point mode of a piece
     cdef Queries queries
     queries.rows = min(most, n - first)
     if queries.rows <= 0:
         return
     _lay_out(job, job.scratch + worker * job.scratch_size, &queries)
     for row in range(queries.rows):
-        _turn(job, &job.q, start + first + row, head, job.scale,
+        _ask_for(&job.q, start + first + row + AHEAD, head, d)
+        _turn(job, _head(&job.q, start + first + row, head), start + first + row, scale,
               queries.turned + row * d * _row_itemsize(job.format), job.format.rows)
         queries.tops[row], queries.totals[row] = -INFINITY, 0
     for block in range(_blocks(n, KEYS)):
@@ -134,35 +140,45 @@ cdef void _query_piece(const void *context, Py_ssize_t index, int worker) noexce
 cdef void _attend(const Job *job, const Queries *queries, const char *keys, Py_ssize_t n,
                   Py_ssize_t first) noexcept nogil:
     """One block of keys, from ``first``: sums += 2^(S - tops) V and totals += 2^(S - tops), rescaled as tops rise."""
-    cdef const qv_format *fmt = job.format
-    cdef Py_ssize_t d = job.head_dim, nr = fmt.nr, rows = queries.rows, size = fmt.itemsize
-    cdef Py_ssize_t padded = _round_up(n, nr), count = min(KEYS, n - first), width, row, panel
-    cdef const char *values = keys + padded * d * size
+    cdef Py_ssize_t nr = job.format.nr, count = min(KEYS, n - first), padded = _round_up(n, nr), row
+    cdef Py_ssize_t itemsize = _row_itemsize(job.format)
     cdef float *sums
     cdef float factor
-    for panel in range(_blocks(count, nr)):
-        _tiles(fmt, rows, d, queries.turned, d, keys + (first + panel * nr) * d * size, nr,
-               queries.scores + panel * nr, KEYS, False)
-    for row in range(rows):
+    _multiply_keys(job, queries, keys + first * job.head_dim * job.format.itemsize, count)
+    for row in range(queries.rows):
         factor = job.isa.softmax(queries.scores + row * KEYS, count, _round_up(count, nr), queries.tops + row,
-                                 queries.totals + row, queries.weights + row * KEYS * _row_itemsize(fmt), fmt.rows)
+                                 queries.totals + row, queries.weights + row * KEYS * itemsize, job.format.rows)
         sums = queries.sums + row * job.padded_dim
         if first and factor != 1:
             job.isa.scale(sums, job.padded_dim, factor, sums, QV_F32)
-    for panel in range(_blocks(d, nr)):
-        width = min(nr, job.padded_dim - panel * nr)
-        _tiles(fmt, rows, count, queries.weights, KEYS, values + (panel * nr * padded + first * width) * size, width,
-               queries.sums + panel * nr, job.padded_dim, first > 0)
+    _add_values(job, queries, keys + padded * job.head_dim * job.format.itemsize, padded, first, count)
 
 
-cdef void _tiles(const qv_format *fmt, Py_ssize_t rows, Py_ssize_t k, const char *a, Py_ssize_t pitch,
-                 const char *panel, Py_ssize_t width, float *out, Py_ssize_t out_pitch, bint add) noexcept nogil:
-    """All rows with one panel."""
-    cdef Py_ssize_t tile, row
-    for tile in range(_blocks(rows, fmt.mr)):
-        row = tile * fmt.mr
-        fmt.tile(min(fmt.mr, rows - row), k, a + row * pitch * _row_itemsize(fmt), pitch, panel, width,
-                 out + row * out_pitch, out_pitch, add)
+cdef void _multiply_keys(const Job *job, const Queries *queries, const char *keys, Py_ssize_t count) noexcept nogil:
+    """scores = Q Kᵀ for ``count`` keys."""
+    cdef const qv_format *fmt = job.format
+    cdef Py_ssize_t d = job.head_dim, panel, tile, row
+    for panel in range(_blocks(count, fmt.nr)):
+        for tile in range(_blocks(queries.rows, fmt.mr)):
+            row = tile * fmt.mr
+            fmt.tile(min(fmt.mr, queries.rows - row), d, queries.turned + row * d * _row_itemsize(fmt), d,
+                     keys + panel * fmt.nr * d * fmt.itemsize, fmt.nr, queries.scores + row * KEYS + panel * fmt.nr,
+                     KEYS, False)
+
+
+cdef void _add_values(const Job *job, const Queries *queries, const char *values, Py_ssize_t keys, Py_ssize_t first,
+                      Py_ssize_t count) noexcept nogil:
+    """sums += weights V for ``count`` of all ``keys`` from ``first``; the first block begins them."""
+    cdef const qv_format *fmt = job.format
+    cdef Py_ssize_t panel, column, width, tile, row
+    for panel in range(_blocks(job.head_dim, fmt.nr)):
+        column = panel * fmt.nr
+        width = min(<Py_ssize_t>fmt.nr, job.padded_dim - column)
+        for tile in range(_blocks(queries.rows, fmt.mr)):
+            row = tile * fmt.mr
+            fmt.tile(min(fmt.mr, queries.rows - row), count, queries.weights + row * KEYS * _row_itemsize(fmt), KEYS,
+                     values + (column * keys + first * width) * fmt.itemsize, width,
+                     queries.sums + row * job.padded_dim + column, job.padded_dim, first > 0)
 
 
 cdef inline Py_ssize_t _row_itemsize(const qv_format *fmt) noexcept nogil:
@@ -229,7 +245,6 @@ def attention(qkv, rope, const int32_t[::1] cu_seqlens, out, float[::1] scratch,
     job.q, job.k, job.v = _heads_of(q), _heads_of(k), _heads_of(v)
     job.group = heads // k.shape[1]
     job.cos, job.sin, job.cu_seqlens = &cos[0, 0], &sin[0, 0], &cu_seqlens[0]
-    job.scale = <float>(LOG2_E / sqrt(<double>d))
     cdef Py_ssize_t wave = min((scratch.shape[0] * 4 - threads() * job.scratch_size) // job.pair_size, pairs)
     if wave < 1:
         raise ValueError(f"scratch has {scratch.shape[0]} floats; one pair needs "

@@ -22,8 +22,8 @@ cdef void _piece(const void *context, Py_ssize_t index, int worker) noexcept nog
     cdef Py_ssize_t r, p
     for r in range(index * ROWS, min((index + 1) * ROWS, job.out.n)):
         for p in range(job.parts):
-            job.isa.scale(<const float *>(job.x + job.index[r] * job.x_row + p * job.x_part), job.size, 1,
-                          job.out.data + (r * job.out.pitch + p * job.size) * job.out.itemsize, job.out.kind)
+            job.isa.copy(<const float *>(job.x + job.index[r] * job.x_row + p * job.x_part), job.size,
+                         job.out.data + (r * job.out.pitch + p * job.size) * job.out.itemsize, job.out.kind)
 
 
 def gather(x, const int64_t[::1] index, out):
@@ -45,7 +45,8 @@ def gather(x, const int64_t[::1] index, out):
         return out
     if source.strides[2] != sizeof(float):
         raise ValueError("rows must be contiguous")
-    job.x, job.index, job.x_row, job.x_part = <const char *>&source[0, 0, 0], &index[0], source.strides[0], source.strides[1]
+    job.x, job.x_row, job.x_part = <const char *>&source[0, 0, 0], source.strides[0], source.strides[1]
+    job.index = &index[0]
     with nogil:
         parallel_for(_piece, &job, (job.out.n + ROWS - 1) // ROWS)
     return out

@@ -5,6 +5,7 @@ cdef extern from "kernels.h" nogil:
     enum:
         QV_MAX_MR
         QV_MAX_NR
+        QV_CHUNK
         QV_ACTIVATION_COUNT
 
     ctypedef enum qv_kind:
@@ -45,6 +46,7 @@ cdef extern from "kernels.h" nogil:
         float (*softmax)(float *s, Py_ssize_t n, Py_ssize_t padded, float *m, float *l, void *out,
                          qv_kind kind) noexcept nogil
         void (*scale)(const float *x, Py_ssize_t d, float factor, void *out, qv_kind kind) noexcept nogil
+        void (*copy)(const float *x, Py_ssize_t n, void *out, qv_kind kind) noexcept nogil
         void (*lookup)(const uint8_t *x, Py_ssize_t stride, Py_ssize_t n, const float *table, float *out) noexcept nogil
         void (*widen_bf16)(const uint16_t *x, Py_ssize_t n, float *out) noexcept nogil
 

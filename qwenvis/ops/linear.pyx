@@ -4,7 +4,8 @@ from libc.stdint cimport uint16_t
 
 import numpy as np
 
-from qwenvis.ops.kernels cimport QV_ACTIVATION_COUNT, QV_BF16, QV_F32, QV_MAX_MR, QV_MAX_NR, qv_format, qv_kernels
+from qwenvis.ops.kernels cimport (QV_ACTIVATION_COUNT, QV_BF16, QV_CHUNK, QV_F32, QV_MAX_MR, QV_MAX_NR, qv_format,
+                                  qv_kernels)
 from qwenvis.ops.runtime cimport Rows, kind_of, parallel_for, rows_of, selected, threads
 
 cdef extern from * nogil:
@@ -18,7 +19,6 @@ cdef enum:
     CACHE_LINE = 64
     ROW_TILES = 12       # tiles of rows a task: with 14 rows and K = 1280, 860 kB of x, most of a 1 MB L2
     COLUMNS = 320        # columns a task: long enough to pay for its start, short enough to share out
-    STEPS = 256          # entries of K of a panel that are expanded at a time: 32 kB of float32
     TASKS_PER_THREAD = 4 # so that a thread that was slowed down does not hold up the rest
 
 ACTIVATIONS = tuple([qv_activation_names[i].decode() for i in range(QV_ACTIVATION_COUNT)])
@@ -89,6 +89,7 @@ cdef class PackedWeight:
         array = np.ascontiguousarray(array).reshape(len(array), -1)
         if array.shape != self.shape:
             raise ValueError(f"weight is {array.shape}, expected {self.shape}")
+        _check_half(self.gated, half)
         cdef Packing packing = Packing(self.panels, NULL, NULL, NULL, half)
         cdef const float[:, ::1] wide
         cdef const uint16_t[:, ::1] narrow
@@ -105,6 +106,7 @@ cdef class PackedWeight:
 
     def pack_bias(self, array, Py_ssize_t half=0):
         """Take the bias: (n,), any float type."""
+        _check_half(self.gated, half)
         cdef Panels *p = &self.panels
         cdef const float[::1] values = np.ascontiguousarray(array, np.float32)
         if values.shape[0] != p.n:
@@ -112,6 +114,11 @@ cdef class PackedWeight:
         cdef Py_ssize_t i
         for i in range(p.n):
             p.bias[i // p.step * p.format.nr + half * p.step + i % p.step] = values[i]
+
+
+cdef _check_half(bint gated, Py_ssize_t half):
+    if not 0 <= half <= gated:
+        raise ValueError(f"there is no half {half} of a weight with gated={gated}")
 
 
 cdef struct Packing:
@@ -180,14 +187,14 @@ cdef void _multiply(const Job *job, Py_ssize_t top, Py_ssize_t bottom, Py_ssize_
 cdef void _expand_and_multiply(const Job *job, Py_ssize_t top, Py_ssize_t bottom, Py_ssize_t panel) noexcept nogil:
     """Some steps of the panel at a time are expanded to float32, once for all rows of the task."""
     cdef const Panels *p = &job.panels
-    cdef float expanded[STEPS * QV_MAX_NR]
+    cdef float expanded[QV_CHUNK * QV_MAX_NR]
     cdef float sums[ROW_TILES * QV_MAX_MR * QV_MAX_NR]
     cdef Py_ssize_t width = p.last_width if panel == p.count - 1 else p.format.nr
     cdef const char *weights = p.data + panel * p.format.nr * p.k_padded * p.format.itemsize
     cdef const float *x = <const float *>job.x.data
     cdef Py_ssize_t first = 0, row, steps, mr = p.format.mr
     while first < p.k:
-        steps = min(STEPS, p.k - first)
+        steps = min(QV_CHUNK, p.k - first)
         p.format.expand(weights + first * width * p.format.itemsize, steps, width, expanded)
         row = top
         while row < bottom:

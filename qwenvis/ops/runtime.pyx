@@ -95,6 +95,8 @@ cdef inline void _run(piece_t piece, const void *context, Py_ssize_t i, int work
 def use_threads(int count):
     """Ops that this Python thread calls inside the block run on ``count`` threads."""
     global qv_thread_count
+    if count < 1:
+        raise ValueError(f"{count} threads cannot run anything")
     cdef int before = qv_thread_count
     qv_thread_count = count
     try:

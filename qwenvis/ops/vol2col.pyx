@@ -53,6 +53,8 @@ def vol2col(const uint8_t[:, :, :, ::1] frames, const float[:, ::1] lut, Py_ssiz
     """
     cdef Py_ssize_t count = frames.shape[0], height = frames.shape[1], width = frames.shape[2]
     cdef Py_ssize_t side = patch_size * merge_size
+    if patch_size < 1 or merge_size < 1 or temporal_patch_size < 1:
+        raise ValueError(f"sizes are {patch_size}, {temporal_patch_size} and {merge_size}; expected positive ones")
     if count == 0 or height % side or width % side or frames.shape[3] != 3:
         raise ValueError(f"frames are {tuple(frames.shape)[:4]}; sides must be multiples of {side}")
     cdef Py_ssize_t steps = (count + temporal_patch_size - 1) // temporal_patch_size

@@ -1,0 +1,184 @@
+"""The files that engines are built from: a tower in OpenVINO's format and as ONNX, in float32 and in int8.
+
+transformers' own forward cannot be converted, so both read a `plain_tower.PlainTower`. Its shapes are constants, and
+the patch embedding is the matrix product that it is, in full: halving it for stills is no part of their tower.
+Converting takes several times the memory of the tower and does not give all of it back, so it has processes of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections.abc import Collection
+from concurrent.futures import ProcessPoolExecutor
+from functools import cached_property
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.encoder import CASES, inputs
+from qwenvis.outline import Outline
+
+ROUNDING = 1e-5  # of the largest token: what another order of sums may change in float32
+
+FILES = {
+    "tokens": "tokens.npy",
+    "ir": "tower.xml",
+    "onnx": "tower.onnx",
+    "ir_int8": "tower-int8.xml",
+    "onnx_int8": "tower-int8.onnx",
+}
+# Made in one process, which holds the float32 tower; what starts from another file has a process to itself.
+FROM_TORCH = ("tokens", "ir", "onnx")
+FROM_FILES = {"ir_int8": "ir", "onnx_int8": "onnx"}
+
+
+class Work:
+    """A tower, a batch of patches, and the directory for what is made of them."""
+
+    def __init__(self, model: str, case: str, threads: int, directory: Path) -> None:
+        self.model, self.case, self.threads, self.directory = model, case, threads, directory
+        self.outline = Outline.open(model)
+        pixel_values, self.grid_thw = inputs(self.outline, CASES[case])
+        self.pixel_values = np.ascontiguousarray(pixel_values)
+        self.cost = self.outline.cost(self.grid_thw, still=bool((self.grid_thw[:, 0] == 1).all()))
+
+    def file(self, name: str) -> Path:
+        """The place of a file of `FILES`."""
+        return self.directory / FILES[name]
+
+    def torch_tower(self, dtype: str) -> Any:
+        """The tower in transformers' class."""
+        import torch
+
+        from benchmarks import plain_tower
+
+        torch.set_num_threads(self.threads)
+        return plain_tower.load(self.outline.checkpoint, self.outline.family, getattr(torch, dtype))
+
+    def torch_inputs(self) -> tuple[Any, Any]:
+        """``pixel_values`` and ``grid_thw`` as tensors."""
+        import torch
+
+        return torch.from_numpy(self.pixel_values), torch.from_numpy(self.grid_thw)
+
+
+def convert(work: Work, names: Collection[str]) -> dict[str, float | str]:
+    """Make the files of that name: the seconds that each took, or why it cannot be made."""
+    named = {"tokens", *names, *(FROM_FILES[name] for name in names if name in FROM_FILES)}
+    made = _in_a_process(work, [name for name in FROM_TORCH if name in named])
+    for name in [name for name in FROM_FILES if name in named]:
+        reason = made[FROM_FILES[name]]
+        made |= {name: reason} if isinstance(reason, str) else _in_a_process(work, [name])
+    return made
+
+
+def deviation(tokens: np.ndarray, expected: np.ndarray) -> float:
+    """Largest error, as a part of the largest number that was expected."""
+    return float(np.abs(tokens - expected).max() / np.abs(expected).max())
+
+
+def reason(error: Exception) -> str:
+    """An exception in one line."""
+    return ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
+
+
+def _in_a_process(work: Work, names: list[str]) -> dict[str, float | str]:
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        try:
+            return pool.submit(_make, names, work.model, work.case, work.threads, work.directory).result()
+        except Exception as error:  # the process has died, of memory most likely
+            return dict.fromkeys(names, reason(error))
+
+
+def _make(names: list[str], *work: Any) -> dict[str, float | str]:
+    warnings.simplefilter("ignore")  # converters warn of what is about to change in them,
+    logging.disable(logging.WARNING)  # and log what they do not need
+    conversion, made = Conversion(Work(*work)), {}
+    for name in names:
+        start = time.perf_counter()
+        try:
+            getattr(conversion, name)()
+            made[name] = time.perf_counter() - start
+        except Exception as error:
+            made[name] = reason(error)
+    return made
+
+
+class Conversion:
+    """The making of files; a method has the name of its file."""
+
+    def __init__(self, work: Work) -> None:
+        self.work, self.file = work, work.file
+
+    @cached_property
+    def tower(self) -> Any:
+        """The tower in transformers' class, float32."""
+        return self.work.torch_tower("float32")
+
+    @cached_property
+    def plain(self) -> Any:
+        """The tower without its loops, found equal to transformers' own; ValueError where it is not."""
+        import torch
+
+        from benchmarks.plain_tower import PlainTower
+
+        pixel_values, grid_thw = self.work.torch_inputs()
+        plain = PlainTower(self.tower, grid_thw).eval()
+        with torch.inference_mode():
+            error = deviation(plain(pixel_values).numpy(), np.load(self.file("tokens")))
+        if error > ROUNDING:
+            raise ValueError(f"the plain tower is {error:.1g} away from transformers")
+        return plain
+
+    def tokens(self) -> None:
+        """What transformers computes, the measure of errors: (n / 4, out_hidden_size) float32."""
+        import torch
+
+        pixel_values, grid_thw = self.work.torch_inputs()
+        with torch.inference_mode():
+            tokens = self.tower(pixel_values, grid_thw=grid_thw).pooler_output
+        np.save(self.file("tokens"), tokens.numpy())
+
+    def ir(self) -> None:
+        """OpenVINO's format, float32."""
+        import openvino
+        import torch
+
+        example, _ = self.work.torch_inputs()
+        with torch.no_grad():
+            model = openvino.convert_model(self.plain, example_input=(example,), input=[tuple(example.shape)])
+        openvino.save_model(model, self.file("ir"), compress_to_fp16=False)
+
+    def ir_int8(self) -> None:
+        """The same with weights and activations in int8, calibrated on the very patches that it will be given."""
+        import nncf
+        import openvino
+
+        model = openvino.Core().read_model(self.file("ir"))
+        samples = nncf.Dataset([self.work.pixel_values])
+        model = nncf.quantize(model, samples, model_type=nncf.ModelType.TRANSFORMER, subset_size=1)
+        openvino.save_model(model, self.file("ir_int8"), compress_to_fp16=False)
+
+    def onnx(self) -> None:
+        """ONNX, float32, its attention ONNX Runtime's own operation."""
+        import torch
+
+        from benchmarks.plain_tower import multi_head
+
+        example, _ = self.work.torch_inputs()
+        self.plain.attention, sdpa = multi_head, self.plain.attention
+        with torch.no_grad():
+            program = torch.onnx.export(self.plain, (example,), dynamo=True, opset_version=23, verbose=False)
+        self.plain.attention = sdpa
+        program.save(self.file("onnx"), external_data=True)
+
+    def onnx_int8(self) -> None:
+        """The same with the weights of products in int8, a scale an output; activations become int8 as they come."""
+        from onnxruntime.quantization import quantize_dynamic
+
+        settings = {"op_types_to_quantize": ["MatMul", "Gemm"], "per_channel": True, "use_external_data_format": True}
+        quantize_dynamic(self.file("onnx"), self.file("onnx_int8"), **settings)

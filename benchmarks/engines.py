@@ -1,0 +1,84 @@
+"""Engines that run a tower: how each is built, and one call of it. All start from the same checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from benchmarks.conversions import Work
+from qwenvis import Encoder
+
+Run = Callable[[], np.ndarray]
+
+
+def build_qwenvis(work: Work, dtype: str) -> Run:
+    """A call of qwenvis, with the checks of its front door."""
+    encoder = Encoder.from_pretrained(work.model, dtype=dtype, threads=work.threads)
+    return lambda: encoder(work.pixel_values, work.grid_thw).embeddings
+
+
+def build_torch(work: Work, dtype: str) -> Run:
+    """A call of transformers on torch."""
+    import torch
+
+    tower = work.torch_tower(dtype)
+    pixel_values, grid_thw = work.torch_inputs()
+
+    def run() -> np.ndarray:
+        with torch.inference_mode():
+            return tower(pixel_values, grid_thw=grid_thw).pooler_output.float().numpy()
+
+    return run
+
+
+def build_openvino(work: Work, file: str, precision: str) -> Run:
+    """A call of OpenVINO's CPU plugin, one stream."""
+    import openvino
+
+    settings = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": work.threads,
+        "INFERENCE_PRECISION_HINT": precision,
+    }
+    request = openvino.Core().compile_model(work.file(file), "CPU", settings).create_infer_request()
+    return lambda: request.infer([work.pixel_values], share_inputs=True)[0]
+
+
+def build_onnxruntime(work: Work, file: str) -> Run:
+    """A call of ONNX Runtime's CPU provider."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = work.threads
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    # Its workers spin inside a run as always, but do not go on for 40 ms after it, which another engine would pay for.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    session = onnxruntime.InferenceSession(work.file(file), options, providers=["CPUExecutionProvider"])
+    feed = {session.get_inputs()[0].name: work.pixel_values}
+    return lambda: session.run(None, feed)[0]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How to build an engine; ``file`` is what it reads of `conversions.FILES`, nothing for the checkpoint itself."""
+
+    format: str
+    build: Callable[[Work], Run]
+    file: str = ""
+
+
+ENGINES = {
+    "qwenvis-f32": Engine("f32", partial(build_qwenvis, dtype="float32")),
+    "torch-f32": Engine("f32", partial(build_torch, dtype="float32")),
+    "openvino-f32": Engine("f32", partial(build_openvino, file="ir", precision="f32"), "ir"),
+    "onnxruntime-f32": Engine("f32", partial(build_onnxruntime, file="onnx"), "onnx"),
+    "qwenvis-bf16": Engine("bf16", partial(build_qwenvis, dtype="bfloat16")),
+    "torch-bf16": Engine("bf16", partial(build_torch, dtype="bfloat16")),
+    "openvino-bf16": Engine("bf16", partial(build_openvino, file="ir", precision="bf16"), "ir"),
+    # what is left in floats has the better of two precisions
+    "openvino-int8": Engine("int8", partial(build_openvino, file="ir_int8", precision="bf16"), "ir_int8"),
+    "onnxruntime-int8": Engine("int8", partial(build_onnxruntime, file="onnx_int8"), "onnx_int8"),
+}

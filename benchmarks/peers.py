@@ -1,0 +1,158 @@
+"""The whole tower in one process with other engines, in turn: seconds, and the fraction of the peak of each window.
+
+python -m benchmarks.peers --model synthetic:qwen2-vl-2b --case 448
+
+All have the same weights, patches and number of threads. GFLOP/s count the work that the tower needs, so they are the
+same for all: in stills the patch embedding is counted once, though only qwenvis computes it once. The fraction is that
+of the instruction peak of the engine's own format; int8 has none. ``error`` is the largest deviation from transformers
+in float32, as a part of its largest number. ``convert`` is what making the engine's own file from the torch module
+took, with torch, once; ``build`` is from the file, or the checkpoint, to an engine; ``first`` its first call.
+
+The engines do not disturb one another. After a call, OpenMP's workers (torch and qwenvis share one libgomp and one
+pool) spin for 10 ms, ONNX Runtime's for 40 ms, OpenVINO's for 1 ms, and none of them leaves the process pinned. ONNX
+Runtime is told to stop with its call; every call stands between two pauses, longer than what is left. So all keep the
+way of waiting that they have alone: OMP_WAIT_POLICY=passive would slow the OpenMP engines at each of their loops.
+On cores that other programs use, that way costs OpenMP's engines far more than the others: measure on idle ones.
+
+With every engine on a tower of 665 million parameters this takes MEMORY of memory, and as much disk for a moment.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from benchmarks.conversions import Work, convert, deviation, reason
+from benchmarks.encoder import CASES
+from benchmarks.engines import ENGINES, Run
+from benchmarks.timing import Measurement, alternate, header, write
+from qwenvis import cost, threads
+
+PAUSE = 0.05  # seconds: OpenMP's workers spin for 10 ms
+BY_NAME_ONLY = {"openvino-int8"}  # its quantisation takes a minute
+
+
+@dataclass
+class Built:
+    """An engine that is ready: the error of its first call, and the seconds that it took to come here."""
+
+    run: Run
+    error: float | None
+    convert: float
+    build: float
+    first: float
+
+
+def leave_out(what: str, why: str) -> None:
+    """Say what is missing from the table."""
+    print(f"{what} is left out: {why}", file=sys.stderr)
+
+
+def build(work: Work, names: list[str]) -> dict[str, Built]:
+    """All engines that are installed and take this tower, after their first call."""
+    made = {"": 0.0, **convert(work, {ENGINES[name].file for name in names} - {""})}
+    tokens = np.load(work.file("tokens")) if isinstance(made["tokens"], float) else None
+    if tokens is None:
+        leave_out("the error", made["tokens"])
+    built: dict[str, Built] = {}
+    for name in names:
+        seconds = made[ENGINES[name].file]
+        try:
+            if isinstance(seconds, str):
+                leave_out(name, seconds)
+            else:
+                built[name] = _first_call(work, name, seconds, tokens)
+        except Exception as error:
+            leave_out(name, reason(error))
+    return built
+
+
+def _first_call(work: Work, name: str, convert: float, expected: np.ndarray | None) -> Built:
+    start = time.perf_counter()
+    run = ENGINES[name].build(work)
+    ready = time.perf_counter()
+    tokens = run()
+    first = time.perf_counter() - ready
+    error = None if expected is None else deviation(tokens, expected)
+    return Built(run, error, convert, ready - start, first)
+
+
+def has_peak(format: str) -> bool:
+    """Whether there is an instruction peak to hold a format against."""
+    try:
+        return bool(cost.peak_rate(1, format))
+    except ValueError:
+        return False
+
+
+def row(name: str, engine: Built, run: Measurement, work: Work) -> dict[str, object]:
+    """One line of the table, as JSON has it."""
+    flops = work.cost.flops
+    return {
+        "engine": name,
+        "format": ENGINES[name].format,
+        "seconds": run.seconds,
+        "peaks": run.peaks,
+        "flops": flops,
+        "median": run.median,
+        "fraction": run.fraction(flops) if run.peaks else None,
+        "error": engine.error,
+        "convert": engine.convert,
+        "build": engine.build,
+        "first": engine.first,
+    }
+
+
+def line(row: dict[str, object]) -> str:
+    """A row for the reader."""
+    fraction = "-" if row["fraction"] is None else f"{row['fraction']:.3f}"
+    error = "-" if row["error"] is None else f"{row['error']:.1e}"
+    costs = "".join(f"{row[name]:9.1f}" for name in ("convert", "build", "first"))
+    rate = row["flops"] / row["median"] / 1e9
+    return f"{row['engine']:18s}{row['median']:9.3f}{rate:9.1f}{fraction:>10s}{error:>10s}{costs}"
+
+
+def main() -> None:
+    """Print one line per engine."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="synthetic:qwen2-vl-2b")
+    parser.add_argument("--case", choices=CASES, default="448")
+    everywhere = [name for name in ENGINES if name not in BY_NAME_ONLY]
+    parser.add_argument("--engines", nargs="+", choices=ENGINES, default=everywhere, metavar="ENGINE")
+    parser.add_argument("--threads", type=int, default=threads.resolve())
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json")
+    arguments = parser.parse_args()
+    command = f"python -m benchmarks.peers --model {arguments.model} --case {arguments.case}"
+    print(header(command, arguments.threads))
+    with TemporaryDirectory() as directory:
+        work = Work(arguments.model, arguments.case, arguments.threads, Path(directory))
+        engines = build(work, arguments.engines)
+        formats = {name: ENGINES[name].format for name in engines}
+        peaks = {format: format if has_peak(format) else None for format in set(formats.values())}
+        runs = alternate(
+            {name: engine.run for name, engine in engines.items()},
+            arguments.rounds,
+            arguments.threads,
+            {name: peaks[format] for name, format in formats.items()},
+            warm_up=False,
+            pause=PAUSE,
+        )
+        rows = [row(name, engine, runs[name], work) for name, engine in engines.items()]
+    print(f"{work.cost.patches} patches, {work.cost.flops / 1e9:.0f} GFLOP")
+    columns = ("seconds", "GFLOP/s", "fraction", "error", "convert", "build", "first")
+    print(f"{'engine':18s}" + "".join(f"{name:>{10 if name in ('fraction', 'error') else 9}s}" for name in columns))
+    for each in rows:
+        print(line(each))
+    what = {"model": arguments.model, "case": arguments.case, "threads": arguments.threads}
+    write(arguments.json, [{**what, **each} for each in rows])
+
+
+if __name__ == "__main__":
+    main()
