@@ -1,6 +1,6 @@
 # The verbs of the project, for use inside of a virtual environment. CI calls the same ones.
 .DEFAULT_GOAL := help
-.PHONY: build test test-slow lint bench clean help
+.PHONY: build test test-slow lint check-tiles bench clean help
 
 build: ## compile, and install into this environment in place, with what the tests need
 	pip install -e ".[test]"
@@ -16,8 +16,12 @@ lint: ## check style, format and types
 	ruff format --check .
 	mypy
 
-bench: ## measure the peak of this machine, and the encoder against it
+check-tiles: ## fail if the compiler keeps a tile's sums on the stack
+	python tools/check_tiles.py
+
+bench: ## measure the peak of this machine, and products, attention and the encoder against it
 	python -m benchmarks.peak
+	python -m benchmarks.ops
 	python -m benchmarks.encoder
 
 clean: ## remove what build, test and lint left behind
