@@ -17,7 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 KERNELS = ROOT / "qwenvis" / "kernels"
-TILE = re.compile(r"^(\w*(?:tile|words|multiply|by_rows)\w*):", re.M)
+TILE = re.compile(r"^(\w*(?:tile|chunk|words)\w*):", re.M)
 PRODUCT = re.compile(r"\b(v?f?n?madd\w+ps|vdpbf16ps|v?mulps|fmla|bfdot)\b")
 STACK = re.compile(r"\(%rsp|\[sp\b")
 FRAME = re.compile(r"\((?:%rsp|%rbp)|\[(?:sp|x29)\b")  # where a frame pointer is kept
