@@ -20,7 +20,7 @@ def extension(name: str, sources: tuple[Path, ...] = (), flags: tuple[str, ...] 
         f"qwenvis.ops.{name}",
         [f"qwenvis/ops/{name}.pyx", *map(str, sources)],
         include_dirs=[str(KERNELS), "qwenvis/ops"],
-        depends=[str(path) for path in sorted(KERNELS.glob("*.h"))],
+        depends=[str(path) for path in sorted([*KERNELS.glob("*.h"), *Path("qwenvis/ops").glob("*.h")])],
         extra_compile_args=[*COMPILE, *flags],
         extra_link_args=list(flags),
         define_macros=[("CYTHON_USE_SYS_MONITORING", "0")],

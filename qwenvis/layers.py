@@ -31,13 +31,6 @@ def chunks(stop: int, rows: int, start: int = 0) -> list[slice]:
     return [slice(first, min(first + rows, stop)) for first in range(start, stop, rows)]
 
 
-def columns_as(x: np.ndarray, parts: int) -> np.ndarray:
-    """(n, parts * width) -> (n, parts, width), a view for any pitch of the rows."""
-    n, columns = x.shape
-    width = columns // parts
-    return np.lib.stride_tricks.as_strided(x, (n, parts, width), (x.strides[0], width * x.strides[1], x.strides[1]))
-
-
 class Linear:
     """y = activation(x Wᵀ + b): torch.nn.Linear and what follows it. ``rows`` is the dtype that x must have."""
 
@@ -147,9 +140,8 @@ class Attention:
         }
 
     def __call__(self, h: np.ndarray, x: np.ndarray, rope: Rope, cu_seqlens: np.ndarray, ws: Workspace) -> None:
-        d = h.shape[1]
         qkv = self.qkv(h, ws.qkv)  # (n, 3d) = h Wᵀ + b
-        q, k, v = (columns_as(qkv[:, i * d : (i + 1) * d], self.num_heads) for i in range(3))  # (n, h, d / h)
+        q, k, v = (part.reshape(len(h), self.num_heads, -1) for part in np.split(qkv, 3, axis=1))  # (n, h, d / h)
         o = ops.attention((q, k, v), rope, cu_seqlens, ws.context, ws.attention[0], format=self.format)
         self.proj(o, x, add=True)  # (n, d) o = softmax(q kᵀ / √(d / h)) v;  x += o Wᵀ + b
 

@@ -6,9 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-# A row ends a cache line later than its values: with a pitch of a power of two, all rows of a tile would fall into one
-# set of the L1 cache.
-PAD_BYTES = 64
+LINE = 64  # bytes of a cache line
 
 # name -> (rows, columns, dtype): float32, or uint16, which holds bfloat16
 Size = tuple[int, int, str]
@@ -33,8 +31,10 @@ class Workspace:
                 self._memory.pop(name, None)
                 self._memory[name] = np.empty(_nbytes(size), np.uint8)
             rows, columns, dtype = size
-            pitch = columns + PAD_BYTES // np.dtype(dtype).itemsize
-            self._arrays[name] = self._memory[name][: _nbytes(size)].view(dtype).reshape(rows, pitch)[:, :columns]
+            memory = self._memory[name]
+            start = -memory.ctypes.data % LINE
+            whole = memory[start : start + rows * _pitch(size)].view(dtype)
+            self._arrays[name] = whole.reshape(rows, _pitch(size) // whole.itemsize)[:, :columns]
         return self
 
     def __getattr__(self, name: str) -> np.ndarray:
@@ -49,6 +49,14 @@ def nbytes(sizes: Sizes) -> int:
     return sum(map(_nbytes, sizes.values()))
 
 
+def _pitch(size: Size) -> int:
+    """Bytes from row to row: whole cache lines, and one more.
+
+    With a pitch of a power of two, all rows of a tile would fall into one set of the L1 cache.
+    """
+    _, columns, dtype = size
+    return -(-columns * np.dtype(dtype).itemsize // LINE) * LINE + LINE
+
+
 def _nbytes(size: Size) -> int:
-    rows, columns, dtype = size
-    return int(rows * (columns * np.dtype(dtype).itemsize + PAD_BYTES))
+    return size[0] * _pitch(size) + LINE

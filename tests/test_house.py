@@ -254,3 +254,10 @@ void later(const float *x);
 """
     assert sources.external_symbols(text, frozenset({"INLINE"})) == ["open_", "table", "qv_a", "qv_b", "later"]
     assert [(sources.name_of(h), n) for h, n in sources.c_declarations(text) if n] == [("helper", 4), ("open_", 1)]
+
+
+@pytest.mark.parametrize("path", [*C_FILES, *sources.files(".pyx", ".pxd")], ids=ids)
+def test_lines_are_short_enough(path):
+    """Ruff looks at Python only."""
+    long = [number for number, line in enumerate(path.read_text().splitlines(), 1) if len(line) > 120]
+    assert long == []

@@ -1,6 +1,7 @@
 """The compiler that is here keeps every tile in registers: the check of `make check-tiles`, and that it can fail."""
 
 import importlib.util
+import platform
 import shutil
 
 import pytest
@@ -26,7 +27,7 @@ def test_there_is_a_compiler():
 def test_no_tile_goes_to_the_stack(check, compiler, isa):
     loops, found = check.faults(check.KERNELS / f"{isa}.c", compiler)
     assert found == []
-    assert loops > 0 or check.KERNELS / f"{isa}.c" != check.KERNELS / "generic.c"
+    assert loops >= 12 or (isa != "generic" and platform.machine() != "x86_64")
 
 
 def test_a_spill_is_found(check, tmp_path):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from qwenvis.workspace import PAD_BYTES, Workspace, nbytes
+from qwenvis.workspace import LINE, Workspace, nbytes
 
 
 def owner(array):
@@ -16,7 +16,7 @@ def test_arrays_are_as_asked():
     ws = Workspace().fit({"x": (3, 1280, "float32"), "one": (1, 1, "float32")})
     assert (ws.x.shape, ws.one.shape) == ((3, 1280), (1, 1))
     assert ws.x.dtype == np.float32
-    assert ws.x.strides == (4 * 1280 + PAD_BYTES, 4)
+    assert ws.x.strides == (4 * 1280 + LINE, 4)
 
 
 def test_arrays_do_not_overlap():
@@ -59,9 +59,16 @@ def test_no_rows():
     assert Workspace().fit({"x": (0, 7, "float32")}).x.shape == (0, 7)
 
 
-def test_pad_is_a_cache_line():
-    """A pitch of a power of two would let all rows of a tile fall into one set of the L1 cache."""
-    assert PAD_BYTES == 64
+@pytest.mark.parametrize("columns", [1, 15, 16, 17, 100, 101, 1024])
+@pytest.mark.parametrize("dtype", ["float32", "uint16"])
+def test_rows_begin_with_a_cache_line(columns, dtype):
+    """And never a power of two apart, where all rows of a tile would fall into one set of the L1 cache."""
+    ws = Workspace().fit({"x": (3, columns, dtype)})
+    assert ws.x.ctypes.data % LINE == 0
+    pitch = ws.x.strides[0]
+    assert pitch % LINE == 0
+    assert pitch - columns * ws.x.itemsize >= LINE
+    assert pitch & (pitch - 1) or pitch < 1024
 
 
 def test_bytes_are_those_of_the_memory():
@@ -72,4 +79,4 @@ def test_bytes_are_those_of_the_memory():
 
 def test_two_bytes_an_entry():
     ws = Workspace().fit({"x": (3, 100, "uint16")})
-    assert (ws.x.dtype, ws.x.shape, ws.x.strides) == (np.uint16, (3, 100), (2 * 100 + PAD_BYTES, 2))
+    assert (ws.x.dtype, ws.x.shape, ws.x.strides) == (np.uint16, (3, 100), (256 + LINE, 2))

@@ -2,13 +2,14 @@
 #include "kernels.h"
 
 #define QV_ISA qv_avx512_bf16
-#ifdef __x86_64__
+/* GCC knows it since 10, Clang since 9; an older compiler leaves this ISA out. */
+#if defined(__x86_64__) && (defined(__clang__) ? __clang_major__ >= 9 : __GNUC__ >= 10)
 #include <immintrin.h>
 #define QV_NAME "avx512_bf16"
 #define QV_TARGET "avx512bf16,avx512f,avx512vl,avx512bw,avx512dq,avx2,fma"
 #define QV_PRESENT                                                                                                     \
-    (__builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&  \
-     __builtin_cpu_supports("avx512dq"))
+    (__builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vl") &&                                     \
+     __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq"))
 #define QV_BF16_DOT
 #define QV_NARROW(x) ((vh)_mm512_cvtneps_pbh(x))
 #define QV_MAX(a, b) _mm512_max_ps(a, b)

@@ -1,6 +1,12 @@
-/* Everything that one ISA compiles, and its table. The file that includes this gives QV_ISA, QV_NAME, QV_PRESENT, VL
- * and MR; QV_TARGET unless the compiler's own default is meant; QV_BF16_DOT if bfloat16 can be multiplied; QV_MAX and
- * QV_NARROW where one instruction takes a maximum or rounds to bfloat16. All but the table is static, so that the linker can never hand one ISA's helper to another. */
+/* Everything that one ISA compiles, and its table. The file that includes this gives
+ *
+ *     QV_ISA, QV_NAME, QV_PRESENT   the table, its name, and the test for this CPU
+ *     VL, MR                        floats of a vector, rows of a tile
+ *     QV_TARGET                     unless the compiler's own default is meant
+ *     QV_BF16_DOT                   if bfloat16 can be multiplied
+ *     QV_MAX, QV_NARROW             where one instruction takes a maximum or rounds to bfloat16
+ *
+ * All but the table is static, so that the linker can never hand one ISA's helper to another. */
 #include "target.h"
 
 #include "vector.h"
@@ -10,6 +16,7 @@
 #include "rows.h"
 
 enum { NV = 2, NR = NV * VL };
+_Static_assert(MR <= (int)QV_MAX_MR && NR <= (int)QV_MAX_NR, "the ops' tiles are too small for this ISA");
 
 #include "format_f32.h"
 #ifdef QV_BF16_DOT

@@ -2,7 +2,8 @@
  *
  * A kernel knows pointers and lengths. It allocates nothing, starts no thread, cannot fail, writes only what its
  * formula names, and reads nothing past the lengths that it is given. Pointers need the alignment of their element
- * only. Outputs must not alias inputs unless a slot says so. A pitch is the distance of two rows, in elements.
+ * only; a pitch of rows that a tile reads is a multiple of its format's kr. Outputs must not alias inputs unless a slot
+ * says so. A pitch is the distance of two rows, in elements.
  *
  * A weight is stored as panels. A panel holds `nr` columns of the product (rows of the (N, K) weight) and runs along
  * the whole of K; the last panel of a matrix may be narrow, nr / 2 columns wide, where no more are needed:
@@ -37,7 +38,7 @@ typedef enum { QV_F32, QV_BF16, QV_KIND_COUNT } qv_kind;
 
 enum {
     QV_MAX_MR = 16,
-    QV_MAX_NR = 64,
+    QV_MAX_NR = 32,
     QV_CHUNK = 256, /* products of f32 that are summed before they join the others */
 };
 
@@ -61,8 +62,8 @@ typedef struct {
      * K runs in one fixed order, so a sum depends on neither `rows` nor the other rows. */
     void (*tile)(ptrdiff_t rows, ptrdiff_t k, const void *a, ptrdiff_t pitch, const void *panel, ptrdiff_t width,
                  float *sums, ptrdiff_t sums_pitch, int add);
-    /* `steps` rounds of multiply-adds as the tile has them, from registers only: the instruction peak. Returns the number
-     * of flops; writes one value to `sink`, so that the work is not removed. */
+    /* `steps` rounds of multiply-adds as the tile has them, from registers only: the instruction peak. Returns the
+     * number of flops; writes one value to `sink`, so that the work is not removed. */
     double (*peak)(ptrdiff_t steps, float *sink);
 } qv_format;
 

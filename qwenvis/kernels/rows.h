@@ -1,4 +1,5 @@
-/* Functions of one row: norms, rope, the online softmax, conversions. Sums run in two chains of vectors, joined at the end. */
+/* Functions of one row: norms, rope, the online softmax, conversions. Sums run in two chains of vectors, joined at
+ * the end. */
 
 static float sum(const float *x, ptrdiff_t d)
 {

@@ -125,7 +125,8 @@ INLINE vf times_power(vf x, vf n) { return x * (vf)((__builtin_convertvector(n, 
  * stays near the smallest normal number. */
 INLINE vf exp2_(vf x)
 {
-    const float big = 12582912.0f; /* 1.5 * 2^23: its last bits count in ones, so the sum ends in the integer part of x */
+    /* 1.5 * 2^23: its last bits count in ones, so the sum ends in the integer part of x */
+    const float big = 12582912.0f;
     x = max(splat(-126.0f), x); /* in this order, not a number stays one */
     vf shifted = x + big;
     vf r = x - (shifted - big);

@@ -235,7 +235,7 @@ def attention(qkv, rope, const int32_t[::1] cu_seqlens, out, float[::1] scratch,
     cdef const float[:, ::1] cos = rope[0], sin = rope[1]
     cdef Py_ssize_t n = q.shape[0], heads = q.shape[1], d = q.shape[2], pairs = (cu_seqlens.shape[0] - 1) * heads
     cdef Job job
-    job.out = rows_of(out, "out")
+    job.out = rows_of(out, "out", True)
     _check_shapes(q, k, v, &job.out)
     _check_places(n, d, cos, sin, cu_seqlens)
     if n == 0:
@@ -279,8 +279,11 @@ cdef _check_places(Py_ssize_t n, Py_ssize_t d, const float[:, ::1] cos, const fl
                    const int32_t[::1] cu_seqlens):
     if cos.shape[0] != n or cos.shape[1] != d // 2 or sin.shape[0] != n or sin.shape[1] != d // 2:
         raise ValueError(f"rope must be two arrays of ({n}, {d // 2})")
-    if not cu_seqlens.shape[0] or cu_seqlens[0] or cu_seqlens[cu_seqlens.shape[0] - 1] != n or np.any(
-            np.diff(cu_seqlens) < 0):
+    cdef Py_ssize_t i, last = cu_seqlens.shape[0] - 1
+    rising = last >= 0 and cu_seqlens[0] == 0 and cu_seqlens[last] == n
+    for i in range(last):
+        rising = rising and cu_seqlens[i] <= cu_seqlens[i + 1]
+    if not rising:
         raise ValueError(f"cu_seqlens must rise from 0 to {n}")
 
 

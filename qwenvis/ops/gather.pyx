@@ -34,7 +34,7 @@ def gather(x, const int64_t[::1] index, out):
     """
     cdef const float[:, :, :] source = x if x.ndim == 3 else x[:, None]
     cdef Job job
-    job.isa, job.out, job.parts, job.size = selected(), rows_of(out, "out"), source.shape[1], source.shape[2]
+    job.isa, job.out, job.parts, job.size = selected(), rows_of(out, "out", True), source.shape[1], source.shape[2]
     cdef Py_ssize_t r
     if job.out.n != index.shape[0] or job.out.d != job.parts * job.size:
         raise ValueError(f"out is {out.shape}; {index.shape[0]} rows of {x.shape} are gathered")

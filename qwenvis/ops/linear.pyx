@@ -17,9 +17,10 @@ cdef extern from * nogil:
 
 cdef enum:
     CACHE_LINE = 64
+    MAX_SIZE = 1 << 26   # of n and of k: the bytes of a weight fit 63 bits
     ROW_TILES = 12       # tiles of rows a task: with 14 rows and K = 1280, 860 kB of x, most of a 1 MB L2
     COLUMNS = 320        # columns a task: long enough to pay for its start, short enough to share out
-    TASKS_PER_THREAD = 4 # so that a thread that was slowed down does not hold up the rest
+    TASKS_PER_THREAD = 16 # so that the last tasks end together, also where a thread was slowed down
 
 ACTIVATIONS = tuple([qv_activation_names[i].decode() for i in range(QV_ACTIVATION_COUNT)])
 
@@ -45,28 +46,37 @@ cdef class PackedWeight:
 
     cdef readonly bint gated
     cdef Panels panels
-    cdef object memory
+    cdef Py_ssize_t columns  # packed
+    cdef object memory       # None before the first tensor comes
 
     def __cinit__(self, Py_ssize_t n, Py_ssize_t k, str format="f32", *, bint gated=False):
-        if n < 1 or k < 1:
-            raise ValueError(f"a weight cannot be ({n}, {k})")
+        if not (0 < n <= MAX_SIZE and 0 < k <= MAX_SIZE):
+            raise ValueError(f"a weight cannot be ({n}, {k}); sizes go from 1 to {MAX_SIZE}")
         cdef Panels *p = &self.panels
         self.gated = gated
         p.isa = selected()
         p.format = &p.isa.formats[<int>kind_of(format)]
         p.n, p.k = n, k
         p.step = p.format.nr // 2 if gated else p.format.nr
-        p.count = (n + p.step - 1) // p.step
-        p.last_width = p.format.nr // 2 if not gated and 2 * (n - (p.count - 1) * p.step) <= p.format.nr else p.format.nr
+        p.count = _in_parts(n, p.step)
+        rest = n - (p.count - 1) * p.step
+        p.last_width = p.format.nr // 2 if not gated and 2 * rest <= p.format.nr else p.format.nr
         cdef Py_ssize_t columns = (p.count - 1) * p.format.nr + p.last_width
-        p.k_padded = (k + p.format.kr - 1) // p.format.kr * p.format.kr
-        cdef Py_ssize_t size = (columns * p.k_padded * p.format.itemsize + CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE
-        self.memory = np.empty(CACHE_LINE + size + columns * sizeof(float), np.uint8)
+        p.k_padded = _in_parts(k, p.format.kr) * p.format.kr
+        self.columns = (p.count - 1) * p.format.nr + p.last_width
+        self.memory = None
+
+    cdef _allocate(self):
+        """Memory for the panels, aligned, and for the bias behind them; not before there is something to pack."""
+        cdef Panels *p = &self.panels
+        if self.memory is not None:
+            return
+        self.memory = np.empty(self.nbytes, np.uint8)
         cdef unsigned char[::1] raw = self.memory
-        p.data = <char *>(<size_t>(&raw[CACHE_LINE - 1]) & ~<size_t>(CACHE_LINE - 1))
-        p.bias = <float *>(p.data + size)
         cdef Py_ssize_t i
-        for i in range(columns):
+        p.data = <char *>(<size_t>(&raw[CACHE_LINE - 1]) & ~<size_t>(CACHE_LINE - 1))
+        p.bias = <float *>(p.data + _in_lines(self.columns * p.k_padded * p.format.itemsize))
+        for i in range(self.columns):
             p.bias[i] = 0
 
     @property
@@ -81,8 +91,9 @@ cdef class PackedWeight:
 
     @property
     def nbytes(self):
-        """Bytes that the packed weight and its bias occupy."""
-        return self.memory.nbytes
+        """Bytes that the packed weight and its bias take."""
+        cdef Panels *p = &self.panels
+        return CACHE_LINE + _in_lines(self.columns * p.k_padded * p.format.itemsize) + self.columns * sizeof(float)
 
     def pack(self, array, Py_ssize_t half=0):
         """Take the weight, (n, k) or (n, ...) with k entries a row, any float type; half 1 is ``up`` of a gated one."""
@@ -90,6 +101,7 @@ cdef class PackedWeight:
         if array.shape != self.shape:
             raise ValueError(f"weight is {array.shape}, expected {self.shape}")
         _check_half(self.gated, half)
+        self._allocate()
         cdef Packing packing = Packing(self.panels, NULL, NULL, NULL, half)
         cdef const float[:, ::1] wide
         cdef const uint16_t[:, ::1] narrow
@@ -111,9 +123,14 @@ cdef class PackedWeight:
         cdef const float[::1] values = np.ascontiguousarray(array, np.float32)
         if values.shape[0] != p.n:
             raise ValueError(f"bias has {values.shape[0]} entries, expected {p.n}")
+        self._allocate()
         cdef Py_ssize_t i
         for i in range(p.n):
             p.bias[i // p.step * p.format.nr + half * p.step + i % p.step] = values[i]
+
+
+cdef Py_ssize_t _in_lines(Py_ssize_t size) noexcept nogil:
+    return _in_parts(size, CACHE_LINE) * CACHE_LINE
 
 
 cdef _check_half(bint gated, Py_ssize_t half):
@@ -219,19 +236,21 @@ cdef void _finish(const Job *job, float *sums, Py_ssize_t row, Py_ssize_t rows, 
 
 
 cdef void _share_out(Job *job) noexcept nogil:
-    """Tasks as large as the caches like, and small enough that every thread gets several."""
-    cdef Py_ssize_t tiles = ROW_TILES, wanted = TASKS_PER_THREAD * threads()
-    job.panels_each = max(1, COLUMNS // job.panels.format.nr)
-    while True:
-        job.rows = tiles * job.panels.format.mr
-        job.row_blocks = (job.x.n + job.rows - 1) // job.rows
-        job.panel_blocks = (job.panels.count + job.panels_each - 1) // job.panels_each
-        if job.row_blocks * job.panel_blocks >= wanted or tiles + job.panels_each == 2:
-            return
-        if job.panels_each > 1:
-            job.panels_each = (job.panels_each + 1) // 2
-        else:
-            tiles = (tiles + 1) // 2
+    """Even tasks, as large as the caches like, and small enough that every thread gets several."""
+    cdef Py_ssize_t mr = job.panels.format.mr, nr = job.panels.format.nr, panels = job.panels.count
+    cdef Py_ssize_t tiles = _in_parts(job.x.n, mr), wanted = TASKS_PER_THREAD * threads()
+    job.row_blocks = _in_parts(tiles, ROW_TILES)
+    job.panel_blocks = max(_in_parts(panels * nr, COLUMNS), min(panels, _in_parts(wanted, job.row_blocks)))
+    job.row_blocks = max(job.row_blocks, min(tiles, _in_parts(wanted, job.panel_blocks)))
+    job.rows = _in_parts(tiles, job.row_blocks) * mr
+    job.row_blocks = _in_parts(job.x.n, job.rows)
+    job.panels_each = _in_parts(panels, job.panel_blocks)
+    job.panel_blocks = _in_parts(panels, job.panels_each)
+
+
+cdef Py_ssize_t _in_parts(Py_ssize_t n, Py_ssize_t size) noexcept nogil:
+    """How many parts of at most ``size`` hold n."""
+    return (n + size - 1) // size
 
 
 def linear(x, PackedWeight weight, out, *, str activation="none", bint add=False):
@@ -243,13 +262,17 @@ def linear(x, PackedWeight weight, out, *, str activation="none", bint add=False
     A row of out depends on its row of x alone: not on m, on the other rows, or on the threads.
     """
     cdef Job job
-    job.panels, job.x, job.out = weight.panels, rows_of(x, "x"), rows_of(out, "out")
+    job.panels, job.x, job.out = weight.panels, rows_of(x, "x"), rows_of(out, "out", True)
     if job.x.d != job.panels.k or job.out.n != job.x.n or job.out.d != job.panels.n:
         raise ValueError(f"x is {x.shape}, out {out.shape}, weight {weight.shape}")
     if job.x.kind != job.panels.format.rows or (add and job.out.kind != QV_F32):
-        raise ValueError(f"x is {x.dtype}, the weight multiplies {weight.rows_dtype}; add needs float32, out is {out.dtype}")
+        raise ValueError(f"x is {x.dtype}, the weight multiplies {weight.rows_dtype}; out is {out.dtype}, add={add}")
+    if job.x.n > 1 and job.x.pitch % job.panels.format.kr:
+        raise ValueError(f"rows of x lie {job.x.pitch} entries apart, no multiple of {job.panels.format.kr}")
     if activation not in ACTIVATIONS or weight.gated != (activation == "silu_gate"):
         raise ValueError(f"activation {activation!r} does not fit a weight with gated={weight.gated}")
+    if weight.memory is None:
+        raise ValueError("the weight has not been packed")
     if job.x.n == 0:
         return out
     job.activation, job.add = ACTIVATIONS.index(activation), add

@@ -26,7 +26,7 @@ cdef void _piece(const void *context, Py_ssize_t index, int worker) noexcept nog
 
 cdef _run(qv_norm norm, x, const float[::1] weight, const float[::1] bias, float eps, out):
     cdef Job job
-    job.norm, job.x, job.out, job.eps = norm, rows_of(x, "x"), rows_of(out, "out"), eps
+    job.norm, job.x, job.out, job.eps = norm, rows_of(x, "x"), rows_of(out, "out", True), eps
     cdef Py_ssize_t d = job.x.d
     job.group = job.out.d // d if d else 0
     if x.dtype != "float32":

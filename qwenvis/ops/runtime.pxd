@@ -14,6 +14,6 @@ cdef struct Rows:
 
 cdef const qv_kernels *selected() noexcept nogil
 cdef qv_kind kind_of(str name) except *
-cdef Rows rows_of(array, str name) except *
+cdef Rows rows_of(array, str name, bint writable=*) except *
 cdef int threads() noexcept nogil
 cdef void parallel_for(piece_t piece, const void *context, Py_ssize_t n) noexcept nogil

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from cython.parallel cimport prange, threadid
 
 from qwenvis.errors import IsaError
+
 from libc.stdint cimport uint16_t
 
 from qwenvis.ops.kernels cimport QV_BF16, QV_F32, QV_KIND_COUNT, qv_isas, qv_kernels, qv_kind
@@ -47,23 +48,26 @@ cdef qv_kind kind_of(str name) except *:
     raise ValueError(f"there is no format {name!r}")
 
 
-cdef Rows rows_of(array, str name) except *:
+cdef Rows rows_of(array, str name, bint writable=False) except *:
     """A (n, d) array of float32, or of bfloat16 as uint16, with contiguous rows of any pitch."""
     cdef const float[:, :] wide
     cdef const uint16_t[:, :] half
     cdef Rows rows
+    if writable and not array.flags.writeable:
+        raise ValueError(f"{name} is read-only")
     if array.dtype.itemsize == 2:
         half = array
         rows.kind, rows.itemsize, rows.n, rows.d = QV_BF16, 2, half.shape[0], half.shape[1]
-        rows.pitch, contiguous = half.strides[0] // 2, rows.d <= 1 or half.strides[1] == 2
         rows.data = <char *>&half[0, 0] if rows.n and rows.d else NULL
     else:
         wide = array
         rows.kind, rows.itemsize, rows.n, rows.d = QV_F32, 4, wide.shape[0], wide.shape[1]
-        rows.pitch, contiguous = wide.strides[0] // 4, rows.d <= 1 or wide.strides[1] == 4
         rows.data = <char *>&wide[0, 0] if rows.n and rows.d else NULL
-    if not contiguous:
+    if rows.n and rows.d > 1 and array.strides[1] != rows.itemsize:
         raise ValueError(f"{name}: rows must be contiguous")
+    rows.pitch = array.strides[0] // rows.itemsize
+    if rows.n > 1 and array.strides[0] % rows.itemsize:
+        raise ValueError(f"{name}: rows must lie whole entries apart")
     return rows
 
 

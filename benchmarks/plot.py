@@ -1,0 +1,131 @@
+"""Bars of what `benchmarks.peers` measured, one panel a file.
+
+python -m benchmarks.plot 224.json 448.json --output peers.png
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageDraw, ImageFont
+
+NAMES = {"torch": "transformers, torch", "openvino": "OpenVINO", "onnxruntime": "ONNX Runtime"}
+FORMATS = {"f32": "float32", "bf16": "bfloat16", "int8": "int8"}
+TITLES = {
+    "fraction": "Vision tower: fraction of the CPU's instruction peak (longer is better)",
+    "seconds": "Vision tower: seconds (shorter is better)",
+}
+
+SCALE = 2  # pixels of a point
+WIDTH, COLUMNS = 460, 2  # of a panel; panels side by side
+LABEL, VALUE, MARGIN = 140, 62, 24  # left and right of the bars, around everything
+BAR, STEP, GAP, HEAD, TOP = 14, 20, 26, 34, 56
+
+INK, FAINT, GRID = "#1f2933", "#7b8794", "#e4e7eb"
+OURS, THEIRS = "#2563c9", "#b6bfca"
+
+Panel = tuple[str, list[dict[str, Any]]]
+
+
+def read(path: Path, value: str) -> Panel:
+    """Title and rows of a file; rows that have no such value are left out."""
+    rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    for row in rows:
+        row["value"] = row["median" if value == "seconds" else value]
+    first = rows[0]
+    title = f"{first['model'].removeprefix('synthetic:')}, {first['case']}, {first['threads']} threads"
+    shown = [row for row in rows if row["value"] is not None]
+    return title, sorted(shown, key=lambda row: order(row, sign=1 if value == "seconds" else -1))
+
+
+def order(row: dict[str, Any], sign: int) -> tuple[int, float]:
+    """By format, and within a format the best first."""
+    return list(FORMATS).index(row["format"]), sign * row["value"]
+
+
+def height(panel: Panel) -> int:
+    """Points that a panel needs."""
+    formats = {row["format"] for row in panel[1]}
+    return HEAD + GAP * len(formats) + STEP * len(panel[1]) + MARGIN
+
+
+class Canvas:
+    """A white picture, drawn on in points."""
+
+    def __init__(self, width: float, height: float) -> None:
+        self.image = Image.new("RGB", (round(width * SCALE), round(height * SCALE)), "white")
+        self.draw = ImageDraw.Draw(self.image)
+
+    def text(self, at: tuple[float, float], text: str, size: float, color: str = INK, anchor: str = "lm") -> None:
+        """Text whose anchor, in Pillow's letters, stands at a point."""
+        place = at[0] * SCALE, at[1] * SCALE
+        self.draw.text(place, text, color, ImageFont.load_default(size * SCALE), anchor)
+
+    def bar(self, left: float, middle: float, width: float, color: str) -> None:
+        """A bar from a point to the right."""
+        box = [left, middle - BAR / 2, left + max(width, 1), middle + BAR / 2]
+        self.draw.rounded_rectangle([x * SCALE for x in box], 2 * SCALE, color)
+
+    def upright(self, x: float, top: float, bottom: float) -> None:
+        """A thin line."""
+        self.draw.line([x * SCALE, top * SCALE, x * SCALE, bottom * SCALE], GRID, SCALE)
+
+
+def draw(canvas: Canvas, panel: Panel, corner: tuple[float, float], full: float, marks: list[float]) -> None:
+    """One panel; a bar of the value ``full`` fills its width, ``marks`` are values with a line."""
+    (left, y), (title, rows) = corner, panel
+    bars, length = left + LABEL, WIDTH - LABEL - VALUE
+    canvas.text((left, y + 8), title, 13)
+    for mark in marks:
+        x = bars + length * mark / full
+        canvas.upright(x, y + HEAD, y + height(panel) - MARGIN)
+        canvas.text((x, y + HEAD - 5), f"{mark:g}", 9, FAINT, "mm")
+    y += HEAD
+    for format, group in itertools.groupby(rows, key=lambda row: row["format"]):
+        canvas.text((left, y + GAP / 2), FORMATS[format], 10, FAINT)
+        y += GAP
+        for row in group:
+            engine = row["engine"].removesuffix(f"-{format}")
+            width = length * row["value"] / full
+            canvas.text((bars - 8, y + BAR / 2), NAMES.get(engine, engine), 11, anchor="rm")
+            canvas.bar(bars, y + BAR / 2, width, OURS if engine == "qwenvis" else THEIRS)
+            canvas.text((bars + width + 6, y + BAR / 2), f"{row['value']:#.3g}", 11)
+            y += STEP
+
+
+def plot(panels: list[Panel], value: str, footer: str) -> Image.Image:
+    """All panels, in rows of two; fractions share a scale, seconds have one each."""
+    columns = min(COLUMNS, len(panels))
+    lines = [panels[i : i + columns] for i in range(0, len(panels), columns)]
+    tall = [max(map(height, line)) for line in lines]
+    canvas = Canvas(MARGIN + columns * (WIDTH + MARGIN), TOP + sum(tall) + MARGIN)
+    canvas.text((MARGIN, TOP / 2), TITLES[value], 16)
+    y = float(TOP)
+    for line, step in zip(lines, tall, strict=True):
+        for column, panel in enumerate(line):
+            largest = max((row["value"] for row in panel[1]), default=1.0)
+            full, marks = (max(1.0, largest), [0.5, 1.0]) if value == "fraction" else (largest, [])
+            draw(canvas, panel, (MARGIN + column * (WIDTH + MARGIN), y), full, marks)
+        y += step
+    canvas.text((MARGIN, y + 2), footer, 9, FAINT)
+    return canvas.image
+
+
+def main() -> None:
+    """Write the plot."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("json", type=Path, nargs="+", help="what `python -m benchmarks.peers --json` has written")
+    parser.add_argument("--value", choices=TITLES, default="fraction")
+    parser.add_argument("--output", type=Path, default=Path("peers.png"))
+    arguments = parser.parse_args()
+    about = json.loads(arguments.json[0].read_text(encoding="utf-8"))
+    panels = [read(path, arguments.value) for path in arguments.json]
+    plot(panels, arguments.value, f"{about['cpu']}, {about['isa']}; python -m benchmarks.peers").save(arguments.output)
+
+
+if __name__ == "__main__":
+    main()

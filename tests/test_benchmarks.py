@@ -1,0 +1,141 @@
+"""Benchmarks run: every engine that is installed, on tiny towers. What they measure here means nothing."""
+
+import importlib
+import importlib.util
+import json
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from PIL import Image
+from sources import ROOT
+from tiles import using_isa
+
+from qwenvis import ops
+
+# What each engine needs, with its converter.
+NEEDS = {
+    "qwenvis": [],
+    "torch": ["torch", "transformers"],
+    "openvino": ["torch", "transformers", "openvino"],
+    "onnxruntime": ["torch", "transformers", "onnx", "onnxscript", "onnxruntime"],
+}
+TORCH_IS_HERE = all(importlib.util.find_spec(name) for name in NEEDS["torch"])
+
+TOWERS = {
+    "tiny-qwen2-vl": ["qwenvis-f32", "qwenvis-bf16", "torch-bf16", "openvino-f32", "openvino-bf16"],
+    "tiny-qwen2.5-vl": ["qwenvis-f32", "torch-f32", "onnxruntime-f32", "onnxruntime-int8"],
+}
+ERRORS = {"f32": 1e-5, "bf16": 0.03, "int8": 0.15}  # of the largest token
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path_factory, monkeypatch):
+    """The repository's root on the path, checkpoints in a directory of the tests, the ISA as it was."""
+    monkeypatch.syspath_prepend(ROOT)
+    monkeypatch.setenv("QWENVIS_CACHE", str(tmp_path_factory.getbasetemp() / "benchmarks"))
+    with using_isa(ops.isa()):
+        yield
+
+
+def run(monkeypatch, name, *arguments):
+    """The command line ``python -m benchmarks.NAME``."""
+    module = importlib.import_module(f"benchmarks.{name}")
+    monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+    module.main()
+
+
+def installed(engine):
+    return all(importlib.util.find_spec(name) for name in NEEDS[engine.rsplit("-", 1)[0]])
+
+
+def convert_in_this_process(monkeypatch):
+    """As it has torch already, which a new process takes five seconds to import."""
+    conversions = importlib.import_module("benchmarks.conversions")
+    monkeypatch.setattr(conversions, "ProcessPoolExecutor", lambda workers, context: ThreadPoolExecutor(workers))
+    monkeypatch.setattr(conversions.logging, "disable", lambda level: None)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_encoder(dtype, monkeypatch, capsys, tmp_path):
+    options = ["--dtype", dtype, "--threads", 1, "--rounds", 1, "--json", tmp_path / "out.json"]
+    run(monkeypatch, "encoder", "--model", "synthetic:tiny-qwen2-vl", "--case", "224", *options)
+    assert capsys.readouterr().out.splitlines()[-1].split()[:2] == ["224", "256"]
+    assert [len(row["seconds"]) for row in json.loads((tmp_path / "out.json").read_text())["rows"]] == [1]
+
+
+def test_scaling(monkeypatch, capsys):
+    options = ["--threads", 2, "--rounds", 1, "--most-patches", 16]
+    run(monkeypatch, "scaling", "--model", "synthetic:tiny-qwen2-vl", *options)
+    rows = [line.split()[:2] for line in capsys.readouterr().out.splitlines()[-3:]]
+    assert rows == [["1", "1024"], ["2", "4"], ["2", "16"]]
+
+
+@pytest.mark.parametrize("format", ["f32", "bf16"])
+def test_ops(format, monkeypatch, capsys):
+    module = importlib.import_module("benchmarks.ops")
+    monkeypatch.setattr(module, "SHAPES", [(8, 16, 24)])
+    monkeypatch.setattr(module, "ODD_SHAPES", [(3, 5, 7)])
+    monkeypatch.setattr(module, "SEGMENTS", [(4, 3)])
+    run(monkeypatch, "ops", "--format", format, "--threads", 1, "--rounds", 1)
+    printed = capsys.readouterr().out
+    assert "linear 3 x 5 x 7" in printed
+    assert "attention: median" in printed
+
+
+def test_peak(monkeypatch, capsys):
+    monkeypatch.setattr("qwenvis.cost.PEAK_STEPS", 20_000)
+    run(monkeypatch, "peak", "--threads", 1, "--rounds", 1)
+    printed = capsys.readouterr().out
+    assert all(isa in printed for isa, present in ops.isas().items() if present)
+
+
+def test_alternating_warms_up_once_and_runs_in_turn(monkeypatch):
+    timing = importlib.import_module("benchmarks.timing")
+    monkeypatch.setattr("qwenvis.cost.peak_rate", lambda threads, format: {"f32": 8.0, "bf16": 16.0}[format])
+    calls = []
+    contenders = {name: lambda name=name: calls.append(name) for name in "ab"}
+    runs = timing.alternate(contenders, 2, 1, {"a": "bf16", "b": None})
+    assert calls == list("ababab")
+    assert (runs["a"].peaks, runs["b"].peaks) == ([16.0, 16.0], [])
+    assert len(runs["b"].seconds) == 2
+
+
+@pytest.mark.skipif(not TORCH_IS_HERE, reason="needs torch and transformers")
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("tower", TOWERS)
+def test_peers_and_their_plot(tower, monkeypatch, capsys, tmp_path):
+    convert_in_this_process(monkeypatch)
+    out, picture = tmp_path / "out.json", tmp_path / "out.png"
+    options = ["--threads", 1, "--rounds", 1, "--json", out, "--engines", *TOWERS[tower]]
+    run(monkeypatch, "peers", "--model", f"synthetic:{tower}", "--case", "224", *options)
+    expected = [engine for engine in TOWERS[tower] if installed(engine)]
+    assert capsys.readouterr().err.count("is left out") == len(TOWERS[tower]) - len(expected)
+    rows = {row["engine"]: row for row in json.loads(out.read_text())["rows"]}
+    assert list(rows) == expected
+    for row in rows.values():
+        assert row["error"] <= ERRORS[row["format"]]
+        assert (row["fraction"] is None) == (row["format"] == "int8")
+    run(monkeypatch, "plot", out, "--value", "seconds", "--output", picture)
+    with Image.open(picture) as image:
+        assert image.size[0] > image.size[1]
+
+
+def test_a_conversion_that_fails_in_its_process_says_why(tmp_path):
+    conversions = importlib.import_module("benchmarks.conversions")
+    work = conversions.Work("synthetic:tiny-qwen2-vl", "224", 1, tmp_path)
+    assert conversions._in_a_process(work, ["a", "b"]) == {
+        name: f"AttributeError: 'Conversion' object has no attribute '{name}'" for name in "ab"
+    }
+
+
+@pytest.mark.skipif(not TORCH_IS_HERE, reason="needs torch and transformers")
+@pytest.mark.filterwarnings("ignore")
+def test_a_plain_tower_wants_equal_segments():
+    import torch
+
+    plain_tower = importlib.import_module("benchmarks.plain_tower")
+    outline = importlib.import_module("qwenvis.outline").Outline.open("synthetic:tiny-qwen2.5-vl")
+    tower = plain_tower.load(outline.checkpoint, outline.family, torch.float32)
+    with pytest.raises(ValueError, match=r"segments of \[16, 64\] patches"):
+        plain_tower.PlainTower(tower, torch.tensor([[1, 8, 10]]))
