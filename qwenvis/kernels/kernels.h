@@ -39,7 +39,7 @@ typedef enum { QV_F32, QV_BF16, QV_KIND_COUNT } qv_kind;
 enum {
     QV_MAX_MR = 16,
     QV_MAX_NR = 32,
-    QV_CHUNK = 256, /* products of f32 that are summed before they join the others */
+    QV_CHUNK = 512, /* products of f32 that are summed before they join the others */
 };
 
 /* How a weight is stored and multiplied. */

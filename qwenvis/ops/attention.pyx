@@ -12,11 +12,8 @@ import numpy as np
 from qwenvis.ops.kernels cimport QV_F32, QV_MAX_NR, qv_format, qv_kernels, qv_kind
 from qwenvis.ops.runtime cimport Rows, kind_of, parallel_for, rows_of, selected, threads
 
-cdef extern from * nogil:
-    """
-    #define qv_prefetch(address) __builtin_prefetch(address)
-    """
-    void qv_prefetch(const void *address)
+cdef extern from "prefetch.h" nogil:
+    void qv_prefetch(const char *address, Py_ssize_t lines)
 
 cdef enum:
     AHEAD = 8        # rows from the one that is turned to the one that is asked for
@@ -82,9 +79,7 @@ cdef void _turn(const Job *job, const float *x, Py_ssize_t row, float scale, voi
 
 cdef void _ask_for(const Heads *x, Py_ssize_t row, Py_ssize_t head, Py_ssize_t head_dim) noexcept nogil:
     """Fetch a row that will be turned soon: rows lie pages apart, which no hardware foresees."""
-    cdef Py_ssize_t line
-    for line in range(_blocks(head_dim, CACHE_LINE // 4)):
-        qv_prefetch(_head(x, row, head) + line * (CACHE_LINE // 4))
+    qv_prefetch(<const char *>_head(x, row, head), _blocks(head_dim * sizeof(float), CACHE_LINE))
 
 
 cdef void _pack_piece(const void *context, Py_ssize_t index, int worker) noexcept nogil:

@@ -4,7 +4,7 @@ from libc.stdint cimport uint16_t
 
 import numpy as np
 
-from qwenvis.ops.kernels cimport (QV_ACTIVATION_COUNT, QV_BF16, QV_CHUNK, QV_F32, QV_MAX_MR, QV_MAX_NR, qv_format,
+from qwenvis.ops.kernels cimport (QV_ACTIVATION_COUNT, QV_BF16, QV_F32, QV_MAX_MR, QV_MAX_NR, qv_format,
                                   qv_kernels)
 from qwenvis.ops.runtime cimport Rows, kind_of, parallel_for, rows_of, selected, threads
 
@@ -20,7 +20,14 @@ cdef enum:
     MAX_SIZE = 1 << 26   # of n and of k: the bytes of a weight fit 63 bits
     ROW_TILES = 12       # tiles of rows a task: with 14 rows and K = 1280, 860 kB of x, most of a 1 MB L2
     COLUMNS = 320        # columns a task: long enough to pay for its start, short enough to share out
+    STEPS = 256          # entries of K of a panel that are expanded at a time: 32 kB of a worker's stack
+    LINES_OUT = 2        # cache lines of a tile's row of float32, with 32 columns
+    LINES_X = 4          # after which the hardware has seen that a row is a stream
     TASKS_PER_THREAD = 16 # so that the last tasks end together, also where a thread was slowed down
+
+cdef extern from "prefetch.h" nogil:
+    void qv_prefetch(const char *address, Py_ssize_t lines)
+    void qv_prefetch_for_write(const char *address, Py_ssize_t lines)
 
 ACTIVATIONS = tuple([qv_activation_names[i].decode() for i in range(QV_ACTIVATION_COUNT)])
 
@@ -195,23 +202,32 @@ cdef void _multiply(const Job *job, Py_ssize_t top, Py_ssize_t bottom, Py_ssize_
     cdef Py_ssize_t row = top, rows
     while row < bottom:
         rows = min(p.format.mr, bottom - row)
+        _ask_for(job, row, rows, panel * p.step)
         p.format.tile(rows, p.k, job.x.data + row * job.x.pitch * job.x.itemsize, job.x.pitch, weights, width, sums,
                       width, False)
         _finish(job, sums, row, rows, panel, width)
         row += rows
 
 
+cdef void _ask_for(const Job *job, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t column) noexcept nogil:
+    """Fetch where a tile's results will go, and where the next rows begin, while the tile computes."""
+    cdef Py_ssize_t r
+    for r in range(row, row + rows):
+        qv_prefetch_for_write(job.out.data + (r * job.out.pitch + column) * job.out.itemsize, LINES_OUT)
+        qv_prefetch(job.x.data + (r + rows) * job.x.pitch * job.x.itemsize, LINES_X)
+
+
 cdef void _expand_and_multiply(const Job *job, Py_ssize_t top, Py_ssize_t bottom, Py_ssize_t panel) noexcept nogil:
     """Some steps of the panel at a time are expanded to float32, once for all rows of the task."""
     cdef const Panels *p = &job.panels
-    cdef float expanded[QV_CHUNK * QV_MAX_NR]
+    cdef float expanded[STEPS * QV_MAX_NR]
     cdef float sums[ROW_TILES * QV_MAX_MR * QV_MAX_NR]
     cdef Py_ssize_t width = p.last_width if panel == p.count - 1 else p.format.nr
     cdef const char *weights = p.data + panel * p.format.nr * p.k_padded * p.format.itemsize
     cdef const float *x = <const float *>job.x.data
     cdef Py_ssize_t first = 0, row, steps, mr = p.format.mr
     while first < p.k:
-        steps = min(QV_CHUNK, p.k - first)
+        steps = min(STEPS, p.k - first)
         p.format.expand(weights + first * width * p.format.itemsize, steps, width, expanded)
         row = top
         while row < bottom:
