@@ -132,18 +132,19 @@ class Checkpoint:
         }
         lines = [f"  {kind} ({len(names)}): {_listed(names)}" for kind, names in problems.items() if names]
         if lines:
-            where = f'{self.directory}: the tensors under the prefix "{self.prefix}" are not those of this tower'
+            prefix = _shown(self.prefix)
+            where = f'{self.directory}: the tensors under the prefix "{prefix}" are not those of this tower'
             raise CheckpointError("\n".join([where, *lines]))
 
     def _read(self, handle: Any, name: str) -> np.ndarray:
-        tensor = self.tensors[name]
+        tensor, shown = self.tensors[name], _shown(self.prefix + name)
         try:
             array: np.ndarray = handle.get_tensor(self.prefix + name)
         except (SafetensorError, OSError, ValueError, AttributeError) as error:
-            raise CheckpointError(f"{tensor.file}: {self.prefix}{name} cannot be read: {error}") from error
+            raise CheckpointError(f"{tensor.file}: {shown} cannot be read: {_shown(str(error))}") from error
         if array.shape != tensor.shape or array.dtype != DTYPES[tensor.dtype]:
             got = f"{array.dtype} {array.shape}, expected {DTYPES[tensor.dtype]} {tensor.shape}"
-            raise CheckpointError(f"{tensor.file}: {self.prefix}{name} is {got}: the file was replaced while in use")
+            raise CheckpointError(f"{tensor.file}: {shown} is {got}: the file was replaced while in use")
         return array
 
 

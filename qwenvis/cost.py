@@ -18,6 +18,8 @@ PROBE = (512, 1280, 1280)
 PROBE_ROUNDS = 5
 PEAK_STEPS = 2_000_000  # some 30 ms
 
+EMBEDDING = "patch_embed."  # names of the patch embedding
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -29,8 +31,11 @@ class Cost:
     nbytes: int
 
 
-def cost(tower: Tower, weights: Weights, grid_thw: np.ndarray, still: bool = True) -> Cost:
-    """Count two flops for each multiply-add of linears, Q Kᵀ and P V; ``still`` halves the patch embedding."""
+def cost(tower: Tower, weights: Weights, grid_thw: np.ndarray, still: bool = True, threads: int = 1) -> Cost:
+    """Count two flops for each multiply-add of linears, Q Kᵀ and P V; ``still`` halves the patch embedding.
+
+    Each of the ``threads`` has scratch of its own.
+    """
     config = tower.config
     patches = int(grid_thw.prod(axis=1).sum())
     tokens = patches // config.merge_unit
@@ -38,12 +43,29 @@ def cost(tower: Tower, weights: Weights, grid_thw: np.ndarray, still: bool = Tru
     for request in weights.requests:
         if len(request.shape) > 1:
             rows = tokens if request.name.startswith("merger.") else patches
-            folded = config.temporal_patch_size if still and request.name.startswith("patch_embed.") else 1
+            folded = config.temporal_patch_size if still and request.name.startswith(EMBEDDING) else 1
             flops += 2.0 * rows * math.prod(request.shape) / folded
     for cu_seqlens in tower.segments(grid_thw):
         flops += 4.0 * config.hidden_size * float((np.diff(cu_seqlens).astype(np.float64) ** 2).sum())
     arrays = patches * math.prod(config.kernel) + tokens * config.out_hidden_size
-    return Cost(patches, tokens, flops, 4 * arrays + workspace.nbytes(tower.sizes(grid_thw)))
+    with ops.use_threads(threads):
+        sizes = tower.sizes(grid_thw)
+    return Cost(patches, tokens, flops, 4 * arrays + workspace.nbytes(sizes))
+
+
+def weight_nbytes(tower: Tower, weights: Weights) -> int:
+    """Bytes of the packed weights, but for the rounding up of their panels to whole tiles and cache lines.
+
+    Matrices are in the weights' format, biases and norms float32; the patch embedding is there for stills once more,
+    with its temporal slices summed.
+    """
+    size, total = {"f32": 4, "bf16": 2}[weights.format], 0
+    for request in weights.requests:
+        count = math.prod(request.shape)
+        total += (4 if len(request.shape) == 1 else size) * count
+        if request.name.startswith(EMBEDDING):
+            total += size * count // tower.config.temporal_patch_size
+    return total
 
 
 def gemm_rate(threads: int, format: str = "f32") -> float:

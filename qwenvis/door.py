@@ -1,8 +1,10 @@
-"""What callers hand to the tower, checked before anything is computed or allocated."""
+"""What callers hand to the tower, checked before anything is computed."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,6 +14,21 @@ from qwenvis.models import Config
 
 MOST_PATCHES = 2**31 - 1  # cu_seqlens are int32
 CHECKED_ROWS = 4096  # looked at together for NaN: the flags of these stay small
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Preprocessed images, as transformers' processors return them; ``encoder(*batch)`` encodes them.
+
+    ``pixel_values`` (patches, C·T·p²) float32, rows in merge-block order; ``grid_thw`` (items, 3) int64.
+    """
+
+    pixel_values: NDArray[np.float32]
+    grid_thw: NDArray[np.int64]
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Both, in the order of the encoder's arguments."""
+        return iter((self.pixel_values, self.grid_thw))
 
 
 def checked_grid(grid_thw: ArrayLike, config: Config) -> NDArray[np.int64]:
@@ -59,6 +76,20 @@ def checked_pixel_values(pixel_values: ArrayLike, grid_thw: NDArray[np.int64], c
             item = int(np.searchsorted(np.cumsum(grid_thw.prod(axis=1)), row, side="right"))
             raise InputError(f"pixel_values has NaN or infinity in row {row}, of item {item}")
     return np.ascontiguousarray(values, np.float32)
+
+
+def join(batches: list[Batch]) -> Batch:
+    """All as one. Each leaves the list as it is copied, so that little more than the sum is in memory."""
+    if len(batches) == 1:
+        return batches.pop()
+    grid = np.concatenate([batch.grid_thw for batch in batches])
+    stop = sum(len(batch.pixel_values) for batch in batches)
+    values = np.empty((stop, batches[0].pixel_values.shape[1]), np.float32)
+    while batches:
+        last = batches.pop().pixel_values
+        values[stop - len(last) : stop] = last
+        stop -= len(last)
+    return Batch(values, grid)
 
 
 def _array(value: ArrayLike, name: str) -> NDArray[np.generic]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -58,48 +59,62 @@ class Embeddings:
 
     def items(self) -> list[Embeddings]:
         """One `Embeddings` per item, of views of this one."""
+        if not len(self.grid_thw):
+            return []
         patches = np.cumsum(self.grid_thw.prod(axis=1))[:-1]
         states = zip(*(np.split(state, patches) for state in self.hidden_states), strict=True)
         each = zip(self.split(), self.grid_thw, list(states) or [()] * len(self.grid_thw), strict=True)
         return [Embeddings(t, grid[None], self.merge_size, list(s), self.provenance) for t, grid, s in each]
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write tokens, grid and provenance as safetensors; a file appears whole or not at all."""
-        target = Path(path)
-        draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+        """Write tokens, grid and provenance as safetensors; a file appears whole or not at all.
+
+        Raises InputError where it cannot be written.
+        """
         arrays = {TOKENS: np.ascontiguousarray(self.embeddings), GRID: np.ascontiguousarray(self.grid_thw)}
-        metadata = {**self.provenance, "merge_size": str(self.merge_size)}
-        try:
-            if target.exists() and not target.is_file():
-                raise InputError(f"{target} cannot be written: it is no regular file")
-            draft.touch()
-            mode = draft.stat().st_mode  # as the umask asks; safetensors makes its files private
-            save_file(arrays, draft, metadata)
-            draft.chmod(mode)
-            draft.replace(target)
-        except (OSError, ValueError, SafetensorError) as error:
-            raise (
-                error if isinstance(error, InputError) else InputError(f"{target} cannot be written: {error}")
-            ) from error
-        finally:
-            if "\0" not in str(draft):
-                draft.unlink(missing_ok=True)
+        with whole_file(Path(path)) as draft:
+            save_file(arrays, draft, {**self.provenance, "merge_size": str(self.merge_size)})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Embeddings:
         """Read what `save` wrote. Raises InputError for a file that is something else."""
         name = os.fspath(path)
         try:
-            with safe_open(path, framework="numpy") as file:
+            with safe_open(path, framework="numpy", backend="pread") as file:
                 metadata = dict(file.metadata() or {})
                 tokens, grid = file.get_tensor(TOKENS), file.get_tensor(GRID)
             merge_size = MERGE_SIZES[metadata.pop("merge_size")]
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
+        except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
             raise InputError(f"{name} holds no embeddings: {error}") from error
         if tokens.dtype != np.float32 or tokens.ndim != 2 or grid.dtype != np.int64 or grid.shape[1:] != (3,):
             got = f"{tokens.dtype} {tokens.shape} and {grid.dtype} {grid.shape}"
             raise InputError(f"{name} holds {got}; expected tokens (m, d) in float32 and a grid (items, 3) in int64")
         loaded = cls(tokens, grid, merge_size, provenance=metadata)
-        if (grid < 1).any() or sum(math.prod(item) for item in grid.tolist()) != len(tokens) * merge_size**2:
+        patches, unit = [math.prod(item) for item in grid.tolist()], merge_size**2
+        if (grid < 1).any() or any(count % unit for count in patches) or sum(patches) != len(tokens) * unit:
             raise InputError(f"{name}: {len(tokens)} tokens do not fit the grid {grid.tolist()}")
         return loaded
+
+
+@contextmanager
+def whole_file(target: Path) -> Iterator[Path]:
+    """A draft beside ``target`` that takes its place after the block, or is gone if the block fails.
+
+    Its name is short, whatever the target's is. Raises InputError where the target cannot be written.
+    """
+    draft = target.parent / f".{secrets.token_hex(8)}"
+    try:
+        if target.exists() and not target.is_file():
+            raise InputError(f"{target} cannot be written: it is no regular file")
+        draft.touch()
+        mode = draft.stat().st_mode  # as the umask asks; safetensors makes its files private
+        yield draft
+        draft.chmod(mode)
+        draft.replace(target)
+    except InputError:
+        raise
+    except (OSError, ValueError, SafetensorError) as error:
+        raise InputError(f"{target} cannot be written: {error}") from error
+    finally:
+        with suppress(OSError, ValueError):  # ValueError: a path with a NUL
+            draft.unlink(missing_ok=True)

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from queue import Empty, LifoQueue
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from qwenvis import ops, pictures
-from qwenvis.door import checked_grid, checked_pixel_values
+from qwenvis.door import Batch, checked_grid, checked_pixel_values, join
 from qwenvis.embeddings import Embeddings
 from qwenvis.errors import QwenvisError
-from qwenvis.geometry import item_bounds
+from qwenvis.geometry import groups, item_bounds
 from qwenvis.images import preprocess, survey
 from qwenvis.models import Config
 from qwenvis.outline import Outline
 from qwenvis.pictures import Picture
+from qwenvis.processors import ImageProcessor
 from qwenvis.threads import resolve as resolve_threads
 from qwenvis.version import __version__
 from qwenvis.workspace import Workspace
+
+__all__ = ["Batch", "Encoder"]
 
 Progress = Callable[[int, int], object]
 
@@ -31,23 +34,11 @@ Progress = Callable[[int, int], object]
 PATCH_BUDGET = 4096
 
 
-@dataclass(frozen=True, eq=False)
-class Batch:
-    """Preprocessed images, as transformers' processors return them; ``encoder(*batch)`` encodes them.
-
-    ``pixel_values`` (patches, C·T·p²) float32, rows in merge-block order; ``grid_thw`` (items, 3) int64.
-    """
-
-    pixel_values: NDArray[np.float32]
-    grid_thw: NDArray[np.int64]
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        """Both, in the order of the encoder's arguments."""
-        return iter((self.pixel_values, self.grid_thw))
-
-
 class Encoder:
     """The vision encoder of one checkpoint; it may be shared between Python threads.
+
+    The child of a fork may use it too, but runs it on one thread, whatever ``threads`` says: OpenMP's do not survive
+    a fork.
 
     >>> encoder = Encoder.from_pretrained("synthetic:tiny-qwen2-vl")
     >>> encoder.encode(np.zeros((280, 420, 3), np.uint8)).embeddings.shape
@@ -55,12 +46,12 @@ class Encoder:
     """
 
     def __init__(self, outline: Outline, *, threads: int) -> None:
-        """Use `from_pretrained`; this binds an outline whose weights have been read."""
+        """Use `from_pretrained` or `from_outline`; this binds an outline whose weights have been read."""
         self.isa: str = ops.isa()
         self.format = outline.format
         self.threads = threads
         self._outline = outline
-        self._workspaces: LifoQueue[Workspace] = LifoQueue()
+        self._workspaces: deque[Workspace] = deque()  # no lock, which a fork could leave held for ever
 
     @classmethod
     def from_pretrained(
@@ -81,17 +72,27 @@ class Encoder:
           ``synthetic:PRESET``.
         - ``dtype``: "float32"; "bfloat16", in which weights and the inputs of products are rounded to it, while sums,
           norms, softmax, rope and the residual stream stay float32; or "auto", bfloat16 where the checkpoint is stored
-          in it and this CPU multiplies it, else float32. ``encoder.format`` says what it became.
+          in it and this CPU multiplies it, else float32. ``encoder.format`` says which it became: "f32" or
+          "bf16".
         - ``threads``: default QWENVIS_NUM_THREADS, OMP_NUM_THREADS, or the CPUs that this process may use.
         - ``min_pixels``, ``max_pixels``: replace the limits of the checkpoint's preprocessor config.
         - ``progress(bytes_done, bytes_total)`` follows the reading.
 
         Raises SourceError, CheckpointError, ConfigError, InputError or IsaError; no tensor is read before the names
-        and shapes of all are found right.
+        and shapes of all are found right, and no preset is written before the arguments are.
         """
         count = resolve_threads(threads)
         limits = {"min_pixels": min_pixels, "max_pixels": max_pixels}
         outline = Outline.open(source, dtype=dtype, revision=revision, cache_dir=cache_dir, **limits)
+        return cls.from_outline(outline, threads=count, progress=progress)
+
+    @classmethod
+    def from_outline(cls, outline: Outline, *, threads: int | None = None, progress: Progress | None = None) -> Encoder:
+        """Read the weights of an outline that is open, as `from_pretrained` does, into the outline's own tower.
+
+        Encoders of one outline share its weights. Raises CheckpointError, InputError or IsaError.
+        """
+        count = resolve_threads(threads)
         with ops.use_threads(count):
             outline.checkpoint.load(outline.weights.requests, progress)
         return cls(outline, threads=count)
@@ -131,8 +132,8 @@ class Encoder:
         processor = self._outline.processor_with(min_pixels, max_pixels)
         planned = survey(sources, processor)
         work = _Work(self, planned, hidden_states, progress)
-        for items in _groups(planned):
-            work.add(*preprocess(sources[items], processor, items.start))
+        for items in groups(planned, PATCH_BUDGET):
+            work.add(*self._prepared(sources[items], processor, items.start))
         return work.embeddings(min_pixels=processor.min_pixels, max_pixels=processor.max_pixels)
 
     def encode_iter(
@@ -151,20 +152,8 @@ class Encoder:
         """
         limits = {"min_pixels": min_pixels, "max_pixels": max_pixels}
         processor = self._outline.processor_with(**limits)
-        waiting: list[Batch] = []
-        held = 0
-        for index, source in enumerate(pictures.stream(images)):
-            try:
-                patches = int(survey([source], processor, index).prod())
-                if waiting and held + patches > patch_budget:
-                    yield from self._each(waiting, hidden_states, limits)
-                    waiting, held = [], 0
-                waiting.append(Batch(*preprocess([source], processor, index)))
-                held += patches
-            except QwenvisError:
-                yield from self._each(waiting, hidden_states, limits)
-                raise
-        yield from self._each(waiting, hidden_states, limits)
+        for batches in self._stream(pictures.stream(images), processor, patch_budget):
+            yield from self._each(batches, hidden_states, limits)
 
     def preprocess(
         self,
@@ -175,8 +164,7 @@ class Encoder:
     ) -> Batch:
         """``pixel_values`` and ``grid_thw`` of images, bit-equal to transformers' Qwen2VLImageProcessorPil."""
         processor = self._outline.processor_with(min_pixels, max_pixels)
-        with ops.use_threads(self.threads):
-            return Batch(*preprocess(pictures.listed(images), processor))
+        return self._prepared(pictures.listed(images), processor)
 
     def __call__(
         self,
@@ -195,30 +183,55 @@ class Encoder:
         patches = checked_pixel_values(pixel_values, grid, self.config)
         work = _Work(self, grid, hidden_states, progress)
         bounds = item_bounds(grid)
-        for items in _groups(grid):
+        for items in groups(grid, PATCH_BUDGET):
             work.add(patches[bounds[items.start] : bounds[items.stop]], grid[items])
         return work.embeddings()
 
+    def _prepared(self, sources: Sequence[Picture], processor: ImageProcessor, first: int = 0) -> Batch:
+        with ops.use_threads(self.threads):
+            return Batch(*preprocess(sources, processor, first))
+
+    def _stream(self, images: Iterable[Picture], processor: ImageProcessor, budget: int) -> Iterator[list[Batch]]:
+        """Runs of images within the budget; an error comes after the images before it."""
+        waiting: list[Batch] = []
+        held = 0
+        for index, source in enumerate(images):
+            try:
+                patches = int(survey([source], processor, index).prod())
+                if waiting and held + patches > budget:
+                    yield waiting
+                    waiting, held = [], 0
+                waiting.append(self._prepared([source], processor, index))
+                held += patches
+            except QwenvisError:
+                yield waiting
+                raise
+        yield waiting
+
     def _each(self, batches: list[Batch], hidden_states: bool, limits: Mapping[str, int | None]) -> list[Embeddings]:
-        """The embeddings of each batch, from one forward pass."""
+        """The embeddings of each batch, from one forward pass; the list is emptied."""
         if not batches:
             return []
-        grid = np.concatenate([batch.grid_thw for batch in batches])
-        work = _Work(self, grid, hidden_states, None)
-        work.add(np.concatenate([batch.pixel_values for batch in batches]), grid)
-        return [replace(out, embeddings=out.embeddings.copy()) for out in work.embeddings(**limits).items()]
+        joined = join(batches)
+        work = _Work(self, joined.grid_thw, hidden_states, None)
+        work.add(*joined)
+        # Arrays of their own: views would keep all items alive as long as one of them.
+        return [
+            replace(out, embeddings=out.embeddings.copy(), hidden_states=[state.copy() for state in out.hidden_states])
+            for out in work.embeddings(**limits).items()
+        ]
 
     @contextmanager
     def _workspace(self) -> Iterator[Workspace]:
         """A workspace that no other call uses meanwhile; one for each call that runs at the same time."""
         try:
-            ws = self._workspaces.get_nowait()
-        except Empty:
+            ws = self._workspaces.pop()
+        except IndexError:
             ws = Workspace()
         try:
             yield ws
         finally:
-            self._workspaces.put(ws)
+            self._workspaces.append(ws)
 
 
 class _Work:
@@ -250,8 +263,8 @@ class _Work:
 
         with encoder._workspace() as ws, ops.use_threads(encoder.threads):
             tower = encoder.outline.tower
-            features = tower.forward(patches, grid_thw, ws.fit(tower.sizes(grid_thw)), watch)
-        self.tokens[first // unit : (first + len(patches)) // unit] = features.tokens
+            out = self.tokens[first // unit : (first + len(patches)) // unit]
+            tower.forward(patches, grid_thw, ws.fit(tower.sizes(grid_thw)), out, watch)
         self.grid_thw[self.items : self.items + len(grid_thw)] = grid_thw
         self.items += len(grid_thw)
         self.patches += len(patches)
@@ -269,15 +282,3 @@ class _Work:
         }
         merge_size = encoder.config.spatial_merge_size
         return Embeddings(self.tokens, self.grid_thw, merge_size, self.hidden_states, provenance)
-
-
-def _groups(grid_thw: np.ndarray) -> Iterator[slice]:
-    """Runs of items within the budget of patches; an item above it is alone."""
-    first, held = 0, 0
-    for item, patches in enumerate(grid_thw.prod(axis=1).tolist()):
-        if held and held + patches > PATCH_BUDGET:
-            yield slice(first, item)
-            first, held = item, 0
-        held += patches
-    if held:
-        yield slice(first, len(grid_thw))

@@ -6,6 +6,8 @@ by row and column inside the unit. A merge unit is the merge_size x merge_size p
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 
@@ -23,6 +25,18 @@ def _frame_coords(rows: int, columns: int, merge_size: int) -> np.ndarray:
 def item_bounds(grid_thw: np.ndarray) -> np.ndarray:
     """Cumulative patches of the items, (items + 1,) int64, starting with 0."""
     return np.concatenate([[0], np.cumsum(grid_thw.prod(axis=1))])
+
+
+def groups(grid_thw: np.ndarray, budget: int) -> Iterator[slice]:
+    """Runs of items within a budget of patches; an item above it is alone."""
+    first, held = 0, 0
+    for item, patches in enumerate(grid_thw.prod(axis=1).tolist()):
+        if held and held + patches > budget:
+            yield slice(first, item)
+            first, held = item, 0
+        held += patches
+    if held:
+        yield slice(first, len(grid_thw))
 
 
 def frames(grid_thw: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 
 from qwenvis import hub, models, ops
 from qwenvis.checkpoint import Checkpoint
-from qwenvis.cost import Cost, cost
+from qwenvis.cost import Cost, cost, weight_nbytes
 from qwenvis.errors import ConfigError, InputError
 from qwenvis.models import Config
 from qwenvis.processors import PROCESSORS, ImageProcessor
@@ -38,7 +38,7 @@ class Outline:
         self.format = _format(dtype, checkpoint)
         self.tower, self.weights = models.build(self.family, checkpoint.vision_config, checkpoint.shapes, self.format)
         self._limits = {"min_pixels": min_pixels, "max_pixels": max_pixels}
-        if checkpoint.preprocessor and self.config.in_channels == 3:
+        if self.config.in_channels == 3 and (checkpoint.preprocessor or None not in (min_pixels, max_pixels)):
             self.processor  # noqa: B018  a config that cannot be used is an error now, a missing one when it is needed
 
     @classmethod
@@ -52,9 +52,15 @@ class Outline:
         revision: str | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
     ) -> Outline:
-        """Find ``source`` (`Encoder.from_pretrained` says what it may be) and read its headers."""
+        """Find ``source`` (`Encoder.from_pretrained` says what it may be) and read its headers.
+
+        Raises as `Encoder.from_pretrained`; arguments that a preset cannot have are refused before it is written.
+        """
+        limits = {"min_pixels": min_pixels, "max_pixels": max_pixels}
+        if _preset(source) is not None:
+            cls.preview(source, dtype=dtype, revision=revision, cache_dir=cache_dir, **limits)
         directory = hub.resolve(source, cache_dir, revision)
-        return cls(Checkpoint.open(directory), dtype=dtype, min_pixels=min_pixels, max_pixels=max_pixels)
+        return cls(Checkpoint.open(directory), dtype=dtype, **limits)
 
     @classmethod
     def preview(
@@ -64,16 +70,17 @@ class Outline:
         dtype: str = "float32",
         min_pixels: int | None = None,
         max_pixels: int | None = None,
+        revision: str | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
     ) -> Outline:
         """As `open`, but writes nothing: a ``synthetic:PRESET`` is described whether its files are there or not."""
-        text = os.fspath(source)
-        if not text.startswith(hub.SYNTHETIC):
-            return cls.open(source, dtype=dtype, min_pixels=min_pixels, max_pixels=max_pixels)
+        limits = {"min_pixels": min_pixels, "max_pixels": max_pixels}
+        preset = _preset(source)
+        if preset is None:
+            return cls.open(source, dtype=dtype, revision=revision, cache_dir=cache_dir, **limits)
         from qwenvis.synthetic import described
 
-        return cls(
-            described(text.removeprefix(hub.SYNTHETIC)), dtype=dtype, min_pixels=min_pixels, max_pixels=max_pixels
-        )
+        return cls(described(preset, cache_dir), dtype=dtype, **limits)
 
     @property
     def config(self) -> Config:
@@ -88,7 +95,7 @@ class Outline:
     @property
     def nbytes(self) -> int:
         """Memory that the weights take once they are loaded, but for the rounding up of their panels."""
-        return (4 if self.format == "f32" else 2) * self.parameters
+        return weight_nbytes(self.tower, self.weights)
 
     @cached_property
     def processor(self) -> ImageProcessor:
@@ -116,9 +123,15 @@ class Outline:
             max_pixels=max_pixels,
         )
 
-    def cost(self, grid_thw: np.ndarray, still: bool = True) -> Cost:
-        """What one forward pass over ``grid_thw`` (items, 3) takes."""
-        return cost(self.tower, self.weights, grid_thw, still)
+    def cost(self, grid_thw: np.ndarray, still: bool = True, threads: int = 1) -> Cost:
+        """What one forward pass over ``grid_thw`` (items, 3) takes on as many threads."""
+        return cost(self.tower, self.weights, grid_thw, still, threads)
+
+
+def _preset(source: str | os.PathLike[str]) -> str | None:
+    """The preset that a source names, None where it is another kind of source."""
+    text = os.fspath(source) if isinstance(source, str | os.PathLike) else ""
+    return text.removeprefix(hub.SYNTHETIC) if text.startswith(hub.SYNTHETIC) else None
 
 
 def _format(dtype: str, checkpoint: Checkpoint) -> str:
@@ -126,6 +139,6 @@ def _format(dtype: str, checkpoint: Checkpoint) -> str:
     if dtype == "auto":
         stored = {tensor.dtype for tensor in checkpoint.tensors.values()}
         return "bf16" if stored == {"BF16"} and ops.rows_dtype("bf16") == "uint16" else "f32"
-    if dtype not in DTYPES:
+    if not isinstance(dtype, str) or dtype not in DTYPES:
         raise InputError(f"dtype is {dtype!r}; expected auto, {', '.join(DTYPES)}")
     return DTYPES[dtype]

@@ -172,3 +172,19 @@ def test_p21_any_header(sound, header, data, length):
     directory, _ = sound
     text = json.dumps(header).encode()
     survives(directory, struct.pack("<Q", len(text) if length is None else length) + text + data)
+
+
+def test_prefix_of_a_file_is_shown_as_a_terminal_can_show_it(tmp_path):
+    """In the list of what is wrong, and in what is said of a single tensor."""
+    evil = "\x1b[2J."
+    whole = Checkpoint.open(write_single(tmp_path, {PATCH: np.ones(4, np.float32)}, prefix=evil))
+    assert whole.prefix == evil
+    with pytest.raises(CheckpointError) as listed:
+        whole.load([])
+    for other in ({PATCH: np.ones(5, np.float32)}, {"other": np.ones(4, np.float32)}):
+        write_single(tmp_path, other, prefix=evil)
+        with pytest.raises(CheckpointError) as single:
+            load_all(whole)
+        for message in (str(listed.value), str(single.value)):
+            assert message.replace("\n", "").isprintable()
+            assert r"\x1b[2J." in message

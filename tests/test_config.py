@@ -98,6 +98,24 @@ def test_activations_of_qwen2_vl(act):
     assert read("qwen2_vl", {"hidden_act": act}).hidden_act == act
 
 
+NULLS = {
+    "qwen2_vl": "depth num_hidden_layers embed_dim hidden_size mlp_ratio num_heads num_attention_heads head_dim",
+    "qwen2_5_vl": "hidden_size intermediate_size out_hidden_size window_size fullatt_block_indexes",
+}
+SHARED = " hidden_act patch_size in_channels spatial_merge_size rope_theta rope_parameters rope_scaling"
+
+
+@pytest.mark.parametrize(("family", "name"), [(f, name) for f in NULLS for name in (NULLS[f] + SHARED).split()])
+def test_null_is_absent(family, name):
+    assert read(family, {name: None}) == read(family)
+
+
+@every_family
+def test_null_is_absent_from_rope_too(family):
+    rope = {"rope_type": None, "type": "axial", "rope_theta": None}
+    assert read(family, {"rope_parameters": rope, "rope_theta": 500}).rope_theta == 500.0
+
+
 # Refused, by name.
 
 NO_SIZES = [0, -1, 1.5, 1280.0, "16", True, [], [14, 16], {}, 1 << 21, 10**400]
@@ -121,7 +139,6 @@ WRONG = [
     ("qwen2_vl", "hidden_act", "swish"),
     ("qwen2_vl", "hidden_act", "silu"),
     ("qwen2_vl", "hidden_act", ["quick_gelu"]),
-    ("qwen2_vl", "hidden_act", None),
     ("qwen2_5_vl", "hidden_act", "gelu"),
     ("qwen2_5_vl", "hidden_act", "relu"),
     ("qwen2_vl", "mlp_ratio", 0),
@@ -135,6 +152,9 @@ WRONG = [
     ("qwen2_vl", "num_heads", 3),
     ("qwen2_vl", "num_heads", 4),
     ("qwen2_vl", "num_heads", 640),
+    ("qwen2_vl", "head_dim", {}),
+    ("qwen2_vl", "spatial_merge_size", 17),
+    ("qwen2_5_vl", "spatial_merge_size", 1 << 20),
     ("qwen2_5_vl", "window_size", 27),
     ("qwen2_5_vl", "fullatt_block_indexes", 7),
     ("qwen2_5_vl", "fullatt_block_indexes", "7"),
@@ -161,6 +181,10 @@ def test_wrong_values(family, name, value):
     "rope",
     [
         "yarn",
+        "axial",
+        "",
+        0,
+        [],
         ["axial"],
         {"rope_type": "yarn"},
         {"type": "mrope"},

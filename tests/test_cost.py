@@ -7,9 +7,10 @@ import tracemalloc
 import numpy as np
 import pytest
 import reference
+import truth
 from towers import PRESETS, encoder, pixels
 
-from qwenvis import cost
+from qwenvis import Encoder, cost, ops
 
 every_family = pytest.mark.parametrize("family", list(PRESETS))
 
@@ -44,14 +45,15 @@ def test_work_is_counted(family, still, grids):
 
 
 @every_family
+@pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize(
     "grids", [[[1, 20, 30]], [[1, 64, 64]], [[3, 40, 60], [1, 10, 10]], [[1, 2, 400]], [[900, 2, 2]]], ids=str
 )
-def test_memory_is_foretold(family, grids):
+def test_memory_is_foretold(family, threads, grids):
     """Promise 10: the peak is at most the estimate and a tenth."""
-    found = encoder(family)
+    found = encoder(family, threads=threads)
     values, grid_thw = pixels(found.config, grids)
-    want = found.outline.cost(grid_thw, still=False).nbytes - values.nbytes
+    want = found.outline.cost(grid_thw, still=False, threads=threads).nbytes - values.nbytes
     tracemalloc.start()
     try:
         found(values, grid_thw)
@@ -66,6 +68,37 @@ def test_memory_is_linear_in_patches(family):
     outline = encoder(family).outline
     each = [outline.cost(np.array([[1, side, side]])).nbytes for side in (64, 128, 256, 512)]
     assert all(larger <= 4.1 * smaller for smaller, larger in itertools.pairwise(each))
+
+
+@every_family
+def test_each_thread_has_scratch_of_its_own(family):
+    outline, grid_thw = encoder(family).outline, np.array([[1, 64, 64]])
+    one, two, three = (outline.cost(grid_thw, threads=threads).nbytes for threads in (1, 2, 3))
+    assert three - two == two - one > 0
+
+
+@every_family
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_memory_of_the_weights(tmp_path, family, dtype):
+    """Of towers whose panels need little rounding up."""
+    truth.save(tmp_path, family, truth.make(family, **{WIDTH[family]: 256}, num_heads=4)[0])
+    found = Encoder.from_pretrained(tmp_path, dtype=dtype, threads=1)
+    held = sum(part.nbytes for part in parts(found.outline.tower))
+    assert found.outline.nbytes <= held <= 1.1 * found.outline.nbytes
+
+
+WIDTH = {"qwen2_vl": "embed_dim", "qwen2_5_vl": "hidden_size"}
+
+
+def parts(thing):
+    """The packed weights and the arrays in a tower."""
+    if isinstance(thing, ops.PackedWeight | np.ndarray):
+        yield thing
+    elif isinstance(thing, list):
+        for each in thing:
+            yield from parts(each)
+    elif type(thing).__module__.startswith(("qwenvis.models.qwen", "qwenvis.layers")):
+        yield from parts(list(vars(thing).values()))
 
 
 def test_rates_are_those_of_a_computer(isa):

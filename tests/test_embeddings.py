@@ -1,5 +1,6 @@
 """Embeddings: split by item, saved whole or not at all, loaded as they were."""
 
+import ml_dtypes
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -56,6 +57,7 @@ def test_items():
 def test_no_items():
     out = made(embeddings=np.empty((0, 5), np.float32), grid_thw=np.empty((0, 3), np.int64), hidden_states=[])
     assert (out.split(), out.items(), out.counts.tolist()) == ([], [], [])
+    assert encoder().encode([], hidden_states=True).items() == []
 
 
 def test_hidden_states_have_to_be_asked_for():
@@ -94,6 +96,14 @@ def test_other_readers_understand_the_file(tmp_path):
         assert file.metadata() == {"source": "somewhere", "isa": "generic", "merge_size": "2"}
 
 
+def test_file_of_bfloat16(tmp_path):
+    """What others may write: its numbers are no float32."""
+    tensors = {"embeddings": made().embeddings.astype(ml_dtypes.bfloat16), "grid_thw": GRID}
+    safetensors.numpy.save_file(tensors, tmp_path / "tokens", {"merge_size": "2"})
+    with pytest.raises(InputError, match="bfloat16"):
+        Embeddings.load(tmp_path / "tokens")
+
+
 @pytest.mark.parametrize("view", [(slice(None), slice(0, None, 2)), (slice(None, None, -1), slice(None))], ids=str)
 def test_views_are_saved_as_what_they_show(tmp_path, view):
     out = made(embeddings=made().embeddings[view], grid_thw=np.asfortranarray(GRID))
@@ -128,6 +138,17 @@ def test_places_that_cannot_be_written(tmp_path):
     assert not list(tmp_path.parent.glob(f".{tmp_path.name}*"))
 
 
+def test_long_names(tmp_path):
+    """The draft is no longer than the name; a name that is too long is an error of ours."""
+    legal = tmp_path / ("a" * 255)
+    made().save(legal)
+    equal(Embeddings.load(legal), made())
+    for place in (tmp_path / ("a" * 256), legal / "tokens", tmp_path / "nul\0", tmp_path / "nul\0" / "tokens"):
+        with pytest.raises(InputError, match="cannot be written"):
+            made().save(place)
+    assert list(tmp_path.iterdir()) == [legal]
+
+
 # Files that are something else.
 
 
@@ -153,6 +174,9 @@ WRONG = {
     "grid of one axis": {"changes": {"grid_thw": GRID.ravel()}},
     "grid of two columns": {"changes": {"grid_thw": GRID[:, :2].copy()}},
     "grid of floats": {"changes": {"grid_thw": GRID.astype(np.float32)}},
+    "items of half a token": {
+        "changes": {"embeddings": made().embeddings[:1], "grid_thw": np.array([[1, 1, 2], [1, 1, 2]])}
+    },
     "negative grid": {"changes": {"grid_thw": GRID * [1, -1, -1]}},
 }
 

@@ -99,6 +99,26 @@ def test_results_of_a_stream_do_not_share_their_numbers():
     assert all(same_bits(out.embeddings, before) for out, before in zip(others, kept, strict=True))
 
 
+def test_items_of_a_stream_keep_nothing_else_alive():
+    for out in encoder().encode_iter(pictures(), hidden_states=True, patch_budget=10_000):
+        assert all(array.base is None for array in (out.embeddings, *out.hidden_states))
+
+
+@pytest.mark.parametrize("budget", [BUDGET, 10_000])
+def test_error_of_the_work_gives_nothing_out_twice(monkeypatch, budget):
+    """One that looks like an image's is the work's all the same: the stream ends, and no image is encoded again."""
+    found, passes = encoder(), []
+
+    def forward(patches, *args):
+        passes.append(len(patches))
+        raise ImageError("of the work")
+
+    monkeypatch.setattr(found.outline.tower, "forward", forward)
+    with pytest.raises(ImageError, match="of the work"):
+        next(found.encode_iter(pictures(), patch_budget=budget))
+    assert len(passes) == 1
+
+
 def test_limits_of_a_stream_are_checked():
     with pytest.raises(InputError, match="min_pixels"):
         next(encoder().encode_iter(pictures(), min_pixels=2, max_pixels=1))

@@ -11,7 +11,7 @@ from towers import PRESETS, checkpoint, encoder, picture, pixels, same_bits
 
 from qwenvis import Encoder, synthetic
 from qwenvis.checkpoint import Checkpoint, Tensor
-from qwenvis.errors import ConfigError, InputError, QwenvisError, SourceError
+from qwenvis.errors import CheckpointError, ConfigError, InputError, QwenvisError, SourceError
 from qwenvis.outline import Outline
 
 every_family = pytest.mark.parametrize("family", list(PRESETS))
@@ -56,7 +56,7 @@ def test_preview_is_the_outline_of_a_preset(monkeypatch, tmp_path, family):
     assert not list(tmp_path.iterdir())
     assert (preview.family, preview.config) == (family, opened.config)
     assert preview.checkpoint.shapes == opened.checkpoint.shapes
-    assert (preview.parameters, preview.nbytes) == (opened.parameters, 4 * opened.parameters)
+    assert (preview.parameters, preview.nbytes) == (opened.parameters, opened.nbytes)
     assert (preview.processor.min_pixels, preview.processor.max_pixels) == (3136, 4000)
     assert Outline.preview(checkpoint(family)).config == opened.config
 
@@ -67,6 +67,53 @@ def test_limits_replace_those_of_the_checkpoint():
     assert Outline.open(checkpoint(), max_pixels=4000).processor.min_pixels == 3136
     with pytest.raises(InputError, match="min_pixels 10 is larger than max_pixels 3"):
         Outline.open(checkpoint(), min_pixels=10, max_pixels=3)
+
+
+WRONG = [
+    {"dtype": "int8"},
+    {"dtype": ["float32"]},
+    {"dtype": None},
+    {"min_pixels": 0},
+    {"max_pixels": "many"},
+    {"min_pixels": 20, "max_pixels": 10},
+    {"min_pixels": 12845057},  # above the preset's own largest
+]
+
+
+@pytest.mark.parametrize("options", WRONG, ids=str)
+@pytest.mark.parametrize("open_it", [Outline.open, Encoder.from_pretrained])
+def test_arguments_are_refused_before_a_preset_is_written(tmp_path, open_it, options):
+    with pytest.raises(InputError, match=next(reversed(options))):
+        open_it("synthetic:tiny-qwen2-vl", cache_dir=tmp_path / "cache", **options)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_limits_are_checked_without_a_preprocessor_config(copied):
+    (copied / PREPROCESSOR).unlink()
+    with pytest.raises(InputError, match="min_pixels 10 is larger than max_pixels 3"):
+        Outline.open(copied, min_pixels=10, max_pixels=3)
+
+
+def test_encoder_of_an_open_outline(copied):
+    outline, calls = Outline.open(copied, max_pixels=4000), []
+    found = Encoder.from_outline(outline, threads=2, progress=lambda *call: calls.append(call))
+    assert (found.outline, found.threads) == (outline, 2)
+    assert calls[-1][0] == calls[-1][1] == sum(tensor.nbytes for tensor in outline.checkpoint.tensors.values())
+    image = picture(61, 97)
+    assert same_bits(found.encode(image).embeddings, encoder(max_pixels=4000).encode(image).embeddings)
+    with pytest.raises(InputError, match="threads"):
+        Encoder.from_outline(outline, threads=0)
+
+
+def test_encoder_of_a_preview(monkeypatch, tmp_path):
+    """Once the files are there, the outline that was made before serves."""
+    monkeypatch.setenv("QWENVIS_CACHE", str(tmp_path))
+    outline = Outline.preview("synthetic:tiny-qwen2-vl")
+    with pytest.raises(CheckpointError):
+        Encoder.from_outline(outline)
+    synthetic.materialise("tiny-qwen2-vl")
+    given = pixels(outline.config, [[1, 4, 6]])
+    assert same_bits(Encoder.from_outline(outline)(*given).embeddings, encoder()(*given).embeddings)
 
 
 def test_preprocessor_config_that_cannot_be_used_is_an_error_at_once(copied):

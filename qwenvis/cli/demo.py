@@ -27,7 +27,7 @@ into the cache directory.
 EXAMPLES = """\
   qwenvis demo
   qwenvis demo cat.jpg --max-pixels 1008x784
-  qwenvis demo cat.jpg --model Qwen/Qwen2-VL-2B-Instruct --out cat-tokens.png
+  qwenvis demo cat.jpg --model Qwen/Qwen2-VL-2B-Instruct --output cat-tokens.png
 """
 MODEL, PICTURE = "synthetic:qwen2-vl-2b", "demo.jpg"
 MAX_PIXELS = 504 * 392  # 1008 patches: seconds on two cores
@@ -52,7 +52,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("image", nargs="?", metavar="IMAGE", help="default: a scene that ships with the package")
     parser.add_argument("--model", default=MODEL, metavar="SOURCE", help=f"{arguments.SOURCE} (default: %(default)s)")
     text = "the picture to write (default: %(default)s); a file of that name is replaced"
-    parser.add_argument("-o", "--out", default="qwenvis-demo.png", metavar="FILE", help=text)
+    parser.add_argument("-o", "--output", "--out", default="qwenvis-demo.png", metavar="FILE", help=text)
     arguments.add_dtype(parser)
     arguments.add_threads(parser)
     text = f"shrink a larger image to about this area: N, or WxH (default: {MAX_PIXELS}, seconds of work)"
@@ -66,11 +66,13 @@ def run(args: argparse.Namespace) -> int:
 
     from qwenvis.outline import Outline
     from qwenvis.pictures import decode
+    from qwenvis.threads import resolve
 
-    target = _target(args.out, args.image)
+    target = _target(args.output, args.image)
     source = args.image or resources.files("qwenvis").joinpath(PICTURE).read_bytes()
     name = units.name(Path(args.image or PICTURE).name)
     picture = decode(source, repr(name))
+    threads = resolve(args.threads)
     outline = Outline.preview(args.model, dtype=args.dtype, max_pixels=args.max_pixels)
     (seen,) = files.survey([name], outline.processor, lambda *_: (picture.height, picture.width))
     random = args.model.startswith("synthetic:")
@@ -79,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
     if random:
         _say("", "Its weights are random numbers, so the colours will show what the architecture sees,")
         _say("", "not what a trained model sees. The work is the same.")
-    encoder = _loaded(args, outline)
+    encoder = _loaded(args.model, outline, threads)
     out, timed = _encoded(encoder, source, seen)
     page = _page(picture, seen, out, f"{args.model}{', random weights' * random}. {_pace(encoder, timed)}.")
     _save(page, target)
@@ -98,18 +100,18 @@ def _target(out: str, image: str | None) -> Path:
     return target
 
 
-def _loaded(args: argparse.Namespace, outline: Outline) -> Encoder:
+def _loaded(model: str, outline: Outline, threads: int) -> Encoder:
     """The encoder; its checkpoint is written before, where that is still to be done."""
     checkpoint = outline.checkpoint
     if not checkpoint.files[0].exists():
         size = sum(tensor.nbytes for tensor in checkpoint.tensors.values())
         _say("first use", f"writing {units.nbytes(size)} into {units.name(str(checkpoint.directory))}")
     start = time.perf_counter()
-    directory = steps.find(args.model)
+    steps.find(model)
     found = time.perf_counter()
     if found - start > 1:
         _say("", f"written in {units.seconds(found - start)}; QWENVIS_CACHE names another place")
-    encoder = steps.load(directory, dtype=args.dtype, threads=args.threads, max_pixels=args.max_pixels)
+    encoder = steps.load(outline, threads)
     _say("loaded", f"in {units.seconds(time.perf_counter() - found)}")
     return encoder
 
@@ -157,16 +159,12 @@ def _page(picture: Image.Image, seen: files.Seen, out: Embeddings, note: str) ->
 
 def _save(page: Image.Image, target: Path) -> None:
     """Write the page; the file appears whole or not at all."""
-    import secrets
+    from PIL import Image
 
-    draft = target.with_name(f".{secrets.token_hex(4)}-{target.name}")
-    try:
-        page.save(draft)
-        draft.replace(target)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{target} cannot be written: {error}") from error
-    finally:
-        draft.unlink(missing_ok=True)
+    from qwenvis.embeddings import whole_file
+
+    with whole_file(target) as draft:
+        page.save(draft, Image.registered_extensions()[target.suffix.lower()])
 
 
 def _say(title: str, text: str) -> None:

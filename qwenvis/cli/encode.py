@@ -13,7 +13,8 @@ Write the visual tokens of images to one safetensors file:
 
   embeddings  (tokens, out_hidden_size) float32, the images one after the other
   grid_thw    (images, 3) int64: frames, rows and columns of patches of each image
-  metadata    the names of the images, and what made the tokens: checkpoint, limits, ISA, version
+  metadata    the names of the images, and what made the tokens: checkpoint, family, format of
+              the weights (f32, bf16), ISA, version, limits
 
 One line an image goes to stdout: name, width x height, grid_thw, tokens. All images are opened before the first is
 encoded; if any cannot be used, all of those are listed and nothing is written. The file appears whole or not at all.
@@ -46,16 +47,17 @@ def run(args: argparse.Namespace) -> int:
     import numpy as np
 
     from qwenvis.outline import Outline
+    from qwenvis.threads import resolve
 
     target = files.output(args.output, args.images)
-    limits = {"min_pixels": args.min_pixels, "max_pixels": args.max_pixels}
-    directory = steps.find(args.model)
-    outline = Outline.open(directory, dtype=args.dtype, **limits)
+    threads = resolve(args.threads)
+    outline = Outline.preview(args.model, dtype=args.dtype, min_pixels=args.min_pixels, max_pixels=args.max_pixels)
     seen = steps.look(args.images, outline.processor)
     grid_thw = np.array([image.grid for image in seen])
     files.refuse_a_full_disk(target, 4 * outline.config.out_hidden_size * outline.cost(grid_thw).tokens)
 
-    encoder = steps.load(directory, threads=args.threads, dtype=args.dtype, **limits)
+    steps.find(args.model)
+    encoder = steps.load(outline, threads)
     out = steps.encode(encoder, args.images, grid_thw)
     replace(out, provenance={**out.provenance, "images": json.dumps(args.images)}).save(target)
 

@@ -108,7 +108,7 @@ def _images(outline: Outline, seen: list[files.Seen], threads: int) -> list[str]
     rows = [("image", "width x height", "resized to", "grid_thw", "tokens", "GFLOP", "memory", "time")]
     slowest = 0.0
     for image in seen:
-        cost = outline.cost(np.array([image.grid]))
+        cost = outline.cost(np.array([image.grid]), threads=threads)
         grid, memory = " ".join(map(str, image.grid)), units.nbytes(weights + cost.nbytes)
         time = f"about {units.seconds(cost.flops / rate)}"
         sizes = units.area(image.size), units.area(image.resized)

@@ -45,21 +45,12 @@ def look(paths: Sequence[str], processor: ImageProcessor) -> list[files.Seen]:
         return files.survey(paths, processor, measure)
 
 
-def load(
-    directory: Path,
-    *,
-    dtype: str = "float32",
-    threads: int | None = None,
-    min_pixels: int | None = None,
-    max_pixels: int | None = None,
-) -> Encoder:
-    """The encoder of a checkpoint."""
+def load(outline: Outline, threads: int) -> Encoder:
+    """The encoder of a checkpoint whose files are there."""
     from qwenvis.encoder import Encoder
 
     with Bar("loading the weights", _bytes) as bar:
-        return Encoder.from_pretrained(
-            directory, dtype=dtype, threads=threads, min_pixels=min_pixels, max_pixels=max_pixels, progress=bar
-        )
+        return Encoder.from_outline(outline, threads=threads, progress=bar)
 
 
 def encode(
@@ -78,7 +69,7 @@ def estimate(outline: Outline, grid_thw: np.ndarray, threads: int) -> float:
     """Seconds that the images will take here, from the speed of one product, measured now."""
     from qwenvis.cost import gemm_rate
 
-    return outline.cost(grid_thw).flops / gemm_rate(threads, outline.format)
+    return outline.cost(grid_thw, threads=threads).flops / gemm_rate(threads, outline.format)
 
 
 def _bytes(rate: float) -> str:

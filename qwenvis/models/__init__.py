@@ -9,18 +9,17 @@ from qwenvis.errors import CheckpointError, ConfigError
 from qwenvis.models import qwen2_5_vl, qwen2_vl
 from qwenvis.models.config import Config, Shapes
 from qwenvis.models.features import Features, Watch
+from qwenvis.models.tower import Tower
 from qwenvis.weights import Weights
 
 __all__ = ["FAMILIES", "Config", "Family", "Features", "Tower", "Watch", "build", "detect"]
 
-Tower = qwen2_vl.Tower | qwen2_5_vl.Tower
-
 
 class Family(NamedTuple):
-    """How a family reads its config, what it builds from it, and the tensors that only it has."""
+    """How a family reads its config, what it builds from it, and tensors that no other family has all of."""
 
     config: Callable[[Mapping[str, Any], Shapes], Config]
-    tower: type[Tower]
+    tower: Callable[[Config, Weights], Tower]
     marks: frozenset[str]
 
 

@@ -12,6 +12,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 # No published tower comes near; products of two such sizes still fit 64 bits many times over.
 LARGEST = 1 << 20
+LARGEST_MERGE = 16  # it is squared, and multiplies the width
 LARGEST_THETA = 1e9
 
 
@@ -58,10 +59,13 @@ class Config:
 
 
 class Fields:
-    """A ``vision_config`` to read from: typed values, with the tensors' own shapes as judge and as default."""
+    """A ``vision_config`` to read from: typed values, with the tensors' own shapes as judge and as default.
+
+    One rule for every field: null is the same as a field that is left out.
+    """
 
     def __init__(self, vision_config: Mapping[str, Any], shapes: Shapes) -> None:
-        self.values = vision_config
+        self.values = _without_nulls(vision_config)
         self.shapes = shapes
 
     def size(self, name: str, default: int, tensor: str = "", axis: int = 0) -> int:
@@ -70,7 +74,7 @@ class Fields:
         Raises ConfigError where both speak and differ, and for what is no positive integer.
         """
         found = self.found(tensor, axis)
-        if self.values.get(name) is None:
+        if name not in self.values:
             return default if found is None else found
         value = self.integer(name, default)
         if found is not None and found != value:
@@ -89,19 +93,19 @@ class Fields:
             )
         return shape[axis]
 
-    def integer(self, name: str, default: int) -> int:
+    def integer(self, name: str, default: int, largest: int = LARGEST) -> int:
         """A positive integer; a list of equal ones, as newer configs may write a patch size, counts as one."""
         value = self.values.get(name, default)
         if isinstance(value, list) and value and value.count(value[0]) == len(value):
             value = value[0]
-        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= LARGEST:
-            raise ConfigError(f"vision_config says {name} = {value!r}; expected an integer from 1 to {LARGEST}")
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= largest:
+            raise ConfigError(f"vision_config says {name} = {value!r}; expected an integer from 1 to {largest}")
         return value
 
     def depth(self, default: int) -> int:
         """Number of blocks, in the config and among the tensors."""
         numbers = {name.split(".")[1] for name in self.shapes if name.startswith("blocks.")}
-        name = "depth" if self.values.get("depth") is not None else "num_hidden_layers"
+        name = "depth" if "depth" in self.values else "num_hidden_layers"
         value = self.integer(name, len(numbers) or default)
         if numbers and numbers != {str(i) for i in range(value)}:
             raise ConfigError(f"vision_config says {name} = {value}, but the checkpoint has {len(numbers)} blocks")
@@ -110,9 +114,9 @@ class Fields:
     def scaled(self, name: str, default: float, width: int, tensor: str) -> int:
         """A size that the config states as a ratio to the width; where it is left out, as in `size`."""
         found = self.found(tensor)
-        ratio = self.values.get(name)
-        if ratio is None:
+        if name not in self.values:
             return found or int(width * default)
+        ratio = self.values[name]
         if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 1 <= ratio * width <= LARGEST:
             raise ConfigError(f"vision_config says {name} = {ratio!r}; expected a number that makes a size of {width}")
         if found not in (None, int(width * ratio)):
@@ -122,13 +126,11 @@ class Fields:
 
     def num_heads(self, default: int, width: int) -> int:
         """Number of heads, under either of its names; a ``head_dim`` that does not follow from it is refused."""
-        name = "num_heads" if self.values.get("num_heads") is not None else "num_attention_heads"
+        name = "num_heads" if "num_heads" in self.values else "num_attention_heads"
         heads = self.integer(name, default)
-        head_dim = self.values.get("head_dim")
-        if head_dim is not None and head_dim * heads != width:
-            raise ConfigError(
-                f"vision_config says head_dim = {head_dim!r}; {heads} heads of a width of {width} have another"
-            )
+        if "head_dim" in self.values and self.values["head_dim"] != width / heads:
+            said = f"vision_config says head_dim = {self.values['head_dim']!r}"
+            raise ConfigError(f"{said}; {heads} heads of a width of {width} have another")
         return heads
 
     def choice(self, name: str, default: str, allowed: Mapping[str, str]) -> str:
@@ -140,8 +142,12 @@ class Fields:
 
     def rope_theta(self) -> float:
         """Base of the rotary angles: ``rope_parameters`` of transformers 5, a plain ``rope_theta``, or 10000."""
-        rope = self.values.get("rope_parameters") or self.values.get("rope_scaling") or {}
-        kind = rope.get("rope_type", rope.get("type", "axial")) if isinstance(rope, dict) else rope
+        given = {name: self.values.get(name, {}) for name in ("rope_parameters", "rope_scaling")}
+        for name, value in given.items():
+            if not isinstance(value, dict):
+                raise ConfigError(f"vision_config says {name} = {value!r}; expected an object")
+        rope = _without_nulls(given["rope_parameters"] or given["rope_scaling"])
+        kind = rope.get("rope_type", rope.get("type", "axial"))
         if kind not in ("axial", "default"):
             raise ConfigError(f"vision_config asks for rope {kind!r}; this tower knows axial rope only")
         value = rope.get("rope_theta", self.values.get("rope_theta", 10000.0))
@@ -175,5 +181,9 @@ def patch_sizes(fields: Fields) -> PatchSizes:
         "in_channels": fields.size("in_channels", 3, conv, 1),
         "temporal_patch_size": fields.size("temporal_patch_size", 2, conv, 2),
         "patch_size": fields.size("patch_size", 14, conv, 3),
-        "spatial_merge_size": fields.integer("spatial_merge_size", 2),
+        "spatial_merge_size": fields.integer("spatial_merge_size", 2, LARGEST_MERGE),
     }
+
+
+def _without_nulls(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}

@@ -14,7 +14,7 @@ Watch = Callable[[np.ndarray, np.ndarray], object]
 
 @dataclass(frozen=True)
 class Features:
-    """``tokens`` (m, out_hidden_size) float32, in the order of the items."""
+    """``tokens`` (m, out_hidden_size) float32, in the order of the items: the array that forward was given."""
 
     tokens: np.ndarray
 

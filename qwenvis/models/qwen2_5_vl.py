@@ -6,7 +6,7 @@ transformers: Qwen2_5_VisionTransformerPretrainedModel.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -41,6 +41,14 @@ def config(vision_config: Mapping[str, Any], shapes: Shapes) -> Config:
         fullatt_block_indexes=fields.indexes("fullatt_block_indexes", (7, 15, 23, 31)),
         **sizes,
     )
+
+
+class _Places(NamedTuple):
+    """Where the patches are, in window order: all that follows from ``grid_thw``."""
+
+    order: np.ndarray  # (n,) rows of pixel_values
+    coords: np.ndarray  # (n, 2)
+    cu_seqlens: list[np.ndarray]  # of each block: one segment a frame, or one a window
 
 
 class Tower:
@@ -84,24 +92,29 @@ class Tower:
 
     def segments(self, grid_thw: np.ndarray) -> list[np.ndarray]:
         """``cu_seqlens`` of each block, in window order: one segment a frame, or one a window."""
-        frames = geometry.frames(grid_thw)
-        labels = geometry.window_labels(geometry.coords(grid_thw, self.config.spatial_merge_size), frames, self.window)
-        full, windowed = geometry.cu_seqlens(frames), geometry.cu_seqlens(np.sort(labels))
-        return [full if i in self.config.fullatt_block_indexes else windowed for i in range(self.config.depth)]
+        return self._places(grid_thw).cu_seqlens
 
-    def forward(self, patches: np.ndarray, grid_thw: np.ndarray, ws: Workspace, watch: Watch = unwatched) -> Features:
-        """Patches (n, C·T·p²), in the order of ``pixel_values``, to tokens (n / 4, out_hidden_size)."""
-        c, n, unit = self.config, len(patches), self.config.merge_unit
-        coords = geometry.coords(grid_thw, c.spatial_merge_size)  # (n, 2)
-        labels = geometry.window_labels(coords, geometry.frames(grid_thw), self.window)  # (n,)
+    def _places(self, grid_thw: np.ndarray) -> _Places:
+        c, frames = self.config, geometry.frames(grid_thw)
+        coords = geometry.coords(grid_thw, c.spatial_merge_size)
+        labels = geometry.window_labels(coords, frames, self.window)
         order = np.argsort(labels, kind="stable")  # a window's patches side by side, merge units whole
-        rope = geometry.rope(coords[order], c.head_dim, c.rope_theta)  # 2 x (n, head_dim / 2)
+        full, windowed = geometry.cu_seqlens(frames), geometry.cu_seqlens(labels[order])
+        cu_seqlens = [full if i in c.fullatt_block_indexes else windowed for i in range(c.depth)]
+        return _Places(order, coords[order], cu_seqlens)
+
+    def forward(
+        self, patches: np.ndarray, grid_thw: np.ndarray, ws: Workspace, out: np.ndarray, watch: Watch = unwatched
+    ) -> Features:
+        """Patches (n, C·T·p²), in the order of ``pixel_values``, to tokens (n / 4, out_hidden_size) in ``out``."""
+        c = self.config
+        order, coords, segments = self._places(grid_thw)
+        rope = geometry.rope(coords, c.head_dim, c.rope_theta)  # 2 x (n, head_dim / 2)
 
         x = self.patch_embed(patches, order, geometry.item_bounds(grid_thw), ws.x, ws)  # (n, d)
         watch(x, order)
-        for block, cu_seqlens in zip(self.blocks, self.segments(grid_thw), strict=True):
+        for block, cu_seqlens in zip(self.blocks, segments, strict=True):
             block(x, rope, cu_seqlens, ws)
             watch(x, order)
         tokens = self.merger(x, ws.tokens, ws)  # (n / 4, out)
-        inverse = np.argsort(order[::unit])
-        return Features(ops.gather(tokens, inverse, np.empty((n // unit, c.out_hidden_size), np.float32)))
+        return Features(ops.gather(tokens, np.argsort(order[:: c.merge_unit]), out))

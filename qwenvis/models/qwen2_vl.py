@@ -72,16 +72,18 @@ class Tower:
         """``cu_seqlens`` of each block: one segment a frame."""
         return [geometry.cu_seqlens(geometry.frames(grid_thw))] * self.config.depth
 
-    def forward(self, patches: np.ndarray, grid_thw: np.ndarray, ws: Workspace, watch: Watch = unwatched) -> Features:
-        """Patches (n, C·T·p²), in the order of ``pixel_values``, to tokens (n / 4, out_hidden_size)."""
-        c, n = self.config, len(patches)
+    def forward(
+        self, patches: np.ndarray, grid_thw: np.ndarray, ws: Workspace, out: np.ndarray, watch: Watch = unwatched
+    ) -> Features:
+        """Patches (n, C·T·p²), in the order of ``pixel_values``, to tokens (n / 4, out_hidden_size) in ``out``."""
+        c = self.config
         coords = geometry.coords(grid_thw, c.spatial_merge_size)  # (n, 2)
         rope = geometry.rope(coords, c.head_dim, c.rope_theta)  # 2 x (n, head_dim / 2)
-        order = np.arange(n)
+        order = np.arange(len(patches))
 
         x = self.patch_embed(patches, order, geometry.item_bounds(grid_thw), ws.x, ws)  # (n, d)
         watch(x, order)
         for block, cu_seqlens in zip(self.blocks, self.segments(grid_thw), strict=True):
             block(x, rope, cu_seqlens, ws)
             watch(x, order)
-        return Features(self.merger(x, np.empty((n // c.merge_unit, c.out_hidden_size), np.float32), ws))
+        return Features(self.merger(x, out, ws))  # (n / 4, out)
