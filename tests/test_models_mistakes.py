@@ -81,7 +81,7 @@ def natural_rope(monkeypatch):
 
 
 def window_order_out(monkeypatch):
-    monkeypatch.setattr(qwen2_5_vl, "ops", SimpleNamespace(gather=lambda x, index, out: x.copy()))
+    monkeypatch.setattr(qwen2_5_vl, "ops", SimpleNamespace(gather=lambda x, index, out: np.copyto(out, x)))
 
 
 def raster(grid_thw, merge_size):
