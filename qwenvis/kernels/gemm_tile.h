@@ -9,6 +9,8 @@
 #define MULTIPLY JOIN(TILE, _multiply)
 #define BY_ROWS JOIN(TILE, _by_rows)
 #define PEAK JOIN(TILE, _peak)
+#define LINE 16  /* floats of a cache line */
+#define AHEAD 32 /* steps from the one that is multiplied to the one that is asked for: the panel streams from L2 */
 
 /* `rows` and `vectors` are constants wherever this is inlined, so each remainder is its own straight-line loop. */
 INLINE void MULTIPLY(int rows, int vectors, ptrdiff_t words, const WORD *a, ptrdiff_t pitch, const float *panel,
@@ -20,6 +22,8 @@ INLINE void MULTIPLY(int rows, int vectors, ptrdiff_t words, const WORD *a, ptrd
             c[r][v] = (vf){0};
     for (ptrdiff_t p = 0; p < words; p++) {
         const float *step = panel + p * vectors * VL;
+        UNROLL for (int i = 0; i < vectors * VL; i += LINE)
+            __builtin_prefetch(step + AHEAD * vectors * VL + i);
         vf left = load(step), right = vectors == NV ? load(step + VL) : left;
         UNROLL for (int r = 0; r < rows; r++) {
             c[r][0] = DOT(c[r][0], a[r * pitch + p], left);
@@ -84,6 +88,8 @@ static double PEAK(ptrdiff_t steps, float *sink)
 #undef MULTIPLY
 #undef BY_ROWS
 #undef PEAK
+#undef LINE
+#undef AHEAD
 #undef WORD_ENTRY
 #undef TILE
 #undef WORD

@@ -27,7 +27,6 @@ cdef enum:
 
 cdef extern from "prefetch.h" nogil:
     void qv_prefetch(const char *address, Py_ssize_t lines)
-    void qv_prefetch_for_write(const char *address, Py_ssize_t lines)
 
 ACTIVATIONS = tuple([qv_activation_names[i].decode() for i in range(QV_ACTIVATION_COUNT)])
 
@@ -68,7 +67,6 @@ cdef class PackedWeight:
         p.count = _in_parts(n, p.step)
         rest = n - (p.count - 1) * p.step
         p.last_width = p.format.nr // 2 if not gated and 2 * rest <= p.format.nr else p.format.nr
-        cdef Py_ssize_t columns = (p.count - 1) * p.format.nr + p.last_width
         p.k_padded = _in_parts(k, p.format.kr) * p.format.kr
         self.columns = (p.count - 1) * p.format.nr + p.last_width
         self.memory = None
@@ -202,19 +200,21 @@ cdef void _multiply(const Job *job, Py_ssize_t top, Py_ssize_t bottom, Py_ssize_
     cdef Py_ssize_t row = top, rows
     while row < bottom:
         rows = min(p.format.mr, bottom - row)
-        _ask_for(job, row, rows, panel * p.step)
+        _ask_for(&job.x, row + rows, rows, 0, LINES_X)
+        _ask_for(&job.out, row, rows, panel * p.step, LINES_OUT)  # from memory, while the tile computes
         p.format.tile(rows, p.k, job.x.data + row * job.x.pitch * job.x.itemsize, job.x.pitch, weights, width, sums,
                       width, False)
+        _ask_for(&job.out, row, rows, panel * p.step, LINES_OUT)  # from L2, where the panel drove it
         _finish(job, sums, row, rows, panel, width)
         row += rows
 
 
-cdef void _ask_for(const Job *job, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t column) noexcept nogil:
-    """Fetch where a tile's results will go, and where the next rows begin, while the tile computes."""
+cdef void _ask_for(const Rows *array, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t column,
+                   Py_ssize_t lines) noexcept nogil:
+    """Fetch cache lines of some rows, from a column on."""
     cdef Py_ssize_t r
     for r in range(row, row + rows):
-        qv_prefetch_for_write(job.out.data + (r * job.out.pitch + column) * job.out.itemsize, LINES_OUT)
-        qv_prefetch(job.x.data + (r + rows) * job.x.pitch * job.x.itemsize, LINES_X)
+        qv_prefetch(array.data + (r * array.pitch + column) * array.itemsize, lines)
 
 
 cdef void _expand_and_multiply(const Job *job, Py_ssize_t top, Py_ssize_t bottom, Py_ssize_t panel) noexcept nogil:

@@ -4,10 +4,3 @@ static inline void qv_prefetch(const char *address, Py_ssize_t lines)
     for (Py_ssize_t i = 0; i < lines; i++)
         __builtin_prefetch(address + 64 * i);
 }
-
-/* The same, to be written. */
-static inline void qv_prefetch_for_write(const char *address, Py_ssize_t lines)
-{
-    for (Py_ssize_t i = 0; i < lines; i++)
-        __builtin_prefetch(address + 64 * i, 1);
-}
