@@ -32,6 +32,7 @@ setup(
         [
             extension("runtime", tuple(sorted(KERNELS.glob("*.c"))), tuple(OPENMP)),
             extension("linear"),
+            extension("pairs"),
             extension("attention"),
             extension("norm"),
             extension("gather"),

@@ -7,7 +7,7 @@ from arrays import assert_same_bits, normal
 from tiles import constant
 from tolerance import assert_close, attention_tolerance
 
-KEYS = constant("ops/attention.pyx", "KEYS")
+KEYS = constant("ops/pairs.pxd", "KEYS")
 LARGE = 1e4
 
 

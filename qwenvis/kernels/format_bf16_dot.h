@@ -20,26 +20,25 @@ static void bf16_tile(ptrdiff_t rows, ptrdiff_t k, const void *a, ptrdiff_t pitc
     }
 }
 
+static void bf16_pack(const void *w, ptrdiff_t pitch, ptrdiff_t columns, ptrdiff_t k, void *panel, ptrdiff_t fill,
+                      ptrdiff_t width)
+{
+    const uint16_t *from = w;
+    float *out = panel;
+    transpose_words(w, 2 * pitch, columns, k / 2, out, width);
+    if (k % 2)
+        for (ptrdiff_t c = 0; c < columns; c++) {
+            uint32_t last = from[c * pitch + k - 1];
+            memcpy(out + k / 2 * width + c, &last, sizeof last);
+        }
+    for (ptrdiff_t p = 0; p < k; p += 2, out += width)
+        zero_words(out, columns, fill);
+}
+
 /* A word of a panel: neighbours in K, the first in the lower half. */
 INLINE vu pair(vf first, vf second)
 {
     return __builtin_convertvector(narrow(first), vu) | __builtin_convertvector(narrow(second), vu) << 16;
-}
-
-static void bf16_pack(const float *w, ptrdiff_t pitch, ptrdiff_t columns, ptrdiff_t k, void *panel, ptrdiff_t fill,
-                      ptrdiff_t width)
-{
-    float *out = panel;
-    for (ptrdiff_t p = 0; p < k; p += 2, out += width)
-        for (ptrdiff_t c = 0; c < fill; c += VL) {
-            vf first = {0}, second = {0};
-            for (ptrdiff_t i = 0; i < VL && c + i < columns; i++) {
-                const float *row = w + (c + i) * pitch + p;
-                first[i] = row[0];
-                second[i] = p + 1 < k ? row[1] : 0;
-            }
-            store(out + c, (vf)pair(first, second));
-        }
 }
 
 static void bf16_pack_transposed(const float *w, ptrdiff_t pitch, ptrdiff_t columns, ptrdiff_t k, void *panel,

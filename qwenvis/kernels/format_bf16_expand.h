@@ -8,17 +8,14 @@ static void bf16_expand(const void *panel, ptrdiff_t steps, ptrdiff_t width, flo
     widen_bf16(panel, steps * width, out);
 }
 
-static void bf16_pack(const float *w, ptrdiff_t pitch, ptrdiff_t columns, ptrdiff_t k, void *panel, ptrdiff_t fill,
+static void bf16_pack(const void *w, ptrdiff_t pitch, ptrdiff_t columns, ptrdiff_t k, void *panel, ptrdiff_t fill,
                       ptrdiff_t width)
 {
+    const uint16_t *from = w;
     uint16_t *out = panel;
-    float row[NR];
-    for (ptrdiff_t p = 0; p < k; p++, out += width) {
+    for (ptrdiff_t p = 0; p < k; p++, out += width)
         for (ptrdiff_t c = 0; c < fill; c++)
-            row[c] = c < columns ? w[c * pitch + p] : 0;
-        for (ptrdiff_t c = 0; c < fill; c += VL)
-            put(out, c, load(row + c), fill - c, QV_BF16);
-    }
+            out[c] = c < columns ? from[c * pitch + p] : 0;
 }
 
 static void bf16_pack_transposed(const float *w, ptrdiff_t pitch, ptrdiff_t columns, ptrdiff_t k, void *panel,

@@ -17,13 +17,12 @@ static void f32_tile(ptrdiff_t rows, ptrdiff_t k, const void *a, ptrdiff_t pitch
     }
 }
 
-static void f32_pack(const float *w, ptrdiff_t pitch, ptrdiff_t columns, ptrdiff_t k, void *panel, ptrdiff_t fill,
+static void f32_pack(const void *w, ptrdiff_t pitch, ptrdiff_t columns, ptrdiff_t k, void *panel, ptrdiff_t fill,
                      ptrdiff_t width)
 {
-    float *out = panel;
-    for (ptrdiff_t p = 0; p < k; p++, out += width)
-        for (ptrdiff_t c = 0; c < fill; c++)
-            out[c] = c < columns ? w[c * pitch + p] : 0;
+    transpose_words(w, 4 * pitch, columns, k, panel, width);
+    for (ptrdiff_t p = 0; p < k; p++)
+        zero_words((float *)panel + p * width, columns, fill);
 }
 
 static void f32_pack_transposed(const float *w, ptrdiff_t pitch, ptrdiff_t columns, ptrdiff_t k, void *panel,

@@ -14,6 +14,7 @@
 #include "activations.h"
 #include "epilogue.h"
 #include "rows.h"
+#include "words.h"
 
 enum { NV = 2, NR = NV * VL };
 _Static_assert(MR <= (int)QV_MAX_MR && NR <= (int)QV_MAX_NR, "the ops' tiles are too small for this ISA");

@@ -51,10 +51,11 @@ typedef struct {
 
     /* NULL, or: `steps` entries of K of a panel, widened for a tile that reads f32 panels */
     void (*expand)(const void *panel, ptrdiff_t steps, ptrdiff_t width, float *out);
-    /* The first `fill` columns of a panel of `width` columns <- rows of w (columns, k), then zeros */
-    void (*pack)(const float *w, ptrdiff_t pitch, ptrdiff_t columns, ptrdiff_t k, void *panel, ptrdiff_t fill,
+    /* The first `fill` columns of a panel of `width` columns <- rows of w (columns, k), of what the format stores, then
+     * zeros */
+    void (*pack)(const void *w, ptrdiff_t pitch, ptrdiff_t columns, ptrdiff_t k, void *panel, ptrdiff_t fill,
                  ptrdiff_t width);
-    /* A whole panel of `width` columns <- columns of w (k, columns), then zeros */
+    /* A whole panel of `width` columns <- columns of w (k, columns) in f32, then zeros */
     void (*pack_transposed)(const float *w, ptrdiff_t pitch, ptrdiff_t columns, ptrdiff_t k, void *panel,
                             ptrdiff_t width);
     /* sums[r][c] = a[r][:] . panel[:][c], added to what is there if `add`; rows <= mr, width nr or nr / 2,
@@ -90,11 +91,12 @@ typedef struct {
     /* out = scale * (x cos + rotate_half(x) sin), over 2 * half entries; cos and sin have `half` */
     void (*rope)(const float *x, const float *cos, const float *sin, ptrdiff_t half, float scale, void *out,
                  qv_kind kind);
-    /* One block of scores of one query, in units of log 2, online: with m the running maximum and l the running sum,
-     * m' = max(m, max s), out = 2^(s - m'), l <- l 2^(m - m') + sum out, m <- m'. Returns 2^(m - m'), the factor that
-     * earlier results of this query take. s[n .. padded) is taken as -inf and overwritten; padded is a multiple of
-     * nr / 2. out may be s, if it is f32. */
-    float (*softmax)(float *s, ptrdiff_t n, ptrdiff_t padded, float *m, float *l, void *out, qv_kind kind);
+    /* One block of n scores of each of `rows` <= mr queries, in units of log 2, online: with m the running maximum and
+     * l the running sum of a query, m' = max(m, max s), factor = 2^(m - m'), out = 2^(s - m'), l <- l factor + sum out,
+     * m <- m'. Earlier results of a query take its factor. Rows of s and of out lie `pitch` apart and are written up to
+     * a whole vector; out may be s, if it is f32. */
+    void (*softmax)(float *s, ptrdiff_t pitch, ptrdiff_t rows, ptrdiff_t n, float *m, float *l, float *factors,
+                    void *out, qv_kind kind);
     /* out = x * factor, over d entries; out may be x, if it is f32 */
     void (*scale)(const float *x, ptrdiff_t d, float factor, void *out, qv_kind kind);
     /* out = x, over n entries */

@@ -65,29 +65,39 @@ static void rope(const float *x, const float *cos, const float *sin, ptrdiff_t h
     }
 }
 
-static float softmax(float *s, ptrdiff_t n, ptrdiff_t padded, float *m, float *l, void *out, qv_kind kind)
+/* The largest of n scores, and of `top`; the last vector is filled up with -inf. */
+INLINE float largest(float *s, ptrdiff_t n, float top)
 {
-    for (ptrdiff_t j = n; j < padded; j++)
+    for (ptrdiff_t j = n; j % VL; j++)
         s[j] = -INFINITY;
-    vf best[4] = {splat(*m), splat(*m), splat(*m), splat(*m)};
+    vf best[4] = {splat(top), splat(top), splat(top), splat(top)};
     ptrdiff_t j = 0;
-    for (; j + 4 * VL <= padded; j += 4 * VL)
+    for (; j + 4 * VL <= n; j += 4 * VL)
         UNROLL for (int i = 0; i < 4; i++)
             best[i] = max(best[i], load(s + j + i * VL));
-    for (; j < padded; j += VL)
+    for (; j < n; j += VL)
         best[0] = max(best[0], load(s + j));
-    float top = max_lanes(max(max(best[0], best[1]), max(best[2], best[3])));
+    return max_lanes(max(max(best[0], best[1]), max(best[2], best[3])));
+}
 
-    vf total = {0};
-    for (j = 0; j < padded; j += VL) {
-        vf e = exp2_(load(s + j) - top);
-        put(out, j, e, VL, kind);
-        total += e;
+/* All maxima come first: joining the lanes of one takes long, and the next row does not wait for it. */
+static void softmax(float *s, ptrdiff_t pitch, ptrdiff_t rows, ptrdiff_t n, float *m, float *l, float *factors,
+                    void *out, qv_kind kind)
+{
+    float tops[QV_MAX_MR];
+    for (ptrdiff_t r = 0; r < rows; r++)
+        tops[r] = largest(s + r * pitch, n, m[r]);
+    for (ptrdiff_t r = 0; r < rows; r++) {
+        vf total = {0};
+        for (ptrdiff_t j = r * pitch; j < r * pitch + n; j += VL) {
+            vf e = exp2_(load(s + j) - tops[r]);
+            put(out, j, e, VL, kind);
+            total += e;
+        }
+        factors[r] = exp2_(splat(m[r] - tops[r]))[0];
+        l[r] = l[r] * factors[r] + sum_lanes(total);
+        m[r] = tops[r];
     }
-    float factor = exp2_(splat(*m - top))[0];
-    *l = *l * factor + sum_lanes(total);
-    *m = top;
-    return factor;
 }
 
 static void scale(const float *x, ptrdiff_t d, float factor, void *out, qv_kind kind)

@@ -20,7 +20,7 @@ cdef extern from "kernels.h" nogil:
         int kr
         int itemsize
         void (*expand)(const void *panel, Py_ssize_t steps, Py_ssize_t width, float *out) noexcept nogil
-        void (*pack)(const float *w, Py_ssize_t pitch, Py_ssize_t columns, Py_ssize_t k, void *panel, Py_ssize_t fill,
+        void (*pack)(const void *w, Py_ssize_t pitch, Py_ssize_t columns, Py_ssize_t k, void *panel, Py_ssize_t fill,
                      Py_ssize_t width) noexcept nogil
         void (*pack_transposed)(const float *w, Py_ssize_t pitch, Py_ssize_t columns, Py_ssize_t k, void *panel,
                                 Py_ssize_t width) noexcept nogil
@@ -42,8 +42,8 @@ cdef extern from "kernels.h" nogil:
         qv_norm rms_norm
         void (*rope)(const float *x, const float *cos, const float *sin, Py_ssize_t half, float scale, void *out,
                      qv_kind kind) noexcept nogil
-        float (*softmax)(float *s, Py_ssize_t n, Py_ssize_t padded, float *m, float *l, void *out,
-                         qv_kind kind) noexcept nogil
+        void (*softmax)(float *s, Py_ssize_t pitch, Py_ssize_t rows, Py_ssize_t n, float *m, float *l, float *factors,
+                        void *out, qv_kind kind) noexcept nogil
         void (*scale)(const float *x, Py_ssize_t d, float factor, void *out, qv_kind kind) noexcept nogil
         void (*copy)(const float *x, Py_ssize_t n, void *out, qv_kind kind) noexcept nogil
         void (*lookup)(const uint8_t *x, Py_ssize_t stride, Py_ssize_t n, const float *table, float *out) noexcept nogil

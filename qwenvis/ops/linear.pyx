@@ -5,7 +5,7 @@ from libc.stdint cimport uint16_t
 import numpy as np
 
 from qwenvis.ops.kernels cimport (QV_ACTIVATION_COUNT, QV_BF16, QV_F32, QV_MAX_MR, QV_MAX_NR, qv_format,
-                                  qv_kernels)
+                                  qv_kernels, qv_kind)
 from qwenvis.ops.runtime cimport Rows, kind_of, parallel_for, rows_of, selected, threads
 
 cdef extern from * nogil:
@@ -35,6 +35,7 @@ ACTIVATIONS = tuple([qv_activation_names[i].decode() for i in range(QV_ACTIVATIO
 cdef struct Panels:
     const qv_kernels *isa
     const qv_format *format
+    qv_kind stored
     char *data
     float *bias            # of each packed column
     Py_ssize_t n, k
@@ -61,7 +62,8 @@ cdef class PackedWeight:
         cdef Panels *p = &self.panels
         self.gated = gated
         p.isa = selected()
-        p.format = &p.isa.formats[<int>kind_of(format)]
+        p.stored = kind_of(format)
+        p.format = &p.isa.formats[<int>p.stored]
         p.n, p.k = n, k
         p.step = p.format.nr // 2 if gated else p.format.nr
         p.count = _in_parts(n, p.step)
@@ -107,17 +109,17 @@ cdef class PackedWeight:
             raise ValueError(f"weight is {array.shape}, expected {self.shape}")
         _check_half(self.gated, half)
         self._allocate()
-        cdef Packing packing = Packing(self.panels, NULL, NULL, NULL, half)
-        cdef const float[:, ::1] wide
-        cdef const uint16_t[:, ::1] narrow
+        cdef Packing packing
+        packing.panels, packing.half = self.panels, half
+        packing.source = QV_BF16 if array.dtype.name == "bfloat16" else QV_F32
+        if packing.source == QV_F32:
+            array = array.astype(np.float32, copy=False)
+        cdef const char[::1] rows = array.reshape(-1).view(np.int8)
+        packing.rows = &rows[0]
         cdef float[:, :, ::1] scratch
-        if array.dtype.name == "bfloat16":
-            narrow = array.view(np.uint16)
+        if packing.source != self.panels.stored:
             scratch = np.empty((threads(), self.panels.step, self.panels.k), np.float32)
-            packing.narrow, packing.scratch = &narrow[0, 0], &scratch[0, 0, 0]
-        else:
-            wide = array.astype(np.float32, copy=False)
-            packing.wide = &wide[0, 0]
+            packing.scratch = &scratch[0, 0, 0]
         with nogil:
             parallel_for(_pack_piece, &packing, self.panels.count)
 
@@ -145,9 +147,9 @@ cdef _check_half(bint gated, Py_ssize_t half):
 
 cdef struct Packing:
     Panels panels
-    const float *wide       # the weight as float32,
-    const uint16_t *narrow  # or as bfloat16,
-    float *scratch          # which each worker widens here
+    const char *rows  # of the weight, in this kind;
+    qv_kind source
+    float *scratch    # where each worker turns them into what the format stores
     Py_ssize_t half
 
 
@@ -157,14 +159,14 @@ cdef void _pack_piece(const void *context, Py_ssize_t panel, int worker) noexcep
     cdef const Panels *p = &job.panels
     cdef Py_ssize_t first = panel * p.step, columns = min(p.step, p.n - first)
     cdef Py_ssize_t width = p.last_width if panel == p.count - 1 else p.format.nr
-    cdef const float *rows
-    cdef float *scratch
-    if job.narrow != NULL:
-        scratch = job.scratch + worker * p.step * p.k
-        p.isa.widen_bf16(job.narrow + first * p.k, columns * p.k, scratch)
-        rows = scratch
-    else:
-        rows = job.wide + first * p.k
+    cdef const char *rows = job.rows + first * p.k * (2 if job.source == QV_BF16 else 4)
+    cdef float *scratch = job.scratch + worker * p.step * p.k
+    if job.source != p.stored:
+        if job.source == QV_BF16:
+            p.isa.widen_bf16(<const uint16_t *>rows, columns * p.k, scratch)
+        else:
+            p.isa.copy(<const float *>rows, columns * p.k, scratch, p.stored)
+        rows = <const char *>scratch
     p.format.pack(rows, p.k, columns, p.k,
                   p.data + (panel * p.format.nr * p.k_padded + job.half * p.step * p.format.kr) * p.format.itemsize,
                   min(p.step, width), width)
