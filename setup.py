@@ -34,6 +34,8 @@ setup(
             extension("linear"),
             extension("attention"),
             extension("norm"),
+            extension("activate"),
+            extension("blend"),
             extension("gather"),
             extension("vol2col"),
         ],

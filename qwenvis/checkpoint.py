@@ -29,8 +29,11 @@ PROCESSOR = "processor_config.json"
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 
-# Every tower has exactly one patch embedding, whatever stands in front of its names.
-TOWER_SUFFIX = "patch_embed.proj.weight"
+# Every tower has exactly one patch embedding -> its names behind the prefix. PaddleOCR-VL's have parts beside them.
+TOWERS = {
+    "patch_embed.proj.weight": "",
+    "visual.vision_model.embeddings.patch_embedding.weight": r"visual\.vision_model\.(?!head\.|.*packing_)|mlp_AR\.",
+}
 # Importing ml_dtypes is also what teaches safetensors' numpy reader the word bfloat16.
 DTYPES = {"F32": np.dtype(np.float32), "F16": np.dtype(np.float16), "BF16": np.dtype(ml_dtypes.bfloat16)}
 MAX_JSON_BYTES = 100_000_000  # the limit that safetensors sets for its own JSON header
@@ -83,10 +86,11 @@ class Checkpoint:
         if config is None:
             raise SourceError(f"{directory} holds no {CONFIG}, so it is no checkpoint in the Hub's layout")
         model_type, vision_config = _vision_part(config, directory / CONFIG)
-        prefix, shards = tower_shards(directory)
+        prefix, begin, shards = tower_shards(directory)
         tensors: dict[str, Tensor] = {}
         for shard in sorted(shards):
-            tensors |= _read_header(directory, shard, prefix, shards[shard])
+            tensors |= _read_header(directory, shard, begin, shards[shard])
+        tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
         _refuse_other_dtypes(directory, tensors, config)
         return cls(directory, config, vision_config, model_type, _preprocessor(directory), prefix, tensors)
 
@@ -148,19 +152,14 @@ class Checkpoint:
         return array
 
 
-def tower_shards(directory: Path) -> tuple[str, dict[str, list[str]]]:
-    """The tower's prefix, and by file name the full names of its tensors.
-
-    An index tells both alone, so the shards need not be here. Raises `CheckpointError` where neither an index nor
-    the single file is here, or where it names no tower.
-    """
+def tower_shards(directory: Path) -> tuple[str, re.Pattern[str], dict[str, list[str]]]:
+    """The tower's prefix, how its full names begin, and these by file. An index tells all: no shard need be here."""
     weight_map = _weight_map(directory)
-    prefix = _find_prefix(weight_map, directory)
+    prefix, begin = _find_prefix(weight_map, directory)
     shards: dict[str, list[str]] = {}
-    for name, file in weight_map.items():
-        if name.startswith(prefix):
-            shards.setdefault(file, []).append(name)
-    return prefix, shards
+    for name in filter(begin.match, weight_map):
+        shards.setdefault(weight_map[name], []).append(name)
+    return prefix, begin, shards
 
 
 def _weight_map(directory: Path) -> dict[str, str]:
@@ -182,18 +181,19 @@ def _weight_map(directory: Path) -> dict[str, str]:
     return weight_map
 
 
-def _find_prefix(names: Collection[str], directory: Path) -> str:
-    """What stands before ``patch_embed.proj.weight``; the one place that knows it."""
-    found = [name for name in names if name == TOWER_SUFFIX or name.endswith("." + TOWER_SUFFIX)]
-    if not found:
-        where = f"{directory} holds no tower: no name of a tensor ends in {TOWER_SUFFIX}"
+def _find_prefix(names: Collection[str], directory: Path) -> tuple[str, re.Pattern[str]]:
+    """What stands before the names of `TOWERS`, and how the full names of the tower's tensors begin."""
+    ends = {name: end for name in names for end in TOWERS if name == end or name.endswith("." + end)}
+    if not ends:
+        where = f"{directory} holds no tower: no name of a tensor ends in {' or '.join(TOWERS)}"
         raise CheckpointError(f"{where}; found {_listed(sorted(names))}")
-    if len(found) > 1:
-        raise CheckpointError(f"{directory} holds {len(found)} towers, expected one: {_listed(sorted(found))}")
-    return found[0].removesuffix(TOWER_SUFFIX)
+    if len(ends) > 1:
+        raise CheckpointError(f"{directory} holds {len(ends)} towers, expected one: {_listed(sorted(ends))}")
+    ((name, end),) = ends.items()
+    return (prefix := name.removesuffix(end)), re.compile(f"{re.escape(prefix)}(?:{TOWERS[end]})")
 
 
-def _read_header(directory: Path, shard: str, prefix: str, indexed: list[str]) -> dict[str, Tensor]:
+def _read_header(directory: Path, shard: str, begin: re.Pattern[str], indexed: list[str]) -> dict[str, Tensor]:
     """The tower's tensors in one shard, in the order of their bytes; they must be those that the index names."""
     path = _regular_file(directory, shard)
     if path is None:
@@ -201,14 +201,14 @@ def _read_header(directory: Path, shard: str, prefix: str, indexed: list[str]) -
     tensors = {}
     with _opened(path) as handle:
         for name in handle.offset_keys():
-            if name.startswith(prefix):
+            if begin.match(name):
                 header = handle.get_slice(name)
                 tensors[name] = Tensor(path, header.get_dtype(), tuple(header.get_shape()))
     if absent := [name for name in indexed if name not in tensors]:
         raise CheckpointError(f"{path} lacks tensors that {INDEX} says it holds: {_listed(absent)}")
     if unknown := sorted(tensors.keys() - set(indexed)):
         raise CheckpointError(f"{path} holds tensors of the tower that are not in {INDEX}: {_listed(unknown)}")
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    return tensors
 
 
 def _refuse_other_dtypes(directory: Path, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:

@@ -38,7 +38,7 @@ class Outline:
         self.format = _format(dtype, checkpoint)
         self.tower, self.weights = models.build(self.family, checkpoint.vision_config, checkpoint.shapes, self.format)
         self._limits = {"min_pixels": min_pixels, "max_pixels": max_pixels}
-        if self.config.in_channels == 3 and (checkpoint.preprocessor or None not in (min_pixels, max_pixels)):
+        if self._pictured and (checkpoint.preprocessor or None not in (min_pixels, max_pixels)):
             self.processor  # noqa: B018  a config that cannot be used is an error now, a missing one when it is needed
 
     @classmethod
@@ -108,11 +108,20 @@ class Outline:
             return self._read_processor(min_pixels, max_pixels)
         return self.processor.with_limits(min_pixels, max_pixels)
 
+    @property
+    def _pictured(self) -> bool:
+        return self.config.in_channels == 3 and self.family in PROCESSORS
+
     def _read_processor(self, min_pixels: int | None, max_pixels: int | None) -> ImageProcessor:
         config = self.config
         if config.in_channels != 3:
             raise ConfigError(
                 f"the tower wants {config.in_channels} channels; images have 3: pass pixel_values instead"
+            )
+        if self.family not in PROCESSORS:
+            raise ConfigError(
+                f"images of {self.family} are prepared in a way that is not built yet: make pixel_values and grid_thw "
+                "with transformers' processor, and call encoder(pixel_values, grid_thw)"
             )
         return PROCESSORS[self.family].from_config(
             self.checkpoint.preprocessor,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypedDict
@@ -33,6 +34,14 @@ class Config:
     rope_theta: float
     window_size: int = 0
     fullatt_block_indexes: tuple[int, ...] = ()
+    num_key_value_heads: int = 0  # 0: as many as num_heads
+    num_position_embeddings: int = 0
+    deepstack_visual_indexes: tuple[int, ...] = ()
+    attention_bias: bool = True
+    rms_norm_eps: float = 1e-6
+    layer_norm_eps: float = 1e-6
+    merger_intermediate_size: int = 0  # of a merger with a gated MLP
+    swiglu_limit: float = math.inf
 
     def __post_init__(self) -> None:
         """Refuse sizes that cannot go together."""
@@ -41,6 +50,19 @@ class Config:
                 f"a hidden size of {self.hidden_size} and num_heads = {self.num_heads} give no head_dim that is a "
                 "multiple of 4 and at most 256"
             )
+        if self.num_heads % self.key_value_heads:
+            raise ConfigError(f"num_heads = {self.num_heads} cannot share num_key_value_heads = {self.key_value_heads}")
+
+    @property
+    def key_value_heads(self) -> int:
+        """Number of heads of keys and of values."""
+        return self.num_key_value_heads or self.num_heads
+
+    @property
+    def deepstack(self) -> dict[int, int]:
+        """Blocks whose hidden state becomes a deepstack output, in their order -> the number of its merger."""
+        indexes = self.deepstack_visual_indexes
+        return {block: indexes.index(block) for block in sorted(set(indexes)) if block < self.depth}
 
     @property
     def head_dim(self) -> int:
@@ -102,9 +124,9 @@ class Fields:
             raise ConfigError(f"vision_config says {name} = {value!r}; expected an integer from 1 to {largest}")
         return value
 
-    def depth(self, default: int) -> int:
-        """Number of blocks, in the config and among the tensors."""
-        numbers = {name.split(".")[1] for name in self.shapes if name.startswith("blocks.")}
+    def depth(self, default: int, blocks: str = "blocks.") -> int:
+        """Number of blocks, in the config and among the tensors, whose names begin with ``blocks``."""
+        numbers = {name[len(blocks) :].split(".")[0] for name in self.shapes if name.startswith(blocks)}
         name = "depth" if "depth" in self.values else "num_hidden_layers"
         value = self.integer(name, len(numbers) or default)
         if numbers and numbers != {str(i) for i in range(value)}:
@@ -132,6 +154,25 @@ class Fields:
             said = f"vision_config says head_dim = {self.values['head_dim']!r}"
             raise ConfigError(f"{said}; {heads} heads of a width of {width} have another")
         return heads
+
+    def number(self, name: str, default: float) -> float:
+        """A positive number."""
+        value = self.values.get(name, default)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+            raise ConfigError(f"vision_config says {name} = {value!r}; expected a positive number")
+        return float(value)
+
+    def flag(self, name: str, default: bool) -> bool:
+        """True or false."""
+        value = self.values.get(name, default)
+        if not isinstance(value, bool):
+            raise ConfigError(f"vision_config says {name} = {value!r}; expected true or false")
+        return value
+
+    def unused(self, *names: str) -> None:
+        """Fields that a config has and the mathematics has not: read here, so that what nobody reads is unknown."""
+        for name in names:
+            self.values.get(name)
 
     def choice(self, name: str, default: str, allowed: Mapping[str, str]) -> str:
         """What ``allowed`` makes of a word; another word is refused by name."""
@@ -174,13 +215,16 @@ class PatchSizes(TypedDict):
     spatial_merge_size: int
 
 
-def patch_sizes(fields: Fields) -> PatchSizes:
-    """The sizes that all towers of this kind read alike: from the patch embedding (d, channels, frames, p, p)."""
-    conv = "patch_embed.proj.weight"
+PATCH_EMBED = "patch_embed.proj.weight"
+
+
+def patch_sizes(fields: Fields, patch_size: int = 14) -> PatchSizes:
+    """The sizes that most towers read alike: from the patch embedding (d, channels, frames, p, p)."""
+    conv = PATCH_EMBED
     return {
         "in_channels": fields.size("in_channels", 3, conv, 1),
         "temporal_patch_size": fields.size("temporal_patch_size", 2, conv, 2),
-        "patch_size": fields.size("patch_size", 14, conv, 3),
+        "patch_size": fields.size("patch_size", patch_size, conv, 3),
         "spatial_merge_size": fields.integer("spatial_merge_size", 2, LARGEST_MERGE),
     }
 
