@@ -120,8 +120,8 @@ class Outline:
             )
         if self.family not in PROCESSORS:
             raise ConfigError(
-                f"images of {self.family} are prepared in a way that is not built yet: make pixel_values and grid_thw "
-                "with transformers' processor, and call encoder(pixel_values, grid_thw)"
+                f"{self.family} prepares images in a way that is not built yet; make pixel_values and grid_thw with "
+                "transformers and pass those"
             )
         return PROCESSORS[self.family].from_config(
             self.checkpoint.preprocessor,

@@ -30,9 +30,15 @@ class Preset:
     hidden_size: int
 
     @property
+    def holder(self) -> dict[str, Any]:
+        """The part of the config that holds the tower's."""
+        part: dict[str, Any] = self.config.get("thinker_config", self.config)
+        return part
+
+    @property
     def vision_config(self) -> dict[str, Any]:
         """The tower's own config."""
-        part: dict[str, Any] = self.config.get("thinker_config", self.config)["vision_config"]
+        part: dict[str, Any] = self.holder["vision_config"]
         return part
 
 

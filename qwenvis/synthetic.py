@@ -76,8 +76,8 @@ def described(name: str, cache_dir: str | os.PathLike[str] | None = None) -> Che
         for name, shape in tower.items()
         if preset.prefix + name in shapes
     }
-    config, vision_config, preprocessor = preset.config, preset.vision_config, preset.preprocessor
-    return Checkpoint(directory, config, vision_config, preset.family, preprocessor, preset.prefix, tensors)
+    config, vision_config, model_type = preset.config, preset.vision_config, preset.holder["model_type"]
+    return Checkpoint(directory, config, vision_config, model_type, preset.preprocessor, preset.prefix, tensors)
 
 
 def _directory(name: str, cache_dir: str | os.PathLike[str] | None) -> Path:

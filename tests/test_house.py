@@ -68,7 +68,7 @@ ROOMS = {
         "__init__ adapters bulk encoder embeddings outline cost hub images pictures processors threads errors version "
         "ops.isa ops.isas ops.openmp ops.rows_dtype",
         "numpy PIL",
-        lazily="synthetic.cache_root",
+        lazily="synthetic.cache_root presets",
     ),
     "__main__": Room("cli"),
 }

@@ -22,6 +22,7 @@ FAMILY = qwen3_vl.FAMILY._replace(
         "qwen3.5-9b": {**LARGE, "out_hidden_size": 4096, **NONE},
         "qwen3.5-27b": {**LARGE, "out_hidden_size": 5120, **NONE},
         "qwen3.8-27b": {**LARGE, "out_hidden_size": 5120, **NONE},
+        "qwen3.8-flash-next": {**LARGE, "out_hidden_size": 2560, **NONE},
         "tiny-qwen3.5": {**TINY, **NONE},
     },
 )
