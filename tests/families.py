@@ -10,23 +10,16 @@ import reference_towers as towers
 
 
 class Case(NamedTuple):
-    """A tower of transformers, by the names of its module and classes, its tiny size, and the reference's tower."""
+    """A tower of transformers by the name of its class, the reference's tower, and a tiny size.
 
-    module: str
+    ``module`` is where transformers keeps it, if not under the family's name; ``prefix`` that of its tensors.
+    """
+
     model: str
-    config: str
     reference: Any
     tiny: dict[str, Any]
+    module: str = ""
     prefix: str = "visual."
-
-    def classes(self):
-        """The classes of the model and of its config."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            package = f"transformers.models.{self.module}"
-            modeling = importlib.import_module(f"{package}.modeling_{self.module}")
-            configuration = importlib.import_module(f"{package}.configuration_{self.module}")
-        return getattr(modeling, self.model), getattr(configuration, self.config)
 
 
 TINY = {"depth": 4, "hidden_size": 64, "intermediate_size": 100, "num_heads": 4, "out_hidden_size": 96}
@@ -35,6 +28,7 @@ WINDOWS = {**TINY, "fullatt_block_indexes": [1, 3]}
 THIRD = {**TINY, "num_position_embeddings": 144}
 DEEP = {**THIRD, "deepstack_visual_indexes": [0, 2]}
 GRID = {**TINY, "image_size": 84}
+CLAMPED = {**TINY, "projection_intermediate_size": 120, "swiglu_limit": 0.5}
 PADDLE = {
     "num_hidden_layers": 4,
     "hidden_size": 64,
@@ -45,57 +39,22 @@ PADDLE = {
 }
 
 FAMILIES = {
-    "qwen2_vl": Case(
-        "qwen2_vl", "Qwen2VisionTransformerPretrainedModel", "Qwen2VLVisionConfig", towers.qwen2_vl, SECOND
-    ),
-    "qwen2_5_vl": Case(
-        "qwen2_5_vl",
-        "Qwen2_5_VisionTransformerPretrainedModel",
-        "Qwen2_5_VLVisionConfig",
-        towers.qwen2_5_vl,
-        WINDOWS,
-    ),
-    "qwen2_5_omni": Case(
-        "qwen2_5_omni",
-        "Qwen2_5OmniVisionEncoder",
-        "Qwen2_5OmniVisionEncoderConfig",
-        towers.qwen2_5_omni,
-        WINDOWS,
-    ),
-    "qwen3_vl": Case("qwen3_vl", "Qwen3VLVisionModel", "Qwen3VLVisionConfig", towers.qwen3_vl, DEEP),
-    "qwen3_vl_moe": Case("qwen3_vl_moe", "Qwen3VLMoeVisionModel", "Qwen3VLMoeVisionConfig", towers.qwen3_vl, DEEP),
-    "qwen3_omni_moe": Case(
-        "qwen3_omni_moe",
-        "Qwen3OmniMoeVisionEncoder",
-        "Qwen3OmniMoeVisionEncoderConfig",
-        towers.qwen3_omni_moe,
-        DEEP,
-    ),
-    "qwen3_5": Case("qwen3_5", "Qwen3_5VisionModel", "Qwen3_5VisionConfig", towers.qwen3_vl, THIRD),
-    "qwen3_5_moe": Case("qwen3_5_moe", "Qwen3_5MoeVisionModel", "Qwen3_5MoeVisionConfig", towers.qwen3_vl, THIRD),
-    "qwen4_exp": Case("qwen4_exp", "Qwen4ExpVisionModel", "Qwen4ExpVisionConfig", towers.qwen3_vl, THIRD),
-    "cohere_compass": Case(
-        "cohere_compass", "CohereCompassVisionModel", "CohereCompassVisionConfig", towers.qwen3_vl, DEEP
-    ),
-    "glm4v": Case("glm4v", "Glm4vVisionModel", "Glm4vVisionConfig", towers.glm4v, GRID),
-    "glm46v": Case("glm4v", "Glm4vVisionModel", "Glm4vVisionConfig", towers.glm4v, GRID),
-    "glm4v_moe": Case("glm4v_moe", "Glm4vMoeVisionModel", "Glm4vMoeVisionConfig", towers.glm4v, GRID),
-    "glm_ocr": Case("glm_ocr", "GlmOcrVisionModel", "GlmOcrVisionConfig", towers.glm_ocr, TINY),
-    "glm5_next": Case(
-        "glm5_next",
-        "Glm5NextVisionModel",
-        "Glm5NextVisionConfig",
-        towers.glm5_next,
-        {**TINY, "projection_intermediate_size": 120, "swiglu_limit": 0.5},
-    ),
-    "paddleocr_vl": Case(
-        "paddleocr_vl",
-        "PaddleOCRVisionModel",
-        "PaddleOCRVisionConfig",
-        towers.paddleocr_vl,
-        PADDLE,
-        "",
-    ),
+    "qwen2_vl": Case("Qwen2VisionTransformerPretrainedModel", towers.qwen2_vl, SECOND),
+    "qwen2_5_vl": Case("Qwen2_5_VisionTransformerPretrainedModel", towers.qwen2_5_vl, WINDOWS),
+    "qwen2_5_omni": Case("Qwen2_5OmniVisionEncoder", towers.qwen2_5_omni, WINDOWS),
+    "qwen3_vl": Case("Qwen3VLVisionModel", towers.qwen3_vl, DEEP),
+    "qwen3_vl_moe": Case("Qwen3VLMoeVisionModel", towers.qwen3_vl, DEEP),
+    "qwen3_omni_moe": Case("Qwen3OmniMoeVisionEncoder", towers.qwen3_omni_moe, DEEP),
+    "qwen3_5": Case("Qwen3_5VisionModel", towers.qwen3_vl, THIRD),
+    "qwen3_5_moe": Case("Qwen3_5MoeVisionModel", towers.qwen3_vl, THIRD),
+    "qwen4_exp": Case("Qwen4ExpVisionModel", towers.qwen3_vl, THIRD),
+    "cohere_compass": Case("CohereCompassVisionModel", towers.qwen3_vl, DEEP),
+    "glm4v": Case("Glm4vVisionModel", towers.glm4v, GRID),
+    "glm46v": Case("Glm4vVisionModel", towers.glm4v, GRID, module="glm4v"),
+    "glm4v_moe": Case("Glm4vMoeVisionModel", towers.glm4v, GRID),
+    "glm_ocr": Case("GlmOcrVisionModel", towers.glm_ocr, TINY),
+    "glm5_next": Case("Glm5NextVisionModel", towers.glm5_next, CLAMPED),
+    "paddleocr_vl": Case("PaddleOCRVisionModel", towers.paddleocr_vl, PADDLE, prefix=""),
 }
 # One of each kind of mathematics: what is not about the numbers needs no more.
 KINDS = ["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "glm4v", "glm5_next", "paddleocr_vl"]
@@ -105,6 +64,15 @@ WORDS = {
     "qwen2_vl": {"hidden_size": "embed_dim", "out_hidden_size": "hidden_size"},
     "paddleocr_vl": {"depth": "num_hidden_layers", "num_heads": "num_attention_heads", "in_channels": "num_channels"},
 }
+
+
+def model_class(family):
+    """The tower of transformers; its config_class is that of its config."""
+    case = FAMILIES[family]
+    module = case.module or family
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return getattr(importlib.import_module(f"transformers.models.{module}.modeling_{module}"), case.model)
 
 
 def sized(family, **sizes):

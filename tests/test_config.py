@@ -4,8 +4,7 @@ import json
 
 import pytest
 import truth
-from families import FAMILIES as CASES
-from families import KINDS, WORDS, sized
+from families import KINDS, WORDS, model_class, sized
 
 from qwenvis import Encoder, models, synthetic
 from qwenvis.errors import CheckpointError, ConfigError
@@ -24,7 +23,7 @@ def read(family, values=None, shapes=None):
 
 def config_class(family):
     """Of transformers."""
-    return CASES[family].classes()[1]
+    return model_class(family).config_class
 
 
 def published(preset):

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-from families import FAMILIES, sized
+from families import FAMILIES, model_class, sized
 from reference_towers import Features
 
 with warnings.catch_warnings():
@@ -65,10 +65,10 @@ def stills(grid_thw):
 
 def build(family, vision_config):
     """The family's tower of transformers."""
-    model_class, config_class = FAMILIES[family].classes()
-    config = config_class(**vision_config)
+    kind = model_class(family)
+    config = kind.config_class(**vision_config)
     config._attn_implementation = "eager"
-    model = model_class(config).eval()
+    model = kind(config).eval()
     return WithProjector(model) if hasattr(model, "vision_model") else model
 
 
