@@ -42,6 +42,7 @@ FAMILIES = {
     "qwen2_vl": Case("Qwen2VisionTransformerPretrainedModel", towers.qwen2_vl, SECOND),
     "qwen2_5_vl": Case("Qwen2_5_VisionTransformerPretrainedModel", towers.qwen2_5_vl, WINDOWS),
     "qwen2_5_omni": Case("Qwen2_5OmniVisionEncoder", towers.qwen2_5_omni, WINDOWS),
+    "exaone4_5": Case("Exaone4_5_VisionModel", towers.qwen2_5_vl, {**WINDOWS, "num_key_value_heads": 2}),
     "qwen3_vl": Case("Qwen3VLVisionModel", towers.qwen3_vl, DEEP),
     "qwen3_vl_moe": Case("Qwen3VLMoeVisionModel", towers.qwen3_vl, DEEP),
     "qwen3_omni_moe": Case("Qwen3OmniMoeVisionEncoder", towers.qwen3_omni_moe, DEEP),

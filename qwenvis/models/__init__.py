@@ -7,6 +7,7 @@ from typing import Any
 
 from qwenvis.errors import CheckpointError, ConfigError
 from qwenvis.models import (
+    exaone4_5,
     glm4v,
     glm5_next,
     glm_ocr,
@@ -31,6 +32,7 @@ FAMILIES: dict[str, Family] = {
     "qwen2_vl": qwen2_vl.FAMILY,
     "qwen2_5_vl": qwen2_5_vl.FAMILY,
     "qwen2_5_omni": qwen2_5_omni.FAMILY,
+    "exaone4_5": exaone4_5.FAMILY,
     "qwen3_vl": qwen3_vl.FAMILY,
     "qwen3_vl_moe": qwen3_vl.MOE,
     "qwen3_omni_moe": qwen3_omni_moe.FAMILY,
