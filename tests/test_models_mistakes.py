@@ -10,7 +10,7 @@ import truth
 from families import KINDS, tower
 from tolerance import TOWER, relative_error
 
-from qwenvis import Encoder, geometry, layers, mergers, ops
+from qwenvis import Encoder, blocks, geometry, layers, mergers, ops
 from qwenvis.models import qwen2_5_vl, qwen2_vl, qwen3_vl
 
 GRIDS = [[3, 10, 14], [1, 4, 18]]
@@ -80,6 +80,10 @@ def eps(monkeypatch):
 def unclamped(monkeypatch):
     activate = ops.activate
     monkeypatch.setattr(ops, "activate", lambda x, out, *, activation, limit=0: activate(x, out, activation=activation))
+
+
+def heads_left_as_they_are(monkeypatch):
+    monkeypatch.setattr(blocks.NormedAttention, "heads", blocks.Attention.heads)
 
 
 def normed_before_it_is_joined(monkeypatch):
@@ -199,6 +203,7 @@ MISTAKES = {
         [THREE, GLM, PADDLE],
         patched(layers.PositionTable, "__call__", lambda self, index, weight, x: x),
     ),
+    "heads of q and k not normed": ([CLAMPED], heads_left_as_they_are),
     "deepstack normed before it is joined": ([THREE], normed_before_it_is_joined),
     "downsampled by columns": ([GLM, CLAMPED], downsampled_by_columns),
 }

@@ -13,6 +13,7 @@ from qwenvis import Encoder, synthetic
 from qwenvis.checkpoint import Checkpoint, Tensor
 from qwenvis.errors import CheckpointError, ConfigError, InputError, QwenvisError, SourceError
 from qwenvis.outline import Outline
+from qwenvis.processors import PROCESSORS
 
 every_family = pytest.mark.parametrize("family", PICTURED)
 PREPROCESSOR = "preprocessor_config.json"
@@ -167,3 +168,13 @@ def test_headers_are_enough(copied):
 def test_nothing_here(tmp_path):
     with pytest.raises(SourceError, match="names no checkpoint"):
         Outline.open(tmp_path / "nowhere")
+
+
+def test_a_family_whose_images_are_not_prepared_takes_pixel_values(monkeypatch):
+    """It loads, says so when it is given images, and encodes patches."""
+    monkeypatch.delitem(PROCESSORS, "qwen3_vl", raising=False)
+    found = encoder("qwen3_vl")
+    for asked in (lambda: found.outline.processor, lambda: found.encode(picture(64, 64)), lambda: found.preprocess([])):
+        with pytest.raises(ConfigError, match=r"qwen3_vl prepares images .* not built yet; make pixel_values"):
+            asked()
+    assert len(found(*pixels(found.config, [[1, 4, 6]])).embeddings) == 6

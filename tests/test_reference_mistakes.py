@@ -7,6 +7,7 @@ import truth
 from families import KINDS, tower
 from judged import hashable, judged, made
 from reference import (
+    attention,
     centres,
     coords,
     corners,
@@ -34,6 +35,12 @@ TWO, FIVE, THREE, GLM = "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "glm4v"
 LAYER_NORMED, DEEP = [TWO, THREE, "paddleocr_vl"], [THREE, "qwen3_omni_moe", "cohere_compass"]
 
 
+def heads_in_turns(q, k, v, cu_seqlens):
+    """Heads of k and v shared by every second head of q, not by neighbours."""
+    turns = (1, q.shape[1] // k.shape[1], 1)
+    return attention(q, np.tile(k, turns), np.tile(v, turns), cu_seqlens)
+
+
 def interleaved(qkv, heads, key_value_heads):
     """q, k and v of a head side by side, head after head."""
     return list(qkv.reshape(len(qkv), heads, 3, -1).transpose(2, 0, 1, 3))
@@ -57,6 +64,7 @@ MISTAKES = {
         lambda x, w, b, *eps: layer_norm(x, w, np.zeros_like(b), *eps),
     ),
     "qkv interleaved by head": ([TWO, FIVE, THREE, GLM], "split_qkv", interleaved),
+    "heads of k and v shared in turns": (["exaone4_5"], "attention", heads_in_turns),
     "patch as (frame, channel, y, x)": (
         [TWO, FIVE, THREE, GLM],
         "patch_embed",
