@@ -36,7 +36,7 @@ class Attention:
         }
 
     def heads(self, h: np.ndarray, ws: Workspace) -> list[np.ndarray]:
-        """Q (n, h, d / h), k and v, with as many heads as they have."""
+        """Queries (n, h, d / h), keys and values, with as many heads as they have."""
         qkv = self.qkv(h, ws.qkv)  # h Wᵀ + b
         return [part.reshape(len(h), -1, self.head_dim) for part in np.split(qkv, self.columns, axis=1)]
 

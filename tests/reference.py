@@ -1,10 +1,8 @@
-"""What the vision towers are made of, in NumPy float64: short, slow, obvious.
+"""What the vision towers are made of, in NumPy float64: short, slow, obvious. Operations, places, parts.
 
-With reference_towers.py, this file is the spine of the tests. It imports nothing of the package; transformers checks it
-(test_reference.py), and it checks the package. Read it as the pipeline runs: operations, places, parts.
-
-In the shapes: n patches, d hidden_size, m tokens (m = n / merge_size²). Weights are named as in the checkpoint, below
-the tower's prefix; a Linear's weight is (outputs, inputs).
+With reference_towers.py, this is the spine of the tests. It imports nothing of the package; transformers checks it, and
+it checks the package. In the shapes: n patches, d hidden_size, m tokens (m = n / merge_size²). Weights are named as in
+the checkpoint, below the tower's prefix; a Linear's weight is (outputs, inputs).
 """
 
 from __future__ import annotations
@@ -201,10 +199,7 @@ def taps(at, side, kernel):
 
 
 def learned_positions(table, grid_thw, merge_size, places, kernel):
-    """A learned grid (side², d), interpolated to each item's grid, in the order of the sequence: (n, d).
-
-    The weights of places that are float32 are float32, as in transformers; exact ones would be other weights.
-    """
+    """A learned grid (side², d), interpolated to each item's, (n, d). Of float32 places the weights are float32 too."""
     side, rows = math.isqrt(len(table)), []
     for t, height, width in grid_thw:
         (row, of_row), (col, of_col) = (taps(places(size, side), side, kernel) for size in (height, width))

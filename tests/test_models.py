@@ -238,7 +238,7 @@ BFLOAT16 = 4e-2  # two correct towers with random weights; see docs/models.md
 
 @every_family
 def test_bfloat16(tmp_path, isa, family):
-    """Weights and the inputs of products are rounded; it is no further from the truth than transformers in bfloat16."""
+    """Weights and the inputs of products are rounded, and nothing else is."""
     pixel_values, grid_thw, want = expected(family, BATCH)
     truth.save(tmp_path, family, made(family)[0])
     out = Encoder.from_pretrained(tmp_path, threads=1, dtype="bfloat16")(pixel_values, grid_thw, hidden_states=True)
