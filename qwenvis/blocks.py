@@ -9,6 +9,7 @@ import numpy as np
 
 from qwenvis import ops
 from qwenvis.layers import GatedMlp, Linear, Mlp, Norm, RMSNorm, SplitLinear
+from qwenvis.weights import Weights
 from qwenvis.workspace import Size, Workspace
 
 # (cos, sin) of the angles of each patch, (n, head_dim / 2) each
@@ -25,6 +26,13 @@ class Attention:
         self.qkv, self.proj, self.format = qkv, proj, proj.format
         self.num_heads, self.head_dim = num_heads, proj.shape[1] // num_heads
         self.columns = [num_heads * self.head_dim, (num_heads + key_value_heads) * self.head_dim]  # where k and v begin
+
+    @classmethod
+    def fused(cls, weights: Weights, d: int, num_heads: int, key_value_heads: int) -> Attention:
+        """With tensors ``qkv`` and ``proj``, and biases."""
+        width = d // num_heads * (num_heads + 2 * key_value_heads)
+        qkv, proj = Linear(weights.scope("qkv"), width, d), Linear(weights.scope("proj"), d, d)
+        return cls(qkv, proj, num_heads, key_value_heads)
 
     def sizes(self, n: int, longest: int, segments: int) -> dict[str, Size]:
         """``qkv``: queries, keys and values side by side; ``context``: its result; ``attention``: packed k and v."""

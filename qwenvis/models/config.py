@@ -169,6 +169,15 @@ class Fields:
             raise ConfigError(f"vision_config says {name} = {value!r}; expected true or false")
         return value
 
+    def positions(self, image_size: int, patch_size: int, tensor: str) -> int:
+        """Places of the learned grid that one image of ``image_size``, the default, would fill: ``tensor``'s rows."""
+        image_size, found = self.integer("image_size", image_size), self.found(tensor)
+        side = image_size // patch_size
+        if side < 1 or found not in (None, side**2):
+            said = f"vision_config says image_size = {image_size}, which makes {side} x {side} positions"
+            raise ConfigError(f"{said}; {tensor} has {'at least one' if found is None else found}")
+        return side**2
+
     def unused(self, *names: str) -> None:
         """Fields that a config has and the mathematics has not: read here, so that what nobody reads is unknown."""
         for name in names:

@@ -12,7 +12,6 @@ import numpy as np
 
 from qwenvis import geometry
 from qwenvis.blocks import Attention, Block
-from qwenvis.errors import ConfigError
 from qwenvis.layers import GatedMlp, Linear, PatchEmbed, PositionTable, RMSNorm
 from qwenvis.mergers import DownsampleMerger
 from qwenvis.models.config import PATCH_EMBED, Config, Fields, Shapes, patch_sizes
@@ -31,9 +30,6 @@ def config(vision_config: Mapping[str, Any], shapes: Shapes) -> Config:
     fields = Fields(vision_config, shapes)
     width, sizes = fields.size("hidden_size", 1536, PATCH_EMBED), patch_sizes(fields)
     out = fields.size("out_hidden_size", 4096, "merger.proj.weight")
-    side, found = fields.integer("image_size", 336) // sizes["patch_size"], fields.found(POSITIONS)
-    if found not in (None, side**2):
-        raise ConfigError(f"image_size makes a grid of {side} x {side} positions, but {POSITIONS} has {found}")
     return Config(
         depth=fields.depth(24),
         hidden_size=width,
@@ -42,7 +38,7 @@ def config(vision_config: Mapping[str, Any], shapes: Shapes) -> Config:
         out_hidden_size=out,
         hidden_act=fields.choice("hidden_act", "silu", ACTIVATIONS),
         rope_theta=fields.rope_theta(),
-        num_position_embeddings=side**2,
+        num_position_embeddings=fields.positions(336, sizes["patch_size"], POSITIONS),
         attention_bias=fields.flag("attention_bias", False),
         rms_norm_eps=fields.number("rms_norm_eps", 1e-5),
         merger_intermediate_size=fields.size("intermediate_size", 13696, "merger.gate_proj.weight"),

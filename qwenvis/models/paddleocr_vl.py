@@ -12,7 +12,6 @@ import numpy as np
 
 from qwenvis import geometry
 from qwenvis.blocks import Attention, Block
-from qwenvis.errors import ConfigError
 from qwenvis.layers import LayerNorm, Linear, Mlp, PatchEmbed, PositionTable, SplitLinear
 from qwenvis.mergers import PatchMerger
 from qwenvis.models.config import LARGEST_MERGE, Config, Fields, Shapes
@@ -34,9 +33,6 @@ def config(vision_config: Mapping[str, Any], shapes: Shapes) -> Config:
     """Read a PaddleOCRVisionConfig. The width of the tokens is in the projector alone; a patch is one frame."""
     fields = Fields(vision_config, shapes)
     width, patch = fields.size("hidden_size", 1152, PATCH_EMBEDDING), fields.size("patch_size", 14, PATCH_EMBEDDING, 2)
-    side, found = fields.integer("image_size", 384) // patch, fields.found(POSITIONS)
-    if found not in (None, side**2):
-        raise ConfigError(f"image_size makes a grid of {side} x {side} positions, but {POSITIONS} has {found}")
     return Config(
         depth=fields.depth(27, LAYERS),
         hidden_size=width,
@@ -49,7 +45,7 @@ def config(vision_config: Mapping[str, Any], shapes: Shapes) -> Config:
         spatial_merge_size=fields.integer("spatial_merge_size", 2, LARGEST_MERGE),
         hidden_act=fields.choice("hidden_act", "gelu_pytorch_tanh", ACTIVATIONS),
         rope_theta=fields.rope_theta(),
-        num_position_embeddings=side**2,
+        num_position_embeddings=fields.positions(384, patch, POSITIONS),
         layer_norm_eps=fields.number("layer_norm_eps", 1e-6),
     )
 

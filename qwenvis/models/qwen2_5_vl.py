@@ -13,7 +13,7 @@ import numpy as np
 from qwenvis import geometry, ops
 from qwenvis.blocks import Attention, Block
 from qwenvis.errors import ConfigError
-from qwenvis.layers import GatedMlp, Linear, PatchEmbed, RMSNorm
+from qwenvis.layers import GatedMlp, PatchEmbed, RMSNorm
 from qwenvis.mergers import PatchMerger
 from qwenvis.models.config import PATCH_EMBED, Config, Fields, Shapes, patch_sizes
 from qwenvis.models.family import Family
@@ -55,10 +55,8 @@ class _Places(NamedTuple):
 
 
 def attention(weights: Weights, c: Config) -> Attention:
-    """One product for q, k and v, whose heads may be fewer for k and v."""
-    d, width = c.hidden_size, (c.num_heads + 2 * c.key_value_heads) * c.head_dim
-    qkv, proj = Linear(weights.scope("qkv"), width, d), Linear(weights.scope("proj"), d, d)
-    return Attention(qkv, proj, c.num_heads, c.key_value_heads)
+    """One product for q, k and v."""
+    return Attention.fused(weights, c.hidden_size, c.num_heads, c.key_value_heads)
 
 
 class Tower:

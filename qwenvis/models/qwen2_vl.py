@@ -12,7 +12,7 @@ import numpy as np
 
 from qwenvis import geometry
 from qwenvis.blocks import Attention, Block
-from qwenvis.layers import LayerNorm, Linear, Mlp, PatchEmbed
+from qwenvis.layers import LayerNorm, Mlp, PatchEmbed
 from qwenvis.mergers import PatchMerger
 from qwenvis.models.config import PATCH_EMBED, Config, Fields, Shapes, patch_sizes
 from qwenvis.models.family import Family
@@ -51,7 +51,7 @@ class Tower(Framewise):
         self.blocks = [
             Block(
                 LayerNorm(w.scope("norm1"), d, EPS),
-                _attention(w.scope("attn"), c),
+                Attention.fused(w.scope("attn"), d, c.num_heads, c.num_heads),
                 LayerNorm(w.scope("norm2"), d, EPS),
                 Mlp(w.scope("mlp"), d, c.intermediate_size, c.hidden_act),
             )
@@ -77,12 +77,6 @@ class Tower(Framewise):
             watch(x, order)
         self.mergers[0](x, out.tokens, ws)  # (n / 4, out)
         return out
-
-
-def _attention(weights: Weights, c: Config) -> Attention:
-    d = c.hidden_size
-    qkv, proj = Linear(weights.scope("qkv"), 3 * d, d), Linear(weights.scope("proj"), d, d)
-    return Attention(qkv, proj, c.num_heads, c.num_heads)
 
 
 SIZE = {"depth": 32, "embed_dim": 1280, "mlp_ratio": 4, "num_heads": 16}
