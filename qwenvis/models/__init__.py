@@ -7,8 +7,10 @@ from typing import Any, NamedTuple
 
 from qwenvis.errors import CheckpointError, ConfigError
 from qwenvis.models import qwen2_5_vl, qwen2_vl
+from qwenvis.models.asked import Asked
 from qwenvis.models.config import Config, Shapes
 from qwenvis.models.features import Features, Watch
+from qwenvis.models.relatives import difference
 from qwenvis.models.tower import Tower
 from qwenvis.weights import Weights
 
@@ -38,8 +40,9 @@ def detect(model_type: str, vision_config: Mapping[str, Any], shapes: Shapes) ->
     """
     family = str(vision_config.get("model_type") or model_type).removesuffix("_vision")
     if family not in FAMILIES:
+        why = f" ({difference(family)})" if difference(family) else ""
         known = ", ".join(FAMILIES)
-        raise ConfigError(f"model_type {family or 'missing'!r} is no tower of this version, which has {known}")
+        raise ConfigError(f"model_type {family or 'missing'!r} is no tower of this version{why}, which has {known}")
     for other, (_, _, marks) in FAMILIES.items():
         if shapes and other != family and marks <= shapes.keys() and not FAMILIES[family].marks <= shapes.keys():
             raise CheckpointError(f"the config says {family}, but the tensors are those of {other}")
@@ -47,6 +50,11 @@ def detect(model_type: str, vision_config: Mapping[str, Any], shapes: Shapes) ->
 
 
 def build(family: str, vision_config: Mapping[str, Any], shapes: Shapes, format: str = "f32") -> tuple[Tower, Weights]:
-    """A tower without its weights, which will be packed in ``format``, and all that it asks for."""
-    weights = Weights(format=format)
-    return FAMILIES[family].tower(FAMILIES[family].config(vision_config, shapes), weights), weights
+    """A tower without its weights, which will be packed in ``format``, and all that it asks for.
+
+    Raises ConfigError for fields that the family does not read and that may change the mathematics.
+    """
+    asked, weights = Asked(vision_config), Weights(format=format)
+    config = FAMILIES[family].config(asked, shapes)
+    asked.refuse_unasked()
+    return FAMILIES[family].tower(config, weights), weights

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
-from qwenvis.errors import CheckpointError, ConfigError
+from qwenvis.errors import CheckpointError, ConfigError, listed
+from qwenvis.models.asked import Asked
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -65,7 +66,7 @@ class Fields:
     """
 
     def __init__(self, vision_config: Mapping[str, Any], shapes: Shapes) -> None:
-        self.values = _without_nulls(vision_config)
+        self.values = vision_config if isinstance(vision_config, Asked) else Asked(vision_config)
         self.shapes = shapes
 
     def size(self, name: str, default: int, tensor: str = "", axis: int = 0) -> int:
@@ -146,7 +147,9 @@ class Fields:
         for name, value in given.items():
             if not isinstance(value, dict):
                 raise ConfigError(f"vision_config says {name} = {value!r}; expected an object")
-        rope = _without_nulls(given["rope_parameters"] or given["rope_scaling"])
+        rope = {name: value for name, value in (given["rope_parameters"] or given["rope_scaling"]).items() if value}
+        if unknown := sorted(rope.keys() - {"rope_type", "type", "rope_theta"}):
+            raise ConfigError(f"vision_config asks for rope with {listed(unknown)}; this tower knows axial rope only")
         kind = rope.get("rope_type", rope.get("type", "axial"))
         if kind not in ("axial", "default"):
             raise ConfigError(f"vision_config asks for rope {kind!r}; this tower knows axial rope only")
@@ -183,7 +186,3 @@ def patch_sizes(fields: Fields) -> PatchSizes:
         "patch_size": fields.size("patch_size", 14, conv, 3),
         "spatial_merge_size": fields.integer("spatial_merge_size", 2, LARGEST_MERGE),
     }
-
-
-def _without_nulls(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}
