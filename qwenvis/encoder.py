@@ -68,8 +68,8 @@ class Encoder:
     ) -> Encoder:
         """Load the tower of a checkpoint.
 
-        - ``source``: a directory in the Hub's layout, a Hub id that is in the local Hugging Face cache, or
-          ``synthetic:PRESET``.
+        - ``source``: a directory in the Hub's layout, an mmproj file of llama.cpp (``*.gguf``), a Hub id that is in
+          the local Hugging Face cache, or ``synthetic:PRESET``.
         - ``dtype``: "float32"; "bfloat16", in which weights and the inputs of products are rounded to it, while sums,
           norms, softmax, rope and the residual stream stay float32; or "auto", bfloat16 where the checkpoint is stored
           in it and this CPU multiplies it, else float32. ``encoder.format`` says which it became: "f32" or
@@ -273,7 +273,7 @@ class _Work:
         """What the call returns; ``limits`` are those that its images had."""
         encoder = self.encoder
         provenance = {
-            "source": str(encoder.outline.checkpoint.directory),
+            "source": str(encoder.outline.checkpoint.path),
             "family": encoder.family,
             "format": encoder.format,
             "isa": encoder.isa,

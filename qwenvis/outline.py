@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
 from qwenvis import hub, models, ops
 from qwenvis.checkpoint import Checkpoint
 from qwenvis.cost import Cost, cost, weight_nbytes
-from qwenvis.errors import ConfigError, InputError
+from qwenvis.errors import CheckpointError, ConfigError, InputError
 from qwenvis.models import Config
 from qwenvis.processors import PROCESSORS, ImageProcessor
 
@@ -59,8 +60,7 @@ class Outline:
         limits = {"min_pixels": min_pixels, "max_pixels": max_pixels}
         if _preset(source) is not None:
             cls.preview(source, dtype=dtype, revision=revision, cache_dir=cache_dir, **limits)
-        directory = hub.resolve(source, cache_dir, revision)
-        return cls(Checkpoint.open(directory), dtype=dtype, **limits)
+        return cls(_open(hub.resolve(source, cache_dir, revision)), dtype=dtype, **limits)
 
     @classmethod
     def preview(
@@ -132,6 +132,19 @@ def _preset(source: str | os.PathLike[str]) -> str | None:
     """The preset that a source names, None where it is another kind of source."""
     text = os.fspath(source) if isinstance(source, str | os.PathLike) else ""
     return text.removeprefix(hub.SYNTHETIC) if text.startswith(hub.SYNTHETIC) else None
+
+
+def _open(path: Path) -> Checkpoint:
+    """The checkpoint at a path, by the layout that it has."""
+    if path.suffix.lower() != hub.GGUF:
+        return Checkpoint.open(path)
+    try:
+        from qwenvis import mmproj
+    except ImportError as error:
+        raise CheckpointError(
+            f"{path} is read with the gguf package, which is not here: pip install 'qwenvis[gguf]' ({error})"
+        ) from error
+    return mmproj.open_mmproj(path)
 
 
 def _format(dtype: str, checkpoint: Checkpoint) -> str:

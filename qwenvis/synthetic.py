@@ -24,8 +24,10 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from qwenvis.checkpoint import CONFIG, INDEX, PREPROCESSOR, Checkpoint, Tensor
+from qwenvis.checkpoint import CONFIG, PREPROCESSOR, Checkpoint
 from qwenvis.errors import SourceError
+from qwenvis.layouts import Tensor
+from qwenvis.shards import INDEX
 
 Progress = Callable[[int, int], object]
 Shapes = dict[str, tuple[int, ...]]

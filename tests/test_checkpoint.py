@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from checkpoints import PATCH, SHARDS, equal, load_all, tower, write_json, write_shards, write_single
 
-from qwenvis import checkpoint as checkpoint_module
-from qwenvis.checkpoint import Checkpoint, tower_shards
+from qwenvis import directory, shards
+from qwenvis.checkpoint import Checkpoint
 from qwenvis.errors import CheckpointError, ConfigError, SourceError
+from qwenvis.shards import tower_shards
 from qwenvis.weights import Request
 
 
@@ -17,8 +18,8 @@ class Spy:
 
     def __init__(self, monkeypatch):
         self.opened, self.read = Counter(), []
-        self.real = checkpoint_module.safe_open
-        monkeypatch.setattr(checkpoint_module, "safe_open", self)
+        self.real = shards.safe_open
+        monkeypatch.setattr(shards, "safe_open", self)
 
     def __call__(self, path, **options):
         assert options["backend"] == "pread"
@@ -177,7 +178,7 @@ def test_json_that_is_no_text(tmp_path):
 
 
 def test_json_that_is_too_long(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint_module, "MAX_JSON_BYTES", 10)
+    monkeypatch.setattr(directory, "MAX_JSON_BYTES", 10)
     with pytest.raises(ConfigError, match=r"config\.json has \d+ bytes; at most 10 are read"):
         Checkpoint.open(write_single(tmp_path, tower()))
 

@@ -198,7 +198,7 @@ def test_a_preset_is_described_as_it_will_be_written(tmp_path, preset):
     described = synthetic.described(preset, tmp_path)
     written = Outline.open(synthetic.materialise(preset, tmp_path)).checkpoint
     assert dict(described.tensors) == dict(written.tensors)
-    for field in ("directory", "config", "vision_config", "model_type", "preprocessor", "prefix"):
+    for field in ("path", "config", "vision_config", "model_type", "preprocessor", "prefix"):
         assert getattr(described, field) == getattr(written, field)
 
 

@@ -10,8 +10,9 @@ import truth
 from towers import PRESETS, checkpoint, encoder, picture, pixels, same_bits
 
 from qwenvis import Encoder, synthetic
-from qwenvis.checkpoint import Checkpoint, Tensor
+from qwenvis.checkpoint import Checkpoint
 from qwenvis.errors import CheckpointError, ConfigError, InputError, QwenvisError, SourceError
+from qwenvis.layouts import Tensor
 from qwenvis.outline import Outline
 
 every_family = pytest.mark.parametrize("family", list(PRESETS))
@@ -32,7 +33,7 @@ def test_outline_of_a_tower(tmp_path, family):
     outline = Outline.open(tmp_path)
     assert (outline.family, outline.config.depth, outline.config.hidden_size) == (family, 4, 64)
     assert outline.parameters == sum(array.size for array in weights.values())
-    assert outline.checkpoint.directory == tmp_path
+    assert outline.checkpoint.path == tmp_path
     assert (outline.processor.min_pixels, outline.processor.max_pixels) == (3136, 12845056)
     assert outline.processor.columns == 1176
 

@@ -78,7 +78,9 @@ def _disk(outline: Outline) -> str:
     tensors = outline.checkpoint.tensors.values()
     shards, size = outline.checkpoint.files, units.nbytes(sum(tensor.nbytes for tensor in tensors))
     dtypes = " and ".join(sorted({tensor.dtype for tensor in tensors}))
-    place = f"{len(shards)} file{'s' * (len(shards) > 1)} of {units.name(str(outline.checkpoint.directory))}"
+    place = units.name(str(outline.checkpoint.path))
+    if outline.checkpoint.path not in shards:
+        place = f"{len(shards)} file{'s' * (len(shards) > 1)} of {place}"
     if not shards[0].exists():
         return f"{size} of {dtypes}, not there yet: first use writes {place}"
     return f"{size} of {dtypes} in {place}"
