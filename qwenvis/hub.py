@@ -116,7 +116,7 @@ def _commit(folder: Path, revision: str) -> Path | None:
 
 def _shards(snapshot: Path) -> list[str]:
     """The files that hold the tower, none where nothing here tells."""
-    return sorted(tower_shards(snapshot)[1]) if any((snapshot / name).is_file() for name in (SINGLE, INDEX)) else []
+    return sorted(tower_shards(snapshot)[-1]) if any((snapshot / name).is_file() for name in (SINGLE, INDEX)) else []
 
 
 def _nothing(text: str, directory: Path) -> str:

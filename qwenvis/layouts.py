@@ -6,6 +6,7 @@ What leaves this room has the names, shapes and axes that transformers gives the
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +17,12 @@ import numpy as np
 
 from qwenvis.errors import CheckpointError, listed, shown
 
-# Every tower has exactly one patch embedding, whatever stands in front of its names.
-PATCH_EMBEDDING = "patch_embed.proj.weight"
+# Every tower has exactly one patch embedding, whatever stands in front of its names -> how the tower's own names begin.
+# PaddleOCR-VL has parts beside the tower that belong to it, and parts inside that nobody uses.
+PATCH_EMBEDDINGS = {
+    "patch_embed.proj.weight": "",
+    "visual.vision_model.embeddings.patch_embedding.weight": r"visual\.vision_model\.(?!head\.|.*packing_)|mlp_AR\.",
+}
 
 # Importing ml_dtypes is also what teaches safetensors' numpy reader the word bfloat16.
 FLOATS = {"F32": np.dtype(np.float32), "F16": np.dtype(np.float16), "BF16": np.dtype(ml_dtypes.bfloat16)}
@@ -78,21 +83,23 @@ class Tensor:
         return int(sum(math.prod(part.shape) * BYTES[part.dtype] for part in stored))
 
 
-def prefix_of(names: Collection[str], where: Path) -> str:
-    """What stands in front of the tower's names: ``visual.``, ``model.visual.``, ``vision_tower.``, nothing ...
+def tower_among(names: Collection[str], where: Path) -> tuple[str, re.Pattern[str]]:
+    """What stands in front of the tower's names (``visual.``, ``model.visual.``, nothing ...), and how they begin.
 
-    Raises CheckpointError unless the names are those of one tower that is not quantised.
+    Raises CheckpointError unless the names are those of one tower, whose patch embedding is not quantised.
     """
-    found = [name for name in names if name == PATCH_EMBEDDING or name.endswith("." + PATCH_EMBEDDING)]
+    found = {name: end for name in names for end in PATCH_EMBEDDINGS if name == end or name.endswith("." + end)}
     if not found:
         packed = [name for name in names if "patch_embed.proj." in name and _library([name])]
         if packed:
             raise CheckpointError(f"{where}: a tower that is quantised (by its names {_library(packed)}) {_UNUSABLE}")
-        no_tower = f"{where} holds no tower: no name of a tensor ends in {PATCH_EMBEDDING}"
+        no_tower = f"{where} holds no tower: no name of a tensor ends in {' or '.join(PATCH_EMBEDDINGS)}"
         raise CheckpointError(f"{no_tower}; found {listed(sorted(names))}")
     if len(found) > 1:
         raise CheckpointError(f"{where} holds {len(found)} towers, expected one: {listed(sorted(found))}")
-    return found[0].removesuffix(PATCH_EMBEDDING)
+    ((name, end),) = found.items()
+    prefix = name.removesuffix(end)
+    return prefix, re.compile(f"{re.escape(prefix)}(?:{PATCH_EMBEDDINGS[end]})")
 
 
 def channels_first(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

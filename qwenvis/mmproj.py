@@ -8,6 +8,7 @@ norms is the language model's, and ``use_gelu`` and ``use_silu`` depend on the c
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
@@ -36,6 +37,8 @@ def open_mmproj(path: Path) -> Checkpoint:
     _refuse_other_types(path, stored)
     vision_config = _vision_config(path, header.metadata, projector, stored)
     preprocessor = dict(projector.images) | _images(header.metadata)
+    if not preprocessor.keys() & {"size", "min_pixels", "max_pixels"}:
+        preprocessor = {}  # without limits it is none: the default of transformers' class would not be theirs
     tensors = _tensors(path, stored, projector.names)
     config = {"model_type": projector.family, "vision_config": vision_config}
     return Checkpoint(path, config, vision_config, projector.family, preprocessor, "", tensors, gguf.opened)
@@ -84,6 +87,8 @@ def _vision_config(
         config["spatial_merge_size"] = metadata["clip.vision.spatial_merge_size"]
     if projector.windows:
         config["fullatt_block_indexes"] = _full_attention(path, metadata, _numbers(stored, "v.blk.{}."))
+    if projector.grid:
+        config["image_size"] = _grid_side(path, stored) * stored["v.patch_embd.weight"].shape[-1]
     if deepstack := _numbers(stored, "v.deepstack.{}."):
         config["deepstack_visual_indexes"] = deepstack
     return config
@@ -98,6 +103,14 @@ def _full_attention(path: Path, metadata: Mapping[str, Any], blocks: list[int]) 
     if not isinstance(every, int) or every < 0:
         raise ConfigError(f"{path}: {pattern_key} is {shown(repr(every))}; expected a whole number")
     return [block for block in blocks if not every or (block + 1) % every == 0]
+
+
+def _grid_side(path: Path, stored: Mapping[str, Stored]) -> int:
+    """The side of the learned grid of positions; the file's image_size may be made of the limits of images."""
+    for name in ("v.patch_embd.weight", "v.position_embd.weight"):
+        if name not in stored or len(stored[name].shape) < 2:
+            raise CheckpointError(f"{path} lacks {name}, or it is no matrix")
+    return math.isqrt(stored["v.position_embd.weight"].shape[0])
 
 
 def _needed(path: Path, metadata: Mapping[str, Any], key: str) -> Any:

@@ -69,6 +69,28 @@ GLM4V: Names = {
     "merger.up_proj": ("mm.up",),
     "merger.down_proj": ("mm.down",),
 }
+EXAONE4_5: Names = {**_BLOCK, "blocks.{}.attn.qkv": ("v.blk.{}.attn_qkv",), **_GATED, **_MERGER}
+PADDLEOCR_VL: Names = {
+    "visual.vision_model.embeddings.patch_embedding": ("v.patch_embd",),
+    "visual.vision_model.embeddings.position_embedding": ("v.position_embd",),
+    **{
+        f"visual.vision_model.encoder.layers.{{}}.{ours}": (f"v.blk.{{}}.{theirs}",)
+        for ours, theirs in {
+            "layer_norm1": "ln1",
+            "layer_norm2": "ln2",
+            "self_attn.q_proj": "attn_q",
+            "self_attn.k_proj": "attn_k",
+            "self_attn.v_proj": "attn_v",
+            "self_attn.out_proj": "attn_out",
+            "mlp.fc1": "ffn_up",
+            "mlp.fc2": "ffn_down",
+        }.items()
+    },
+    "visual.vision_model.post_layernorm": ("v.post_ln",),
+    "mlp_AR.pre_norm": ("mm.input_norm",),
+    "mlp_AR.linear_1": ("mm.1",),
+    "mlp_AR.linear_2": ("mm.2",),
+}
 GLM_OCR: Names = {
     **GLM4V,
     "blocks.{}.attn.q_norm": ("v.blk.{}.attn_q_norm",),
@@ -84,8 +106,8 @@ class Projector:
     """A kind of mmproj: its ``clip.projector_type``, and the family whose tower it holds.
 
     ``mark`` is what the names of some of its tensors start with, where several families share a type. ``images`` are
-    what the published checkpoints' preprocessors say and the file may not. ``windows``: does it tell which
-    blocks attend to whole frames?
+    what the published checkpoints' preprocessors say and the file may not. Do its configs tell which
+    blocks attend to whole frames (``windows``), and the grid of its positions as the size of an image (``grid``)?
     """
 
     kind: str
@@ -94,6 +116,7 @@ class Projector:
     images: Mapping[str, Any]
     mark: str = "v."
     windows: bool = False
+    grid: bool = False
     trusted: Mapping[str, str] = field(default_factory=dict)  # fields of the config -> further keys of the metadata
 
 
@@ -102,6 +125,11 @@ _QWEN3_IMAGES = {"size": {"shortest_edge": 65536, "longest_edge": 16777216}, **_
 _GLM_LIMITS = {"size": {"shortest_edge": 12544, "longest_edge": 9633792}}
 _GLM4V_IMAGES = {**_GLM_LIMITS, **_CLIP, "image_processor_type": "Glm4vImageProcessor"}
 _GLM_OCR_IMAGES = {**_GLM_LIMITS, **_CLIP, "image_processor_type": "Glm46VImageProcessor"}
+_PADDLE_IMAGES = {"image_processor_type": "PaddleOCRVLImageProcessor"}
+_EXAONE_FIELDS = {
+    "num_key_value_heads": "clip.vision.attention.head_count_kv",
+    "window_size": "clip.vision.window_size",
+}
 _GLM_EPS = {"rms_norm_eps": "clip.vision.attention.layer_norm_epsilon"}  # here it is the tower's own
 
 # The first whose kind and mark fit.
@@ -112,5 +140,7 @@ PROJECTORS = (
     Projector("qwen3vl_merger", "qwen3_vl", QWEN3_VL, _QWEN3_IMAGES, mark="v.deepstack."),
     Projector("qwen3vl_merger", "qwen3_5", QWEN3_VL, _QWEN3_IMAGES),
     Projector("glm4v", "glm_ocr", GLM_OCR, _GLM_OCR_IMAGES, mark="v.blk.0.attn_q_norm.", trusted=_GLM_EPS),
-    Projector("glm4v", "glm4v", GLM4V, _GLM4V_IMAGES, trusted=_GLM_EPS),
+    Projector("glm4v", "glm4v", GLM4V, _GLM4V_IMAGES, grid=True, trusted=_GLM_EPS),
+    Projector("exaone4_5", "exaone4_5", EXAONE4_5, {}, windows=True, trusted=_EXAONE_FIELDS),
+    Projector("paddleocr", "paddleocr_vl", PADDLEOCR_VL, _PADDLE_IMAGES, grid=True),
 )

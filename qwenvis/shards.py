@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 
 from qwenvis.directory import read_json, regular_file
 from qwenvis.errors import CheckpointError, listed, shown
-from qwenvis.layouts import Read, Tensor, prefix_of
+from qwenvis.layouts import Read, Tensor, tower_among
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -32,28 +32,28 @@ _HINTS = {
 }
 
 
-def tower_shards(directory: Path) -> tuple[str, dict[str, list[str]]]:
-    """The tower's prefix, and by file name the full names of its tensors.
+def tower_shards(directory: Path) -> tuple[str, re.Pattern[str], dict[str, list[str]]]:
+    """The tower's prefix, how its full names begin, and these by file name.
 
     An index tells both alone, so the shards need not be here. Raises `CheckpointError` where neither an index nor
     the single file is here, or where it names no tower.
     """
     weight_map = _weight_map(directory)
-    prefix = prefix_of(weight_map, directory)
+    prefix, begin = tower_among(weight_map, directory)
     shards: dict[str, list[str]] = {}
     for name, file in weight_map.items():
-        if name.startswith(prefix):
+        if begin.match(name):
             shards.setdefault(file, []).append(name)
-    return prefix, shards
+    return prefix, begin, shards
 
 
 def tower_tensors(directory: Path) -> tuple[str, dict[str, Tensor]]:
     """The tower's prefix, and its tensors by the names behind it, in the order of the files; no tensor is read."""
-    prefix, shards = tower_shards(directory)
+    prefix, begin, shards = tower_shards(directory)
     tensors: dict[str, Tensor] = {}
     for shard in sorted(shards):
-        tensors |= _read_header(directory, shard, prefix, shards[shard])
-    return prefix, tensors
+        tensors |= _read_header(directory, shard, begin, shards[shard])
+    return prefix, {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
 
 
 @contextmanager
@@ -91,7 +91,7 @@ def _weight_map(directory: Path) -> dict[str, str]:
     return weight_map
 
 
-def _read_header(directory: Path, shard: str, prefix: str, indexed: list[str]) -> dict[str, Tensor]:
+def _read_header(directory: Path, shard: str, begin: re.Pattern[str], indexed: list[str]) -> dict[str, Tensor]:
     """The tower's tensors in one shard, in the order of their bytes; they must be those that the index names."""
     path = regular_file(directory, shard)
     if path is None:
@@ -99,14 +99,14 @@ def _read_header(directory: Path, shard: str, prefix: str, indexed: list[str]) -
     tensors = {}
     with _handle(path) as handle:
         for name in handle.offset_keys():
-            if name.startswith(prefix):
+            if begin.match(name):
                 header = handle.get_slice(name)
                 tensors[name] = Tensor(path, header.get_dtype(), tuple(header.get_shape()))
     if absent := [name for name in indexed if name not in tensors]:
         raise CheckpointError(f"{path} lacks tensors that {INDEX} says it holds: {listed(absent)}")
     if unknown := sorted(tensors.keys() - set(indexed)):
         raise CheckpointError(f"{path} holds tensors of the tower that are not in {INDEX}: {listed(unknown)}")
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    return tensors
 
 
 @contextmanager

@@ -19,6 +19,8 @@ KINDS = {
     "qwen3_5": "qwen3vl_merger",
     "glm4v": "glm4v",
     "glm_ocr": "glm4v",
+    "exaone4_5": "exaone4_5",
+    "paddleocr_vl": "paddleocr",
 }
 NAMES = gguf.get_tensor_name_map(gguf.MODEL_ARCH.MMPROJ, 8)
 MERGERS = {"merger.norm": "v.post_ln", "merger.linear_fc1": "mm.0", "merger.linear_fc2": "mm.2"}  # of Qwen3
@@ -43,7 +45,8 @@ def converted(family, name, array, vision_config):
 
 def mapped(name):
     """The name that llama.cpp's map gives a tensor."""
-    found = NAMES.get_name(f"visual.{name}", try_suffixes=(".weight", ".bias"))
+    full = name.replace("visual.", "model.") if name.startswith(("visual.", "mlp_AR.")) else f"visual.{name}"
+    found = NAMES.get_name(full, try_suffixes=(".weight", ".bias"))
     assert found, name
     return found
 
@@ -82,9 +85,10 @@ def metadata(family, vision_config, out_hidden_size):
         "clip.vision.image_size": 560,
         "clip.vision.patch_size": patch,
         "clip.vision.embedding_length": vision_config.get("embed_dim", vision_config["hidden_size"]),
+        "clip.vision.attention.head_count_kv": vision_config.get("num_key_value_heads"),
         "clip.vision.feed_forward_length": vision_config["hidden_size"],
-        "clip.vision.block_count": vision_config["depth"],
-        "clip.vision.attention.head_count": vision_config["num_heads"],
+        "clip.vision.block_count": vision_config.get("depth", vision_config.get("num_hidden_layers")),
+        "clip.vision.attention.head_count": vision_config.get("num_heads", vision_config.get("num_attention_heads")),
         "clip.vision.attention.layer_norm_epsilon": 1e-5,
         "clip.vision.image_mean": [0.48145466, 0.4578275, 0.40821073],
         "clip.vision.image_std": [0.26862954, 0.26130258, 0.27577711],
