@@ -6,7 +6,7 @@ Only the tower's bytes are read, one tensor at a time.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,8 +115,7 @@ class Checkpoint:
 
 def _vision_part(config: dict[str, Any], path: Path) -> tuple[str, dict[str, Any]]:
     """The model_type that governs the tower, and the tower's own config."""
-    holders = [config, config.get("thinker_config"), config.get("vlm_config")]
-    holder = next((part for part in holders if isinstance(part, dict) and "vision_config" in part), None)
+    holder = next((part for part in _wrapped(config) if "vision_config" in part), None)
     # A tower saved alone has no vision_config: its root is the tower's config.
     vision_config = config if holder is None else holder["vision_config"]
     if not isinstance(vision_config, dict):
@@ -126,6 +125,14 @@ def _vision_part(config: dict[str, Any], path: Path) -> tuple[str, dict[str, Any
     if not isinstance(model_type, str):
         raise ConfigError(f'{path}: "model_type" is {shown(repr(model_type))}; expected text')
     return model_type, vision_config
+
+
+def _wrapped(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """A config, and those of the models that it wraps: an Omni's thinker, a retriever's VLM."""
+    parts = [config]
+    for part in parts:
+        yield part
+        parts += [part[key] for key in ("thinker_config", "vlm_config") if isinstance(part.get(key), dict)]
 
 
 def _preprocessor(directory: Path) -> dict[str, Any]:

@@ -70,26 +70,25 @@ def rounded(family, tensors, vision_config, kind):
             part_kind = stored_type(theirs, part, kind)
             quantised = gguf.quantize(np.ascontiguousarray(part), part_kind)
             parts.append(gguf.dequantize(quantised, part_kind).reshape(part.shape))
-        joined = np.stack(parts, axis=2) if stored[0][0] == "v.patch_embd.weight" else np.concatenate(parts)
+        joined = np.stack(parts, axis=2) if stored[-1][0] == "v.patch_embd.weight.1" else np.concatenate(parts)
         result[name] = np.ascontiguousarray(joined, np.float32)
     return result
 
 
 def metadata(family, vision_config, out_hidden_size):
-    """What the converter writes, right or wrong: the width of the MLP and the eps are the language model's."""
-    patch = vision_config["patch_size"]
+    """What the converter writes, right or wrong: Qwen's width of the MLP and eps are those of the language model."""
     keys = {
         "clip.has_vision_encoder": True,
         "clip.projector_type": KINDS[family],
         "clip.vision.projection_dim": out_hidden_size,
         "clip.vision.image_size": 560,
-        "clip.vision.patch_size": patch,
+        "clip.vision.patch_size": vision_config.get("patch_size", 14),
         "clip.vision.embedding_length": vision_config.get("embed_dim", vision_config["hidden_size"]),
         "clip.vision.attention.head_count_kv": vision_config.get("num_key_value_heads"),
         "clip.vision.feed_forward_length": vision_config["hidden_size"],
         "clip.vision.block_count": vision_config.get("depth", vision_config.get("num_hidden_layers")),
         "clip.vision.attention.head_count": vision_config.get("num_heads", vision_config.get("num_attention_heads")),
-        "clip.vision.attention.layer_norm_epsilon": 1e-5,
+        "clip.vision.attention.layer_norm_epsilon": vision_config.get("rms_norm_eps", 1e-5),
         "clip.vision.image_mean": [0.48145466, 0.4578275, 0.40821073],
         "clip.vision.image_std": [0.26862954, 0.26130258, 0.27577711],
         "clip.use_gelu" if family.startswith("qwen3") else "clip.use_silu": True,

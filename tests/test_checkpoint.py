@@ -128,6 +128,11 @@ VISION = {"depth": 3, "model_type": "qwen2_5_vl_vision"}
         ),
         ({"model_type": "colqwen2", "vlm_config": {"model_type": "qwen2_vl", "vision_config": {}}}, "qwen2_vl", {}),
         ({"model_type": "colqwen2", "vlm_config": {"vision_config": {}}}, "colqwen2", {}),
+        (
+            {"vlm_config": {"thinker_config": {"model_type": "qwen2_5_omni_thinker", "vision_config": VISION}}},
+            "qwen2_5_omni_thinker",
+            VISION,
+        ),
         ({"model_type": "qwen2_vl", "depth": 2}, "qwen2_vl", {"model_type": "qwen2_vl", "depth": 2}),
     ],
 )

@@ -51,7 +51,7 @@ def test_the_same_bits_under_every_prefix(tmp_path, family, prefix):
 def test_the_same_bits_from_channels_last(tmp_path, family, prefix):
     """As MLX keeps convolutions."""
     last = {name: np.moveaxis(a, 1, -1) if a.ndim > 2 else a for name, a in tensors_of(family).items()}
-    assert last["patch_embed.proj.weight"].shape[-1] == 3
+    assert 3 in {array.shape[-1] for array in last.values()}
     source = save(tmp_path, {prefix + name: array for name, array in last.items()}, config_of(family))
     assert Checkpoint.open(source).shapes == Checkpoint.open(preset_of(family)).shapes
     assert same_bits(tokens_of(source), expected(family))

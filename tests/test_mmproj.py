@@ -106,6 +106,8 @@ LIES = {
 @every_family
 @pytest.mark.parametrize("key", LIES)
 def test_wrong_metadata_is_not_believed(tmp_path, family, key):
+    if key in next(each.trusted for each in PROJECTORS if each.family == family).values():
+        pytest.skip("of this family, the key is the tower's own")
     assert same_bits(tokens_of(write(tmp_path, family, **{key: LIES[key]})), expected(family))
 
 
