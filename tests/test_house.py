@@ -32,7 +32,7 @@ ROOMS = {
     "threads": Room("errors"),
     "weights": Room("errors", "numpy"),
     "kernels": Room(),
-    "ops": Room("kernels errors", "numpy cython libc openmp"),
+    "ops": Room("kernels errors", "numpy cython libc openmp typing_extensions"),  # the last in stubs alone
     "workspace": Room("ops errors", "numpy"),
     "layers": Room("workspace ops weights errors", "numpy"),
     "geometry": Room("errors", "numpy"),
