@@ -54,10 +54,9 @@ class Checkpoint:
             raise SourceError(f"{directory} is no directory, so it holds no checkpoint")
         config = read_json(directory, CONFIG, ConfigError)
         if config is None:
-            files = "".join(
-                f"; name the file {path.name} itself to read it" for path in sorted(directory.glob("*.gguf"))
-            )
-            raise SourceError(f"{directory} holds no {CONFIG}, so it is no checkpoint in the Hub's layout{files}")
+            files = sorted(path.name for path in directory.glob("*.gguf"))
+            hint = f"; to read {listed(files)}, name the file itself" if files else ""
+            raise SourceError(f"{directory} holds no {CONFIG}, so it is no checkpoint in the Hub's layout{hint}")
         model_type, vision_config = _vision_part(config, directory / CONFIG)
         prefix, tensors = shards.tower_tensors(directory)
         refuse_quantised(directory, tensors, config)

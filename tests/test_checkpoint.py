@@ -160,7 +160,10 @@ def test_no_directory(tmp_path):
 
 
 def test_no_config(tmp_path):
-    with pytest.raises(SourceError, match=r"holds no config\.json"):
+    with pytest.raises(SourceError, match=r"holds no config\.json, so it is no checkpoint in the Hub's layout$"):
+        Checkpoint.open(tmp_path)
+    (tmp_path / "mmproj-f16.gguf").touch()
+    with pytest.raises(SourceError, match=r"; to read mmproj-f16\.gguf, name the file itself$"):
         Checkpoint.open(tmp_path)
 
 
