@@ -1,6 +1,6 @@
 # The verbs of the project, for use inside of a virtual environment. CI calls the same ones.
 .DEFAULT_GOAL := help
-.PHONY: build test test-slow lint check-tiles bench clean help
+.PHONY: build test test-slow lint check-tiles check-sdist bench clean help
 
 build: ## compile, and install into this environment in place, with what the tests need
 	pip install -e ".[test]"
@@ -15,9 +15,17 @@ lint: ## check style, format and types
 	ruff check .
 	ruff format --check .
 	mypy
+	python -m mypy.stubtest --ignore-missing-stub qwenvis.ops
 
 check-tiles: ## fail if the compiler keeps a tile's sums on the stack
 	python tools/check_tiles.py
+
+check-sdist: ## fail if the package, built from its sdist with $CC, does not run in an empty environment
+	rm -rf build/sdist
+	python -m build --outdir build/sdist
+	python -m venv build/sdist/venv
+	build/sdist/venv/bin/pip install build/sdist/*.whl
+	cd build/sdist && venv/bin/qwenvis doctor && venv/bin/qwenvis info synthetic:tiny-qwen2-vl
 
 bench: ## measure the peak of this machine, and products, attention and the encoder against it
 	python -m benchmarks.peak

@@ -35,6 +35,8 @@ setup(
             extension("pairs"),
             extension("attention"),
             extension("norm"),
+            extension("activate"),
+            extension("blend"),
             extension("gather"),
             extension("vol2col"),
         ],

@@ -1,93 +1,66 @@
-"""A directory in the Hub's layout: its configs, and the tensors of its tower by name.
+"""A checkpoint: its configs, and the tensors of its tower by name, wherever and however they are stored.
 
-Files are read by safetensors' own reader, by pread: a file that is cut short while it is read is an error, never a
-SIGBUS. Only the shards that hold the tower are opened, only the tower's bytes are read, one tensor at a time.
+Only the tower's bytes are read, one tensor at a time.
 """
 
 from __future__ import annotations
 
-import json
-import math
-import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes
 import numpy as np
-from safetensors import SafetensorError, safe_open
 
-from qwenvis.errors import CheckpointError, ConfigError, SourceError
+from qwenvis import shards
+from qwenvis.directory import read_json
+from qwenvis.errors import CheckpointError, ConfigError, SourceError, listed, shown
+from qwenvis.layouts import Read, Tensor, assembled, channels_first, refuse_quantised
 from qwenvis.weights import Request
 
 CONFIG = "config.json"
 PREPROCESSOR = "preprocessor_config.json"
 PROCESSOR = "processor_config.json"
-SINGLE = "model.safetensors"
-INDEX = "model.safetensors.index.json"
-
-# Every tower has exactly one patch embedding, whatever stands in front of its names.
-TOWER_SUFFIX = "patch_embed.proj.weight"
-# Importing ml_dtypes is also what teaches safetensors' numpy reader the word bfloat16.
-DTYPES = {"F32": np.dtype(np.float32), "F16": np.dtype(np.float16), "BF16": np.dtype(ml_dtypes.bfloat16)}
-MAX_JSON_BYTES = 100_000_000  # the limit that safetensors sets for its own JSON header
-LISTED = 10  # names spelt out per kind in an error
-
-# The whole of what an index may call a shard: nothing that a path, a shell or a terminal could read as more.
-_SHARD_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+=@-]{0,200}\.safetensors")
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """Where one tensor of the tower lies and how it is stored; ``dtype`` is safetensors' word (``BF16``)."""
-
-    file: Path
-    dtype: str
-    shape: tuple[int, ...]
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes on disk."""
-        return int(math.prod(self.shape) * DTYPES[self.dtype].itemsize)
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """The configs and the tower of one checkpoint; tensor names are those below ``prefix``.
 
-    ``model_type`` is that of the object which holds ``vision_config`` (empty where none is named). ``preprocessor``
-    is the image processor's config, empty where the checkpoint has none. ``tensors`` are in the order of the files.
+    ``path`` is its directory, or its one file. ``model_type`` is that of the object which holds ``vision_config``
+    (empty where none is named). ``preprocessor`` is the image processor's config, empty where the checkpoint has none.
+    ``tensors`` are in the order of the files; ``opened`` opens one of these for reading.
     """
 
-    directory: Path
+    path: Path
     config: dict[str, Any]
     vision_config: dict[str, Any]
     model_type: str
     preprocessor: dict[str, Any]
     prefix: str
     tensors: Mapping[str, Tensor]
+    opened: Callable[[Path], AbstractContextManager[Read]] = shards.opened
 
     @classmethod
     def open(cls, directory: Path) -> Checkpoint:
-        """Read the configs and the headers of the tower's shards, no tensor.
+        """Read the configs and the headers of the tower's shards in a directory of the Hub's layout, no tensor.
 
         Raises `SourceError` where there is no checkpoint, `ConfigError` for a config that cannot be used, and
         `CheckpointError` for weights that are missing, damaged, quantised or without a tower.
         """
         if not directory.is_dir():
             raise SourceError(f"{directory} is no directory, so it holds no checkpoint")
-        config = _read_json(directory, CONFIG, ConfigError)
+        config = read_json(directory, CONFIG, ConfigError)
         if config is None:
-            raise SourceError(f"{directory} holds no {CONFIG}, so it is no checkpoint in the Hub's layout")
+            files = sorted(path.name for path in directory.glob("*.gguf"))
+            hint = f"; to read {listed(files)}, name the file itself" if files else ""
+            raise SourceError(f"{directory} holds no {CONFIG}, so it is no checkpoint in the Hub's layout{hint}")
         model_type, vision_config = _vision_part(config, directory / CONFIG)
-        prefix, shards = tower_shards(directory)
-        tensors: dict[str, Tensor] = {}
-        for shard in sorted(shards):
-            tensors |= _read_header(directory, shard, prefix, shards[shard])
-        _refuse_other_dtypes(directory, tensors, config)
+        prefix, tensors = shards.tower_tensors(directory)
+        refuse_quantised(directory, tensors, config)
+        tensors = channels_first(prefix, tensors)
         return cls(directory, config, vision_config, model_type, _preprocessor(directory), prefix, tensors)
 
     @property
@@ -101,7 +74,7 @@ class Checkpoint:
         return list(dict.fromkeys(tensor.file for tensor in self.tensors.values()))
 
     def load(self, requests: Sequence[Request], progress: Callable[[int, int], object] | None = None) -> None:
-        """Answer every request with its tensor: float32, float16 or bfloat16 as stored, contiguous, one at a time.
+        """Answer every request with its tensor: float32, float16 or bfloat16, contiguous, one at a time.
 
         ``progress(bytes_done, bytes_total)`` is called after each tensor. Raises one `CheckpointError` that lists
         all missing, left-over and wrong-shape tensors before any is read, and one for a file that fails later.
@@ -110,9 +83,9 @@ class Checkpoint:
         receivers = {request.name: request.receive for request in requests}
         done, total = 0, sum(tensor.nbytes for tensor in self.tensors.values())
         for file in self.files:
-            with _opened(file) as handle:
+            with self.opened(file) as read:
                 for name in [name for name, tensor in self.tensors.items() if tensor.file == file]:
-                    receivers[name](self._read(handle, name))
+                    receivers[name](self._read(read, name))
                     done += self.tensors[name].nbytes
                     if progress is not None:
                         progress(done, total)
@@ -130,171 +103,42 @@ class Checkpoint:
             ],
             "asked for more than once": [name for name, count in asked.items() if count > 1],
         }
-        lines = [f"  {kind} ({len(names)}): {_listed(names)}" for kind, names in problems.items() if names]
+        lines = [f"  {kind} ({len(names)}): {listed(names)}" for kind, names in problems.items() if names]
         if lines:
-            prefix = _shown(self.prefix)
-            where = f'{self.directory}: the tensors under the prefix "{prefix}" are not those of this tower'
-            raise CheckpointError("\n".join([where, *lines]))
+            under = f' under the prefix "{shown(self.prefix)}"' if self.prefix else ""
+            raise CheckpointError("\n".join([f"{self.path}: the tensors{under} are not those of this tower", *lines]))
 
-    def _read(self, handle: Any, name: str) -> np.ndarray:
-        tensor, shown = self.tensors[name], _shown(self.prefix + name)
-        try:
-            array: np.ndarray = handle.get_tensor(self.prefix + name)
-        except (SafetensorError, OSError, ValueError, AttributeError) as error:
-            raise CheckpointError(f"{tensor.file}: {shown} cannot be read: {_shown(str(error))}") from error
-        if array.shape != tensor.shape or array.dtype != DTYPES[tensor.dtype]:
-            got = f"{array.dtype} {array.shape}, expected {DTYPES[tensor.dtype]} {tensor.shape}"
-            raise CheckpointError(f"{tensor.file}: {shown} is {got}: the file was replaced while in use")
-        return array
-
-
-def tower_shards(directory: Path) -> tuple[str, dict[str, list[str]]]:
-    """The tower's prefix, and by file name the full names of its tensors.
-
-    An index tells both alone, so the shards need not be here. Raises `CheckpointError` where neither an index nor
-    the single file is here, or where it names no tower.
-    """
-    weight_map = _weight_map(directory)
-    prefix = _find_prefix(weight_map, directory)
-    shards: dict[str, list[str]] = {}
-    for name, file in weight_map.items():
-        if name.startswith(prefix):
-            shards.setdefault(file, []).append(name)
-    return prefix, shards
-
-
-def _weight_map(directory: Path) -> dict[str, str]:
-    """Which file holds each tensor. The single file comes before an index, as in transformers."""
-    if (single := _regular_file(directory, SINGLE)) is not None:
-        with _opened(single) as handle:
-            return dict.fromkeys(handle.keys(), SINGLE)
-    index = _read_json(directory, INDEX, CheckpointError)
-    if index is None:
-        found = sorted(path.name for path in directory.iterdir() if path.suffix in {".safetensors", ".bin", ".gguf"})
-        raise CheckpointError(f"{directory} holds neither {SINGLE} nor {INDEX}; found {_listed(found)}")
-    weight_map = index.get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise CheckpointError(f'{directory / INDEX} has no "weight_map" from tensor names to file names')
-    for name, file in weight_map.items():
-        if not isinstance(file, str) or not _SHARD_NAME.fullmatch(file):
-            where = f"{directory / INDEX} says that {_shown(name)} is in {_shown(repr(file))}"
-            raise CheckpointError(f"{where}; expected the plain name of a .safetensors file beside it")
-    return weight_map
-
-
-def _find_prefix(names: Collection[str], directory: Path) -> str:
-    """What stands before ``patch_embed.proj.weight``; the one place that knows it."""
-    found = [name for name in names if name == TOWER_SUFFIX or name.endswith("." + TOWER_SUFFIX)]
-    if not found:
-        where = f"{directory} holds no tower: no name of a tensor ends in {TOWER_SUFFIX}"
-        raise CheckpointError(f"{where}; found {_listed(sorted(names))}")
-    if len(found) > 1:
-        raise CheckpointError(f"{directory} holds {len(found)} towers, expected one: {_listed(sorted(found))}")
-    return found[0].removesuffix(TOWER_SUFFIX)
-
-
-def _read_header(directory: Path, shard: str, prefix: str, indexed: list[str]) -> dict[str, Tensor]:
-    """The tower's tensors in one shard, in the order of their bytes; they must be those that the index names."""
-    path = _regular_file(directory, shard)
-    if path is None:
-        raise CheckpointError(f"{directory} lacks {shard}, which holds tensors of the tower: {_listed(indexed)}")
-    tensors = {}
-    with _opened(path) as handle:
-        for name in handle.offset_keys():
-            if name.startswith(prefix):
-                header = handle.get_slice(name)
-                tensors[name] = Tensor(path, header.get_dtype(), tuple(header.get_shape()))
-    if absent := [name for name in indexed if name not in tensors]:
-        raise CheckpointError(f"{path} lacks tensors that {INDEX} says it holds: {_listed(absent)}")
-    if unknown := sorted(tensors.keys() - set(indexed)):
-        raise CheckpointError(f"{path} holds tensors of the tower that are not in {INDEX}: {_listed(unknown)}")
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
-
-
-def _refuse_other_dtypes(directory: Path, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
-    other = {name: tensor.dtype for name, tensor in tensors.items() if tensor.dtype not in DTYPES}
-    if not other:
-        return
-    quantisation = config.get("quantization_config")
-    method = quantisation.get("quant_method", "") if isinstance(quantisation, dict) else ""
-    got = f"tensors of the tower are stored as {', '.join(sorted(set(other.values())))}; expected {', '.join(DTYPES)}"
-    verdict = f"a quantised tower cannot be used (quant_method: {_shown(str(method)) or 'none named'})"
-    raise CheckpointError(f"{directory}: {got}; {verdict}: {_listed(list(other))}")
+    def _read(self, read: Read, name: str) -> np.ndarray:
+        return assembled(self.prefix, name, self.tensors[name], read)
 
 
 def _vision_part(config: dict[str, Any], path: Path) -> tuple[str, dict[str, Any]]:
     """The model_type that governs the tower, and the tower's own config."""
-    holders = [config, config.get("thinker_config"), config.get("vlm_config")]
-    holder = next((part for part in holders if isinstance(part, dict) and "vision_config" in part), None)
+    holder = next((part for part in _wrapped(config) if "vision_config" in part), None)
     # A tower saved alone has no vision_config: its root is the tower's config.
     vision_config = config if holder is None else holder["vision_config"]
     if not isinstance(vision_config, dict):
-        raise ConfigError(f'{path}: "vision_config" is {_shown(repr(vision_config))}; expected an object')
+        raise ConfigError(f'{path}: "vision_config" is {shown(repr(vision_config))}; expected an object')
     named = [part.get("model_type") for part in (holder or config, vision_config, config)]
     model_type = next((name for name in named if name is not None), "")
     if not isinstance(model_type, str):
-        raise ConfigError(f'{path}: "model_type" is {_shown(repr(model_type))}; expected text')
+        raise ConfigError(f'{path}: "model_type" is {shown(repr(model_type))}; expected text')
     return model_type, vision_config
+
+
+def _wrapped(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """A config, and those of the models that it wraps: an Omni's thinker, a retriever's VLM."""
+    parts = [config]
+    for part in parts:
+        yield part
+        parts += [part[key] for key in ("thinker_config", "vlm_config") if isinstance(part.get(key), dict)]
 
 
 def _preprocessor(directory: Path) -> dict[str, Any]:
     """The image processor's config: its own file, else its part of the whole processor's, else empty."""
-    if (own := _read_json(directory, PREPROCESSOR, ConfigError)) is not None:
+    if (own := read_json(directory, PREPROCESSOR, ConfigError)) is not None:
         return own
-    part = (_read_json(directory, PROCESSOR, ConfigError) or {}).get("image_processor", {})
+    part = (read_json(directory, PROCESSOR, ConfigError) or {}).get("image_processor", {})
     if not isinstance(part, dict):
-        raise ConfigError(f'{directory / PROCESSOR}: "image_processor" is {_shown(repr(part))}; expected an object')
+        raise ConfigError(f'{directory / PROCESSOR}: "image_processor" is {shown(repr(part))}; expected an object')
     return part
-
-
-def _read_json(directory: Path, name: str, error: type[CheckpointError]) -> dict[str, Any] | None:
-    """The object in a JSON file, None where there is no such file."""
-    path = _regular_file(directory, name)
-    if path is None:
-        return None
-    if path.stat().st_size > MAX_JSON_BYTES:
-        raise error(f"{path} has {path.stat().st_size} bytes; at most {MAX_JSON_BYTES} are read")
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as cause:
-        raise error(f"{path} cannot be read as JSON: {cause}") from cause
-    if not isinstance(content, dict):
-        raise error(f"{path} holds a JSON {type(content).__name__}; expected an object")
-    return content
-
-
-def _regular_file(directory: Path, name: str) -> Path | None:
-    """The file of that name, None where there is none; a link that leads out of the checkpoint is refused."""
-    path = directory / name
-    if not path.is_file():
-        return None
-    home, real = directory.resolve(), path.resolve()
-    roots = [home]
-    if home.parent.name == "snapshots" and home.parent.parent.name.startswith("models--"):
-        # A snapshot is links into its repo's blobs, which huggingface_hub 2 in turn links into the cache's own blobs.
-        repo = home.parent.parent
-        roots += [repo / "blobs", repo.parent / "blobs"]
-    if not any(real.is_relative_to(root) for root in roots):
-        raise CheckpointError(f"{path} is a link to {real}, outside the checkpoint; copy that file into {directory}")
-    return path
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    try:
-        handle = safe_open(path, framework="numpy", backend="pread")
-    except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read as safetensors: {_shown(str(error))}") from error
-    with handle:
-        yield handle
-
-
-def _listed(names: Sequence[str]) -> str:
-    rest = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return (", ".join(_shown(name) for name in names[:LISTED]) or "nothing") + rest
-
-
-def _shown(text: str) -> str:
-    """Text from a file, made safe to print and short enough to read."""
-    text = text if len(text) <= 200 else text[:200] + "..."
-    return text if text.isprintable() else ascii(text)

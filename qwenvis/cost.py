@@ -41,13 +41,12 @@ def cost(tower: Tower, weights: Weights, grid_thw: np.ndarray, still: bool = Tru
     tokens = patches // config.merge_unit
     flops = 0.0
     for request in weights.requests:
-        if len(request.shape) > 1:
-            rows = tokens if request.name.startswith("merger.") else patches
+        if len(request.shape) > 1 and request.patches:
             folded = config.temporal_patch_size if still and request.name.startswith(EMBEDDING) else 1
-            flops += 2.0 * rows * math.prod(request.shape) / folded
+            flops += 2.0 * (patches // request.patches) * math.prod(request.shape) / folded
     for cu_seqlens in tower.segments(grid_thw):
         flops += 4.0 * config.hidden_size * float((np.diff(cu_seqlens).astype(np.float64) ** 2).sum())
-    arrays = patches * math.prod(config.kernel) + tokens * config.out_hidden_size
+    arrays = patches * math.prod(config.kernel) + (1 + len(config.deepstack)) * tokens * config.out_hidden_size
     with ops.use_threads(threads):
         sizes = tower.sizes(grid_thw)
     return Cost(patches, tokens, flops, 4 * arrays + workspace.nbytes(sizes))
@@ -56,14 +55,14 @@ def cost(tower: Tower, weights: Weights, grid_thw: np.ndarray, still: bool = Tru
 def weight_nbytes(tower: Tower, weights: Weights) -> int:
     """Bytes of the packed weights, but for the rounding up of their panels to whole tiles and cache lines.
 
-    Matrices are in the weights' format, biases and norms float32; the patch embedding is there for stills once more,
-    with its temporal slices summed.
+    Matrices are in the weights' format, biases, norms and tables float32; a patch embedding of several frames is there
+    for stills once more, with its temporal slices summed.
     """
     size, total = {"f32": 4, "bf16": 2}[weights.format], 0
     for request in weights.requests:
         count = math.prod(request.shape)
-        total += (4 if len(request.shape) == 1 else size) * count
-        if request.name.startswith(EMBEDDING):
+        total += (size if len(request.shape) > 1 and request.patches else 4) * count
+        if request.name.startswith(EMBEDDING) and tower.config.temporal_patch_size > 1:
             total += size * count // tower.config.temporal_patch_size
     return total
 

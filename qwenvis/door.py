@@ -54,11 +54,15 @@ def checked_grid(grid_thw: ArrayLike, config: Config) -> NDArray[np.int64]:
 def checked_pixel_values(pixel_values: ArrayLike, grid_thw: NDArray[np.int64], config: Config) -> NDArray[np.float32]:
     """``pixel_values`` as (patches, C·T·p²) float32, C-contiguous; other float types are rounded to it.
 
+    Where a patch is one frame, its axes (C, p, p) may be apart.
+
     Raises InputError for another shape, for what is no float, and for NaN or infinity.
     """
     values = _array(pixel_values, "pixel_values")
     c, t, h, w = config.kernel
     columns, patches = c * t * h * w, int(grid_thw.prod(axis=1).sum())
+    if values.shape[1:] == (c, h, w) and t == 1:
+        values = values.reshape(len(values), columns)  # as transformers' PaddleOCRVLImageProcessor returns them
     if values.ndim != 2:
         raise InputError(f"pixel_values is {values.shape}; expected (patches, {columns})")
     if values.shape[1] != columns:

@@ -7,7 +7,7 @@ import os
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 
 from qwenvis.errors import InputError
 
-TOKENS, GRID = "embeddings", "grid_thw"
+TOKENS, GRID, DEEPSTACK = "embeddings", "grid_thw", "deepstack"
 MERGE_SIZES = {str(size): size for size in range(1, 17)}  # as a file writes them
 
 
@@ -29,6 +29,8 @@ class Embeddings:
     - ``merge_size``: an item of t x h x w patches has t * h * w / merge_size^2 tokens.
     - ``hidden_states``: if asked for, depth + 1 arrays (patches, hidden_size) in the order of ``pixel_values``.
     - ``provenance``: what made them: source, family, format, ISA, version, pixel limits.
+    - ``deepstack``: arrays like ``embeddings`` made of the hidden states of some blocks, in the order of the blocks,
+      which a language model adds to its own first layers; empty in families that have none.
     """
 
     embeddings: np.ndarray
@@ -36,6 +38,7 @@ class Embeddings:
     merge_size: int
     hidden_states: list[np.ndarray] = field(default_factory=list, repr=False)
     provenance: Mapping[str, str] = field(default_factory=dict, repr=False)
+    deepstack: list[np.ndarray] = field(default_factory=list, repr=False)
 
     @property
     def last_hidden_state(self) -> np.ndarray:
@@ -55,23 +58,31 @@ class Embeddings:
 
     def split(self) -> list[np.ndarray]:
         """One array (tokens, out_hidden_size) per item: views of ``embeddings``, in order."""
-        return np.split(self.embeddings, np.cumsum(self.counts)[:-1]) if len(self.grid_thw) else []
+        return _split(self.embeddings, self.counts)
 
     def items(self) -> list[Embeddings]:
         """One `Embeddings` per item, of views of this one."""
-        if not len(self.grid_thw):
-            return []
-        patches = np.cumsum(self.grid_thw.prod(axis=1))[:-1]
-        states = zip(*(np.split(state, patches) for state in self.hidden_states), strict=True)
-        each = zip(self.split(), self.grid_thw, list(states) or [()] * len(self.grid_thw), strict=True)
-        return [Embeddings(t, grid[None], self.merge_size, list(s), self.provenance) for t, grid, s in each]
+        states = [_split(state, self.grid_thw.prod(axis=1)) for state in self.hidden_states]
+        deepstack = [_split(tokens, self.counts) for tokens in self.deepstack]
+        return [
+            replace(
+                self,
+                embeddings=tokens,
+                grid_thw=self.grid_thw[i : i + 1],
+                hidden_states=[each[i] for each in states],
+                deepstack=[each[i] for each in deepstack],
+            )
+            for i, tokens in enumerate(self.split())
+        ]
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write tokens, grid and provenance as safetensors; a file appears whole or not at all.
+        """Write tokens, deepstack, grid and provenance as safetensors; a file appears whole or not at all.
 
         Raises InputError where it cannot be written.
         """
-        arrays = {TOKENS: np.ascontiguousarray(self.embeddings), GRID: np.ascontiguousarray(self.grid_thw)}
+        named = {TOKENS: self.embeddings, GRID: self.grid_thw}
+        named |= {f"{DEEPSTACK}.{i}": tokens for i, tokens in enumerate(self.deepstack)}
+        arrays = {name: np.ascontiguousarray(array) for name, array in named.items()}
         with whole_file(Path(path)) as draft:
             save_file(arrays, draft, {**self.provenance, "merge_size": str(self.merge_size)})
 
@@ -83,17 +94,26 @@ class Embeddings:
             with safe_open(path, framework="numpy", backend="pread") as file:
                 metadata = dict(file.metadata() or {})
                 tokens, grid = file.get_tensor(TOKENS), file.get_tensor(GRID)
+                count = sum(name.startswith(f"{DEEPSTACK}.") for name in file.keys())  # noqa: SIM118  no mapping
+                deepstack = [file.get_tensor(f"{DEEPSTACK}.{i}") for i in range(count)]
             merge_size = MERGE_SIZES[metadata.pop("merge_size")]
         except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
             raise InputError(f"{name} holds no embeddings: {error}") from error
         if tokens.dtype != np.float32 or tokens.ndim != 2 or grid.dtype != np.int64 or grid.shape[1:] != (3,):
             got = f"{tokens.dtype} {tokens.shape} and {grid.dtype} {grid.shape}"
             raise InputError(f"{name} holds {got}; expected tokens (m, d) in float32 and a grid (items, 3) in int64")
-        loaded = cls(tokens, grid, merge_size, provenance=metadata)
+        if any((array.dtype, array.shape) != (tokens.dtype, tokens.shape) for array in deepstack):
+            raise InputError(f"{name} holds deepstack arrays of another type or shape than its tokens {tokens.shape}")
+        loaded = cls(tokens, grid, merge_size, provenance=metadata, deepstack=deepstack)
         patches, unit = [math.prod(item) for item in grid.tolist()], merge_size**2
         if (grid < 1).any() or any(count % unit for count in patches) or sum(patches) != len(tokens) * unit:
             raise InputError(f"{name}: {len(tokens)} tokens do not fit the grid {grid.tolist()}")
         return loaded
+
+
+def _split(array: np.ndarray, counts: np.ndarray) -> list[np.ndarray]:
+    """Views of as many rows as each count says."""
+    return np.split(array, np.cumsum(counts)[:-1]) if len(counts) else []
 
 
 @contextmanager

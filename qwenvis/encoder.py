@@ -17,7 +17,7 @@ from qwenvis.embeddings import Embeddings
 from qwenvis.errors import QwenvisError
 from qwenvis.geometry import groups, item_bounds
 from qwenvis.images import preprocess, survey
-from qwenvis.models import Config
+from qwenvis.models import Config, Features
 from qwenvis.outline import Outline
 from qwenvis.pictures import Picture
 from qwenvis.processors import ImageProcessor
@@ -68,8 +68,8 @@ class Encoder:
     ) -> Encoder:
         """Load the tower of a checkpoint.
 
-        - ``source``: a directory in the Hub's layout, a Hub id that is in the local Hugging Face cache, or
-          ``synthetic:PRESET``.
+        - ``source``: a directory in the Hub's layout, an mmproj file of llama.cpp (``*.gguf``), a Hub id that is in
+          the local Hugging Face cache, or ``synthetic:PRESET``.
         - ``dtype``: "float32"; "bfloat16", in which weights and the inputs of products are rounded to it, while sums,
           norms, softmax, rope and the residual stream stay float32; or "auto", bfloat16 where the checkpoint is stored
           in it and this CPU multiplies it, else float32. ``encoder.format`` says which it became: "f32" or
@@ -217,7 +217,12 @@ class Encoder:
         work.add(*joined)
         # Arrays of their own: views would keep all items alive as long as one of them.
         return [
-            replace(out, embeddings=out.embeddings.copy(), hidden_states=[state.copy() for state in out.hidden_states])
+            replace(
+                out,
+                embeddings=out.embeddings.copy(),
+                hidden_states=[state.copy() for state in out.hidden_states],
+                deepstack=[tokens.copy() for tokens in out.deepstack],
+            )
             for out in work.embeddings(**limits).items()
         ]
 
@@ -241,7 +246,8 @@ class _Work:
         config = encoder.config
         patches = int(grid_thw.prod(axis=1).sum())
         self.encoder, self.grid_thw, self.progress = encoder, grid_thw.copy(), progress
-        self.tokens = np.empty((patches // config.merge_unit, config.out_hidden_size), np.float32)
+        tokens = patches // config.merge_unit, config.out_hidden_size
+        self.tokens, *self.deepstack = (np.empty(tokens, np.float32) for _ in range(1 + len(config.deepstack)))
         shape = (patches, config.hidden_size)
         self.hidden_states = [np.empty(shape, np.float32) for _ in range(config.depth + 1)] if hidden_states else []
         self.layers, self.total = config.depth + 1, patches * (config.depth + 1)
@@ -263,7 +269,8 @@ class _Work:
 
         with encoder._workspace() as ws, ops.use_threads(encoder.threads):
             tower = encoder.outline.tower
-            out = self.tokens[first // unit : (first + len(patches)) // unit]
+            rows = slice(first // unit, (first + len(patches)) // unit)
+            out = Features(self.tokens[rows], [tokens[rows] for tokens in self.deepstack])
             tower.forward(patches, grid_thw, ws.fit(tower.sizes(grid_thw)), out, watch)
         self.grid_thw[self.items : self.items + len(grid_thw)] = grid_thw
         self.items += len(grid_thw)
@@ -273,7 +280,7 @@ class _Work:
         """What the call returns; ``limits`` are those that its images had."""
         encoder = self.encoder
         provenance = {
-            "source": str(encoder.outline.checkpoint.directory),
+            "source": str(encoder.outline.checkpoint.path),
             "family": encoder.family,
             "format": encoder.format,
             "isa": encoder.isa,
@@ -281,4 +288,4 @@ class _Work:
             **{name: str(value) for name, value in limits.items() if value is not None},
         }
         merge_size = encoder.config.spatial_merge_size
-        return Embeddings(self.tokens, self.grid_thw, merge_size, self.hidden_states, provenance)
+        return Embeddings(self.tokens, self.grid_thw, merge_size, self.hidden_states, provenance, self.deepstack)

@@ -9,8 +9,15 @@ QwenvisError
 ├── LimitError         (ValueError)         an input is larger than a limit allows
 └── IsaError           (RuntimeError)       an instruction set is unknown, not compiled or not on this CPU
 
-Every message says what was wrong, what was got, what was expected, and where.
+Every message says what was wrong, what was got, what was expected, and where. What it quotes of a file goes through
+`shown` or `listed`.
 """
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+LISTED = 10  # names spelt out in a list
 
 
 class QwenvisError(Exception):
@@ -43,3 +50,15 @@ class LimitError(QwenvisError, ValueError):
 
 class IsaError(QwenvisError, RuntimeError):
     """An instruction set is unknown, not compiled in, or not on this CPU."""
+
+
+def shown(text: str) -> str:
+    """Text from a file, made safe to print and short enough to read."""
+    text = text if len(text) <= 200 else text[:200] + "..."
+    return text if text.isprintable() else ascii(text)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names from a file, the first of them spelt out."""
+    rest = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return (", ".join(shown(name) for name in names[:LISTED]) or "nothing") + rest

@@ -6,9 +6,14 @@ by row and column inside the unit. A merge unit is the merge_size x merge_size p
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
+
+# axis(size, side) -> for each of ``size`` places on an axis, the places that it blends of a learned axis of ``side``,
+# and their weights: two arrays (size, taps), integers and floats.
+Taps = tuple[np.ndarray, np.ndarray]
+Axis = Callable[[int, int], Taps]
 
 
 def coords(grid_thw: np.ndarray, merge_size: int) -> np.ndarray:
@@ -22,9 +27,24 @@ def _frame_coords(rows: int, columns: int, merge_size: int) -> np.ndarray:
     return units.swapaxes(1, 2).reshape(-1, 2)
 
 
+def raster_order(grid_thw: np.ndarray, merge_size: int) -> np.ndarray:
+    """Where each patch is when patches come row by row, frame after frame, and not by merge units: (patches,) int64."""
+    steps, rows, columns = grid_thw.T
+    first = np.concatenate([[0], np.cumsum(np.repeat(rows * columns, steps))])[frames(grid_thw)]
+    row, column = coords(grid_thw, merge_size).T
+    order: np.ndarray = first + row * np.repeat(columns, grid_thw.prod(axis=1)) + column
+    return order
+
+
 def item_bounds(grid_thw: np.ndarray) -> np.ndarray:
     """Cumulative patches of the items, (items + 1,) int64, starting with 0."""
     return np.concatenate([[0], np.cumsum(grid_thw.prod(axis=1))])
+
+
+def extent(grid_thw: np.ndarray) -> tuple[int, int, int]:
+    """Patches, patches of the largest frame, and frames, of all items."""
+    steps, rows, columns = grid_thw.T
+    return int(grid_thw.prod(axis=1).sum()), int((rows * columns).max(initial=0)), int(steps.sum())
 
 
 def groups(grid_thw: np.ndarray, budget: int) -> Iterator[slice]:
@@ -74,3 +94,57 @@ def rope(coords: np.ndarray, head_dim: int, theta: float) -> tuple[np.ndarray, n
     angles = np.arange(coords.max() + 1, dtype=np.float32)[:, None] * inv_freq
     cos, sin = (np.ascontiguousarray(f(angles.astype(np.float64)), np.float32) for f in (np.cos, np.sin))
     return cos[coords].reshape(len(coords), half), sin[coords].reshape(len(coords), half)
+
+
+def blend(grid_thw: np.ndarray, merge_size: int, side: int, axis: Axis) -> tuple[Taps, Taps]:
+    """Between which places of a learned grid of ``side`` x ``side`` each patch lies: their rows, and their columns.
+
+    Each is (index, weight), both (patches, taps), int32 and float32.
+    """
+    row, column = coords(grid_thw, merge_size).T
+    _, heights, widths = grid_thw.T
+    counts = grid_thw.prod(axis=1)
+    return _taps(row, heights, counts, side, axis), _taps(column, widths, counts, side, axis)
+
+
+def _taps(at: np.ndarray, sizes: np.ndarray, counts: np.ndarray, side: int, axis: Axis) -> Taps:
+    """Of places ``at`` on the axes of the items, each of its own size; ``counts`` are the patches of the items."""
+    axes = [axis(int(size), side) for size in sizes]
+    of_item = at + np.repeat(np.cumsum([0, *sizes[:-1]]), counts)
+    index, weight = (np.concatenate(parts) for parts in zip(*axes, strict=True))
+    return index.astype(np.int32)[of_item], weight.astype(np.float32)[of_item]
+
+
+def linear_corners(size: int, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """Two taps; the first and last place of both axes lie on one another.
+
+    transformers get_vision_interpolation_indices_and_weights, bilinear with align_corners, in its float32.
+    """
+    return _linear(np.arange(size, dtype=np.float32) * np.float32(side - 1) / np.float32(max(size - 1, 1)), side)
+
+
+def linear_centres(size: int, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """Two taps; places are squares, and those of both axes cover the same length. The same without align_corners."""
+    centres = np.arange(size, dtype=np.float32) + np.float32(0.5)
+    return _linear(centres * np.float32(side) / np.float32(size) - np.float32(0.5), side)
+
+
+def _linear(at: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
+    first, taps = np.floor(at), np.arange(2)
+    weight = np.maximum(1 - np.abs(at[:, None] - first[:, None] - taps.astype(np.float32)), np.float32(0))
+    return np.clip(first.astype(np.int64)[:, None] + taps, 0, side - 1), weight
+
+
+def cubic_centres(size: int, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """Four taps of Keys' cubic with A = -0.75; places as in `linear_centres`, those beyond the edge are the edge's.
+
+    torch.nn.functional.grid_sample, bicubic with border padding, as transformers Glm4vVisionEmbeddings calls it: with
+    places from -1 to 1 in float32. Keys 1981, "Cubic convolution interpolation for digital image processing".
+    """
+    place = (np.arange(size, dtype=np.float32) + np.float32(0.5)) / np.float32(size) * np.float32(2) - np.float32(1)
+    at = ((place.astype(np.float64) + 1) * side - 1) / 2
+    first, taps, a = np.floor(at), np.arange(-1, 3), -0.75
+    x = np.abs(at[:, None] - first[:, None] - taps)
+    near = ((a + 2) * x - (a + 3)) * x * x + 1
+    far = ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
+    return np.clip(first.astype(np.int64)[:, None] + taps, 0, side - 1), np.where(x <= 1, near, far)

@@ -1,4 +1,4 @@
-"""What people type as a source -> the directory of a checkpoint that is already here. Nothing is ever downloaded.
+"""What people type as a source -> the directory, or file, of a checkpoint that is here. Nothing is ever downloaded.
 
 The local Hugging Face cache is read by its layout: ``models--ORG--NAME/refs/REVISION`` holds a commit, and
 ``models--ORG--NAME/snapshots/COMMIT`` its files.
@@ -11,14 +11,18 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from qwenvis.checkpoint import CONFIG, INDEX, PREPROCESSOR, PROCESSOR, SINGLE, tower_shards
+from qwenvis.checkpoint import CONFIG, PREPROCESSOR, PROCESSOR
+from qwenvis.directory import regular_file
 from qwenvis.errors import InputError, SourceError
+from qwenvis.shards import INDEX, SINGLE, tower_shards
 
 SYNTHETIC = "synthetic:"
+GGUF = ".gguf"
 
 # The Hub's own rule for ORG/NAME, without the old names that have no owner.
 _NAME = r"[A-Za-z0-9_](?:[\w.-]{0,94}[A-Za-z0-9_])?"
 _REPO = re.compile(f"{_NAME}/{_NAME}", re.ASCII)
+_REPO_FILE = re.compile(f"({_NAME}/{_NAME})/((?:{_NAME}/)*{_NAME})", re.ASCII)
 _REVISION = re.compile(r"\w[\w.+/-]{0,200}", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -29,7 +33,10 @@ def resolve(
     revision: str | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> Path:
-    """The directory of the checkpoint that ``source`` names: a directory, ``synthetic:PRESET`` or a Hub id.
+    """The path of the checkpoint that ``source`` names.
+
+    That is the directory of a directory, of ``synthetic:PRESET`` or of a Hub id, ORG/NAME; and the file of a GGUF file
+    or of one in a Hub repo, ORG/NAME/FILE.gguf.
 
     ``cache_dir`` stands in for the Hugging Face cache (or the cache of synthetic checkpoints), ``revision`` is a
     branch, tag or commit of a Hub id (default main), and ``progress(bytes_done, bytes_total)`` follows the writing
@@ -38,18 +45,22 @@ def resolve(
     """
     if not isinstance(source, (str, os.PathLike)) or source == "":
         got = "empty" if source == "" else f"a {type(source).__name__}"
-        raise InputError(f"source is {got}; expected a directory, a Hub id or {SYNTHETIC}PRESET")
+        raise InputError(f"source is {got}; expected a directory, a {GGUF} file, a Hub id or {SYNTHETIC}PRESET")
     text = os.fspath(source)
     if text.startswith(SYNTHETIC):
         from qwenvis.synthetic import materialise
 
         return materialise(text.removeprefix(SYNTHETIC), cache_dir, progress)
-    directory = _expand(text)
-    if _is_directory(directory):
-        return directory
-    if _REPO.fullmatch(text) and "--" not in text and ".." not in text:
-        return _snapshot(text, cache_dir, revision)
-    raise SourceError(_nothing(text, directory))
+    path = _expand(text)
+    if _is_directory(path) or (path.suffix.lower() == GGUF and _exists(path)):
+        return path
+    if "--" not in text and ".." not in text:
+        if (match := _REPO_FILE.fullmatch(text)) and path.suffix.lower() == GGUF:
+            snapshot = _snapshot(match[1], cache_dir, revision, match[2])
+            return regular_file(snapshot, match[2]) or snapshot
+        if _REPO.fullmatch(text) and path.suffix.lower() != GGUF:
+            return _snapshot(text, cache_dir, revision)
+    raise SourceError(_nothing(text, path))
 
 
 def hub_cache() -> Path:
@@ -59,24 +70,27 @@ def hub_cache() -> Path:
     return _expand(os.path.expandvars(cache))
 
 
-def _snapshot(repo: str, cache_dir: str | os.PathLike[str] | None, revision: str | None) -> Path:
-    """The snapshot of a Hub id that has its config and every shard of its tower."""
+def _snapshot(
+    repo: str, cache_dir: str | os.PathLike[str] | None, revision: str | None, file: str | None = None
+) -> Path:
+    """The snapshot of a Hub id that has the file, or its config and every shard of its tower."""
     if revision is not None and (not _REVISION.fullmatch(revision) or ".." in revision):
         raise SourceError(f"{revision!r} is no revision of {repo}; expected a branch, a tag or a commit")
     cache = hub_cache() if cache_dir is None else Path(cache_dir)
     snapshot = _commit(cache / f"models--{repo.replace('/', '--')}", revision or "main")
-    shards = [] if snapshot is None else _shards(snapshot)
+    shards = [] if snapshot is None or file else _shards(snapshot)
     state = f"holds no snapshot of its revision {revision or 'main'}"
     if snapshot is not None:
-        absent = [name for name in (CONFIG, *(shards or [INDEX])) if not (snapshot / name).is_file()]
+        needed = [file] if file else [CONFIG, *(shards or [INDEX])]
+        absent = [name for name in needed if not (snapshot / name).is_file()]
         if not absent:
             return snapshot
         state = f"lacks its {', '.join(absent)}"
     options = {"--revision": revision, "--cache-dir": cache_dir}
     places = "".join(f' {option} "{value}"' for option, value in options.items() if value is not None)
-    raise SourceError(
-        f"{repo} is no directory here, and the Hugging Face cache {cache} {state}.\n{_fetch(repo, shards, places)}"
-    )
+    fetch = f"This fetches it:\n  hf download {repo} {file}{places}" if file else _fetch(repo, shards, places)
+    named, kind = (f"{repo}/{file}", "file") if file else (repo, "directory")
+    raise SourceError(f"{named} is no {kind} here, and the Hugging Face cache {cache} {state}.\n{fetch}")
 
 
 def _fetch(repo: str, shards: list[str], places: str) -> str:
@@ -102,13 +116,15 @@ def _commit(folder: Path, revision: str) -> Path | None:
 
 def _shards(snapshot: Path) -> list[str]:
     """The files that hold the tower, none where nothing here tells."""
-    return sorted(tower_shards(snapshot)[1]) if any((snapshot / name).is_file() for name in (SINGLE, INDEX)) else []
+    return sorted(tower_shards(snapshot)[-1]) if any((snapshot / name).is_file() for name in (SINGLE, INDEX)) else []
 
 
 def _nothing(text: str, directory: Path) -> str:
-    from qwenvis.synthetic import PRESETS
+    from qwenvis.presets import PRESETS
 
     place = "is no directory" if not _exists(directory) else "is a file; name the directory that holds it"
+    if directory.suffix.lower() == GGUF:
+        place = "is no file"
     return (
         f"{text!r} names no checkpoint: {str(directory.absolute())!r} {place}; a Hub id is ORG/NAME; "
         f"presets are {', '.join(SYNTHETIC + name for name in PRESETS)}"

@@ -6,6 +6,7 @@ blocks update in place. In the shapes: n patches, d hidden_size, h heads, m toke
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from itertools import groupby, pairwise
@@ -16,13 +17,12 @@ from qwenvis import ops
 from qwenvis.weights import Weights
 from qwenvis.workspace import Size, Workspace
 
-# (cos, sin) of the angles of each patch, (n, head_dim / 2) each
-Rope = tuple[np.ndarray, np.ndarray]
+# Places on one axis of a learned grid, and the weights with which they are blended, (n, taps) each
+Taps = tuple[np.ndarray, np.ndarray]
 
 # Rows of the MLP's inner activations that exist at a time: 10 MB at 5120 columns, whatever the image.
 MLP_ROWS = 512
-# Tokens of the merger's inner activations that exist at a time, and patches that are gathered at a time.
-MERGE_ROWS = 256
+# Patches that are gathered at a time.
 PATCH_ROWS = 1024
 
 
@@ -34,16 +34,31 @@ def chunks(stop: int, rows: int, start: int = 0) -> list[slice]:
 class Linear:
     """y = activation(x Wᵀ + b): torch.nn.Linear and what follows it. ``rows`` is the dtype that x must have."""
 
-    def __init__(self, weights: Weights, n: int, k: int, activation: str = "none") -> None:
-        self.activation = activation
+    def __init__(self, weights: Weights, n: int, k: int, activation: str = "none", *, bias: bool = True) -> None:
+        self.activation, self.format, self.shape = activation, weights.format, (n, k)
         self.packed = ops.PackedWeight(n, k, weights.format)
         self.rows = self.packed.rows_dtype
         weights.ask("weight", (n, k), self.packed.pack)
-        weights.ask("bias", (n,), self.packed.pack_bias)
+        if bias:
+            weights.ask("bias", (n,), self.packed.pack_bias)
 
     def __call__(self, x: np.ndarray, out: np.ndarray, add: bool = False) -> np.ndarray:
         """(rows, k) -> (rows, n); ``add`` adds to what is there."""
         return ops.linear(x, self.packed, out, activation=self.activation, add=add)
+
+
+class SplitLinear:
+    """Linears of one input, their outputs side by side: for a checkpoint that keeps q, k and v apart."""
+
+    def __init__(self, weights: Weights, names: tuple[str, ...], n: int, k: int, *, bias: bool = True) -> None:
+        self.parts = [Linear(weights.scope(name), n, k, bias=bias) for name in names]
+        self.format, self.rows, self.shape = weights.format, self.parts[0].rows, (n * len(names), k)
+
+    def __call__(self, x: np.ndarray, out: np.ndarray) -> np.ndarray:
+        """(rows, k) -> (rows, n · parts)."""
+        for part, columns in zip(self.parts, np.split(out, len(self.parts), axis=1), strict=True):
+            part(x, columns)
+        return out
 
 
 class LayerNorm:
@@ -80,19 +95,33 @@ class PatchEmbed:
     """A convolution whose stride is its kernel: a product with the rows of ``pixel_values``.
 
     A still repeats its frame, so the sum of the kernel's temporal slices does the same with half the work. The sum is
-    taken in float32.
+    taken in float32. ``stored`` is the kernel as the checkpoint has it, where that has no axis for frames.
     """
 
-    def __init__(self, weights: Weights, d: int, kernel: tuple[int, int, int, int]) -> None:
+    def __init__(
+        self,
+        weights: Weights,
+        d: int,
+        kernel: tuple[int, int, int, int],
+        *,
+        bias: bool = False,
+        stored: tuple[int, ...] | None = None,
+    ) -> None:
         channels, frames, height, width = kernel
         self.parts = (channels, frames, height * width)
         self.full = ops.PackedWeight(d, channels * frames * height * width, weights.format)
-        self.folded = ops.PackedWeight(d, channels * height * width, weights.format)
-        weights.ask("weight", (d, *kernel), self._pack)
+        self.folded = ops.PackedWeight(d, channels * height * width, weights.format) if frames > 1 else self.full
+        weights.ask("weight", (d, *(stored or kernel)), self._pack)
+        if bias:
+            weights.ask("bias", (d,), self._pack_bias)
 
     def _pack(self, array: np.ndarray) -> None:
         self.full.pack(array)
-        self.folded.pack(array.astype(np.float32).sum(axis=2))
+        self.folded.pack(array.reshape(len(array), *self.parts).astype(np.float32).sum(axis=2))
+
+    def _pack_bias(self, array: np.ndarray) -> None:
+        self.full.pack_bias(array)
+        self.folded.pack_bias(array)
 
     def sizes(self, n: int) -> dict[str, Size]:
         """``patches``: rows of pixel_values in the order of x."""
@@ -117,41 +146,31 @@ class PatchEmbed:
             weight = self.folded if still else self.full
             for rows in chunks(span[-1][1], PATCH_ROWS, span[0][0]):
                 a = ops.gather(source, order[rows], ws.patches[: rows.stop - rows.start, : weight.shape[1]])
-                ops.linear(a, weight, x[rows])  # (rows, d) = a Wᵀ
+                ops.linear(a, weight, x[rows])  # (rows, d) = a Wᵀ + b
         return x
 
 
-class Attention:
-    """Multi-head self-attention with rope on queries and keys: transformers VisionAttention."""
+class PositionTable:
+    """A learned vector for each place of a square grid: torch.nn.Embedding. It stays float32 in every format."""
 
-    def __init__(self, weights: Weights, d: int, num_heads: int) -> None:
-        self.num_heads, self.format = num_heads, weights.format
-        self.qkv = Linear(weights.scope("qkv"), 3 * d, d)
-        self.proj = Linear(weights.scope("proj"), d, d)
+    def __init__(self, weights: Weights, count: int, d: int) -> None:
+        self.side = math.isqrt(count)
+        self.table = np.empty((count, d), np.float32)
+        weights.per(0).ask("weight", (count, d), _into(self.table))
 
-    def sizes(self, n: int, longest: int, segments: int) -> dict[str, Size]:
-        """``qkv``: queries, keys and values side by side; ``context``: its result; ``attention``: packed k and v."""
-        d = self.proj.packed.shape[1]
-        scratch = ops.attention_scratch(longest, segments * self.num_heads, d // self.num_heads, self.format)
-        return {
-            "qkv": (n, 3 * d, "float32"),
-            "context": (n, d, self.proj.rows),
-            "attention": (1, scratch, "float32"),
-        }
-
-    def __call__(self, h: np.ndarray, x: np.ndarray, rope: Rope, cu_seqlens: np.ndarray, ws: Workspace) -> None:
-        qkv = self.qkv(h, ws.qkv)  # (n, 3d) = h Wᵀ + b
-        q, k, v = (part.reshape(len(h), self.num_heads, -1) for part in np.split(qkv, 3, axis=1))  # (n, h, d / h)
-        o = ops.attention((q, k, v), rope, cu_seqlens, ws.context, ws.attention[0], format=self.format)
-        self.proj(o, x, add=True)  # (n, d) o = softmax(q kᵀ / √(d / h)) v;  x += o Wᵀ + b
+    def __call__(self, rows: Taps, columns: Taps, x: np.ndarray) -> np.ndarray:
+        """Add to x (n, d) the places between which each patch lies, weighted: `ops.add_blend`."""
+        return ops.add_blend(self.table[: self.side**2].reshape(self.side, self.side, -1), rows, columns, x)
 
 
 class Mlp:
     """fc2(activation(fc1(h))): transformers VisionMlp."""
 
-    def __init__(self, weights: Weights, d: int, inner: int, activation: str) -> None:
-        self.fc1 = Linear(weights.scope("fc1"), inner, d, activation)
-        self.fc2 = Linear(weights.scope("fc2"), d, inner)
+    def __init__(
+        self, weights: Weights, d: int, inner: int, activation: str, linears: tuple[str, str] = ("fc1", "fc2")
+    ) -> None:
+        self.fc1 = Linear(weights.scope(linears[0]), inner, d, activation)
+        self.fc2 = Linear(weights.scope(linears[1]), d, inner)
 
     def sizes(self, n: int) -> dict[str, Size]:
         """``hidden``: the inner activations of a chunk of rows."""
@@ -164,68 +183,57 @@ class Mlp:
 
 
 class GatedMlp:
-    """down(silu(gate(h)) * up(h)): transformers Qwen2_5_VLMLP. Gate and up are one product."""
+    """down(silu(gate(h)) * up(h)): transformers Qwen2_5_VLMLP. Gate and up are one product.
 
-    def __init__(self, weights: Weights, d: int, inner: int) -> None:
+    ``scratch`` names its array in the workspace.
+    """
+
+    def __init__(self, weights: Weights, d: int, inner: int, *, bias: bool = True, scratch: str = "hidden") -> None:
         self.gate_up = ops.PackedWeight(inner, d, weights.format, gated=True)
+        self.rows, self.scratch = self.gate_up.rows_dtype, scratch
         for half, name in enumerate(("gate_proj", "up_proj")):
             place = weights.scope(name)
             place.ask("weight", (inner, d), partial(self.gate_up.pack, half=half))
-            place.ask("bias", (inner,), partial(self.gate_up.pack_bias, half=half))
-        self.down = Linear(weights.scope("down_proj"), d, inner)
+            if bias:
+                place.ask("bias", (inner,), partial(self.gate_up.pack_bias, half=half))
+        self.down = Linear(weights.scope("down_proj"), d, inner, bias=bias)
 
     def sizes(self, n: int) -> dict[str, Size]:
-        """``hidden``: the inner activations of a chunk of rows."""
-        return {"hidden": (min(n, MLP_ROWS), self.down.packed.shape[1], self.down.rows)}
+        """``hidden``, or what ``scratch`` says: the inner activations of a chunk of rows."""
+        return {self.scratch: (min(n, MLP_ROWS), self.down.shape[1], self.down.rows)}
 
-    def __call__(self, h: np.ndarray, x: np.ndarray, ws: Workspace) -> None:
+    def gated(self, h: np.ndarray, ws: Workspace) -> np.ndarray:
+        """silu(gate(h)) * up(h), (rows, inner)."""
+        out = getattr(ws, self.scratch)[: len(h)]
+        return ops.linear(h, self.gate_up, out, activation="silu_gate")
+
+    def __call__(self, h: np.ndarray, x: np.ndarray, ws: Workspace, add: bool = True) -> None:
         for rows in chunks(len(h), MLP_ROWS):
-            a = ops.linear(h[rows], self.gate_up, ws.hidden[: rows.stop - rows.start], activation="silu_gate")
-            self.down(a, x[rows], add=True)  # (rows, d) x += a Wᵀ + b
+            self.down(self.gated(h[rows], ws), x[rows], add)  # (rows, d) x += a Wᵀ + b
 
 
-class Block:
-    """One layer of the tower: x += attention(norm1(x)); x += mlp(norm2(x))."""
+class ClampedGatedMlp(GatedMlp):
+    """The same with gate at most ``limit``, and up between -limit and limit: transformers Glm5NextVisionMLP.
 
-    def __init__(self, norm1: Norm, attention: Attention, norm2: Norm, mlp: Mlp | GatedMlp) -> None:
-        self.norm1, self.attention, self.norm2, self.mlp = norm1, attention, norm2, mlp
-
-    def sizes(self, n: int, longest: int, segments: int) -> dict[str, Size]:
-        """``normed``: input of attention and of the MLP; and what these two take."""
-        d, rows = len(self.norm1.weight), self.attention.qkv.rows
-        return {"normed": (n, d, rows)} | self.attention.sizes(n, longest, segments) | self.mlp.sizes(n)
-
-    def __call__(self, x: np.ndarray, rope: Rope, cu_seqlens: np.ndarray, ws: Workspace) -> None:
-        h = self.norm1(x, ws.normed)  # (n, d)
-        self.attention(h, x, rope, cu_seqlens, ws)
-        h = self.norm2(x, ws.normed)  # (n, d)
-        self.mlp(h, x, ws)
-
-
-class PatchMerger:
-    """Norm, join the patches of a merge unit, two linears: transformers PatchMerger.
-
-    The join costs nothing: the norm writes a unit's rows side by side. Its activation is the erf GELU, whatever the
-    config's hidden_act is.
+    What is clamped are two products, so they are no epilogue of one.
     """
 
-    def __init__(self, weights: Weights, norm: Norm, d: int, unit: int, out: int) -> None:
-        self.norm, self.unit = norm, unit
-        self.fc1 = Linear(weights.scope("mlp.0"), unit * d, unit * d, "gelu")
-        self.fc2 = Linear(weights.scope("mlp.2"), out, unit * d)
+    def __init__(
+        self, weights: Weights, d: int, inner: int, *, limit: float, bias: bool, scratch: str = "hidden"
+    ) -> None:
+        self.both = SplitLinear(weights, ("gate_proj", "up_proj"), inner, d, bias=bias)
+        self.down = Linear(weights.scope("down_proj"), d, inner, bias=bias)
+        self.rows, self.limit, self.scratch = self.both.rows, limit, scratch
 
     def sizes(self, n: int) -> dict[str, Size]:
-        """``merged`` and ``merged_hidden``: input and inner activations of a chunk of tokens."""
-        chunk = min(n // self.unit, MERGE_ROWS), self.fc1.packed.shape[1], self.fc1.rows
-        return {"merged": chunk, "merged_hidden": chunk}
+        """Also its ``..._both``: gate and up of these rows, side by side."""
+        return super().sizes(n) | {f"{self.scratch}_both": (min(n, MLP_ROWS), self.both.shape[0], "float32")}
 
-    def __call__(self, x: np.ndarray, out: np.ndarray, ws: Workspace) -> np.ndarray:
-        for rows in chunks(len(out), MERGE_ROWS):
-            m = rows.stop - rows.start
-            joined = self.norm(x[rows.start * self.unit : rows.stop * self.unit], ws.merged[:m])  # (m, 4d)
-            a = self.fc1(joined, ws.merged_hidden[:m])  # (m, 4d) = gelu(joined Wᵀ + b)
-            self.fc2(a, out[rows])  # (m, out) = a Wᵀ + b
-        return out
+    def gated(self, h: np.ndarray, ws: Workspace) -> np.ndarray:
+        """silu(min(gate(h), limit)) * clip(up(h), limit), (rows, inner)."""
+        both = self.both(h, getattr(ws, f"{self.scratch}_both")[: len(h)])
+        out = getattr(ws, self.scratch)[: len(h)]
+        return ops.activate(both, out, activation="silu_gate", limit=self.limit)
 
 
 def _into(target: np.ndarray) -> Callable[[np.ndarray], None]:

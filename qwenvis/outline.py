@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
 from qwenvis import hub, models, ops
 from qwenvis.checkpoint import Checkpoint
 from qwenvis.cost import Cost, cost, weight_nbytes
-from qwenvis.errors import ConfigError, InputError
+from qwenvis.errors import CheckpointError, ConfigError, InputError
 from qwenvis.models import Config
 from qwenvis.processors import PROCESSORS, ImageProcessor
 
@@ -38,7 +39,7 @@ class Outline:
         self.format = _format(dtype, checkpoint)
         self.tower, self.weights = models.build(self.family, checkpoint.vision_config, checkpoint.shapes, self.format)
         self._limits = {"min_pixels": min_pixels, "max_pixels": max_pixels}
-        if self.config.in_channels == 3 and (checkpoint.preprocessor or None not in (min_pixels, max_pixels)):
+        if self._pictured and (checkpoint.preprocessor or None not in (min_pixels, max_pixels)):
             self.processor  # noqa: B018  a config that cannot be used is an error now, a missing one when it is needed
 
     @classmethod
@@ -59,8 +60,7 @@ class Outline:
         limits = {"min_pixels": min_pixels, "max_pixels": max_pixels}
         if _preset(source) is not None:
             cls.preview(source, dtype=dtype, revision=revision, cache_dir=cache_dir, **limits)
-        directory = hub.resolve(source, cache_dir, revision)
-        return cls(Checkpoint.open(directory), dtype=dtype, **limits)
+        return cls(_open(hub.resolve(source, cache_dir, revision)), dtype=dtype, **limits)
 
     @classmethod
     def preview(
@@ -108,11 +108,20 @@ class Outline:
             return self._read_processor(min_pixels, max_pixels)
         return self.processor.with_limits(min_pixels, max_pixels)
 
+    @property
+    def _pictured(self) -> bool:
+        return self.config.in_channels == 3 and self.family in PROCESSORS
+
     def _read_processor(self, min_pixels: int | None, max_pixels: int | None) -> ImageProcessor:
         config = self.config
         if config.in_channels != 3:
             raise ConfigError(
                 f"the tower wants {config.in_channels} channels; images have 3: pass pixel_values instead"
+            )
+        if self.family not in PROCESSORS:
+            raise ConfigError(
+                f"{self.family} prepares images in a way that is not built yet; make pixel_values and grid_thw with "
+                "transformers and pass those"
             )
         return PROCESSORS[self.family].from_config(
             self.checkpoint.preprocessor,
@@ -132,6 +141,19 @@ def _preset(source: str | os.PathLike[str]) -> str | None:
     """The preset that a source names, None where it is another kind of source."""
     text = os.fspath(source) if isinstance(source, str | os.PathLike) else ""
     return text.removeprefix(hub.SYNTHETIC) if text.startswith(hub.SYNTHETIC) else None
+
+
+def _open(path: Path) -> Checkpoint:
+    """The checkpoint at a path, by the layout that it has."""
+    if path.suffix.lower() != hub.GGUF:
+        return Checkpoint.open(path)
+    try:
+        from qwenvis import mmproj
+    except ImportError as error:
+        raise CheckpointError(
+            f"{path} is read with the gguf package, which is not here: pip install 'qwenvis[gguf]' ({error})"
+        ) from error
+    return mmproj.open_mmproj(path)
 
 
 def _format(dtype: str, checkpoint: Checkpoint) -> str:

@@ -13,19 +13,20 @@ import math
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from qwenvis.checkpoint import CONFIG, INDEX, PREPROCESSOR, Checkpoint, Tensor
+from qwenvis.checkpoint import CONFIG, PREPROCESSOR, Checkpoint
 from qwenvis.errors import SourceError
+from qwenvis.layouts import Tensor
+from qwenvis.presets import PRESETS, Preset
+from qwenvis.shards import INDEX
 
 Progress = Callable[[int, int], object]
 Shapes = dict[str, tuple[int, ...]]
@@ -35,101 +36,8 @@ SHARD_BYTES = 350_000_000  # what one shard holds at most, and so most of the me
 CHUNK = 1 << 16  # numbers drawn at a time: the float32 draft stays in the L2 cache
 WRITERS = 2  # threads that draw; the bytes do not depend on it
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
-PREFIX = "visual."  # where the Hub's Qwen2-VL and Qwen2.5-VL keep the tower
 
 _ELSEWHERE = "QWENVIS_CACHE names another directory to keep it in"
-
-
-@dataclass(frozen=True)
-class Preset:
-    """The whole content of a checkpoint's config.json and preprocessor_config.json."""
-
-    config: dict[str, Any]
-    preprocessor: dict[str, Any]
-
-
-# The language model of each published size, in the words of its config.json:
-# hidden_size, intermediate_size, num_hidden_layers, num_attention_heads, num_key_value_heads, vocab_size.
-_LANGUAGE_MODELS = {
-    "tiny": (96, 192, 2, 4, 2, 1024),
-    "2b": (1536, 8960, 28, 12, 2, 151936),
-    "3b": (2048, 11008, 36, 16, 2, 151936),
-    "7b": (3584, 18944, 28, 28, 4, 152064),
-    "32b": (5120, 27648, 64, 40, 8, 152064),
-    "72b": (8192, 29568, 80, 64, 8, 152064),
-}
-_SHARED = {"in_chans": 3, "patch_size": 14, "spatial_merge_size": 2, "spatial_patch_size": 14, "temporal_patch_size": 2}
-_CLIP = {"image_mean": [0.48145466, 0.4578275, 0.40821073], "image_std": [0.26862954, 0.26130258, 0.27577711]}
-
-
-def _qwen2_vl(size: str, **tower: Any) -> Preset:
-    """Qwen2-VL; the hidden_size of its vision_config is the language model's width."""
-    published = {"depth": 32, "embed_dim": 1280, "mlp_ratio": 4, "num_heads": 16}
-    width = {"hidden_size": _LANGUAGE_MODELS[size][0]}
-    return _preset("qwen2_vl", "Qwen2VL", size, {**published, **_SHARED, **width, **tower})
-
-
-def _qwen2_5_vl(size: str, **tower: Any) -> Preset:
-    """Qwen2.5-VL; intermediate_size is 3420 up to 7B and 3456 above."""
-    published = {
-        "depth": 32,
-        "hidden_act": "silu",
-        "hidden_size": 1280,
-        "intermediate_size": 3420,
-        "num_heads": 16,
-        "out_hidden_size": _LANGUAGE_MODELS[size][0],
-        "window_size": 112,
-        "fullatt_block_indexes": [7, 15, 23, 31],
-        "tokens_per_second": 2,
-    }
-    return _preset("qwen2_5_vl", "Qwen2_5_VL", size, {**published, **_SHARED, **tower})
-
-
-def _preset(model_type: str, classes: str, size: str, vision_config: dict[str, Any]) -> Preset:
-    hidden, intermediate, layers, heads, key_value_heads, vocabulary = _LANGUAGE_MODELS[size]
-    side = hidden // heads * 3 // 16  # of half a head, height and width have 3/8 each and time the rest
-    config = {
-        "architectures": [f"{classes}ForConditionalGeneration"],
-        "model_type": model_type,
-        "hidden_act": "silu",
-        "hidden_size": hidden,
-        "intermediate_size": intermediate,
-        "num_hidden_layers": layers,
-        "num_attention_heads": heads,
-        "num_key_value_heads": key_value_heads,
-        "vocab_size": vocabulary,
-        "rms_norm_eps": 1e-06,
-        "rope_theta": 1000000.0,
-        "rope_scaling": {"type": "mrope", "mrope_section": [hidden // heads // 2 - 2 * side, side, side]},
-        "torch_dtype": "bfloat16",
-        "vision_config": vision_config,
-    }
-    preprocessor = {
-        "min_pixels": 3136,
-        "max_pixels": 12845056,
-        "patch_size": 14,
-        "temporal_patch_size": 2,
-        "merge_size": 2,
-        **_CLIP,
-        "image_processor_type": "Qwen2VLImageProcessor",
-        "processor_class": f"{classes}Processor",
-    }
-    return Preset(config, preprocessor)
-
-
-PRESETS: dict[str, Preset] = {
-    "qwen2-vl-2b": _qwen2_vl("2b"),
-    "qwen2-vl-7b": _qwen2_vl("7b"),
-    "qwen2-vl-72b": _qwen2_vl("72b"),
-    "qwen2.5-vl-3b": _qwen2_5_vl("3b"),
-    "qwen2.5-vl-7b": _qwen2_5_vl("7b"),
-    "qwen2.5-vl-32b": _qwen2_5_vl("32b", intermediate_size=3456),
-    "qwen2.5-vl-72b": _qwen2_5_vl("72b", intermediate_size=3456),
-    "tiny-qwen2-vl": _qwen2_vl("tiny", depth=4, embed_dim=64, num_heads=4),
-    "tiny-qwen2.5-vl": _qwen2_5_vl(
-        "tiny", depth=4, hidden_size=64, intermediate_size=100, num_heads=4, fullatt_block_indexes=[1, 3]
-    ),
-}
 
 
 def materialise(name: str, cache_dir: str | os.PathLike[str] | None = None, progress: Progress | None = None) -> Path:
@@ -163,14 +71,15 @@ def described(name: str, cache_dir: str | os.PathLike[str] | None = None) -> Che
     """
     directory = _directory(name, cache_dir)
     preset, shards = PRESETS[name], _shards(PRESETS[name])
+    tower = tower_shapes(preset)
     tensors = {
-        tensor.removeprefix(PREFIX): Tensor(directory / _file(number, len(shards)), "BF16", shape)
+        name: Tensor(directory / _file(number, len(shards)), "BF16", shape)
         for number, shapes in enumerate(shards, start=1)
-        for tensor, shape in shapes.items()
-        if tensor.startswith(PREFIX)
+        for name, shape in tower.items()
+        if preset.prefix + name in shapes
     }
-    vision_config, model_type = preset.config["vision_config"], preset.config["model_type"]
-    return Checkpoint(directory, preset.config, vision_config, model_type, preset.preprocessor, PREFIX, tensors)
+    config, vision_config, model_type = preset.config, preset.vision_config, preset.holder["model_type"]
+    return Checkpoint(directory, config, vision_config, model_type, preset.preprocessor, preset.prefix, tensors)
 
 
 def _directory(name: str, cache_dir: str | os.PathLike[str] | None) -> Path:
@@ -191,20 +100,20 @@ def cache_root() -> Path:
     return Path(own or f"{shared or '~/.cache'}/qwenvis").expanduser().absolute()
 
 
-def tower_shapes(config: Mapping[str, Any]) -> Shapes:
+def tower_shapes(preset: Preset) -> Shapes:
     """Name and shape of every tensor of the tower, as the family that reads them asks for them."""
     from qwenvis import models
 
-    _, weights = models.build(config["model_type"], config["vision_config"], {})
+    _, weights = models.build(preset.family, preset.vision_config, {})
     return {request.name: request.shape for request in weights.requests}
 
 
 def _shards(preset: Preset) -> list[Shapes]:
     """The tensors of each shard: the tower in two or more, the language model in the first and alone in the last."""
-    tower = {PREFIX + name: shape for name, shape in tower_shapes(preset.config).items()}
+    tower = {preset.prefix + name: shape for name, shape in tower_shapes(preset).items()}
     total, before = _nbytes(tower), 0
     count = max(2, math.ceil(total / SHARD_BYTES))
-    hidden = preset.config["hidden_size"]
+    hidden = preset.hidden_size
     shards: list[Shapes] = [{} for _ in range(count)]
     shards[0]["model.embed_tokens.weight"] = (64, hidden)
     for name, shape in tower.items():

@@ -8,7 +8,7 @@ is made from the same list, so that every tensor is named exactly once in the pr
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -17,11 +17,15 @@ Receiver = Callable[[np.ndarray], object]
 
 @dataclass(frozen=True)
 class Request:
-    """One tensor: ``name`` below the tower's prefix, the ``shape`` it must have, and ``receive(array)``."""
+    """One tensor: ``name`` below the tower's prefix, the ``shape`` it must have, and ``receive(array)``.
+
+    ``patches``: how many of them become one row of the tensor's product; 0 for a table, which has no product.
+    """
 
     name: str
     shape: tuple[int, ...]
     receive: Receiver
+    patches: int = 1
 
 
 @dataclass(frozen=True)
@@ -34,11 +38,16 @@ class Weights:
     prefix: str = ""
     format: str = "f32"
     requests: list[Request] = field(default_factory=list)
+    patches: int = 1
 
     def scope(self, name: object) -> Weights:
         """The place below this one: ``weights.scope("blocks").scope(0)`` asks for ``blocks.0.*``."""
-        return Weights(f"{self.prefix}{name}.", self.format, self.requests)
+        return replace(self, prefix=f"{self.prefix}{name}.")
+
+    def per(self, patches: int) -> Weights:
+        """The same place, for products with one row for so many patches: `Request` says what it means."""
+        return replace(self, patches=patches)
 
     def ask(self, name: str, shape: tuple[int, ...], receive: Receiver) -> None:
         """Ask for one tensor; ``receive`` gets it in its stored float type, contiguous, and must not keep it."""
-        self.requests.append(Request(self.prefix + name, tuple(shape), receive))
+        self.requests.append(Request(self.prefix + name, tuple(shape), receive, self.patches))

@@ -1,23 +1,19 @@
-"""The vision towers of Qwen-VL in NumPy float64: short, slow, obvious.
+"""What the vision towers are made of, in NumPy float64: short, slow, obvious. Operations, places, parts.
 
-This file is the spine of the tests. It imports nothing of the package; transformers checks it (test_reference.py),
-and it checks the package. Read it as the pipeline runs: operations, places, parts, towers. A tower is one function
-that states its model whole, and one line in `TOWERS`.
-
-In the shapes: n patches, d hidden_size, m tokens (m = n / merge_size²). Weights are named as in the checkpoint, below
-the tower's prefix; a Linear's weight is (outputs, inputs).
+With reference_towers.py, this is the spine of the tests. It imports nothing of the package; transformers checks it, and
+it checks the package. In the shapes: n patches, d hidden_size, m tokens (m = n / merge_size²). Weights are named as in
+the checkpoint, below the tower's prefix; a Linear's weight is (outputs, inputs).
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
-EPS = 1e-6  # of every norm of these families; written in the code of transformers, not in the config
+EPS = 1e-6  # of every norm of the Qwen families; written in the code of transformers, not in the config
 
 
 def in_float64(operation):
@@ -92,6 +88,12 @@ def silu_gate(gate, up):
 
 
 @in_float64
+def clamped_gate(gate, up, limit):
+    """The middle of the gated MLPs of GLM-5.3."""
+    return silu_gate(np.minimum(gate, limit), np.clip(up, -limit, limit))
+
+
+@in_float64
 def softmax(x):
     """Over the last axis; the maximum is taken off first so that nothing overflows."""
     e = np.exp(x - x.max(axis=-1, keepdims=True, initial=-np.inf))
@@ -161,6 +163,52 @@ def coords(grid_thw, merge_size):
     return np.concatenate([block_order(rows, cols, merge_size) for t, rows, cols in grid_thw for _ in range(t)])
 
 
+def corners(size, side):
+    """Where the `size` places of an axis lie on one of `side` places, first on first and last on last; in float32."""
+    return np.arange(size, dtype=np.float32) * np.float32(side - 1) / np.float32(max(size - 1, 1))
+
+
+def centres(size, side):
+    """The same where places are squares and both axes have the same length; in float32."""
+    at = np.arange(size, dtype=np.float32) + np.float32(0.5)
+    return at * np.float32(side) / np.float32(size) - np.float32(0.5)
+
+
+def sampled_centres(size, side):
+    """The same as torch.nn.functional.grid_sample is asked for it: in units of half the axis, in float32."""
+    at = (np.arange(size, dtype=np.float32) + np.float32(0.5)) / np.float32(size)
+    return ((np.float64(at * np.float32(2) - np.float32(1)) + 1) * side - 1) / 2
+
+
+def hat(x):
+    """Linear interpolation: the weight of a place at a distance."""
+    return np.maximum(1 - np.abs(x), 0)
+
+
+def keys(x, a=-0.75):
+    """Cubic interpolation (Keys 1981)."""
+    x = np.abs(x)
+    near, far = (a + 2) * x**3 - (a + 3) * x**2 + 1, a * x**3 - 5 * a * x**2 + 8 * a * x - 4 * a
+    return np.where(x <= 1, near, np.where(x < 2, far, 0))
+
+
+def taps(at, side, kernel):
+    """Around each place of an axis, four of one of `side`, and their weights; beyond its ends the last ones go on."""
+    around = np.floor(at).astype(int)[:, None] + np.arange(-1, 3)
+    return np.clip(around, 0, side - 1), kernel(at[:, None] - around.astype(at.dtype))
+
+
+def learned_positions(table, grid_thw, merge_size, places, kernel):
+    """A learned grid (side², d), interpolated to each item's, (n, d). Of float32 places the weights are float32 too."""
+    side, rows = math.isqrt(len(table)), []
+    for t, height, width in grid_thw:
+        (row, of_row), (col, of_col) = (taps(places(size, side), side, kernel) for size in (height, width))
+        y, x = np.array(block_order(height, width, merge_size)).T
+        at, weight = row[y][:, :, None] * side + col[x][:, None, :], of_row[y][:, :, None] * of_col[x][:, None, :]
+        rows += [(table.astype(np.float64)[at] * weight[..., None]).sum(axis=(1, 2))] * t
+    return np.concatenate(rows)
+
+
 def rope_table(places, head_dim, theta=10000.0):
     """The cos and sin of every patch's angles, each (n, head_dim/2): first its row's, then its column's.
 
@@ -210,90 +258,43 @@ def below(w, name):
     return {key.removeprefix(f"{name}."): value for key, value in w.items() if key.startswith(f"{name}.")}
 
 
+def layer(x, w, name):
+    """A torch.nn.Linear, with its bias if it has one."""
+    return linear(x, w[f"{name}.weight"], w.get(f"{name}.bias"))
+
+
 def patch_embed(pixel_values, w, b=None):
     """A convolution whose stride is its kernel, w (d, 3, temporal, patch, patch), is a matmul over flat patches."""
     return linear(pixel_values, w.reshape(len(w), -1), b)  # (n, 1176) -> (n, d)
 
 
-def split_qkv(qkv, num_heads):
+def split_qkv(qkv, num_heads, key_value_heads):
     """The fused projection holds all of q, then all of k, then all of v: three (n, heads, head_dim)."""
-    return [part.reshape(len(qkv), num_heads, -1) for part in np.split(qkv, 3, axis=-1)]
+    heads = qkv.reshape(len(qkv), num_heads + 2 * key_value_heads, -1)
+    return np.split(heads, [num_heads, num_heads + key_value_heads], axis=1)
 
 
-def self_attention(x, w, num_heads, table, cu_seqlens):
-    """Qwen2-VL's VisionAttention; `table` is (cos, sin)."""
-    q, k, v = split_qkv(linear(x, w["qkv.weight"], w["qkv.bias"]), num_heads)
+def self_attention(x, w, config, table, cu_seqlens):
+    """VisionAttention; `table` is (cos, sin). Heads of q and k are normalised where there are weights for that."""
+    heads = config["num_heads"]
+    q, k, v = split_qkv(layer(x, w, "qkv"), heads, config.get("num_key_value_heads", heads))
+    if "q_norm.weight" in w:
+        eps = config["rms_norm_eps"]
+        q, k = rms_norm(q, w["q_norm.weight"], eps), rms_norm(k, w["k_norm.weight"], eps)
     out = attention(rope(q, *table), rope(k, *table), v, cu_seqlens)
-    return linear(out.reshape(x.shape), w["proj.weight"], w["proj.bias"])  # (n, d)
+    return layer(out.reshape(x.shape), w, "proj")  # (n, d)
 
 
-def merger(normed, w, merge_size):
-    """PatchMerger after its norm: merge_size² neighbouring rows are one, then an MLP with the erf GELU."""
-    joined = normed.reshape(-1, merge_size**2 * normed.shape[1])  # (m, 4d): left to right, top to bottom
-    h = gelu(linear(joined, w["mlp.0.weight"], w["mlp.0.bias"]))
-    return linear(h, w["mlp.2.weight"], w["mlp.2.bias"])  # (m, out_hidden_size)
+def join(rows, merge_size):
+    """merge_size² neighbouring rows are one, (m, 4d): left to right, top to bottom."""
+    return rows.reshape(-1, merge_size**2 * rows.shape[1])
 
 
-# Towers: config is the checkpoint's vision_config, completed.
+def mlp(x, w, first, activation, second):
+    """Two layers by their names."""
+    return layer(activation(layer(x, w, first)), w, second)
 
 
-@dataclass
-class Features:
-    """What a tower returns, all of it in natural order: the order of pixel_values and of the items' tokens."""
-
-    tokens: np.ndarray  # (m, out_hidden_size)
-    last_hidden_state: np.ndarray  # (n, d), before the merger
-    hidden_states: list[np.ndarray]  # depth + 1 times (n, d): after the patch embed, then after each block
-
-
-def qwen2_vl(config, w, pixel_values, grid_thw):
-    """Qwen2VisionTransformerPretrainedModel."""
-    heads, merge_size = config["num_heads"], config["spatial_merge_size"]
-    x = patch_embed(pixel_values, w["patch_embed.proj.weight"])
-    table = rope_table(coords(grid_thw, merge_size), x.shape[1] // heads)
-    cu_seqlens = frame_cu_seqlens(grid_thw)
-    states = [x]
-    for i in range(config["depth"]):
-        b = below(w, f"blocks.{i}")
-        h = layer_norm(x, b["norm1.weight"], b["norm1.bias"])
-        x = x + self_attention(h, below(b, "attn"), heads, table, cu_seqlens)
-        h = layer_norm(x, b["norm2.weight"], b["norm2.bias"])
-        h = quick_gelu(linear(h, b["mlp.fc1.weight"], b["mlp.fc1.bias"]))
-        x = x + linear(h, b["mlp.fc2.weight"], b["mlp.fc2.bias"])
-        states.append(x)
-    normed = layer_norm(x, w["merger.ln_q.weight"], w["merger.ln_q.bias"])
-    return Features(merger(normed, below(w, "merger"), merge_size), x, states)
-
-
-def qwen2_5_vl(config, w, pixel_values, grid_thw):
-    """Qwen2_5_VisionTransformerPretrainedModel: the blocks work in window order, most of them within windows."""
-    heads, merge_size = config["num_heads"], config["spatial_merge_size"]
-    unit = merge_size**2
-    side = config["window_size"] // merge_size // config["patch_size"]  # of a window, in merge units
-    order, cu_window_seqlens = window_order(grid_thw, merge_size, side)
-    inverse = np.argsort(order)
-    cu_seqlens = frame_cu_seqlens(grid_thw)  # holds in window order too: a window lies within one frame
-    x = reorder(patch_embed(pixel_values, w["patch_embed.proj.weight"]), order, unit)
-    table = rope_table(reorder(coords(grid_thw, merge_size), order, unit), x.shape[1] // heads)
-    states = [x]
-    for i in range(config["depth"]):
-        b = below(w, f"blocks.{i}")
-        segments = cu_seqlens if i in config["fullatt_block_indexes"] else cu_window_seqlens
-        h = rms_norm(x, b["norm1.weight"])
-        x = x + self_attention(h, below(b, "attn"), heads, table, segments)
-        h = rms_norm(x, b["norm2.weight"])
-        gate = linear(h, b["mlp.gate_proj.weight"], b["mlp.gate_proj.bias"])
-        up = linear(h, b["mlp.up_proj.weight"], b["mlp.up_proj.bias"])
-        x = x + linear(silu_gate(gate, up), b["mlp.down_proj.weight"], b["mlp.down_proj.bias"])
-        states.append(x)
-    tokens = merger(rms_norm(x, w["merger.ln_q.weight"]), below(w, "merger"), merge_size)
-    states = [reorder(state, inverse, unit) for state in states]
-    return Features(reorder(tokens, inverse, 1), states[-1], states)
-
-
-TOWERS = {"qwen2_vl": qwen2_vl, "qwen2_5_vl": qwen2_5_vl}
-
-
-def tower(family, config, weights, pixel_values, grid_thw):
-    """Run a family's tower: pixel_values (n, 3 · temporal · patch²), grid_thw (items, 3) -> `Features`."""
-    return TOWERS[family](config, weights, pixel_values, grid_thw)
+def gated_mlp(x, w, gate=silu_gate):
+    """gate_proj, up_proj, down_proj."""
+    return layer(gate(layer(x, w, "gate_proj"), layer(x, w, "up_proj")), w, "down_proj")

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from checkpoints import PATCH, SHARDS, equal, load_all, tower, write_json, write_shards, write_single
 
-from qwenvis import checkpoint as checkpoint_module
-from qwenvis.checkpoint import Checkpoint, tower_shards
+from qwenvis import directory, shards
+from qwenvis.checkpoint import Checkpoint
 from qwenvis.errors import CheckpointError, ConfigError, SourceError
+from qwenvis.shards import tower_shards
 from qwenvis.weights import Request
 
 
@@ -17,8 +18,8 @@ class Spy:
 
     def __init__(self, monkeypatch):
         self.opened, self.read = Counter(), []
-        self.real = checkpoint_module.safe_open
-        monkeypatch.setattr(checkpoint_module, "safe_open", self)
+        self.real = shards.safe_open
+        monkeypatch.setattr(shards, "safe_open", self)
 
     def __call__(self, path, **options):
         assert options["backend"] == "pread"
@@ -58,7 +59,7 @@ def test_shards(tmp_path):
     checkpoint = Checkpoint.open(write_shards(tmp_path))
     assert checkpoint.files == [tmp_path / SHARDS[0], tmp_path / SHARDS[1]]
     assert tower_shards(tmp_path)[0] == "visual."
-    assert list(tower_shards(tmp_path)[1]) == SHARDS[:2]
+    assert list(tower_shards(tmp_path)[-1]) == SHARDS[:2]
     assert equal(load_all(checkpoint), tower())
 
 
@@ -127,6 +128,11 @@ VISION = {"depth": 3, "model_type": "qwen2_5_vl_vision"}
         ),
         ({"model_type": "colqwen2", "vlm_config": {"model_type": "qwen2_vl", "vision_config": {}}}, "qwen2_vl", {}),
         ({"model_type": "colqwen2", "vlm_config": {"vision_config": {}}}, "colqwen2", {}),
+        (
+            {"vlm_config": {"thinker_config": {"model_type": "qwen2_5_omni_thinker", "vision_config": VISION}}},
+            "qwen2_5_omni_thinker",
+            VISION,
+        ),
         ({"model_type": "qwen2_vl", "depth": 2}, "qwen2_vl", {"model_type": "qwen2_vl", "depth": 2}),
     ],
 )
@@ -154,7 +160,10 @@ def test_no_directory(tmp_path):
 
 
 def test_no_config(tmp_path):
-    with pytest.raises(SourceError, match=r"holds no config\.json"):
+    with pytest.raises(SourceError, match=r"holds no config\.json, so it is no checkpoint in the Hub's layout$"):
+        Checkpoint.open(tmp_path)
+    (tmp_path / "mmproj-f16.gguf").touch()
+    with pytest.raises(SourceError, match=r"; to read mmproj-f16\.gguf, name the file itself$"):
         Checkpoint.open(tmp_path)
 
 
@@ -177,7 +186,7 @@ def test_json_that_is_no_text(tmp_path):
 
 
 def test_json_that_is_too_long(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint_module, "MAX_JSON_BYTES", 10)
+    monkeypatch.setattr(directory, "MAX_JSON_BYTES", 10)
     with pytest.raises(ConfigError, match=r"config\.json has \d+ bytes; at most 10 are read"):
         Checkpoint.open(write_single(tmp_path, tower()))
 

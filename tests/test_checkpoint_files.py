@@ -13,7 +13,6 @@ from checkpoints import (
     edit_index,
     equal,
     load_all,
-    raw_file,
     tower,
     write_json,
     write_shards,
@@ -43,9 +42,9 @@ def test_an_index_that_is_none(tmp_path, index):
 
 
 def test_no_tower(tmp_path):
-    names = ["lm_head.weight", "visual.patch_embed.proj.weight_packed", "xpatch_embed.proj.weight"]
+    names = ["lm_head.weight", "visual.patch_embed.proj.weight_else", "xpatch_embed.proj.weight"]
     with pytest.raises(
-        CheckpointError, match=r"holds no tower: .*patch_embed\.proj\.weight; found " + ", ".join(names)
+        CheckpointError, match=r"holds no tower: .*patch_embed\.proj\.weight or .*; found " + ", ".join(names)
     ):
         Checkpoint.open(write_single(tmp_path, {name: np.ones(1, np.float32) for name in names}, prefix=""))
 
@@ -84,23 +83,6 @@ def test_index_and_shard_must_agree(tmp_path):
     del index["weight_map"]["visual.merger.mlp.0.bias"]
     write_json(tmp_path, INDEX, index)
     with pytest.raises(CheckpointError, match=rf"{SHARDS[1]} holds .* not in {INDEX}: visual\.merger\.mlp\.0\.bias"):
-        Checkpoint.open(tmp_path)
-
-
-@pytest.mark.parametrize(("dtype", "word"), [(np.int32, "I32"), (np.uint8, "U8"), (np.float64, "F64")])
-def test_p08_other_formats_are_refused_in_words(tmp_path, dtype, word):
-    quantised = tower() | {"blocks.0.mlp.fc1.qweight": np.ones((2, 2), dtype)}
-    config = CONFIG | {"quantization_config": {"quant_method": "awq"}}
-    message = rf"stored as {word}; expected F32, F16, BF16; a quantised tower .*awq.*: blocks\.0\.mlp\.fc1\.qweight"
-    with pytest.raises(CheckpointError, match=message):
-        Checkpoint.open(write_single(tmp_path, quantised, config=config))
-
-
-def test_p08_float8_is_refused_in_words(tmp_path):
-    write_single(tmp_path, tower())
-    header = {"visual." + PATCH: {"dtype": "F8_E4M3", "shape": [2], "data_offsets": [0, 2]}}
-    raw_file(tmp_path / "model.safetensors", header, b"xx")
-    with pytest.raises(CheckpointError, match=r"stored as F8_E4M3; .*quant_method: none named"):
         Checkpoint.open(tmp_path)
 
 

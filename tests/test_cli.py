@@ -6,9 +6,11 @@ import re
 import numpy as np
 import pytest
 from PIL import Image
+from towers import PRESETS as TINY_OF
 
 import qwenvis
 from qwenvis import cli, ops, synthetic
+from qwenvis.models import FAMILIES
 from qwenvis.outline import Outline
 
 TINY = "synthetic:tiny-qwen2-vl"
@@ -151,7 +153,6 @@ def test_what_cannot_be_used_is_said_in_one_message(run, folder, monkeypatch, li
         "sing",
         "encode",
         "encode small.jpg",
-        "info",
         f"encode small.jpg --model {TINY} --threads 0",
         f"encode small.jpg --model {TINY} --max-pixels many",
         f"encode small.jpg --model {TINY} --max-pixels 10x",
@@ -193,12 +194,26 @@ def test_info_says_the_same_before_and_after_a_preset_is_written(run, folder, mo
     assert after[1:] == directory[1:]
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+def test_info_of_every_family(run):
+    """All that the registry has, and every preset."""
+    code, lines, err = run("info")
+    assert (code, err) == (0, "")
+    rows = [line.split(None, 1) for line in lines[1:]]
+    assert [family for family, _ in rows] == list(FAMILIES)
+    assert {name for _, names in rows for name in names.split(", ")} == synthetic.PRESETS.keys()
+
+
+def test_info_of_deepstack(run):
+    lines = run("info synthetic:qwen3-vl-8b")[1]
+    assert [line.split(None, 1)[1] for line in lines if "deepstack" in line] == ["after blocks 8, 16, 24"]
+
+
+@pytest.mark.parametrize("preset", TINY_OF.values())
 def test_a_preset_is_described_as_it_will_be_written(tmp_path, preset):
     described = synthetic.described(preset, tmp_path)
     written = Outline.open(synthetic.materialise(preset, tmp_path)).checkpoint
     assert dict(described.tensors) == dict(written.tensors)
-    for field in ("directory", "config", "vision_config", "model_type", "preprocessor", "prefix"):
+    for field in ("path", "config", "vision_config", "model_type", "preprocessor", "prefix"):
         assert getattr(described, field) == getattr(written, field)
 
 

@@ -8,7 +8,7 @@ from towers import encoder, forward_passes, pixels, same_bits
 
 from qwenvis import door
 from qwenvis.errors import InputError
-from qwenvis.models import qwen2_vl
+from qwenvis.models import FAMILIES, qwen2_vl
 
 CONFIG = qwen2_vl.config({}, {})  # 3 x 2 x 14 x 14 columns
 GRID = np.array([[1, 2, 4], [2, 2, 2]])
@@ -177,3 +177,15 @@ def test_nothing_is_computed_for_what_is_refused(monkeypatch, change):
         found(*wrong[change], progress=lambda *call: calls.append(call))
     assert not passes
     assert not calls
+
+
+def test_patches_of_one_frame_may_keep_their_axes():
+    """As transformers' processor of PaddleOCR-VL returns them."""
+    config = FAMILIES["paddleocr_vl"].config({}, {})
+    flat = np.random.default_rng(0).standard_normal((16, 588), np.float32)
+    assert same_bits(door.checked_pixel_values(flat.reshape(16, 3, 14, 14), GRID, config), flat)
+    for wrong in (flat.reshape(16, 14, 14, 3), flat.reshape(1, 16, 588)):
+        with pytest.raises(InputError, match="expected"):
+            door.checked_pixel_values(wrong, GRID, config)
+    with pytest.raises(InputError, match="expected"):
+        door.checked_pixel_values(flat.reshape(16, 3, 14, 14), GRID, CONFIG)

@@ -21,6 +21,7 @@ def made(**changes):
         "merge_size": 2,
         "hidden_states": [rng.standard_normal((44, 3), np.float32) for _ in range(2)],
         "provenance": {"source": "somewhere", "isa": "generic"},
+        "deepstack": [rng.standard_normal((11, 5), np.float32) for _ in range(3)],
     }
     return Embeddings(**{**values, **changes})
 
@@ -30,6 +31,8 @@ def equal(got, want):
     assert same_bits(got.grid_thw, want.grid_thw)
     assert got.merge_size == want.merge_size
     assert got.provenance == want.provenance
+    assert len(got.deepstack) == len(want.deepstack)
+    assert all(map(same_bits, got.deepstack, want.deepstack))
 
 
 def test_counts_and_split():
@@ -51,6 +54,9 @@ def test_items():
         assert all(same_bits(s, w[rows]) for s, w in zip(item.hidden_states, out.hidden_states, strict=True))
         assert (item.merge_size, item.provenance) == (2, out.provenance)
         assert same_bits(item.last_hidden_state, out.last_hidden_state[rows])
+    for layer, whole in enumerate(out.deepstack):
+        assert same_bits(np.concatenate([item.deepstack[layer] for item in items]), whole)
+        assert [len(item.deepstack[layer]) for item in items] == COUNTS
     assert [item.hidden_states for item in made(hidden_states=[]).items()] == [[], [], []]
 
 
@@ -90,7 +96,7 @@ def test_real_ones_survive_the_disk(tmp_path):
 def test_other_readers_understand_the_file(tmp_path):
     made().save(tmp_path / "tokens")
     tensors = safetensors.numpy.load_file(tmp_path / "tokens")
-    assert tensors.keys() == {"embeddings", "grid_thw"}
+    assert tensors.keys() == {"embeddings", "grid_thw", "deepstack.0", "deepstack.1", "deepstack.2"}
     assert same_bits(tensors["embeddings"], made().embeddings)
     with safetensors.safe_open(tmp_path / "tokens", framework="numpy") as file:
         assert file.metadata() == {"source": "somewhere", "isa": "generic", "merge_size": "2"}
@@ -106,10 +112,12 @@ def test_file_of_bfloat16(tmp_path):
 
 @pytest.mark.parametrize("view", [(slice(None), slice(0, None, 2)), (slice(None, None, -1), slice(None))], ids=str)
 def test_views_are_saved_as_what_they_show(tmp_path, view):
-    out = made(embeddings=made().embeddings[view], grid_thw=np.asfortranarray(GRID))
+    deepstack = [each[view] for each in made().deepstack]
+    out = made(embeddings=made().embeddings[view], grid_thw=np.asfortranarray(GRID), deepstack=deepstack)
     out.save(tmp_path / "tokens")
     loaded = Embeddings.load(tmp_path / "tokens")
     np.testing.assert_array_equal(loaded.embeddings, out.embeddings)
+    np.testing.assert_array_equal(loaded.deepstack, deepstack)
     np.testing.assert_array_equal(loaded.grid_thw, GRID)
 
 
@@ -196,3 +204,16 @@ def test_files_that_are_none(tmp_path):
         with pytest.raises(InputError, match="holds no embeddings"):
             Embeddings.load(tmp_path / name)
     assert Embeddings.load(tmp_path / "whole").counts.tolist() == COUNTS
+
+
+def test_deepstack_of_another_shape_is_refused(tmp_path):
+    path = tmp_path / "out.safetensors"
+    for wrong in (np.zeros((11, 4), np.float32), np.zeros((10, 5), np.float32), np.zeros((11, 5), np.float16)):
+        made(deepstack=[wrong]).save(path)
+        with pytest.raises(InputError, match="deepstack arrays of another type or shape"):
+            Embeddings.load(path)
+
+
+def test_no_deepstack(tmp_path):
+    made(deepstack=[]).save(tmp_path / "out.safetensors")
+    assert Embeddings.load(tmp_path / "out.safetensors").deepstack == []

@@ -8,13 +8,13 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image
-from towers import PRESETS, checkpoint, encoder, forward_passes, picture, pixels, same_bits
+from towers import PICTURED, checkpoint, encoder, forward_passes, picture, pixels, same_bits
 
 import qwenvis.encoder
 from qwenvis import Encoder
 from qwenvis.errors import InputError, SourceError
 
-every_family = pytest.mark.parametrize("family", list(PRESETS))
+every_family = pytest.mark.parametrize("family", PICTURED)
 
 # Sides that resizing changes, wider than a window of 8 x 8 patches, and a strip.
 SIZES = [(280, 420), (61, 97), (56, 56), (30, 300), (150, 113)]

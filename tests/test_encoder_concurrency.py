@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from tolerance import TOWER, assert_close
-from towers import PRESETS, encoder, output, picture, pixels, program, same_bits
+from towers import PICTURED, encoder, output, picture, pixels, program, same_bits
 
 from qwenvis import ops
 
-every_family = pytest.mark.parametrize("family", list(PRESETS))
+every_family = pytest.mark.parametrize("family", PICTURED)
 SIZES = [(280, 420), (61, 97), (56, 56), (30, 300), (150, 113), (200, 200)]
 
 # What the programs below share: an encoder and the tokens of one picture.

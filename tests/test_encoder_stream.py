@@ -6,13 +6,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from towers import PRESETS, encoder, forward_passes, picture, pixels, same_bits
+from towers import PICTURED, encoder, forward_passes, picture, pixels, same_bits
 
 import qwenvis.encoder
 from qwenvis import workspace
 from qwenvis.errors import ImageError, InputError, LimitError
 
-every_family = pytest.mark.parametrize("family", list(PRESETS))
+every_family = pytest.mark.parametrize("family", PICTURED)
 
 BUDGET = 130
 SIZES = [(61, 97), (56, 56), (280, 420), (30, 300), (150, 113), (61, 97), (56, 140)]

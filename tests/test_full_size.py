@@ -1,8 +1,8 @@
 """The published towers at their full size, with random weights: numbers, and memory."""
 
 import pytest
-import reference
 import truth
+from families import tower
 from tolerance import TOWER, relative_error
 from towers import output
 
@@ -11,7 +11,7 @@ from qwenvis import Encoder
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 PUBLISHED = {
-    "qwen2_vl": {"depth": 32, "embed_dim": 1280, "hidden_size": 1536, "num_heads": 16},  # 2B
+    "qwen2_vl": {"depth": 32, "hidden_size": 1280, "num_heads": 16, "out_hidden_size": 1536},  # 2B
     "qwen2_5_vl": {
         "depth": 32,
         "hidden_size": 1280,
@@ -20,6 +20,16 @@ PUBLISHED = {
         "out_hidden_size": 2048,
         "fullatt_block_indexes": [7, 15, 23, 31],
     },  # 3B
+    "qwen3_vl": {
+        "depth": 24,
+        "hidden_size": 1024,
+        "intermediate_size": 4096,
+        "num_heads": 16,
+        "num_position_embeddings": 2304,
+        "out_hidden_size": 2048,
+        "deepstack_visual_indexes": [5, 11, 17],
+    },  # 2B
+    "glm_ocr": {"depth": 24, "hidden_size": 1024, "intermediate_size": 4096, "num_heads": 16, "out_hidden_size": 1536},
 }
 GRIDS = [[1, 16, 20], [2, 12, 18]]
 
@@ -34,9 +44,13 @@ def test_tokens_are_those_of_transformers(tmp_path, family):
     for shard in tmp_path.glob("*.safetensors"):
         shard.unlink()  # pytest would keep its 2.7 GB
     out, theirs = encoder(*given, hidden_states=True), truth.run(model, *given)
-    exact = reference.tower(family, config, weights, *given)
-    for name, ours in (("tokens", out.embeddings), ("last_hidden_state", out.last_hidden_state)):
-        judge, right = getattr(theirs, name), getattr(exact, name)
+    exact = tower(family, config, weights, *given)
+    triples = [
+        ("tokens", out.embeddings, theirs.tokens, exact.tokens),
+        ("last_hidden_state", out.last_hidden_state, theirs.last_hidden_state, exact.last_hidden_state),
+        *(("deepstack", *each) for each in zip(out.deepstack, theirs.deepstack, exact.deepstack, strict=True)),
+    ]
+    for name, ours, judge, right in triples:
         errors = relative_error(ours, judge), relative_error(ours, right), relative_error(judge, right)
         print(
             f"{family} {name}: {errors[0]:.1e} from transformers; from float64 {errors[1]:.1e}, theirs {errors[2]:.1e}"

@@ -146,3 +146,64 @@ def test_rows_come_before_columns():
     assert_same_bits(sin, np.array([[*one, 0, 0], [0, 0, *one]], np.float32))
     assert (cos[0, 2:] == 1).all()
     assert (cos[1, :2] == 1).all()
+
+
+# Learned positions.
+
+
+def dense(size, side, index, weight):
+    """How much each place of a learned axis has in each place of a grid's: (size, side)."""
+    out = np.zeros((size, side))
+    for tap in range(index.shape[1]):
+        np.add.at(out, (np.arange(size), index[:, tap]), weight[:, tap].astype(np.float64))
+    return out
+
+
+@pytest.mark.parametrize(
+    ("axis", "places", "kernel"),
+    [
+        (geometry.linear_corners, reference.corners, reference.hat),
+        (geometry.linear_centres, reference.centres, reference.hat),
+        (geometry.cubic_centres, reference.sampled_centres, reference.keys),
+    ],
+    ids=["linear_corners", "linear_centres", "cubic_centres"],
+)
+@pytest.mark.parametrize("side", [1, 2, 6, 12, 24, 27, 48])
+def test_interpolation_of_an_axis(axis, places, kernel, side):
+    for size in (1, 2, 3, 6, 7, 24, 47, 48, 49, 400):
+        got = dense(size, side, *axis(size, side))
+        want = dense(size, side, *reference.taps(places(size, side), side, kernel))
+        assert np.abs(got - want).max() < 1e-12
+        assert np.abs(got.sum(axis=1) - 1).max() < 1e-6
+
+
+@every_grid
+@pytest.mark.parametrize("merge_size", [1, 2])
+def test_blend_of_every_patch(grids, merge_size):
+    """Of each item by its own size, the same in every frame."""
+    rows, columns = geometry.blend(of(grids), merge_size, 12, geometry.linear_corners)
+    at = reference.coords(grids, merge_size)
+    first = 0
+    for t, height, width in grids:
+        for patch in range(first, first := first + t * height * width):
+            for axis, place, size in ((rows, at[patch, 0], height), (columns, at[patch, 1], width)):
+                index, weight = geometry.linear_corners(size, 12)
+                assert axis[0][patch].tolist() == index[place].tolist()
+                assert axis[1][patch].tolist() == weight[place].tolist()
+    assert [part.dtype for part in (*rows, *columns)] == [np.int32, np.float32] * 2
+
+
+@every_grid
+@pytest.mark.parametrize("merge_size", [1, 2])
+def test_raster_order(grids, merge_size):
+    order = geometry.raster_order(of(grids), merge_size)
+    assert sorted(order) == list(range(len(order)))
+    raster, blocks = geometry.coords(of(grids), 1), geometry.coords(of(grids), merge_size)
+    np.testing.assert_array_equal(raster[order], blocks)
+    np.testing.assert_array_equal(geometry.frames(of(grids))[order], geometry.frames(of(grids)))
+
+
+@every_grid
+def test_extent(grids):
+    patches = [t * h * w for t, h, w in grids]
+    assert geometry.extent(of(grids)) == (sum(patches), max(h * w for _, h, w in grids), sum(t for t, *_ in grids))

@@ -32,28 +32,36 @@ ROOMS = {
     "threads": Room("errors"),
     "weights": Room("errors", "numpy"),
     "kernels": Room(),
-    "ops": Room("kernels errors", "numpy cython libc openmp"),
+    "ops": Room("kernels errors", "numpy cython libc openmp typing_extensions"),  # the last in stubs alone
     "workspace": Room("ops errors", "numpy"),
     "layers": Room("workspace ops weights errors", "numpy"),
+    "blocks": Room("layers workspace ops weights errors", "numpy"),
+    "mergers": Room("layers workspace ops weights errors", "numpy"),
     "geometry": Room("errors", "numpy"),
-    "models": Room("layers workspace ops geometry weights errors", "numpy"),
+    "models": Room("mergers blocks layers workspace ops geometry weights errors", "numpy"),
     "processors": Room("errors", "numpy"),
     "pictures": Room("errors", "numpy PIL"),
     "images": Room("pictures processors ops.vol2col errors", "numpy PIL"),
     "videos": Room("images pictures processors ops.vol2col errors", "numpy PIL av"),
-    "checkpoint": Room("weights errors", "numpy safetensors ml_dtypes"),
-    "gguf": Room("checkpoint weights errors", "numpy ml_dtypes gguf"),
-    "synthetic": Room("models checkpoint weights errors", "numpy safetensors ml_dtypes"),
-    "hub": Room("checkpoint errors", "huggingface_hub", lazily="synthetic"),
+    "directory": Room("errors"),
+    "layouts": Room("errors", "numpy ml_dtypes"),
+    "shards": Room("layouts directory errors", "numpy safetensors"),
+    "checkpoint": Room("shards layouts directory weights errors", "numpy"),
+    "gguf": Room("layouts errors", "numpy ml_dtypes gguf"),
+    "projectors": Room(),
+    "mmproj": Room("projectors gguf checkpoint layouts errors", "numpy"),
+    "presets": Room("models errors"),
+    "synthetic": Room("presets models checkpoint shards layouts weights errors", "numpy safetensors ml_dtypes"),
+    "hub": Room("checkpoint shards directory errors", "huggingface_hub", lazily="synthetic presets"),
     "cost": Room("models workspace ops weights errors", "numpy"),
     "outline": Room(
-        "ops.rows_dtype cost hub checkpoint processors models geometry errors", "numpy", lazily="synthetic"
+        "ops.rows_dtype cost hub checkpoint processors models geometry errors", "numpy", lazily="mmproj synthetic"
     ),
     "door": Room("models errors", "numpy"),
     "embeddings": Room("geometry errors", "numpy safetensors ml_dtypes"),
     # the front door knows everybody
     "encoder": Room(
-        "embeddings door outline cost hub synthetic gguf checkpoint videos images pictures processors models geometry "
+        "embeddings door outline cost hub synthetic checkpoint videos images pictures processors models geometry "
         "workspace weights ops threads errors version",
         "numpy PIL",
     ),
@@ -65,7 +73,7 @@ ROOMS = {
         "__init__ adapters bulk encoder embeddings outline cost hub images pictures processors threads errors version "
         "ops.isa ops.isas ops.openmp ops.rows_dtype",
         "numpy PIL",
-        lazily="synthetic.cache_root",
+        lazily="synthetic.cache_root presets",
     ),
     "__main__": Room("cli"),
 }

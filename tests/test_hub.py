@@ -230,11 +230,58 @@ def test_a_file_is_no_directory(tmp_path):
 
 @pytest.mark.parametrize("source", [None, 3, b"bytes", ["list"]])
 def test_what_is_no_source(source):
-    with pytest.raises(InputError, match=f"source is a {type(source).__name__}; expected a directory, a Hub id or "):
+    expected = r"expected a directory, a \.gguf file, a Hub id or "
+    with pytest.raises(InputError, match=f"source is a {type(source).__name__}; {expected}"):
         hub.resolve(source)
 
 
 def test_an_empty_text_is_not_the_working_directory():
-    with pytest.raises(InputError, match="source is empty; expected a directory, a Hub id or synthetic:PRESET"):
+    with pytest.raises(InputError, match=r"source is empty; expected a directory, a \.gguf file, "):
         hub.resolve("")
     assert hub.resolve(".") == Path()
+
+
+MMPROJ = f"{REPO}/mmproj-f16.gguf"
+
+
+def test_a_gguf_file_is_itself(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("mmproj.gguf", "MMPROJ.GGUF"):
+        (tmp_path / name).touch()
+        assert hub.resolve(name) == Path(name)
+        assert hub.resolve(f"~/{name}") == tmp_path / name
+
+
+def test_a_gguf_file_of_a_snapshot(cache):
+    def write(path):
+        path.mkdir(parents=True)
+        (path / "mmproj-f16.gguf").write_bytes(b"GGUF")
+
+    snapshot = snapshot_of(cache, write)
+    assert hub.resolve(MMPROJ) == snapshot / "mmproj-f16.gguf"
+    with pytest.raises(SourceError, match=r"mmproj-q8\.gguf is no file here.* lacks its mmproj-q8\.gguf"):
+        hub.resolve(f"{REPO}/mmproj-q8.gguf")
+
+
+def test_p20_a_gguf_file_that_leads_out_of_its_snapshot(cache, tmp_path):
+    snapshot = snapshot_of(cache, write_shards)
+    (tmp_path / "secret").touch()
+    (snapshot / "mmproj-f16.gguf").symlink_to(tmp_path / "secret")
+    with pytest.raises(CheckpointError, match=r"mmproj-f16\.gguf is a link to .*secret, outside the checkpoint"):
+        hub.resolve(MMPROJ)
+
+
+def test_a_gguf_file_that_is_not_here_names_the_line_that_fetches_it(cache):
+    with pytest.raises(SourceError) as caught:
+        hub.resolve(MMPROJ, revision="v2")
+    assert str(caught.value).splitlines() == [
+        f"{MMPROJ} is no file here, and the Hugging Face cache {cache} holds no snapshot of its revision v2.",
+        "This fetches it:",
+        f'  hf download {REPO} mmproj-f16.gguf --revision "v2"',
+    ]
+
+
+@pytest.mark.parametrize("source", ["mmproj.gguf", "a/mmproj.gguf", "a/../b/c.gguf", "a/b/../c.gguf", "/a/b/c.gguf"])
+def test_p20_what_is_no_gguf_file(source):
+    with pytest.raises(SourceError, match=r"names no checkpoint: .* is no file"):
+        hub.resolve(source)

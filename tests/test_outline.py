@@ -7,14 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import truth
-from towers import PRESETS, checkpoint, encoder, picture, pixels, same_bits
+from towers import PICTURED, PRESETS, checkpoint, encoder, picture, pixels, same_bits
 
 from qwenvis import Encoder, synthetic
-from qwenvis.checkpoint import Checkpoint, Tensor
+from qwenvis.checkpoint import Checkpoint
 from qwenvis.errors import CheckpointError, ConfigError, InputError, QwenvisError, SourceError
+from qwenvis.layouts import Tensor
 from qwenvis.outline import Outline
+from qwenvis.processors import PROCESSORS
 
-every_family = pytest.mark.parametrize("family", list(PRESETS))
+every_family = pytest.mark.parametrize("family", PICTURED)
 PREPROCESSOR = "preprocessor_config.json"
 BOTH = {"min_pixels": 56 * 56, "max_pixels": 28 * 28 * 100}
 
@@ -32,7 +34,7 @@ def test_outline_of_a_tower(tmp_path, family):
     outline = Outline.open(tmp_path)
     assert (outline.family, outline.config.depth, outline.config.hidden_size) == (family, 4, 64)
     assert outline.parameters == sum(array.size for array in weights.values())
-    assert outline.checkpoint.directory == tmp_path
+    assert outline.checkpoint.path == tmp_path
     assert (outline.processor.min_pixels, outline.processor.max_pixels) == (3136, 12845056)
     assert outline.processor.columns == 1176
 
@@ -41,7 +43,7 @@ def test_outline_of_a_tower(tmp_path, family):
 def test_parameters_of_published_towers(preset, millions):
     """From names and shapes alone; the weights are nowhere."""
     config = synthetic.PRESETS[preset].config
-    shapes = synthetic.tower_shapes(config)
+    shapes = synthetic.tower_shapes(synthetic.PRESETS[preset])
     tensors = {name: Tensor(Path("nowhere"), "BF16", shape) for name, shape in shapes.items()}
     outline = Outline(Checkpoint(Path(), config, config["vision_config"], config["model_type"], {}, "visual.", tensors))
     assert round(outline.parameters / 1e6, 2) == millions
@@ -167,3 +169,13 @@ def test_headers_are_enough(copied):
 def test_nothing_here(tmp_path):
     with pytest.raises(SourceError, match="names no checkpoint"):
         Outline.open(tmp_path / "nowhere")
+
+
+def test_a_family_whose_images_are_not_prepared_takes_pixel_values(monkeypatch):
+    """It loads, says so when it is given images, and encodes patches."""
+    monkeypatch.delitem(PROCESSORS, "qwen3_vl", raising=False)
+    found = encoder("qwen3_vl")
+    for asked in (lambda: found.outline.processor, lambda: found.encode(picture(64, 64)), lambda: found.preprocess([])):
+        with pytest.raises(ConfigError, match=r"qwen3_vl prepares images .* not built yet; make pixel_values"):
+            asked()
+    assert len(found(*pixels(found.config, [[1, 4, 6]])).embeddings) == 6

@@ -11,12 +11,16 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from families import KINDS
 
 from qwenvis import Encoder
+from qwenvis.models import FAMILIES
+from qwenvis.processors import PROCESSORS
 from qwenvis.synthetic import materialise
 
 ROOT = Path(__file__).parents[1]
-PRESETS = {"qwen2_vl": "tiny-qwen2-vl", "qwen2_5_vl": "tiny-qwen2.5-vl"}
+PRESETS = {name: next(each for each in f.published if each.startswith("tiny-")) for name, f in FAMILIES.items()}
+PICTURED = [family for family in KINDS if family in PROCESSORS]  # those that can be given images
 
 
 @functools.cache

@@ -5,10 +5,13 @@ from __future__ import annotations
 import copy
 import json
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
-from reference import Features
+from families import FAMILIES, model_class, sized
+from reference_towers import Features
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -16,10 +19,7 @@ with warnings.catch_warnings():
     import transformers
     from safetensors.torch import save_file
     from torch.overrides import TorchFunctionMode
-    from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLVisionConfig
-    from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionTransformerPretrainedModel
-    from transformers.models.qwen2_vl.configuration_qwen2_vl import Qwen2VLVisionConfig
-    from transformers.models.qwen2_vl.modeling_qwen2_vl import Qwen2VisionTransformerPretrainedModel
+    from transformers.models.paddleocr_vl.modeling_paddleocr_vl import PaddleOCRProjector
     from transformers.vision_utils import get_vision_window_index
 
 transformers.logging.set_verbosity_error()
@@ -34,39 +34,51 @@ GRIDS = [
     [[1, 4, 40]],
 ]
 
-FAMILIES = {
-    "qwen2_vl": (
-        Qwen2VisionTransformerPretrainedModel,
-        Qwen2VLVisionConfig,
-        {"depth": 4, "embed_dim": 64, "hidden_size": 96, "num_heads": 4, "mlp_ratio": 4},
-    ),
-    "qwen2_5_vl": (
-        Qwen2_5_VisionTransformerPretrainedModel,
-        Qwen2_5_VLVisionConfig,
-        {
-            "depth": 4,
-            "hidden_size": 64,
-            "intermediate_size": 100,
-            "num_heads": 4,
-            "out_hidden_size": 96,
-            "fullatt_block_indexes": [1, 3],
-        },
-    ),
-}
-
 CLIP_MEAN = [0.48145466, 0.4578275, 0.40821073]
 CLIP_STD = [0.26862954, 0.26130258, 0.27577711]
+
+
+class WithProjector(torch.nn.Module):
+    """PaddleOCR-VL's tower and its projector, named as in the checkpoint."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.config, self.visual = model.config, model
+        text = SimpleNamespace(hidden_size=getattr(model.config, "out_hidden_size", 1024))
+        self.mlp_AR = PaddleOCRProjector(SimpleNamespace(vision_config=model.config, text_config=text))
+
+    @property
+    def dtype(self):
+        return self.visual.dtype
+
+    def forward(self, pixel_values, grid_thw):
+        side = self.config.patch_size
+        patches = pixel_values.reshape(1, len(pixel_values), -1, side, side)
+        hidden = self.visual(pixel_values=patches, grid_thw=grid_thw).last_hidden_state
+        return SimpleNamespace(pooler_output=self.mlp_AR(hidden, grid_thw))
+
+
+def stills(grid_thw):
+    """A grid of one frame for each frame: the GLM towers know no other."""
+    return torch.tensor([[1, h, w] for t, h, w in grid_thw.tolist() for _ in range(t)])
+
+
+def build(family, vision_config):
+    """The family's tower of transformers."""
+    kind = model_class(family)
+    config = kind.config_class(**vision_config)
+    config._attn_implementation = "eager"
+    model = kind(config).eval()
+    return WithProjector(model) if hasattr(model, "vision_model") else model
 
 
 def make(family, seed=0, **overrides):
     """A tiny random float32 tower: (torch model, vision_config as a dict, weights by name as NumPy arrays).
 
-    Norms and biases are random too: as ones and zeros, which is how they start, nobody misses them.
+    Sizes are given in the words of Qwen2.5-VL. Norms and biases are random too: as ones and zeros, which is how they
+    start, nobody misses them.
     """
-    model_class, config_class, values = FAMILIES[family]
-    config = config_class(**{**values, **overrides})
-    config._attn_implementation = "eager"
-    model = model_class(config).eval()
+    model = build(family, {**FAMILIES[family].tiny, **sized(family, **overrides)})
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():
         noise = torch.randn(parameter.shape, generator=generator)
@@ -77,7 +89,12 @@ def make(family, seed=0, **overrides):
         else:
             parameter.data = noise / parameter[0].numel() ** 0.5
     weights = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
-    return model, config.to_dict(), weights
+    return model, model.config.to_dict(), weights
+
+
+def parts(config):
+    """Channels and frames of a patch; where a config has no frames, it is one."""
+    return config.get("in_channels") or config["num_channels"], config.get("temporal_patch_size", 1)
 
 
 def inputs(config, grids, seed=1, scale=1.0):
@@ -86,7 +103,7 @@ def inputs(config, grids, seed=1, scale=1.0):
     At scale 1e-3 the variances that norms see are of the size of their eps, so that a wrong eps shows.
     """
     grid_thw = np.array(grids, dtype=np.int64)
-    columns = config["in_channels"] * config["temporal_patch_size"] * config["patch_size"] ** 2
+    columns = np.prod(parts(config)) * config["patch_size"] ** 2
     pixel_values = np.random.default_rng(seed).standard_normal((grid_thw.prod(axis=1).sum(), columns))
     return (scale * pixel_values).astype(np.float32), grid_thw
 
@@ -94,21 +111,25 @@ def inputs(config, grids, seed=1, scale=1.0):
 def double(model):
     """The same tower in float64, to be run by `run`."""
     model = copy.deepcopy(model).double()
-    model.rotary_pos_emb.float()  # its frequencies are defined in float32
+    for module in model.modules():
+        if hasattr(module, "inv_freq"):
+            module.float()  # its frequencies are defined in float32
     return model
 
 
 class Unrounded(TorchFunctionMode):
     """Keep float64 where transformers narrows to float32 whatever the model's type: norms, softmax and rope.
 
-    The angles of rope stay float32, as they are defined, but their cos and sin are not rounded again. So a formula can
-    be judged to 1e-13 and not to 1e-6.
+    The angles of rope and the places of interpolation stay float32, as they are defined, but what is computed of them
+    is not rounded again. So a formula can be judged to 1e-13 and not to 1e-6.
     """
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         if function in (torch.Tensor.cos, torch.Tensor.sin):
             return function(args[0].double())
+        if function is torch.nn.functional.grid_sample:
+            return function(args[0], args[1].to(args[0].dtype), **kwargs)
         if args and isinstance(args[0], torch.Tensor) and args[0].dtype == torch.float64:
             if function is torch.Tensor.float:
                 return args[0]
@@ -118,17 +139,20 @@ class Unrounded(TorchFunctionMode):
 
 
 def run(model, pixel_values, grid_thw):
-    """What transformers computes, as `reference.Features`; a model from `double` computes in float64 throughout."""
+    """What transformers computes, as `Features`; a model from `double` computes in float64 throughout."""
     pixel_values, grid_thw = torch.tensor(pixel_values, dtype=model.dtype), torch.tensor(grid_thw)
-    with torch.no_grad():
-        if model.dtype == torch.float64:
-            with Unrounded():
-                out = model(pixel_values, grid_thw=grid_thw, output_hidden_states=True)
-        else:
-            out = model(pixel_values, grid_thw=grid_thw, output_hidden_states=True)
+    grid = stills(grid_thw) if model.config.model_type.startswith("glm") else grid_thw
+    blocks = model.visual.vision_model.encoder.layers if hasattr(model, "visual") else model.blocks
+    states = []
+    hooks = [block.register_forward_hook(lambda _, args, out: states.append(out)) for block in blocks]
+    hooks.append(blocks[0].register_forward_pre_hook(lambda _, args: states.append(args[0])))
+    with torch.no_grad(), Unrounded() if model.dtype == torch.float64 else nullcontext():
+        out = model(pixel_values, grid_thw=grid)
+    for hook in hooks:
+        hook.remove()
     natural = _natural_order(model.config, grid_thw)
-    states = [state.numpy()[natural] for state in out.hidden_states]
-    return Features(out.pooler_output.numpy(), out.last_hidden_state.numpy()[natural], states)
+    deepstack = [each.numpy() for each in getattr(out, "deepstack_features", None) or []]
+    return Features(out.pooler_output.numpy(), [state.numpy()[natural] for state in states], deepstack)
 
 
 def _natural_order(config, grid_thw):
@@ -141,23 +165,25 @@ def _natural_order(config, grid_thw):
     return torch.argsort(patches.flatten()).numpy()
 
 
-def save(directory, family, model, *, prefix="visual.", dtype="float32", shards=1):
+def save(directory, family, model, *, prefix=None, dtype="float32", shards=1):
     """Write the tower as a checkpoint in the Hub's layout, with a tensor of a language model beside it.
 
     An empty prefix writes a stand-alone tower, whose config.json is the vision_config itself. `dtype` is a torch name.
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
+    prefix = FAMILIES[family].prefix if prefix is None else prefix
+    alone = prefix != FAMILIES[family].prefix and not prefix
     vision_config = json.loads(model.config.to_json_string(use_diff=False))
     config = (
-        {"model_type": family, "vision_config": vision_config} if prefix else {**vision_config, "model_type": family}
+        {**vision_config, "model_type": family} if alone else {"model_type": family, "vision_config": vision_config}
     )
     _write_json(directory / "config.json", config)
     _write_json(directory / "preprocessor_config.json", _preprocessor(model.config))
     tensors = {
         f"{prefix}{name}": tensor.to(getattr(torch, dtype)).contiguous() for name, tensor in model.state_dict().items()
     }
-    if prefix:
+    if not alone:
         tensors["model.norm.weight"] = torch.ones(96, dtype=getattr(torch, dtype))
     _write_tensors(directory, tensors, shards)
 
@@ -168,7 +194,7 @@ def _preprocessor(config):
         "min_pixels": 3136,
         "max_pixels": 12845056,
         "patch_size": config.patch_size,
-        "temporal_patch_size": config.temporal_patch_size,
+        "temporal_patch_size": getattr(config, "temporal_patch_size", 1),
         "merge_size": config.spatial_merge_size,
         "image_mean": CLIP_MEAN,
         "image_std": CLIP_STD,

@@ -39,7 +39,8 @@ DESCRIPTION = "The vision encoder of Qwen-VL on a CPU: images in, visual tokens 
 EPILOG = """\
 a SOURCE is one of
   DIRECTORY         a checkpoint in the Hub's layout: config.json and *.safetensors
-  ORG/NAME          a Hub id that is in the local Hugging Face cache; nothing is downloaded
+  FILE.gguf         the mmproj of llama.cpp (needs pip install 'qwenvis[gguf]')
+  ORG/NAME          a Hub id that is in the local Hugging Face cache, or ORG/NAME/FILE.gguf; nothing is downloaded
   synthetic:PRESET  random weights in a published shape, such as synthetic:qwen2-vl-2b
 
 examples

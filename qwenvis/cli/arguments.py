@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-SOURCE = "directory, Hub id in the local cache, or synthetic:PRESET"
+SOURCE = "directory, .gguf file, Hub id in the local cache, or synthetic:PRESET"
 
 
 def positive(text: str) -> int:

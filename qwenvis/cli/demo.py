@@ -105,7 +105,7 @@ def _loaded(model: str, outline: Outline, threads: int) -> Encoder:
     checkpoint = outline.checkpoint
     if not checkpoint.files[0].exists():
         size = sum(tensor.nbytes for tensor in checkpoint.tensors.values())
-        _say("first use", f"writing {units.nbytes(size)} into {units.name(str(checkpoint.directory))}")
+        _say("first use", f"writing {units.nbytes(size)} into {units.name(str(checkpoint.path))}")
     start = time.perf_counter()
     steps.find(model)
     found = time.perf_counter()

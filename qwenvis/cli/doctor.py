@@ -65,6 +65,15 @@ def _libraries() -> str:
     return ", ".join(f"{name} {importlib.import_module(module).__version__}" for name, module in LIBRARIES.items())
 
 
+def _extras() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return f"gguf {version('gguf')}, which reads the mmproj files of llama.cpp"
+    except PackageNotFoundError:
+        return "no gguf: pip install 'qwenvis[gguf]' to read the mmproj files of llama.cpp"
+
+
 def _cpu() -> str:
     import platform
 
@@ -157,6 +166,7 @@ LINES: dict[str, Callable[[], str]] = {
     "qwenvis": _version,
     "Python": _python,
     "libraries": _libraries,
+    "extras": _extras,
     "CPU": _cpu,
     "ISA": _isa,
     "threads": _threads,

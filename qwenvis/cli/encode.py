@@ -11,10 +11,11 @@ SUMMARY = "write the visual tokens of images to a file"
 DESCRIPTION = """\
 Write the visual tokens of images to one safetensors file:
 
-  embeddings  (tokens, out_hidden_size) float32, the images one after the other
-  grid_thw    (images, 3) int64: frames, rows and columns of patches of each image
-  metadata    the names of the images, and what made the tokens: checkpoint, family, format of
-              the weights (f32, bf16), ISA, version, limits
+  embeddings   (tokens, out_hidden_size) float32, the images one after the other
+  grid_thw     (images, 3) int64: frames, rows and columns of patches of each image
+  deepstack.N  like embeddings, of towers that have it: for the first layers of the language model
+  metadata     the names of the images, and what made the tokens: checkpoint, family, format of
+               the weights (f32, bf16), ISA, version, limits
 
 One line an image goes to stdout: name, width x height, grid_thw, tokens. All images are opened before the first is
 encoded; if any cannot be used, all of those are listed and nothing is written. The file appears whole or not at all.
@@ -54,7 +55,8 @@ def run(args: argparse.Namespace) -> int:
     outline = Outline.preview(args.model, dtype=args.dtype, min_pixels=args.min_pixels, max_pixels=args.max_pixels)
     seen = steps.look(args.images, outline.processor)
     grid_thw = np.array([image.grid for image in seen])
-    files.refuse_a_full_disk(target, 4 * outline.config.out_hidden_size * outline.cost(grid_thw).tokens)
+    arrays = 1 + len(outline.config.deepstack)
+    files.refuse_a_full_disk(target, 4 * arrays * outline.config.out_hidden_size * outline.cost(grid_thw).tokens)
 
     steps.find(args.model)
     encoder = steps.load(outline, threads)

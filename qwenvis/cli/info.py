@@ -14,8 +14,10 @@ SUMMARY = "say what a checkpoint holds, and what images will cost here"
 DESCRIPTION = """\
 Say what the vision tower of a checkpoint is, from its headers alone, and for each image the tokens that it becomes,
 and the memory and time that encoding it will take on this machine. No weight is read and nothing is encoded.
+Without a checkpoint: the families of towers that this version has, and their presets.
 """
 EXAMPLES = """\
+  qwenvis info
   qwenvis info Qwen/Qwen2-VL-2B-Instruct
   qwenvis info synthetic:qwen2.5-vl-7b photo.jpg scan.png
   qwenvis info ./my-checkpoint photo.jpg --max-pixels 1024x1024
@@ -25,7 +27,7 @@ LONG = 60  # seconds of work above which a smaller area is suggested
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
-    parser.add_argument("source", metavar="SOURCE", help=arguments.SOURCE)
+    parser.add_argument("source", nargs="?", metavar="SOURCE", help=arguments.SOURCE)
     parser.add_argument(
         "images", nargs="*", metavar="IMAGE", help="a JPEG, PNG, WebP ... file; only its header is read"
     )
@@ -35,7 +37,10 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Describe the checkpoint and the images; returns the exit code."""
+    """Describe the checkpoint and the images, or else the families; returns the exit code."""
+    if args.source is None:
+        print(*_families(), sep="\n")
+        return 0
     from qwenvis.outline import Outline
     from qwenvis.pictures import probe
     from qwenvis.threads import resolve
@@ -52,17 +57,31 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _families() -> list[str]:
+    """The families by their model_type, and the presets of each."""
+    from qwenvis.presets import PRESETS
+
+    families = dict.fromkeys(preset.family for preset in PRESETS.values())
+    rows = [("model_type", "presets, as synthetic:PRESET")]
+    for family in families:
+        names = [name for name, preset in PRESETS.items() if preset.family == family]
+        rows.append((family, ", ".join(names)))
+    return units.columns(rows, "<<")
+
+
 def _tower(outline: Outline) -> list[tuple[str, str]]:
     """The checkpoint, in rows of (what, value)."""
     config, side = outline.config, outline.config.patch_size
     merge = config.spatial_merge_size
     window = f", in windows of {config.window_size} x {config.window_size} pixels" if config.window_size else ""
-    full = ", ".join(map(str, config.fullatt_block_indexes))
+    full, deepstack = (", ".join(map(str, blocks)) for blocks in (config.fullatt_block_indexes, config.deepstack))
+    shared = f", {config.key_value_heads} of keys and values" if config.key_value_heads < config.num_heads else ""
     return [
         ("family", outline.family),
         ("depth", f"{config.depth} blocks"),
-        ("hidden_size", f"{config.hidden_size}: {config.num_heads} heads of {config.head_dim}{window}"),
+        ("hidden_size", f"{config.hidden_size}: {config.num_heads} heads of {config.head_dim}{shared}{window}"),
         *([("full attention", f"blocks {full}")] if full else []),
+        *([("deepstack", f"after blocks {deepstack}")] if deepstack else []),
         ("intermediate_size", f"{config.intermediate_size}, {config.hidden_act}"),
         ("out_hidden_size", f"{config.out_hidden_size}, the width of a token"),
         ("patch", f"{side} x {side} pixels; {merge} x {merge} patches make a token"),
@@ -78,7 +97,9 @@ def _disk(outline: Outline) -> str:
     tensors = outline.checkpoint.tensors.values()
     shards, size = outline.checkpoint.files, units.nbytes(sum(tensor.nbytes for tensor in tensors))
     dtypes = " and ".join(sorted({tensor.dtype for tensor in tensors}))
-    place = f"{len(shards)} file{'s' * (len(shards) > 1)} of {units.name(str(outline.checkpoint.directory))}"
+    place = units.name(str(outline.checkpoint.path))
+    if outline.checkpoint.path not in shards:
+        place = f"{len(shards)} file{'s' * (len(shards) > 1)} of {place}"
     if not shards[0].exists():
         return f"{size} of {dtypes}, not there yet: first use writes {place}"
     return f"{size} of {dtypes} in {place}"
@@ -90,7 +111,9 @@ def _limits(outline: Outline) -> str:
 
     try:
         processor = outline.processor
-    except ConfigError:
+    except ConfigError as error:
+        if outline.checkpoint.preprocessor:
+            return str(error)
         return "there is no preprocessor config: pass --min-pixels and --max-pixels"
     area = (outline.config.patch_size * outline.config.spatial_merge_size) ** 2
     smallest, largest = processor.min_pixels, processor.max_pixels

@@ -2,51 +2,88 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 from qwenvis.errors import CheckpointError, ConfigError
-from qwenvis.models import qwen2_5_vl, qwen2_vl
+from qwenvis.models import (
+    exaone4_5,
+    glm4v,
+    glm5_next,
+    glm_ocr,
+    paddleocr_vl,
+    qwen2_5_omni,
+    qwen2_5_vl,
+    qwen2_vl,
+    qwen3_5,
+    qwen3_omni_moe,
+    qwen3_vl,
+)
+from qwenvis.models.asked import Asked
 from qwenvis.models.config import Config, Shapes
+from qwenvis.models.family import Family
 from qwenvis.models.features import Features, Watch
+from qwenvis.models.relatives import difference
 from qwenvis.models.tower import Tower
 from qwenvis.weights import Weights
 
 __all__ = ["FAMILIES", "Config", "Family", "Features", "Tower", "Watch", "build", "detect"]
 
-
-class Family(NamedTuple):
-    """How a family reads its config, what it builds from it, and tensors that no other family has all of."""
-
-    config: Callable[[Mapping[str, Any], Shapes], Config]
-    tower: Callable[[Config, Weights], Tower]
-    marks: frozenset[str]
-
-
+# model_type -> what it is; the same mathematics may have several names
 FAMILIES: dict[str, Family] = {
-    "qwen2_vl": Family(qwen2_vl.config, qwen2_vl.Tower, frozenset({"blocks.0.mlp.fc1.weight", "blocks.0.norm1.bias"})),
-    "qwen2_5_vl": Family(
-        qwen2_5_vl.config, qwen2_5_vl.Tower, frozenset({"blocks.0.mlp.gate_proj.weight", "blocks.0.attn.qkv.weight"})
-    ),
+    "qwen2_vl": qwen2_vl.FAMILY,
+    "qwen2_5_vl": qwen2_5_vl.FAMILY,
+    "qwen2_5_omni": qwen2_5_omni.FAMILY,
+    "exaone4_5": exaone4_5.FAMILY,
+    "qwen3_vl": qwen3_vl.FAMILY,
+    "qwen3_vl_moe": qwen3_vl.MOE,
+    "qwen3_omni_moe": qwen3_omni_moe.FAMILY,
+    "qwen3_5": qwen3_5.FAMILY,
+    "qwen3_5_moe": qwen3_5.MOE,
+    "qwen4_exp": qwen3_5.QWEN4_EXP,
+    "cohere_compass": qwen3_vl.COMPASS,
+    "glm4v": glm4v.FAMILY,
+    "glm46v": glm4v.GLM46V,
+    "glm4v_moe": glm4v.MOE,
+    "glm_ocr": glm_ocr.FAMILY,
+    "glm5_next": glm5_next.FAMILY,
+    "paddleocr_vl": paddleocr_vl.FAMILY,
 }
+# What a part of a model appends to its model_type.
+PARTS = ("_vision", "_vision_encoder", "_thinker")
 
 
 def detect(model_type: str, vision_config: Mapping[str, Any], shapes: Shapes) -> str:
     """The family of a checkpoint: what its config says, held against the names of its tensors.
 
-    Raises ConfigError for a model_type that no family has, CheckpointError where the tensors are another family's.
+    ``model_type`` is that of the model around the tower; it counts where the tower's own config names no family.
+    Raises ConfigError where neither is one, CheckpointError where the tensors are another family's.
     """
-    family = str(vision_config.get("model_type") or model_type).removesuffix("_vision")
-    if family not in FAMILIES:
-        known = ", ".join(FAMILIES)
-        raise ConfigError(f"model_type {family or 'missing'!r} is no tower of this version, which has {known}")
-    for other, (_, _, marks) in FAMILIES.items():
-        if shapes and other != family and marks <= shapes.keys() and not FAMILIES[family].marks <= shapes.keys():
-            raise CheckpointError(f"the config says {family}, but the tensors are those of {other}")
+    family, around = _family(str(vision_config.get("model_type") or "")), _family(model_type)
+    if family is None or (around is not None and FAMILIES[around].tower is FAMILIES[family].tower):
+        family = around  # which may say more: the tower of glm46v calls itself glm4v
+    if family is None:
+        name = vision_config.get("model_type") or model_type or "missing"
+        why = f" ({difference(str(name))})" if difference(str(name)) else ""
+        raise ConfigError(f"model_type {name!r} is no tower of this version{why}, which has {', '.join(FAMILIES)}")
+    if shapes and not FAMILIES[family].marks <= shapes.keys():
+        for other, (_, _, marks, _) in FAMILIES.items():
+            if marks <= shapes.keys():
+                raise CheckpointError(f"the config says {family}, but the tensors are those of {other}")
     return family
 
 
+def _family(model_type: str) -> str | None:
+    names = [model_type.removesuffix(part) for part in ("", *PARTS)]
+    return next((name for name in names if name in FAMILIES), None)
+
+
 def build(family: str, vision_config: Mapping[str, Any], shapes: Shapes, format: str = "f32") -> tuple[Tower, Weights]:
-    """A tower without its weights, which will be packed in ``format``, and all that it asks for."""
-    weights = Weights(format=format)
-    return FAMILIES[family].tower(FAMILIES[family].config(vision_config, shapes), weights), weights
+    """A tower without its weights, which will be packed in ``format``, and all that it asks for.
+
+    Raises ConfigError for fields that the family does not read and that may change the mathematics.
+    """
+    asked, weights = Asked(vision_config), Weights(format=format)
+    config = FAMILIES[family].config(asked, shapes)
+    asked.refuse_unasked()
+    return FAMILIES[family].tower(config, weights), weights

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
-from qwenvis.errors import CheckpointError, ConfigError
+from qwenvis.errors import CheckpointError, ConfigError, listed
+from qwenvis.models.asked import Asked
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -33,6 +35,14 @@ class Config:
     rope_theta: float
     window_size: int = 0
     fullatt_block_indexes: tuple[int, ...] = ()
+    num_key_value_heads: int = 0  # 0: as many as num_heads
+    num_position_embeddings: int = 0
+    deepstack_visual_indexes: tuple[int, ...] = ()
+    attention_bias: bool = True
+    rms_norm_eps: float = 1e-6
+    layer_norm_eps: float = 1e-6
+    merger_intermediate_size: int = 0  # of a merger with a gated MLP
+    swiglu_limit: float = math.inf
 
     def __post_init__(self) -> None:
         """Refuse sizes that cannot go together."""
@@ -41,6 +51,19 @@ class Config:
                 f"a hidden size of {self.hidden_size} and num_heads = {self.num_heads} give no head_dim that is a "
                 "multiple of 4 and at most 256"
             )
+        if self.num_heads % self.key_value_heads:
+            raise ConfigError(f"num_heads = {self.num_heads} cannot share num_key_value_heads = {self.key_value_heads}")
+
+    @property
+    def key_value_heads(self) -> int:
+        """Number of heads of keys and of values."""
+        return self.num_key_value_heads or self.num_heads
+
+    @property
+    def deepstack(self) -> dict[int, int]:
+        """Blocks whose hidden state becomes a deepstack output, in their order -> the number of its merger."""
+        indexes = self.deepstack_visual_indexes
+        return {block: indexes.index(block) for block in sorted(set(indexes)) if block < self.depth}
 
     @property
     def head_dim(self) -> int:
@@ -65,7 +88,7 @@ class Fields:
     """
 
     def __init__(self, vision_config: Mapping[str, Any], shapes: Shapes) -> None:
-        self.values = _without_nulls(vision_config)
+        self.values = vision_config if isinstance(vision_config, Asked) else Asked(vision_config)
         self.shapes = shapes
 
     def size(self, name: str, default: int, tensor: str = "", axis: int = 0) -> int:
@@ -102,9 +125,9 @@ class Fields:
             raise ConfigError(f"vision_config says {name} = {value!r}; expected an integer from 1 to {largest}")
         return value
 
-    def depth(self, default: int) -> int:
-        """Number of blocks, in the config and among the tensors."""
-        numbers = {name.split(".")[1] for name in self.shapes if name.startswith("blocks.")}
+    def depth(self, default: int, blocks: str = "blocks.") -> int:
+        """Number of blocks, in the config and among the tensors, whose names begin with ``blocks``."""
+        numbers = {name[len(blocks) :].split(".")[0] for name in self.shapes if name.startswith(blocks)}
         name = "depth" if "depth" in self.values else "num_hidden_layers"
         value = self.integer(name, len(numbers) or default)
         if numbers and numbers != {str(i) for i in range(value)}:
@@ -133,6 +156,34 @@ class Fields:
             raise ConfigError(f"{said}; {heads} heads of a width of {width} have another")
         return heads
 
+    def number(self, name: str, default: float) -> float:
+        """A positive number."""
+        value = self.values.get(name, default)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+            raise ConfigError(f"vision_config says {name} = {value!r}; expected a positive number")
+        return float(value)
+
+    def flag(self, name: str, default: bool) -> bool:
+        """True or false."""
+        value = self.values.get(name, default)
+        if not isinstance(value, bool):
+            raise ConfigError(f"vision_config says {name} = {value!r}; expected true or false")
+        return value
+
+    def positions(self, image_size: int, patch_size: int, tensor: str) -> int:
+        """Places of the learned grid that one image of ``image_size``, the default, would fill: ``tensor``'s rows."""
+        image_size, found = self.integer("image_size", image_size), self.found(tensor)
+        side = image_size // patch_size
+        if side < 1 or found not in (None, side**2):
+            said = f"vision_config says image_size = {image_size}, which makes {side} x {side} positions"
+            raise ConfigError(f"{said}; {tensor} has {'at least one' if found is None else found}")
+        return side**2
+
+    def unused(self, *names: str) -> None:
+        """Fields that a config has and the mathematics has not: read here, so that what nobody reads is unknown."""
+        for name in names:
+            self.values.get(name)
+
     def choice(self, name: str, default: str, allowed: Mapping[str, str]) -> str:
         """What ``allowed`` makes of a word; another word is refused by name."""
         value = self.values.get(name, default)
@@ -146,7 +197,9 @@ class Fields:
         for name, value in given.items():
             if not isinstance(value, dict):
                 raise ConfigError(f"vision_config says {name} = {value!r}; expected an object")
-        rope = _without_nulls(given["rope_parameters"] or given["rope_scaling"])
+        rope = {name: value for name, value in (given["rope_parameters"] or given["rope_scaling"]).items() if value}
+        if unknown := sorted(rope.keys() - {"rope_type", "type", "rope_theta"}):
+            raise ConfigError(f"vision_config asks for rope with {listed(unknown)}; this tower knows axial rope only")
         kind = rope.get("rope_type", rope.get("type", "axial"))
         if kind not in ("axial", "default"):
             raise ConfigError(f"vision_config asks for rope {kind!r}; this tower knows axial rope only")
@@ -174,16 +227,15 @@ class PatchSizes(TypedDict):
     spatial_merge_size: int
 
 
-def patch_sizes(fields: Fields) -> PatchSizes:
-    """The sizes that all towers of this kind read alike: from the patch embedding (d, channels, frames, p, p)."""
-    conv = "patch_embed.proj.weight"
+PATCH_EMBED = "patch_embed.proj.weight"
+
+
+def patch_sizes(fields: Fields, patch_size: int = 14) -> PatchSizes:
+    """The sizes that most towers read alike: from the patch embedding (d, channels, frames, p, p)."""
+    conv = PATCH_EMBED
     return {
         "in_channels": fields.size("in_channels", 3, conv, 1),
         "temporal_patch_size": fields.size("temporal_patch_size", 2, conv, 2),
-        "patch_size": fields.size("patch_size", 14, conv, 3),
+        "patch_size": fields.size("patch_size", patch_size, conv, 3),
         "spatial_merge_size": fields.integer("spatial_merge_size", 2, LARGEST_MERGE),
     }
-
-
-def _without_nulls(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,9 +14,13 @@ Watch = Callable[[np.ndarray, np.ndarray], object]
 
 @dataclass(frozen=True)
 class Features:
-    """``tokens`` (m, out_hidden_size) float32, in the order of the items: the array that forward was given."""
+    """The arrays that a tower fills, in the order of the items: ``tokens`` (m, out_hidden_size) float32.
+
+    ``deepstack`` holds as many of the same shape as the config names blocks, in the order of the blocks.
+    """
 
     tokens: np.ndarray
+    deepstack: Sequence[np.ndarray] = ()
 
 
 def unwatched(x: np.ndarray, order: np.ndarray) -> None:

@@ -5,15 +5,18 @@ transformers: Qwen2_5_VisionTransformerPretrainedModel.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from qwenvis import geometry, ops
+from qwenvis.blocks import Attention, Block
 from qwenvis.errors import ConfigError
-from qwenvis.layers import Attention, Block, GatedMlp, PatchEmbed, PatchMerger, RMSNorm
-from qwenvis.models.config import Config, Fields, Shapes, patch_sizes
+from qwenvis.layers import GatedMlp, PatchEmbed, RMSNorm
+from qwenvis.mergers import PatchMerger
+from qwenvis.models.config import PATCH_EMBED, Config, Fields, Shapes, patch_sizes
+from qwenvis.models.family import Family
 from qwenvis.models.features import Features, Watch, unwatched
 from qwenvis.weights import Weights
 from qwenvis.workspace import Sizes, Workspace
@@ -25,7 +28,7 @@ ACTIVATIONS = {"silu": "silu_gate"}
 def config(vision_config: Mapping[str, Any], shapes: Shapes) -> Config:
     """Read a Qwen2_5_VLVisionConfig."""
     fields = Fields(vision_config, shapes)
-    width, sizes = fields.size("hidden_size", 3584, "patch_embed.proj.weight"), patch_sizes(fields)
+    width, sizes = fields.size("hidden_size", 3584, PATCH_EMBED), patch_sizes(fields)
     window = fields.integer("window_size", 112)
     if window < sizes["spatial_merge_size"] * sizes["patch_size"]:
         raise ConfigError(f"vision_config says window_size = {window}, less than one merge unit")
@@ -51,17 +54,27 @@ class _Places(NamedTuple):
     cu_seqlens: list[np.ndarray]  # of each block: one segment a frame, or one a window
 
 
-class Tower:
-    """The vision encoder and merger of Qwen2.5-VL. Its sequence is in window order from end to end."""
+def attention(weights: Weights, c: Config) -> Attention:
+    """One product for q, k and v."""
+    return Attention.fused(weights, c.hidden_size, c.num_heads, c.key_value_heads)
 
-    def __init__(self, config: Config, weights: Weights) -> None:
+
+class Tower:
+    """The vision encoder and merger of Qwen2.5-VL. Its sequence is in window order from end to end.
+
+    ``attention`` is how a block's attention is made of its weights.
+    """
+
+    def __init__(
+        self, config: Config, weights: Weights, attention: Callable[[Weights, Config], Attention] = attention
+    ) -> None:
         self.config = c = config
         d = c.hidden_size
         self.patch_embed = PatchEmbed(weights.scope("patch_embed").scope("proj"), d, c.kernel)
         self.blocks = [
             Block(
                 RMSNorm(w.scope("norm1"), d, EPS),
-                Attention(w.scope("attn"), d, c.num_heads),
+                attention(w.scope("attn"), c),
                 RMSNorm(w.scope("norm2"), d, EPS),
                 GatedMlp(w.scope("mlp"), d, c.intermediate_size),
             )
@@ -73,14 +86,14 @@ class Tower:
 
     def sizes(self, grid_thw: np.ndarray) -> Sizes:
         """The workspace of one forward pass; ``x`` (n, d) is the residual stream, ``tokens`` are in window order."""
-        n = int(grid_thw.prod(axis=1).sum())
+        n, longest, _ = geometry.extent(grid_thw)
         steps, rows, columns = grid_thw.T
         windows = int(steps @ (-(-rows // self.window) * -(-columns // self.window)))
         return {
             "x": (n, self.config.hidden_size, "float32"),
             "tokens": (n // self.config.merge_unit, self.config.out_hidden_size, "float32"),
             **self.patch_embed.sizes(n),
-            **self.blocks[0].sizes(n, int((rows * columns).max(initial=0)), windows),
+            **self.blocks[0].sizes(n, longest, windows),
             **self.merger.sizes(n),
         }
 
@@ -104,9 +117,9 @@ class Tower:
         return _Places(order, coords[order], cu_seqlens)
 
     def forward(
-        self, patches: np.ndarray, grid_thw: np.ndarray, ws: Workspace, out: np.ndarray, watch: Watch = unwatched
+        self, patches: np.ndarray, grid_thw: np.ndarray, ws: Workspace, out: Features, watch: Watch = unwatched
     ) -> Features:
-        """Patches (n, C·T·p²), in the order of ``pixel_values``, to tokens (n / 4, out_hidden_size) in ``out``."""
+        """Patches (n, C·T·p²), in the order of ``pixel_values``, to the tokens of ``out`` (n / 4, out_hidden_size)."""
         c = self.config
         order, coords, segments = self._places(grid_thw)
         rope = geometry.rope(coords, c.head_dim, c.rope_theta)  # 2 x (n, head_dim / 2)
@@ -117,4 +130,38 @@ class Tower:
             block(x, rope, cu_seqlens, ws)
             watch(x, order)
         tokens = self.merger(x, ws.tokens, ws)  # (n / 4, out)
-        return Features(ops.gather(tokens, np.argsort(order[:: c.merge_unit]), out))
+        ops.gather(tokens, np.argsort(order[:: c.merge_unit]), out.tokens)
+        return out
+
+
+SIZE = {
+    "depth": 32,
+    "hidden_act": "silu",
+    "hidden_size": 1280,
+    "intermediate_size": 3420,
+    "num_heads": 16,
+    "out_hidden_size": 3584,
+    "window_size": 112,
+    "fullatt_block_indexes": [7, 15, 23, 31],
+}
+LEGACY = {
+    "tokens_per_second": 2,
+    "in_chans": 3,
+    "patch_size": 14,
+    "spatial_merge_size": 2,
+    "spatial_patch_size": 14,
+    "temporal_patch_size": 2,
+}
+TINY = {"depth": 4, "hidden_size": 64, "intermediate_size": 100, "num_heads": 4, "fullatt_block_indexes": [1, 3]}
+FAMILY = Family(
+    config,
+    Tower,
+    marks=frozenset({"blocks.0.mlp.gate_proj.weight", "blocks.0.attn.qkv.weight", "merger.ln_q.weight"}),
+    published={
+        "qwen2.5-vl-3b": {**SIZE, "out_hidden_size": 2048, **LEGACY},
+        "qwen2.5-vl-7b": {**SIZE, **LEGACY},
+        "qwen2.5-vl-32b": {**SIZE, "intermediate_size": 3456, "out_hidden_size": 5120, **LEGACY},
+        "qwen2.5-vl-72b": {**SIZE, "intermediate_size": 3456, "out_hidden_size": 8192, **LEGACY},
+        "tiny-qwen2.5-vl": {**SIZE, **TINY, "out_hidden_size": 96, **LEGACY},
+    },
+)

@@ -11,11 +11,15 @@ from typing import Any
 import numpy as np
 
 from qwenvis import geometry
-from qwenvis.layers import Attention, Block, LayerNorm, Mlp, PatchEmbed, PatchMerger
-from qwenvis.models.config import Config, Fields, Shapes, patch_sizes
+from qwenvis.blocks import Attention, Block
+from qwenvis.layers import LayerNorm, Mlp, PatchEmbed
+from qwenvis.mergers import PatchMerger
+from qwenvis.models.config import PATCH_EMBED, Config, Fields, Shapes, patch_sizes
+from qwenvis.models.family import Family
 from qwenvis.models.features import Features, Watch, unwatched
+from qwenvis.models.framewise import Framewise
 from qwenvis.weights import Weights
-from qwenvis.workspace import Sizes, Workspace
+from qwenvis.workspace import Workspace
 
 EPS = 1e-6  # of every norm; not in the config
 ACTIVATIONS = {"quick_gelu": "quick_gelu", "gelu": "gelu", "gelu_pytorch_tanh": "gelu_pytorch_tanh"}
@@ -24,7 +28,7 @@ ACTIVATIONS = {"quick_gelu": "quick_gelu", "gelu": "gelu", "gelu_pytorch_tanh": 
 def config(vision_config: Mapping[str, Any], shapes: Shapes) -> Config:
     """Read a Qwen2VLVisionConfig. Its ``hidden_size`` is the language model's width, its ``embed_dim`` the tower's."""
     fields = Fields(vision_config, shapes)
-    width = fields.size("embed_dim", 1280, "patch_embed.proj.weight")
+    width = fields.size("embed_dim", 1280, PATCH_EMBED)
     return Config(
         depth=fields.depth(32),
         hidden_size=width,
@@ -37,7 +41,7 @@ def config(vision_config: Mapping[str, Any], shapes: Shapes) -> Config:
     )
 
 
-class Tower:
+class Tower(Framewise):
     """The vision encoder and merger of Qwen2-VL."""
 
     def __init__(self, config: Config, weights: Weights) -> None:
@@ -47,7 +51,7 @@ class Tower:
         self.blocks = [
             Block(
                 LayerNorm(w.scope("norm1"), d, EPS),
-                Attention(w.scope("attn"), d, c.num_heads),
+                Attention.fused(w.scope("attn"), d, c.num_heads, c.num_heads),
                 LayerNorm(w.scope("norm2"), d, EPS),
                 Mlp(w.scope("mlp"), d, c.intermediate_size, c.hidden_act),
             )
@@ -55,27 +59,12 @@ class Tower:
         ]
         merger = weights.scope("merger")
         norm = LayerNorm(merger.scope("ln_q"), d, EPS)
-        self.merger = PatchMerger(merger, norm, d, c.merge_unit, c.out_hidden_size)
-
-    def sizes(self, grid_thw: np.ndarray) -> Sizes:
-        """The workspace of one forward pass; ``x`` (n, d) is the residual stream."""
-        steps, rows, columns = grid_thw.T
-        n, longest, segments = int(grid_thw.prod(axis=1).sum()), int((rows * columns).max(initial=0)), int(steps.sum())
-        return {
-            "x": (n, self.config.hidden_size, "float32"),
-            **self.patch_embed.sizes(n),
-            **self.blocks[0].sizes(n, longest, segments),
-            **self.merger.sizes(n),
-        }
-
-    def segments(self, grid_thw: np.ndarray) -> list[np.ndarray]:
-        """``cu_seqlens`` of each block: one segment a frame."""
-        return [geometry.cu_seqlens(geometry.frames(grid_thw))] * self.config.depth
+        self.mergers = [PatchMerger(merger, norm, d, c.merge_unit, c.out_hidden_size)]
 
     def forward(
-        self, patches: np.ndarray, grid_thw: np.ndarray, ws: Workspace, out: np.ndarray, watch: Watch = unwatched
+        self, patches: np.ndarray, grid_thw: np.ndarray, ws: Workspace, out: Features, watch: Watch = unwatched
     ) -> Features:
-        """Patches (n, C·T·p²), in the order of ``pixel_values``, to tokens (n / 4, out_hidden_size) in ``out``."""
+        """Patches (n, C·T·p²), in the order of ``pixel_values``, to the tokens of ``out`` (n / 4, out_hidden_size)."""
         c = self.config
         coords = geometry.coords(grid_thw, c.spatial_merge_size)  # (n, 2)
         rope = geometry.rope(coords, c.head_dim, c.rope_theta)  # 2 x (n, head_dim / 2)
@@ -86,4 +75,20 @@ class Tower:
         for block, cu_seqlens in zip(self.blocks, self.segments(grid_thw), strict=True):
             block(x, rope, cu_seqlens, ws)
             watch(x, order)
-        return Features(self.merger(x, out, ws))  # (n / 4, out)
+        self.mergers[0](x, out.tokens, ws)  # (n / 4, out)
+        return out
+
+
+SIZE = {"depth": 32, "embed_dim": 1280, "mlp_ratio": 4, "num_heads": 16}
+LEGACY = {"in_chans": 3, "patch_size": 14, "spatial_merge_size": 2, "spatial_patch_size": 14, "temporal_patch_size": 2}
+FAMILY = Family(
+    config,
+    Tower,
+    marks=frozenset({"blocks.0.mlp.fc1.weight", "blocks.0.norm1.bias"}),
+    published={
+        "qwen2-vl-2b": {**SIZE, **LEGACY, "hidden_size": 1536},
+        "qwen2-vl-7b": {**SIZE, **LEGACY, "hidden_size": 3584},
+        "qwen2-vl-72b": {**SIZE, **LEGACY, "hidden_size": 8192},
+        "tiny-qwen2-vl": {**SIZE, **LEGACY, "hidden_size": 96, "depth": 4, "embed_dim": 64, "num_heads": 4},
+    },
+)

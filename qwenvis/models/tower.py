@@ -23,6 +23,6 @@ class Tower(Protocol):
         """``cu_seqlens`` of each block: which patches attend to each other."""
 
     def forward(
-        self, patches: np.ndarray, grid_thw: np.ndarray, ws: Workspace, out: np.ndarray, watch: Watch = unwatched
+        self, patches: np.ndarray, grid_thw: np.ndarray, ws: Workspace, out: Features, watch: Watch = unwatched
     ) -> Features:
-        """Patches (n, C·T·p²), in the order of ``pixel_values``, to tokens, written into ``out``."""
+        """Patches (n, C·T·p²), in the order of ``pixel_values``, to the tokens of ``out``, which is returned."""

@@ -4,7 +4,9 @@ Every op writes into the array that it is given last and returns it, allocates n
 to one parallel loop (`runtime.pyx`), so its bits do not depend on the number of threads.
 """
 
+from qwenvis.ops.activate import activate
 from qwenvis.ops.attention import attention, attention_scratch
+from qwenvis.ops.blend import add_blend
 from qwenvis.ops.gather import gather
 from qwenvis.ops.linear import ACTIVATIONS, PackedWeight, linear
 from qwenvis.ops.norm import layer_norm, rms_norm
@@ -14,6 +16,8 @@ from qwenvis.ops.vol2col import vol2col
 __all__ = [
     "ACTIVATIONS",
     "PackedWeight",
+    "activate",
+    "add_blend",
     "attention",
     "attention_scratch",
     "gather",

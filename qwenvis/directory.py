@@ -1,0 +1,43 @@
+"""What a checkpoint's directory hands out: files that lie in it, and the JSON objects in them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from qwenvis.errors import CheckpointError
+
+MAX_JSON_BYTES = 100_000_000  # the limit that safetensors sets for its own JSON header
+
+
+def read_json(directory: Path, name: str, error: type[CheckpointError]) -> dict[str, Any] | None:
+    """The object in a JSON file, None where there is no such file; what is no object raises ``error``."""
+    path = regular_file(directory, name)
+    if path is None:
+        return None
+    if path.stat().st_size > MAX_JSON_BYTES:
+        raise error(f"{path} has {path.stat().st_size} bytes; at most {MAX_JSON_BYTES} are read")
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as cause:
+        raise error(f"{path} cannot be read as JSON: {cause}") from cause
+    if not isinstance(content, dict):
+        raise error(f"{path} holds a JSON {type(content).__name__}; expected an object")
+    return content
+
+
+def regular_file(directory: Path, name: str) -> Path | None:
+    """The file of that name, None where there is none; a link that leads out of the checkpoint is refused."""
+    path = directory / name
+    if not path.is_file():
+        return None
+    home, real = directory.resolve(), path.resolve()
+    roots = [home]
+    if home.parent.name == "snapshots" and home.parent.parent.name.startswith("models--"):
+        # A snapshot is links into its repo's blobs, which huggingface_hub 2 in turn links into the cache's own blobs.
+        repo = home.parent.parent
+        roots += [repo / "blobs", repo.parent / "blobs"]
+    if not any(real.is_relative_to(root) for root in roots):
+        raise CheckpointError(f"{path} is a link to {real}, outside the checkpoint; copy that file into {directory}")
+    return path

@@ -1,0 +1,130 @@
+"""GLM-4.1V, GLM-4.5V and GLM-4.6V: RMSNorm, gated MLP, a learned grid of positions, a merger with a convolution.
+
+transformers: Glm4vVisionModel, Glm4vMoeVisionModel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from qwenvis import geometry
+from qwenvis.blocks import Attention, Block
+from qwenvis.layers import GatedMlp, Linear, PatchEmbed, PositionTable, RMSNorm
+from qwenvis.mergers import DownsampleMerger
+from qwenvis.models.config import PATCH_EMBED, Config, Fields, Shapes, patch_sizes
+from qwenvis.models.family import Family
+from qwenvis.models.features import Features, Watch, unwatched
+from qwenvis.models.framewise import Framewise
+from qwenvis.weights import Weights
+from qwenvis.workspace import Workspace
+
+ACTIVATIONS = {"silu": "silu_gate"}
+POSITIONS = "embeddings.position_embedding.weight"
+
+
+def config(vision_config: Mapping[str, Any], shapes: Shapes) -> Config:
+    """Read a Glm4vVisionConfig. Its ``intermediate_size`` is the merger's: the blocks have ``out_hidden_size``."""
+    fields = Fields(vision_config, shapes)
+    width, sizes = fields.size("hidden_size", 1536, PATCH_EMBED), patch_sizes(fields)
+    out = fields.size("out_hidden_size", 4096, "merger.proj.weight")
+    return Config(
+        depth=fields.depth(24),
+        hidden_size=width,
+        intermediate_size=out,
+        num_heads=fields.num_heads(12, width),
+        out_hidden_size=out,
+        hidden_act=fields.choice("hidden_act", "silu", ACTIVATIONS),
+        rope_theta=fields.rope_theta(),
+        num_position_embeddings=fields.positions(336, sizes["patch_size"], POSITIONS),
+        attention_bias=fields.flag("attention_bias", False),
+        rms_norm_eps=fields.number("rms_norm_eps", 1e-5),
+        merger_intermediate_size=fields.size("intermediate_size", 13696, "merger.gate_proj.weight"),
+        **sizes,
+    )
+
+
+class Tower(Framewise):
+    """The vision encoder and merger of GLM-4.1V."""
+
+    def __init__(self, config: Config, weights: Weights) -> None:
+        self.config = c = config
+        d, eps, out = c.hidden_size, c.rms_norm_eps, c.out_hidden_size
+        self.patch_embed = PatchEmbed(weights.scope("patch_embed").scope("proj"), d, c.kernel, bias=True)
+        self.post_conv_norm = RMSNorm(weights.scope("post_conv_layernorm"), d, eps)
+        self.positions = PositionTable(
+            weights.scope("embeddings").scope("position_embedding"), c.num_position_embeddings, d
+        )
+        self.blocks = [
+            Block(
+                RMSNorm(w.scope("norm1"), d, eps),
+                _attention(w.scope("attn"), c),
+                RMSNorm(w.scope("norm2"), d, eps),
+                GatedMlp(w.scope("mlp"), d, c.intermediate_size, bias=False),
+            )
+            for w in map(weights.scope("blocks").scope, range(c.depth))
+        ]
+        merger = weights.scope("merger").per(c.merge_unit)
+        mlp = GatedMlp(merger, out, c.merger_intermediate_size, bias=False, scratch="merged_hidden")
+        norm = RMSNorm(weights.scope("post_layernorm"), d, eps)
+        self.mergers = [DownsampleMerger(weights, norm, c.spatial_merge_size, d, mlp)]
+
+    def forward(
+        self, patches: np.ndarray, grid_thw: np.ndarray, ws: Workspace, out: Features, watch: Watch = unwatched
+    ) -> Features:
+        """Patches (n, C·T·p²), in the order of ``pixel_values``, to the tokens of ``out`` (n / 4, out_hidden_size)."""
+        c, merge_size = self.config, self.config.spatial_merge_size
+        rope = geometry.rope(geometry.coords(grid_thw, merge_size), c.head_dim, c.rope_theta)  # 2 x (n, head_dim / 2)
+        order, free = np.arange(len(patches)), ws.qkv[:, : c.hidden_size]  # no block has run yet
+
+        embedded = self.patch_embed(patches, order, geometry.item_bounds(grid_thw), free, ws)  # (n, d)
+        x = self.post_conv_norm(embedded, ws.x)  # (n, d)
+        self.positions(*geometry.blend(grid_thw, merge_size, self.positions.side, geometry.cubic_centres), x)
+        watch(x, order)
+        for block, cu_seqlens in zip(self.blocks, self.segments(grid_thw), strict=True):
+            block(x, rope, cu_seqlens, ws)
+            watch(x, order)
+        self.mergers[0](x, out.tokens, ws)  # (n / 4, out)
+        return out
+
+
+def _attention(weights: Weights, c: Config) -> Attention:
+    d = c.hidden_size
+    qkv = Linear(weights.scope("qkv"), 3 * d, d, bias=c.attention_bias)
+    return Attention(qkv, Linear(weights.scope("proj"), d, d, bias=False), c.num_heads, c.num_heads)
+
+
+SIZE = {
+    "attention_bias": False,
+    "depth": 24,
+    "hidden_act": "silu",
+    "hidden_size": 1536,
+    "image_size": 336,
+    "in_channels": 3,
+    "intermediate_size": 13696,
+    "num_heads": 12,
+    "out_hidden_size": 4096,
+    "patch_size": 14,
+    "rms_norm_eps": 1e-05,
+    "spatial_merge_size": 2,
+    "temporal_patch_size": 2,
+}
+TINY = {
+    **SIZE,
+    "depth": 4,
+    "hidden_size": 64,
+    "image_size": 84,
+    "intermediate_size": 100,
+    "num_heads": 4,
+    "out_hidden_size": 96,
+}
+FAMILY = Family(
+    config,
+    Tower,
+    marks=frozenset({"post_conv_layernorm.weight", "downsample.weight"}),
+    published={"glm-4.1v-9b": SIZE, "tiny-glm4v": TINY},
+)
+GLM46V = FAMILY._replace(published={"tiny-glm46v": TINY})
+MOE = FAMILY._replace(published={"tiny-glm4v-moe": TINY})

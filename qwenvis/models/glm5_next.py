@@ -1,0 +1,44 @@
+"""GLM-5.3: the tower of GLM-OCR, the halves of its gated MLPs held within a limit.
+
+transformers: Glm5NextVisionModel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from qwenvis.layers import ClampedGatedMlp
+from qwenvis.models import glm_ocr
+from qwenvis.models.config import Config, Fields, Shapes
+from qwenvis.models.family import Family
+from qwenvis.weights import Weights
+
+
+def config(vision_config: Mapping[str, Any], shapes: Shapes) -> Config:
+    """Read a Glm5NextVisionConfig. The inner size of the merger has a field of its own."""
+    fields = Fields(vision_config, shapes)
+    return replace(
+        glm_ocr.config(vision_config, shapes),
+        merger_intermediate_size=fields.size("projection_intermediate_size", 10240, "merger.gate_proj.weight"),
+        swiglu_limit=fields.number("swiglu_limit", 10.0),
+    )
+
+
+def tower(config: Config, weights: Weights) -> glm_ocr.Tower:
+    """The tower of GLM-OCR with clamped MLPs."""
+    return glm_ocr.Tower(config, weights, partial(ClampedGatedMlp, limit=config.swiglu_limit))
+
+
+SIZE = {**glm_ocr.SIZE, "projection_intermediate_size": 10240, "swiglu_limit": 10.0}
+FAMILY = Family(
+    config,
+    tower,
+    marks=glm_ocr.FAMILY.marks,
+    published={
+        "glm-5.3-flash": SIZE,
+        "tiny-glm5-next": {**SIZE, **glm_ocr.TINY, "projection_intermediate_size": 120},
+    },
+)

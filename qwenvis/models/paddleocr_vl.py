@@ -1,0 +1,144 @@
+"""PaddleOCR-VL: a SigLIP tower with rope and learned positions, patches in raster order, and its projector.
+
+transformers: PaddleOCRVisionModel and PaddleOCRProjector. The projector stands beside the tower in the checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from qwenvis import geometry
+from qwenvis.blocks import Attention, Block
+from qwenvis.layers import LayerNorm, Linear, Mlp, PatchEmbed, PositionTable, SplitLinear
+from qwenvis.mergers import PatchMerger
+from qwenvis.models.config import LARGEST_MERGE, Config, Fields, Shapes
+from qwenvis.models.family import Family
+from qwenvis.models.features import Features, Watch, unwatched
+from qwenvis.models.framewise import Framewise
+from qwenvis.weights import Weights
+from qwenvis.workspace import Size, Workspace
+
+PROJECTOR_EPS = 1e-5  # not in the config
+ACTIVATIONS = {"gelu_pytorch_tanh": "gelu_pytorch_tanh", "gelu": "gelu", "quick_gelu": "quick_gelu"}
+TOWER, PROJECTOR = "visual.vision_model", "mlp_AR"
+PATCH_EMBEDDING = f"{TOWER}.embeddings.patch_embedding.weight"
+POSITIONS = f"{TOWER}.embeddings.position_embedding.weight"
+LAYERS = f"{TOWER}.encoder.layers."
+
+
+def config(vision_config: Mapping[str, Any], shapes: Shapes) -> Config:
+    """Read a PaddleOCRVisionConfig. The width of the tokens is in the projector alone; a patch is one frame."""
+    fields = Fields(vision_config, shapes)
+    width, patch = fields.size("hidden_size", 1152, PATCH_EMBEDDING), fields.size("patch_size", 14, PATCH_EMBEDDING, 2)
+    return Config(
+        depth=fields.depth(27, LAYERS),
+        hidden_size=width,
+        intermediate_size=fields.size("intermediate_size", 4304, f"{LAYERS}0.mlp.fc1.weight"),
+        num_heads=fields.num_heads(16, width),
+        out_hidden_size=fields.size("out_hidden_size", 1024, f"{PROJECTOR}.linear_2.weight"),
+        in_channels=fields.size("num_channels", 3, PATCH_EMBEDDING, 1),
+        temporal_patch_size=fields.integer("temporal_patch_size", 1, 1),
+        patch_size=patch,
+        spatial_merge_size=fields.integer("spatial_merge_size", 2, LARGEST_MERGE),
+        hidden_act=fields.choice("hidden_act", "gelu_pytorch_tanh", ACTIVATIONS),
+        rope_theta=fields.rope_theta(),
+        num_position_embeddings=fields.positions(384, patch, POSITIONS),
+        layer_norm_eps=fields.number("layer_norm_eps", 1e-6),
+    )
+
+
+class Projector(PatchMerger):
+    """The tower's last norm, another one, join, two linears: transformers PaddleOCRProjector."""
+
+    def __init__(self, weights: Weights, c: Config) -> None:
+        d, place = c.hidden_size, weights.scope(PROJECTOR)
+        self.post_norm = LayerNorm(weights.scope(TOWER).scope("post_layernorm"), d, c.layer_norm_eps)
+        norm = LayerNorm(place.scope("pre_norm"), d, PROJECTOR_EPS)
+        super().__init__(place, norm, d, c.merge_unit, c.out_hidden_size, ("linear_1", "linear_2"))
+
+    def sizes(self, n: int) -> dict[str, Size]:
+        """Also ``merged_normed``: the patches of a chunk of tokens after the first norm."""
+        sizes = super().sizes(n)
+        rows, columns, _ = sizes["merged"]
+        return sizes | {"merged_normed": (rows * self.unit, columns // self.unit, "float32")}
+
+    def join(self, x: np.ndarray, out: np.ndarray, ws: Workspace) -> np.ndarray:
+        """Normed twice and joined: x (m·u, d) -> (m, u·d)."""
+        return self.norm(self.post_norm(x, ws.merged_normed[: len(x)]), out)
+
+
+class Tower(Framewise):
+    """The vision encoder and projector of PaddleOCR-VL.
+
+    ``pixel_values`` come in raster order; here the sequence is by merge units, so that the join is free.
+    """
+
+    def __init__(self, config: Config, weights: Weights) -> None:
+        self.config = c = config
+        d, tower = c.hidden_size, weights.scope(TOWER)
+        channels, _, height, width = c.kernel
+        embeddings, stored = tower.scope("embeddings"), (channels, height, width)
+        self.patch_embed = PatchEmbed(embeddings.scope("patch_embedding"), d, c.kernel, bias=True, stored=stored)
+        self.positions = PositionTable(embeddings.scope("position_embedding"), c.num_position_embeddings, d)
+        self.blocks = [
+            Block(
+                LayerNorm(w.scope("layer_norm1"), d, c.layer_norm_eps),
+                _attention(w.scope("self_attn"), c),
+                LayerNorm(w.scope("layer_norm2"), d, c.layer_norm_eps),
+                Mlp(w.scope("mlp"), d, c.intermediate_size, c.hidden_act),
+            )
+            for w in map(tower.scope("encoder").scope("layers").scope, range(c.depth))
+        ]
+        self.mergers = [Projector(weights, c)]
+
+    def forward(
+        self, patches: np.ndarray, grid_thw: np.ndarray, ws: Workspace, out: Features, watch: Watch = unwatched
+    ) -> Features:
+        """Patches (n, C·p²), in the order of ``pixel_values``, to the tokens of ``out`` (n / 4, out_hidden_size)."""
+        c, merge_size = self.config, self.config.spatial_merge_size
+        rope = geometry.rope(geometry.coords(grid_thw, merge_size), c.head_dim, c.rope_theta)  # 2 x (n, head_dim / 2)
+        order = geometry.raster_order(grid_thw, merge_size)
+
+        x = self.patch_embed(patches, order, geometry.item_bounds(grid_thw), ws.x, ws)  # (n, d)
+        self.positions(*geometry.blend(grid_thw, merge_size, self.positions.side, geometry.linear_centres), x)
+        watch(x, order)
+        for block, cu_seqlens in zip(self.blocks, self.segments(grid_thw), strict=True):
+            block(x, rope, cu_seqlens, ws)
+            watch(x, order)
+        self.mergers[0](x, out.tokens, ws)  # (n / 4, out)
+        return out
+
+
+def _attention(weights: Weights, c: Config) -> Attention:
+    d = c.hidden_size
+    qkv = SplitLinear(weights, ("q_proj", "k_proj", "v_proj"), d, d)
+    return Attention(qkv, Linear(weights.scope("out_proj"), d, d), c.num_heads, c.num_heads)
+
+
+SIZE = {
+    "hidden_act": "gelu_pytorch_tanh",
+    "hidden_size": 1152,
+    "image_size": 384,
+    "intermediate_size": 4304,
+    "layer_norm_eps": 1e-06,
+    "num_attention_heads": 16,
+    "num_channels": 3,
+    "num_hidden_layers": 27,
+    "patch_size": 14,
+    "spatial_merge_size": 2,
+}
+TINY = {
+    **SIZE,
+    "hidden_size": 64,
+    "image_size": 84,
+    "intermediate_size": 100,
+    "num_attention_heads": 4,
+    "num_hidden_layers": 4,
+    "out_hidden_size": 96,
+}
+FAMILY = Family(
+    config, Tower, marks=frozenset({PATCH_EMBEDDING}), published={"paddleocr-vl": SIZE, "tiny-paddleocr-vl": TINY}
+)

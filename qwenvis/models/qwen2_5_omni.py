@@ -1,0 +1,34 @@
+"""Qwen2.5-Omni: the tower of Qwen2.5-VL, its q, k and v in tensors of their own.
+
+transformers: Qwen2_5OmniVisionEncoder.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from qwenvis.blocks import Attention
+from qwenvis.layers import Linear, SplitLinear
+from qwenvis.models import qwen2_5_vl
+from qwenvis.models.config import Config
+from qwenvis.models.family import Family
+from qwenvis.weights import Weights
+
+
+def attention(weights: Weights, c: Config) -> Attention:
+    """Products of their own for q, k and v."""
+    d = c.hidden_size
+    qkv, proj = SplitLinear(weights, ("q", "k", "v"), d, d), Linear(weights.scope("proj"), d, d)
+    return Attention(qkv, proj, c.num_heads, c.num_heads)
+
+
+FAMILY = Family(
+    qwen2_5_vl.config,
+    partial(qwen2_5_vl.Tower, attention=attention),
+    marks=frozenset({"blocks.0.mlp.gate_proj.weight", "blocks.0.attn.q.weight"}),
+    published={
+        "qwen2.5-omni-3b": {**qwen2_5_vl.SIZE, "out_hidden_size": 2048},
+        "qwen2.5-omni-7b": qwen2_5_vl.SIZE,
+        "tiny-qwen2.5-omni": {**qwen2_5_vl.SIZE, **qwen2_5_vl.TINY, "out_hidden_size": 96},
+    },
+)

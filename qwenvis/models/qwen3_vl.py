@@ -1,0 +1,148 @@
+"""Qwen3-VL: a learned grid of positions besides rope, fc1 and fc2 with tanh-GELU, and deepstack.
+
+transformers: Qwen3VLVisionModel. Its relatives differ in the names of the mergers, or have no deepstack.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from qwenvis import geometry
+from qwenvis.blocks import Attention, Block
+from qwenvis.layers import LayerNorm, Mlp, PatchEmbed, PositionTable
+from qwenvis.mergers import DeepstackMerger, PatchMerger
+from qwenvis.models.config import PATCH_EMBED, Config, Fields, Shapes, patch_sizes
+from qwenvis.models.family import Family
+from qwenvis.models.features import Features, Watch, unwatched
+from qwenvis.models.framewise import Framewise
+from qwenvis.weights import Weights
+from qwenvis.workspace import Workspace
+
+EPS = 1e-6  # of every norm; not in the config
+ACTIVATIONS = {"gelu_pytorch_tanh": "gelu_pytorch_tanh", "gelu": "gelu", "quick_gelu": "quick_gelu"}
+
+
+class Names(NamedTuple):
+    """What the tensors of the mergers are called."""
+
+    norm: str
+    fc1: str
+    fc2: str
+    deepstack: str  # the list of its mergers
+
+
+NAMES = Names("norm", "linear_fc1", "linear_fc2", "deepstack_merger_list")
+
+
+def config(
+    vision_config: Mapping[str, Any],
+    shapes: Shapes,
+    names: Names = NAMES,
+    deepstack: tuple[int, ...] = (8, 16, 24),
+) -> Config:
+    """Read a Qwen3VLVisionConfig; ``deepstack`` is what holds where it names no blocks."""
+    fields = Fields(vision_config, shapes)
+    width = fields.size("hidden_size", 1152, PATCH_EMBED)
+    return Config(
+        depth=fields.depth(27),
+        hidden_size=width,
+        intermediate_size=fields.size("intermediate_size", 4304, "blocks.0.mlp.linear_fc1.weight"),
+        num_heads=fields.num_heads(16, width),
+        out_hidden_size=fields.size("out_hidden_size", 3584, f"merger.{names.fc2}.weight"),
+        hidden_act=fields.choice("hidden_act", "gelu_pytorch_tanh", ACTIVATIONS),
+        rope_theta=fields.rope_theta(),
+        num_position_embeddings=fields.size("num_position_embeddings", 2304, "pos_embed.weight"),
+        deepstack_visual_indexes=fields.indexes("deepstack_visual_indexes", deepstack),
+        **patch_sizes(fields, patch_size=16),
+    )
+
+
+class Tower(Framewise):
+    """The vision encoder and mergers of Qwen3-VL."""
+
+    def __init__(self, config: Config, weights: Weights, names: Names = NAMES) -> None:
+        self.config = c = config
+        d, merge = c.hidden_size, (c.merge_unit, c.out_hidden_size, (names.fc1, names.fc2))
+        self.patch_embed = PatchEmbed(weights.scope("patch_embed").scope("proj"), d, c.kernel, bias=True)
+        self.pos_embed = PositionTable(weights.scope("pos_embed"), c.num_position_embeddings, d)
+        self.blocks = [
+            Block(
+                LayerNorm(w.scope("norm1"), d, EPS),
+                Attention.fused(w.scope("attn"), d, c.num_heads, c.num_heads),
+                LayerNorm(w.scope("norm2"), d, EPS),
+                Mlp(w.scope("mlp"), d, c.intermediate_size, c.hidden_act, ("linear_fc1", "linear_fc2")),
+            )
+            for w in map(weights.scope("blocks").scope, range(c.depth))
+        ]
+        merger = weights.scope("merger")
+        self.merger = PatchMerger(merger, LayerNorm(merger.scope(names.norm), d, EPS), d, *merge)
+        self.deepstack = [
+            DeepstackMerger(w, LayerNorm(w.scope(names.norm), c.merge_unit * d, EPS), d, *merge)
+            for w in map(weights.scope(names.deepstack).scope, range(len(c.deepstack_visual_indexes)))
+        ]
+        self.mergers = [self.merger, *self.deepstack]
+
+    def forward(
+        self, patches: np.ndarray, grid_thw: np.ndarray, ws: Workspace, out: Features, watch: Watch = unwatched
+    ) -> Features:
+        """Patches (n, C·T·p²), in the order of ``pixel_values``, to the arrays of ``out``, (n / 4, out_hidden_size)."""
+        c, merge_size = self.config, self.config.spatial_merge_size
+        rope = geometry.rope(geometry.coords(grid_thw, merge_size), c.head_dim, c.rope_theta)  # 2 x (n, head_dim / 2)
+        order, deepstack = np.arange(len(patches)), list(out.deepstack)
+
+        x = self.patch_embed(patches, order, geometry.item_bounds(grid_thw), ws.x, ws)  # (n, d)
+        self.pos_embed(*geometry.blend(grid_thw, merge_size, self.pos_embed.side, geometry.linear_corners), x)
+        watch(x, order)
+        for i, (block, cu_seqlens) in enumerate(zip(self.blocks, self.segments(grid_thw), strict=True)):
+            block(x, rope, cu_seqlens, ws)
+            watch(x, order)
+            if i in c.deepstack:
+                self.deepstack[c.deepstack[i]](x, deepstack.pop(0), ws)  # (n / 4, out)
+        self.merger(x, out.tokens, ws)  # (n / 4, out)
+        return out
+
+
+SHARED = {
+    "hidden_act": "gelu_pytorch_tanh",
+    "in_channels": 3,
+    "num_heads": 16,
+    "num_position_embeddings": 2304,
+    "patch_size": 16,
+    "spatial_merge_size": 2,
+    "temporal_patch_size": 2,
+}
+SMALL = {"depth": 24, "hidden_size": 1024, "intermediate_size": 4096, **SHARED}
+LARGE = {"depth": 27, "hidden_size": 1152, "intermediate_size": 4304, **SHARED}
+TINY = {
+    **SHARED,
+    "depth": 4,
+    "hidden_size": 64,
+    "intermediate_size": 100,
+    "num_heads": 4,
+    "num_position_embeddings": 144,
+    "out_hidden_size": 96,
+}
+EARLY, LATE = {"deepstack_visual_indexes": [5, 11, 17]}, {"deepstack_visual_indexes": [8, 16, 24]}
+FAMILY = Family(
+    config,
+    Tower,
+    marks=frozenset({"blocks.0.mlp.linear_fc1.weight", "merger.linear_fc1.weight"}),
+    published={
+        "qwen3-vl-2b": {**SMALL, "out_hidden_size": 2048, **EARLY},
+        "qwen3-vl-4b": {**SMALL, "out_hidden_size": 2560, **EARLY},
+        "qwen3-vl-8b": {**LARGE, "out_hidden_size": 4096, **LATE},
+        "qwen3-vl-32b": {**LARGE, "out_hidden_size": 5120, **LATE},
+        "tiny-qwen3-vl": {**TINY, "deepstack_visual_indexes": [0, 2]},
+    },
+)
+MOE = FAMILY._replace(
+    published={
+        "qwen3-vl-30b-a3b": {**LARGE, "out_hidden_size": 2048, **LATE},
+        "qwen3-vl-235b-a22b": {**LARGE, "out_hidden_size": 4096, **LATE},
+        "tiny-qwen3-vl-moe": {**TINY, "deepstack_visual_indexes": [0, 2]},
+    }
+)
+COMPASS = FAMILY._replace(published={"tiny-cohere-compass": {**TINY, "deepstack_visual_indexes": [0, 2]}})

@@ -1,0 +1,35 @@
+"""Towers that look like those of this package and are not: what people try, and why it cannot work."""
+
+from __future__ import annotations
+
+ANOTHER = "its vision tower is another one"
+
+# model_type -> what is different. Models of another lineage (LLaVA, InternVL ...) are merely unknown.
+RELATIVES = {
+    "cosmos3_edge": ANOTHER,
+    "dots3_note": "blocks of its tower are mixtures of experts",
+    "dots_ocr": ANOTHER,
+    "ernie4_5_vl_moe": "its patches have no time, and a resampler of space and time stands where others have a merger",
+    "glm_image": ANOTHER,
+    "hunyuan_vl": ANOTHER,
+    "hyperclovax_vision_v2": ANOTHER,
+    "inkling2": ANOTHER,
+    "kimi_k25": "in its tower patches attend across frames",
+    "kimi_vl": "its tower is MoonViT",
+    "lfm3_vl": "its tower has convolutions between the layers of attention",
+    "minicpmv4_6": ANOTHER,
+    "minicpmv4_7": ANOTHER,
+    "minimax_m3_vl": "the rope of its tower has a third axis, and patches attend across frames",
+    "muse": ANOTHER,
+    "qwen2_audio": "it hears and does not see",
+    "qwen3_asr": "it hears and does not see",
+    "qwen_vl": "the first Qwen-VL has a CLIP tower and a resampler",
+    "step3p7": ANOTHER,
+    "video_llama_3": "its tower is a SigLIP with a projector of its own",
+}
+
+
+def difference(model_type: str) -> str:
+    """What sets a relative apart, by the model_type of the model or of its tower; empty for what is none."""
+    found = [name for name in RELATIVES if model_type == name or model_type.startswith(f"{name}_")]
+    return RELATIVES[max(found, key=len)] if found else ""
