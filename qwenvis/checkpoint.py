@@ -1,12 +1,13 @@
 """A checkpoint: its configs, and the tensors of its tower by name, wherever and however they are stored.
 
-Only the tower's bytes are read, one tensor at a time.
+Only the tower's bytes are read, tensor by tensor: while one is packed, the next is read.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +77,7 @@ class Checkpoint:
     def load(self, requests: Sequence[Request], progress: Callable[[int, int], object] | None = None) -> None:
         """Answer every request with its tensor: float32, float16 or bfloat16, contiguous, one at a time.
 
+        While a receiver has its tensor the next one is read, by a thread that ends with the call: two exist at a time.
         ``progress(bytes_done, bytes_total)`` is called after each tensor. Raises one `CheckpointError` that lists
         all missing, left-over and wrong-shape tensors before any is read, and one for a file that fails later.
         """
@@ -83,9 +85,13 @@ class Checkpoint:
         receivers = {request.name: request.receive for request in requests}
         done, total = 0, sum(tensor.nbytes for tensor in self.tensors.values())
         for file in self.files:
-            with self.opened(file) as read:
-                for name in [name for name, tensor in self.tensors.items() if tensor.file == file]:
-                    receivers[name](self._read(read, name))
+            names = [name for name, tensor in self.tensors.items() if tensor.file == file]
+            with self.opened(file) as read, ThreadPoolExecutor(1) as reader:
+                ahead = (reader.submit(self._read, read, name) for name in names)
+                following = next(ahead)
+                for name in names:
+                    array, following = following.result(), next(ahead, following)
+                    receivers[name](array)
                     done += self.tensors[name].nbytes
                     if progress is not None:
                         progress(done, total)

@@ -1,6 +1,9 @@
 """Checkpoints: where things are, what is read of them, and what a tower may ask."""
 
+import threading
+import weakref
 from collections import Counter
+from functools import partial
 
 import numpy as np
 import pytest
@@ -77,22 +80,26 @@ def test_p14_only_the_tower_is_read_once_in_the_order_of_the_file(tmp_path, monk
         assert spy.read == [name for name in one.offset_keys() + two.offset_keys() if name.startswith("visual.")]
 
 
-def test_p14_one_tensor_in_memory_at_a_time(tmp_path):
+def test_p14_two_tensors_exist_at_a_time(tmp_path, monkeypatch):
+    """While one is packed the next is read, and none after it."""
     checkpoint = Checkpoint.open(write_single(tmp_path, tower()))
-    alive = []
+    read, made, order = Checkpoint._read, [], list(checkpoint.tensors)
+    read_once = {name: threading.Event() for name in order}
 
-    class Watched(np.ndarray):
-        def __del__(self):
-            alive.remove(id(self))
-
-    def watched(handle, name, read=Checkpoint._read):
-        assert not alive
-        array = read(checkpoint, handle, name).view(Watched)
-        alive.append(id(array))
+    def noted(self, handle, name):
+        array = read(self, handle, name)
+        made.append(weakref.ref(array))
+        read_once[name].set()
         return array
 
-    object.__setattr__(checkpoint, "_read", watched)
-    checkpoint.load([Request(name, shape, lambda array: None) for name, shape in checkpoint.shapes.items()])
+    def receive(array, name):
+        after = order[order.index(name) + 1 :][:1]
+        assert all(read_once[each].wait(10) for each in after)
+        assert sum(each() is not None for each in made) == 1 + len(after)
+
+    monkeypatch.setattr(Checkpoint, "_read", noted)
+    checkpoint.load([Request(name, checkpoint.shapes[name], partial(receive, name=name)) for name in order])
+    assert len(made) == len(order)
 
 
 def test_progress_counts_the_bytes_of_the_tower(tmp_path):
