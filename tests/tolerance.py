@@ -104,6 +104,13 @@ def relative_error(got, want):
     return float(difference / scale) if scale else float(difference and np.inf)
 
 
+def relative_rms(got, want):
+    """√mean (got - want)² / √mean want²: of many roundings, which are compared and not bounded."""
+    got, want = np.asarray(got, np.float64), np.asarray(want, np.float64)
+    assert got.shape == want.shape, f"shape {got.shape}; expected {want.shape}"
+    return float(np.sqrt(((got - want) ** 2).mean() / (want**2).mean()))
+
+
 def assert_close(got, want, tolerance, what="result"):
     """Compare with the truth: a number as tolerance is relative to max|want|, an array bounds each element."""
     got, want = np.asarray(got, np.float64), np.asarray(want, np.float64)

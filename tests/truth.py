@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
+import ml_dtypes
 import numpy as np
 from families import FAMILIES, model_class, sized
 from reference_towers import Features
@@ -108,12 +109,39 @@ def inputs(config, grids, seed=1, scale=1.0):
     return (scale * pixel_values).astype(np.float32), grid_thw
 
 
+def still(config, pixel_values):
+    """The same patches with the first temporal slice in place of all."""
+    split = pixel_values.reshape(len(pixel_values), *parts(config), -1).copy()
+    split[:, :, 1:] = split[:, :, :1]
+    return split.reshape(pixel_values.shape)
+
+
+def folded(weights):
+    """The weights that bfloat16 multiplies with stills: the patch embedding's slices are summed and then rounded.
+
+    The sum stands in the first slice, and the others are zero.
+    """
+    folded = dict(weights)
+    for name in [name for name, kernel in weights.items() if kernel.ndim == 5]:
+        folded[name] = np.zeros_like(weights[name])
+        folded[name][:, :, 0] = weights[name].sum(axis=2).astype(ml_dtypes.bfloat16)
+    return folded
+
+
 def double(model):
     """The same tower in float64, to be run by `run`."""
     model = copy.deepcopy(model).double()
     for module in model.modules():
         if hasattr(module, "inv_freq"):
             module.float()  # its frequencies are defined in float32
+    return model
+
+
+def narrowed(model):
+    """The same tower with its weights in bfloat16, as a checkpoint of that type is run."""
+    model = copy.deepcopy(model)
+    for parameter in model.parameters():  # and no buffer: its frequencies are defined in float32
+        parameter.data = parameter.data.bfloat16()
     return model
 
 
@@ -151,8 +179,12 @@ def run(model, pixel_values, grid_thw):
     for hook in hooks:
         hook.remove()
     natural = _natural_order(model.config, grid_thw)
-    deepstack = [each.numpy() for each in getattr(out, "deepstack_features", None) or []]
-    return Features(out.pooler_output.numpy(), [state.numpy()[natural] for state in states], deepstack)
+    deepstack = [_array(each) for each in getattr(out, "deepstack_features", None) or []]
+    return Features(_array(out.pooler_output), [_array(state)[natural] for state in states], deepstack)
+
+
+def _array(tensor):
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
 def _natural_order(config, grid_thw):
