@@ -8,13 +8,14 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image
-from towers import PICTURED, checkpoint, encoder, forward_passes, picture, pixels, same_bits
+from towers import DTYPES, PICTURED, checkpoint, encoder, forward_passes, picture, pixels, same_bits
 
 import qwenvis.encoder
 from qwenvis import Encoder
 from qwenvis.errors import InputError, SourceError
 
 every_family = pytest.mark.parametrize("family", PICTURED)
+every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 
 # Sides that resizing changes, wider than a window of 8 x 8 patches, and a strip.
 SIZES = [(280, 420), (61, 97), (56, 56), (30, 300), (150, 113)]
@@ -83,11 +84,12 @@ def test_what_comes_out(family):
 
 
 @every_family
+@every_dtype
 @pytest.mark.parametrize("threads", [1, 2, 3])
-def test_alone_in_a_batch_and_in_any_order(isa, small_budget, family, threads):
+def test_p05_alone_in_a_batch_and_in_any_order(isa, small_budget, family, dtype, threads):
     images = pictures()
-    want = alone(encoder(family), images)
-    found = encoder(family, threads=threads)
+    want = alone(encoder(family, dtype=dtype), images)
+    found = encoder(family, dtype=dtype, threads=threads)
     assert all_same(alone(found, images), want)
     for order in [(0, 1, 2, 3, 4), (4, 3, 2, 1, 0), (2, 0, 0, 3)]:
         out = found.encode([images[i] for i in order])
@@ -107,8 +109,9 @@ def test_budget_groups_the_images(monkeypatch, family, budget):
 
 
 @every_family
-def test_preprocessed_images_are_the_images(small_budget, family):
-    found = encoder(family, threads=2)
+@every_dtype
+def test_preprocessed_images_are_the_images(small_budget, family, dtype):
+    found = encoder(family, dtype=dtype, threads=2)
     batch = found.preprocess(pictures())
     out = found.encode(pictures())
     assert same_bits(found(*batch).embeddings, out.embeddings)
@@ -118,8 +121,9 @@ def test_preprocessed_images_are_the_images(small_budget, family):
 
 
 @every_family
-def test_videos_in_any_batch(isa, small_budget, family):
-    found = encoder(family, threads=2)
+@every_dtype
+def test_p05_videos_in_any_batch(isa, small_budget, family, dtype):
+    found = encoder(family, dtype=dtype, threads=2)
     values, grid_thw = pixels(found.config, [[3, 4, 6], [1, 10, 12], [2, 2, 4]])
     bounds = np.cumsum([0, *grid_thw.prod(axis=1)])
     each = [found(values[a:b], grid_thw[i : i + 1]) for i, (a, b) in enumerate(itertools.pairwise(bounds))]
@@ -161,8 +165,9 @@ def test_results_are_the_callers_own(family):
 
 
 @every_family
-def test_hidden_states_of_a_batch(small_budget, family):
-    images, found = pictures(), encoder(family, threads=2)
+@every_dtype
+def test_hidden_states_of_a_batch(small_budget, family, dtype):
+    images, found = pictures(), encoder(family, dtype=dtype, threads=2)
     out = found.encode(images, hidden_states=True)
     assert [state.shape for state in out.hidden_states] == [(764, 64)] * 5
     assert out.last_hidden_state is out.hidden_states[-1]

@@ -7,29 +7,33 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from tolerance import TOWER, assert_close
-from towers import PICTURED, encoder, output, picture, pixels, program, same_bits
+from tolerance import ROUNDED, TOWER, assert_close
+from towers import DTYPES, PICTURED, encoder, output, picture, pixels, program, same_bits
 
 from qwenvis import ops
 
 every_family = pytest.mark.parametrize("family", PICTURED)
+every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 SIZES = [(280, 420), (61, 97), (56, 56), (30, 300), (150, 113), (200, 200)]
 
 # What the programs below share: an encoder and the tokens of one picture.
 SETUP = """
-import sys
+import os, sys
 import numpy as np
 from qwenvis import Encoder, ops
-encoder = Encoder.from_pretrained("synthetic:tiny-qwen2.5-vl", threads=2)
+def load():
+    return Encoder.from_pretrained("synthetic:tiny-qwen2.5-vl", threads=2, dtype=os.environ.get("DTYPE", "float32"))
+encoder = load()
 picture = np.random.default_rng(0).integers(0, 256, (200, 300, 3), np.uint8)
 """
 
 
 @every_family
+@every_dtype
 @pytest.mark.parametrize(("workers", "threads"), [(2, 1), (6, 1), (2, 2), (6, 2)])
-def test_python_threads_share_an_encoder(family, workers, threads):
+def test_python_threads_share_an_encoder(family, dtype, workers, threads):
     """Each gets the bits that it would get alone, though they all start at once."""
-    found, start = encoder(family, threads=threads), threading.Barrier(workers)
+    found, start = encoder(family, dtype=dtype, threads=threads), threading.Barrier(workers)
     images = [picture(*size, seed=seed) for seed, size in enumerate(SIZES[:workers])]
     want = [found.encode(image, hidden_states=True) for image in images]
 
@@ -45,8 +49,9 @@ def test_python_threads_share_an_encoder(family, workers, threads):
                 assert all(map(same_bits, out.hidden_states, alone.hidden_states))
 
 
-def test_streams_of_two_threads_are_their_own():
-    found = encoder()
+@every_dtype
+def test_streams_of_two_threads_are_their_own(dtype):
+    found = encoder(dtype=dtype)
     images = [picture(*size, seed=seed) for seed, size in enumerate(SIZES)]
     want = [found.encode(image).embeddings for image in images]
     streams = [found.encode_iter(images, patch_budget=100), found.encode_iter(images[::-1], patch_budget=1000)]
@@ -55,9 +60,10 @@ def test_streams_of_two_threads_are_their_own():
         assert same_bits(other.embeddings, want[-1 - forth])
 
 
-def test_number_of_threads_belongs_to_the_encoder():
+@every_dtype
+def test_number_of_threads_belongs_to_the_encoder(dtype):
     """Two encoders with different numbers of threads take turns, in one Python thread and in two."""
-    one, two = encoder(threads=1), encoder(threads=2)
+    one, two = encoder(threads=1, dtype=dtype), encoder(threads=2, dtype=dtype)
     values, grid_thw = pixels(one.config, [[2, 10, 12], [1, 4, 4]])
     want = one(values, grid_thw).embeddings
     nested = []
@@ -74,8 +80,7 @@ child = os.fork()
 if child == 0:
     code = 1
     try:
-        loaded = Encoder.from_pretrained("synthetic:tiny-qwen2.5-vl", threads=2)
-        same = [each.encode(picture).embeddings.tobytes() == want for each in (encoder, loaded)]
+        same = [each.encode(picture).embeddings.tobytes() == want for each in (encoder, load())]
         code = 0 if all(same) else 2
     finally:
         os._exit(code)
@@ -85,9 +90,10 @@ print(status, again)
 """
 
 
-def test_child_of_a_fork_works():
+@every_dtype
+def test_child_of_a_fork_works(dtype):
     """OpenMP's threads do not survive a fork: whoever asks for them in the child would wait for ever."""
-    assert output(SETUP + FORK).split() == ["0", "True"]
+    assert output(SETUP + FORK, DTYPE=dtype).split() == ["0", "True"]
 
 
 POOL = """
@@ -106,16 +112,18 @@ def test_pool_of_forked_workers_works():
 
 
 @pytest.mark.parametrize("forced", [*(name for name, present in ops.isas().items() if present), None])
-def test_isa_is_forced_by_the_environment(tmp_path, forced):
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", TOWER), ("bfloat16", ROUNDED)])
+def test_p06_isa_is_forced_by_the_environment(tmp_path, forced, dtype, tolerance):
+    """And gives the bits that it gives in this process."""
     code = "np.save(sys.argv[1], encoder.encode(picture).embeddings); print(ops.isa(), encoder.isa)"
-    environment = {"QWENVIS_ISA": forced or ""}
+    environment = {"QWENVIS_ISA": forced or "", "DTYPE": dtype}
     names = output(SETUP + code, tmp_path / "tokens.npy", **environment).split()
     assert len(set(names)) == 1
     assert names[0] == (forced or [name for name, present in ops.isas().items() if present][-1])
-    found = encoder("qwen2_5_vl")
+    found = encoder("qwen2_5_vl", dtype=dtype)
     want = found.encode(np.random.default_rng(0).integers(0, 256, (200, 300, 3), np.uint8)).embeddings
     got = np.load(tmp_path / "tokens.npy")
-    assert_close(got, want, TOWER)
+    assert_close(got, want, tolerance)
     assert same_bits(got, want) or names[0] != found.isa
 
 

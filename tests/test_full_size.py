@@ -86,20 +86,22 @@ def test_bfloat16_is_nearer_to_the_truth_than_transformers(tmp_path, family):
 PROGRAM = """
 import re
 from pathlib import Path
+import sys
 import numpy as np
 import qwenvis
-encoder = qwenvis.Encoder.from_pretrained("synthetic:qwen2-vl-2b", threads=2)
+encoder = qwenvis.Encoder.from_pretrained("synthetic:qwen2-vl-2b", threads=2, dtype=sys.argv[1])
 picture = np.random.default_rng(0).integers(0, 256, (896, 1344, 3), np.uint8)
 out = encoder.encode(picture)
 peak = re.search(r"VmHWM:\\s*(\\d+) kB", Path("/proc/self/status").read_text())[1]
-print(int(peak) * 1024, 4 * encoder.outline.parameters, *out.embeddings.shape, bool(np.isfinite(out.embeddings).all()))
+print(int(peak) * 1024, encoder.outline.parameters, *out.embeddings.shape, bool(np.isfinite(out.embeddings).all()))
 """
 
 
-def test_p10_memory_of_a_large_image():
+@pytest.mark.parametrize(("dtype", "size"), [("float32", 4), ("bfloat16", 2)])
+def test_p10_memory_of_a_large_image(dtype, size):
     """1344 x 896 is 6144 patches: attention scores alone would take 150 MB a head if they were ever held."""
-    peak, weights, *result = output(PROGRAM, timeout=1000).split()
-    over = (int(peak) - int(weights)) / 1e6
+    peak, parameters, *result = output(PROGRAM, dtype, timeout=1000).split()
+    over = (int(peak) - size * int(parameters)) / 1e6
     print(f"peak {int(peak) / 1e6:.0f} MB, {over:.0f} MB over the weights")
     assert result == ["1536", "1536", "True"]
     assert over < 500

@@ -5,15 +5,13 @@ import functools
 import pytest
 import truth
 from families import FAMILIES, KINDS, tower
-from tolerance import TOWER, assert_close, relative_rms
+from tolerance import ROUNDED, TOWER, assert_close, relative_rms
 
 from qwenvis import Encoder, ops
 
 GRIDS = ((1, 6, 10), (2, 12, 18))
 # Their depth, and the blocks of Qwen2.5-VL that see a whole frame.
 REAL = {"depth": 32, "fullatt_block_indexes": (7, 15, 23, 31)}
-
-ROUNDED = 4e-2  # of the largest value: two correct towers with random weights, one of them rounded; see docs/models.md
 
 
 @functools.cache

@@ -28,6 +28,8 @@ STEEPEST = 1.13
 # A float32 tower against the float64 one, random weights. transformers' own float32 towers of depth 32 are within
 # 2.4e-6 of their float64 selves; a tanh GELU in place of the erf one, the quietest of the usual mistakes, is 2e-4.
 TOWER = 1e-5
+# The same where one of the two has rounded the inputs of its products to bfloat16; see docs/models.md.
+ROUNDED = 4e-2
 
 
 def growth(length):

@@ -20,6 +20,7 @@ from qwenvis.synthetic import materialise
 
 ROOT = Path(__file__).parents[1]
 PRESETS = {name: next(each for each in f.published if each.startswith("tiny-")) for name, f in FAMILIES.items()}
+DTYPES = ["float32", "bfloat16"]
 PICTURED = [family for family in KINDS if family in PROCESSORS]  # those that can be given images
 
 
