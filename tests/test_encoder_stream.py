@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from towers import PICTURED, encoder, forward_passes, picture, pixels, same_bits
+from towers import DTYPES, PICTURED, encoder, forward_passes, picture, pixels, same_bits
 
 import qwenvis.encoder
 from qwenvis import workspace
@@ -48,9 +48,10 @@ class Counted:
 
 
 @every_family
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("budget", [1, BUDGET, 10_000])
-def test_stream_is_one_image_after_the_other(monkeypatch, family, budget):
-    found = encoder(family, threads=2)
+def test_stream_is_one_image_after_the_other(monkeypatch, family, dtype, budget):
+    found = encoder(family, dtype=dtype, threads=2)
     want = [found.encode(image, hidden_states=True) for image in pictures()]
     passes = forward_passes(monkeypatch, found)
     outs = list(found.encode_iter(iter(pictures()), hidden_states=True, patch_budget=budget))
