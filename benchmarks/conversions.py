@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from concurrent.futures import ProcessPoolExecutor
 from functools import cached_property
 from multiprocessing import get_context
@@ -69,10 +69,10 @@ class Work:
 def convert(work: Work, names: Collection[str]) -> dict[str, float | str]:
     """Make the files of that name: the seconds that each took, or why it cannot be made."""
     named = {"tokens", *names, *(FROM_FILES[name] for name in names if name in FROM_FILES)}
-    made = _in_a_process(work, [name for name in FROM_TORCH if name in named])
+    made = _converted(work, [name for name in FROM_TORCH if name in named])
     for name in [name for name in FROM_FILES if name in named]:
         reason = made[FROM_FILES[name]]
-        made |= {name: reason} if isinstance(reason, str) else _in_a_process(work, [name])
+        made |= {name: reason} if isinstance(reason, str) else _converted(work, [name])
     return made
 
 
@@ -86,12 +86,18 @@ def reason(error: Exception) -> str:
     return ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
 
 
-def _in_a_process(work: Work, names: list[str]) -> dict[str, float | str]:
+def in_a_process(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a call returns that has a process to itself, and gives all of its memory back."""
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        try:
-            return pool.submit(_make, names, work.model, work.case, work.threads, work.directory).result()
-        except Exception as error:  # the process has died, of memory most likely
-            return dict.fromkeys(names, reason(error))
+        return pool.submit(function, *arguments).result()
+
+
+def _converted(work: Work, names: list[str]) -> dict[str, float | str]:
+    try:
+        made: dict[str, float | str] = in_a_process(_make, names, work.model, work.case, work.threads, work.directory)
+    except Exception as error:  # the process has died, of memory most likely
+        return dict.fromkeys(names, reason(error))
+    return made
 
 
 def _make(names: list[str], *work: Any) -> dict[str, float | str]:

@@ -20,6 +20,13 @@ CASES = {
     "8x224": [(1, 16, 16)] * 8,
     "video8x224": [(4, 16, 16)],
 }
+TITLES = {
+    "224": "224 x 224",
+    "448": "448 x 448",
+    "1344x896": "1344 x 896",
+    "8x224": "8 images of 224 x 224",
+    "video8x224": "8 frames of 224 x 224",
+}
 
 
 def inputs(encoder: Encoder, grid_thw: list[tuple[int, int, int]]) -> tuple[np.ndarray, np.ndarray]:

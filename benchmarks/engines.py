@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 
 import numpy as np
 
@@ -59,6 +60,16 @@ def build_onnxruntime(work: Work, file: str) -> Run:
     session = onnxruntime.InferenceSession(work.file(file), options, providers=["CPUExecutionProvider"])
     feed = {session.get_inputs()[0].name: work.pixel_values}
     return lambda: session.run(None, feed)[0]
+
+
+# What an engine is called, and the packages whose versions say which it is.
+NAMES = {"qwenvis": "qwenvis", "openvino": "OpenVINO", "onnxruntime": "ONNX Runtime", "torch": "transformers"}
+PACKAGES = {"openvino": ["openvino"], "onnxruntime": ["onnxruntime"], "torch": ["transformers", "torch"]}
+
+
+def versions(engine: str) -> dict[str, str]:
+    """Of the packages of an engine, named as in `ENGINES`."""
+    return {package: version(package) for package in PACKAGES.get(engine.rsplit("-", 1)[0], [])}
 
 
 @dataclass(frozen=True)

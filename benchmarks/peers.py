@@ -1,6 +1,10 @@
 """The whole tower in one process with other engines, in turn: seconds, and the fraction of the peak of each window.
 
-python -m benchmarks.peers --model synthetic:qwen2-vl-2b --case 448
+python -m benchmarks.peers --json peers.json
+python -m benchmarks.peers --cases synthetic:qwen2-vl-2b/448 --engines qwenvis-bf16 openvino-bf16
+
+Without ``--cases`` it takes more than an hour on two cores. Each case has a process of its own, and the JSON, which
+`benchmarks.plot` and `benchmarks.table` read, is written after each.
 
 All have the same weights, patches and number of threads. GFLOP/s count the work that the tower needs, so they are the
 same for all: in stills the patch embedding is counted once, though only qwenvis computes it once. The fraction is that
@@ -29,13 +33,18 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from benchmarks.conversions import Work, convert, deviation, reason
+from benchmarks.conversions import Work, convert, deviation, in_a_process, reason
 from benchmarks.encoder import CASES
-from benchmarks.engines import ENGINES, Run
+from benchmarks.engines import ENGINES, Run, versions
 from benchmarks.timing import Measurement, alternate, header, write
 from qwenvis import cost, threads
 
 PAUSE = 0.05  # seconds: OpenMP's workers spin for 10 ms
+# The images and the video of which speed is claimed.
+TABLE = [
+    *(f"synthetic:qwen2-vl-2b/{name}" for name in ("448", "1344x896", "224", "video8x224")),
+    *(f"synthetic:qwen2.5-vl-3b/{name}" for name in ("448", "1344x896")),
+]
 BY_NAME_ONLY = {"openvino-int8"}  # its quantisation takes a minute
 
 
@@ -96,7 +105,12 @@ def row(name: str, engine: Built, run: Measurement, work: Work) -> dict[str, obj
     """One line of the table, as JSON has it."""
     flops = work.cost.flops
     return {
+        "model": work.model,
+        "case": work.case,
+        "patches": work.cost.patches,
+        "threads": work.threads,
         "engine": name,
+        "versions": versions(name),
         "format": ENGINES[name].format,
         "seconds": run.seconds,
         "peaks": run.peaks,
@@ -119,40 +133,59 @@ def line(row: dict[str, object]) -> str:
     return f"{row['engine']:18s}{row['median']:9.3f}{rate:9.1f}{fraction:>10s}{error:>10s}{costs}"
 
 
+def measure(work: tuple[str, str, int, Path], names: list[str], rounds: int) -> list[dict[str, object]]:
+    """The rows of one case; ``work`` are the arguments of `Work`."""
+    case = Work(*work)
+    engines = build(case, names)
+    formats = {name: ENGINES[name].format for name in engines}
+    peaks = {format: format if has_peak(format) else None for format in set(formats.values())}
+    contenders = {name: engine.run for name, engine in engines.items()}
+    formats_with_peak = {name: peaks[format] for name, format in formats.items()}
+    runs = alternate(contenders, rounds, case.threads, formats_with_peak, warm_up=False, pause=PAUSE)
+    return [row(name, engine, runs[name], case) for name, engine in engines.items()]
+
+
+def report(rows: list[dict[str, object]]) -> None:
+    """The lines of one case."""
+    first = rows[0]
+    print(f"\n{first['model']}/{first['case']}: {first['patches']} patches, {first['flops'] / 1e9:.0f} GFLOP")
+    columns = ("seconds", "GFLOP/s", "fraction", "error", "convert", "build", "first")
+    print(f"{'engine':18s}" + "".join(f"{name:>{10 if name in ('fraction', 'error') else 9}s}" for name in columns))
+    print(*map(line, rows), sep="\n", flush=True)
+
+
+def case(text: str) -> tuple[str, str]:
+    """A model and the name of a case, from MODEL/CASE."""
+    model, _, name = text.rpartition("/")
+    if not model or name not in CASES:
+        raise argparse.ArgumentTypeError(f"{text!r} is not MODEL/CASE, where CASE is one of {', '.join(CASES)}")
+    return model, name
+
+
 def main() -> None:
-    """Print one line per engine."""
+    """Print one line per case and engine."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="synthetic:qwen2-vl-2b")
-    parser.add_argument("--case", choices=CASES, default="448")
+    parser.add_argument("--cases", nargs="+", type=case, default=list(map(case, TABLE)), metavar="MODEL/CASE")
     everywhere = [name for name in ENGINES if name not in BY_NAME_ONLY]
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=everywhere, metavar="ENGINE")
     parser.add_argument("--threads", type=int, default=threads.resolve())
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json")
     arguments = parser.parse_args()
-    command = f"python -m benchmarks.peers --model {arguments.model} --case {arguments.case}"
-    print(header(command, arguments.threads))
-    with TemporaryDirectory() as directory:
-        work = Work(arguments.model, arguments.case, arguments.threads, Path(directory))
-        engines = build(work, arguments.engines)
-        formats = {name: ENGINES[name].format for name in engines}
-        peaks = {format: format if has_peak(format) else None for format in set(formats.values())}
-        runs = alternate(
-            {name: engine.run for name, engine in engines.items()},
-            arguments.rounds,
-            arguments.threads,
-            {name: peaks[format] for name, format in formats.items()},
-            warm_up=False,
-            pause=PAUSE,
-        )
-        rows = [row(name, engine, runs[name], work) for name, engine in engines.items()]
-    print(f"{work.cost.patches} patches, {work.cost.flops / 1e9:.0f} GFLOP")
-    columns = ("seconds", "GFLOP/s", "fraction", "error", "convert", "build", "first")
-    print(f"{'engine':18s}" + "".join(f"{name:>{10 if name in ('fraction', 'error') else 9}s}" for name in columns))
-    for each in rows:
-        print(line(each))
-    what = {"model": arguments.model, "case": arguments.case, "threads": arguments.threads}
-    write(arguments.json, [{**what, **each} for each in rows])
+    print(header("python -m benchmarks.peers", arguments.threads))
+    rows: list[dict[str, object]] = []
+    for model, name in arguments.cases:
+        with TemporaryDirectory() as directory:
+            work = model, name, arguments.threads, Path(directory)
+            try:
+                found = in_a_process(measure, work, arguments.engines, arguments.rounds)
+            except Exception as error:
+                leave_out(f"{model}/{name}", reason(error))
+                continue
+        if found:
+            report(found)
+            rows += found
+            write(arguments.json, rows)
 
 
 if __name__ == "__main__":

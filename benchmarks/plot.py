@@ -1,6 +1,6 @@
-"""Bars of what `benchmarks.peers` measured, one panel a file.
+"""Bars of what `benchmarks.peers` measured, one panel a case.
 
-python -m benchmarks.plot 224.json 448.json --output peers.png
+python -m benchmarks.plot peers.json --output peers.png
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
-NAMES = {"torch": "transformers, torch", "openvino": "OpenVINO", "onnxruntime": "ONNX Runtime"}
+from benchmarks.encoder import TITLES
+from benchmarks.engines import NAMES
+
 FORMATS = {"f32": "float32", "bf16": "bfloat16", "int8": "int8"}
-TITLES = {
+HEADS = {
     "fraction": "Vision tower: fraction of the CPU's instruction peak (longer is better)",
     "seconds": "Vision tower: seconds (shorter is better)",
 }
@@ -31,14 +33,20 @@ OURS, THEIRS = "#2563c9", "#b6bfca"
 Panel = tuple[str, list[dict[str, Any]]]
 
 
-def read(path: Path, value: str) -> Panel:
-    """Title and rows of a file; rows that have no such value are left out."""
-    rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+def cases(paths: list[Path]) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    """The rows of files by model and input, in the words of people."""
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in itertools.chain(*(json.loads(path.read_text(encoding="utf-8"))["rows"] for path in paths)):
+        found.setdefault((row["model"].removeprefix("synthetic:"), TITLES[row["case"]]), []).append(row)
+    return found
+
+
+def panel(case: tuple[str, str], rows: list[dict[str, Any]], value: str) -> Panel:
+    """Title and rows of a case; rows that have no such value are left out."""
     for row in rows:
         row["value"] = row["median" if value == "seconds" else value]
-    first = rows[0]
-    title = f"{first['model'].removeprefix('synthetic:')}, {first['case']}, {first['threads']} threads"
     shown = [row for row in rows if row["value"] is not None]
+    title = f"{', '.join(case)}; {rows[0]['threads']} threads"
     return title, sorted(shown, key=lambda row: order(row, sign=1 if value == "seconds" else -1))
 
 
@@ -91,7 +99,7 @@ def draw(canvas: Canvas, panel: Panel, corner: tuple[float, float], full: float,
         for row in group:
             engine = row["engine"].removesuffix(f"-{format}")
             width = length * row["value"] / full
-            canvas.text((bars - 8, y + BAR / 2), NAMES.get(engine, engine), 11, anchor="rm")
+            canvas.text((bars - 8, y + BAR / 2), NAMES[engine], 11, anchor="rm")
             canvas.bar(bars, y + BAR / 2, width, OURS if engine == "qwenvis" else THEIRS)
             canvas.text((bars + width + 6, y + BAR / 2), f"{row['value']:#.3g}", 11)
             y += STEP
@@ -103,7 +111,7 @@ def plot(panels: list[Panel], value: str, footer: str) -> Image.Image:
     lines = [panels[i : i + columns] for i in range(0, len(panels), columns)]
     tall = [max(map(height, line)) for line in lines]
     canvas = Canvas(MARGIN + columns * (WIDTH + MARGIN), TOP + sum(tall) + MARGIN)
-    canvas.text((MARGIN, TOP / 2), TITLES[value], 16)
+    canvas.text((MARGIN, TOP / 2), HEADS[value], 16)
     y = float(TOP)
     for line, step in zip(lines, tall, strict=True):
         for column, panel in enumerate(line):
@@ -119,11 +127,11 @@ def main() -> None:
     """Write the plot."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("json", type=Path, nargs="+", help="what `python -m benchmarks.peers --json` has written")
-    parser.add_argument("--value", choices=TITLES, default="fraction")
+    parser.add_argument("--value", choices=HEADS, default="fraction")
     parser.add_argument("--output", type=Path, default=Path("peers.png"))
     arguments = parser.parse_args()
     about = json.loads(arguments.json[0].read_text(encoding="utf-8"))
-    panels = [read(path, arguments.value) for path in arguments.json]
+    panels = [panel(case, rows, arguments.value) for case, rows in cases(arguments.json).items()]
     plot(panels, arguments.value, f"{about['cpu']}, {about['isa']}; python -m benchmarks.peers").save(arguments.output)
 
 

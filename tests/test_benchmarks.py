@@ -12,6 +12,7 @@ from sources import ROOT
 from tiles import using_isa
 
 from qwenvis import ops
+from qwenvis.presets import PRESETS
 
 # What each engine needs, with its converter.
 NEEDS = {
@@ -83,11 +84,24 @@ def test_ops(format, monkeypatch, capsys):
     assert "attention: median" in printed
 
 
-def test_peak(monkeypatch, capsys):
+def test_peak(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr("qwenvis.cost.PEAK_STEPS", 20_000)
-    run(monkeypatch, "peak", "--threads", 1, "--rounds", 1)
+    run(monkeypatch, "peak", "--threads", 1, "--rounds", 1, "--json", tmp_path / "out.json")
     printed = capsys.readouterr().out
     assert all(isa in printed for isa, present in ops.isas().items() if present)
+    rows = json.loads((tmp_path / "out.json").read_text())["rows"]
+    assert {row["isa"] for row in rows} == {isa for isa, present in ops.isas().items() if present}
+
+
+def test_start(monkeypatch, capsys, tmp_path):
+    """Each line is a process of its own; from the third call on none of them touches a fresh page."""
+    options = ["--side", 112, "--threads", 1, "--rounds", 1, "--json", tmp_path / "out.json"]
+    run(monkeypatch, "start", "--model", "synthetic:tiny-qwen2-vl", *options)
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[-2:]] == ["float32", "bfloat16"]
+    for row in json.loads((tmp_path / "out.json").read_text())["rows"]:
+        assert all(row[step] > 0 for step in ("import", "open", "load", "first", "warm"))
+        assert sum(row["faults"][2:]) < 10
+        assert 30e6 < row["rss"] < 300e6
 
 
 def test_alternating_warms_up_once_and_runs_in_turn(monkeypatch):
@@ -108,7 +122,7 @@ def test_peers_and_their_plot(tower, monkeypatch, capsys, tmp_path):
     convert_in_this_process(monkeypatch)
     out, picture = tmp_path / "out.json", tmp_path / "out.png"
     options = ["--threads", 1, "--rounds", 1, "--json", out, "--engines", *TOWERS[tower]]
-    run(monkeypatch, "peers", "--model", f"synthetic:{tower}", "--case", "224", *options)
+    run(monkeypatch, "peers", "--cases", f"synthetic:{tower}/224", *options)
     expected = [engine for engine in TOWERS[tower] if installed(engine)]
     assert capsys.readouterr().err.count("is left out") == len(TOWERS[tower]) - len(expected)
     rows = {row["engine"]: row for row in json.loads(out.read_text())["rows"]}
@@ -116,15 +130,51 @@ def test_peers_and_their_plot(tower, monkeypatch, capsys, tmp_path):
     for row in rows.values():
         assert row["error"] <= ERRORS[row["format"]]
         assert (row["fraction"] is None) == (row["format"] == "int8")
+        assert (row["model"], row["case"], row["patches"]) == (f"synthetic:{tower}", "224", 256)
     run(monkeypatch, "plot", out, "--value", "seconds", "--output", picture)
     with Image.open(picture) as image:
         assert image.size[0] > image.size[1]
+    page = tmp_path / "page.md"
+    page.write_text("Before.\n<!-- python -m benchmarks.table -->\n<!-- end of the table -->\nAfter.\n")
+    for _ in range(2):  # what was there is replaced
+        run(monkeypatch, "table", out, "--into", page)
+    lines = page.read_text().splitlines()
+    assert (lines[0], lines[-1]) == ("Before.", "After.")
+    assert [line.split(" | ")[1:3] for line in lines if line.startswith(f"| {tower}")] == [
+        ["224 x 224", word] for word, format in (("float32", "f32"), ("bfloat16", "bf16")) if f"-{format}" in str(rows)
+    ]
+
+
+def test_cases_of_peers(monkeypatch, capsys, tmp_path):
+    """JSON is written after each; one that cannot be measured is left out, with its reason."""
+    convert_in_this_process(monkeypatch)
+    out = tmp_path / "out.json"
+    cases = [f"synthetic:{name}/224" for name in ("tiny-qwen2-vl", "nothing", "tiny-qwen2.5-vl")]
+    options = ["--threads", 1, "--rounds", 1, "--json", out, "--engines", "qwenvis-f32"]
+    run(monkeypatch, "peers", "--cases", *cases, *options)
+    assert [f"{row['model']}/{row['case']}" for row in json.loads(out.read_text())["rows"]] == [cases[0], cases[2]]
+    assert "synthetic:nothing/224 is left out: SourceError: there is no preset" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        run(monkeypatch, "peers", "--cases", "synthetic:tiny-qwen2-vl")
+    assert "is not MODEL/CASE, where CASE is one of 224, 448" in capsys.readouterr().err
+
+
+def test_cases_of_the_table_are_presets_and_cases():
+    peers, encoder = (importlib.import_module(f"benchmarks.{name}") for name in ("peers", "encoder"))
+    assert all(peers.case(text)[0].removeprefix("synthetic:") in PRESETS for text in peers.TABLE)
+    assert encoder.CASES.keys() == encoder.TITLES.keys()
+
+
+def test_table_of_the_readme_is_that_of_its_json():
+    table = importlib.import_module("benchmarks.table")
+    made = table.table([ROOT / "benchmarks" / "peers.json"], ["f32", "bf16"])
+    assert f"{table.BEGIN}\n{made}\n{table.END}" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_a_conversion_that_fails_in_its_process_says_why(tmp_path):
     conversions = importlib.import_module("benchmarks.conversions")
     work = conversions.Work("synthetic:tiny-qwen2-vl", "224", 1, tmp_path)
-    assert conversions._in_a_process(work, ["a", "b"]) == {
+    assert conversions._converted(work, ["a", "b"]) == {
         name: f"AttributeError: 'Conversion' object has no attribute '{name}'" for name in "ab"
     }
 

@@ -1,0 +1,85 @@
+"""What `benchmarks.peers` measured as a table in Markdown, printed or written into a page.
+
+python -m benchmarks.table benchmarks/peers.json --into README.md
+
+In the page the table stands between two comments, which stay.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from benchmarks.engines import NAMES
+from benchmarks.plot import FORMATS, cases
+
+BEGIN, END = "<!-- python -m benchmarks.table -->", "<!-- end of the table -->"
+
+
+def table(paths: list[Path], formats: list[str]) -> str:
+    """One line a case and format, one column an engine; the fastest is bold."""
+    found = cases(paths)
+    rows = [row for rows in found.values() for row in rows]
+    engines = [name for name in NAMES if any(engine(row) == name for row in rows)]
+    lines = [["tower", "input", "format", *(head(name, rows) for name in engines)]]
+    lines.append(["---"] * len(lines[0]))
+    for case, measured in found.items():
+        for format in formats:
+            of = {engine(row): row for row in measured if row["format"] == format}
+            if of:
+                lines.append([*case, FORMATS[format], *(cell(of.get(name), of) for name in engines)])
+    about = json.loads(paths[0].read_text(encoding="utf-8"))
+    where = f"{about['cpu']}, ISA {about['isa']}, {rows[0]['threads']} threads:"
+    return "\n".join([where, "", *(f"| {' | '.join(line)} |" for line in lines)])
+
+
+def engine(row: dict[str, Any]) -> str:
+    """The name of an engine without the format."""
+    return str(row["engine"]).rsplit("-", 1)[0]
+
+
+def head(name: str, rows: list[dict[str, Any]]) -> str:
+    """An engine and its version, as far as it is known."""
+    versions = next((row["versions"] for row in rows if engine(row) == name), {})
+    names = [NAMES[name], *list(versions)[1:]]
+    return ", ".join(f"{n} {short(v)}" for n, v in zip(names, versions.values(), strict=False)) or NAMES[name]
+
+
+def short(version: str) -> str:
+    """The first two numbers of a version."""
+    return ".".join(version.split(".")[:2])
+
+
+def cell(row: dict[str, Any] | None, others: dict[str, dict[str, Any]]) -> str:
+    """Seconds and the fraction of the peak."""
+    if row is None:
+        return ""
+    fraction = "" if row["fraction"] is None else f" ({row['fraction']:.2f})"
+    text = f"{row['median']:#.3g}{fraction}"
+    return f"**{text}**" if row["median"] == min(other["median"] for other in others.values()) else text
+
+
+def main() -> None:
+    """Print the table, or put it into a page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("json", type=Path, nargs="+", help="what `python -m benchmarks.peers --json` has written")
+    parser.add_argument("--formats", nargs="+", choices=FORMATS, default=["f32", "bf16"])
+    parser.add_argument("--into", type=Path, help="a page with the two comments")
+    arguments = parser.parse_args()
+    made = table(arguments.json, arguments.formats)
+    if arguments.into is None:
+        print(made)
+        return
+    page = arguments.into.read_text(encoding="utf-8")
+    before, between, after = re.escape(BEGIN), r".*?", re.escape(END)
+    page, count = re.subn(before + between + after, lambda _: f"{BEGIN}\n{made}\n{END}", page, flags=re.DOTALL)
+    if count != 1:
+        parser.error(f"{arguments.into} has {count} tables between {BEGIN} and {END}; expected 1")
+    arguments.into.write_text(page, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
