@@ -43,7 +43,7 @@ class Work:
         self.model, self.case, self.threads, self.directory = model, case, threads, directory
         self.outline = Outline.open(model)
         pixel_values, self.grid_thw = inputs(self.outline, CASES[case])
-        self.pixel_values = np.ascontiguousarray(pixel_values)
+        self.pixel_values = np.array(pixel_values)  # of its own: torch wants to be able to write
         self.cost = self.outline.cost(self.grid_thw, still=bool((self.grid_thw[:, 0] == 1).all()))
 
     def file(self, name: str) -> Path:
