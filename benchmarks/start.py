@@ -6,7 +6,8 @@ Every line is a process of its own, the files in the page cache: a first process
 In seconds, ``python`` is the start of the interpreter, ``import`` that of the package and of NumPy, ``open`` the
 reading of configs and headers, ``load`` the reading and packing of the weights, ``first`` the first encode and ``warm``
 the median of later ones; ``cold - warm`` is what the process needs until its first tokens beyond a warm encode. ``RSS``
-is the largest in the life of the process, its workspace included. ``faults`` are the minor page faults
+is the largest in the life of the process, its workspace included, as Linux tells it (getrusage would tell that of the
+parent, if that is larger). ``faults`` are the minor page faults
 of the first encode, of the second, and of the later ones together; tokens are let go of before the next call.
 
 How long the kernel takes for a fresh page depends on what the machine, and one below it if there is one, did before:
@@ -45,7 +46,7 @@ for _ in range(calls):
     encoder.encode(picture)
     times.append(time.monotonic())
     faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
-rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+rss = next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
 print(json.dumps({"times": times, "faults": np.diff(faults).tolist(), "rss": rss, "isa": encoder.isa}))
 """
 STEPS = ("python", "import", "open", "load", "first")
