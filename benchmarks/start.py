@@ -7,8 +7,8 @@ In seconds, ``python`` is the start of the interpreter, ``import`` that of the p
 reading of configs and headers, ``load`` the reading and packing of the weights, ``first`` the first encode and ``warm``
 the median of later ones; ``cold - warm`` is what the process needs until its first tokens beyond a warm encode. ``RSS``
 is the largest in the life of the process, its workspace included, as Linux tells it (getrusage would tell that of the
-parent, if that is larger). ``faults`` are the minor page faults
-of the first encode, of the second, and of the later ones together; tokens are let go of before the next call.
+parent, if that is larger). ``faults`` are the minor page faults of the first encode, of the second, and of the later
+ones together; tokens are let go of before the next call.
 
 How long the kernel takes for a fresh page depends on what the machine, and one below it if there is one, did before:
 of several rounds the smallest load says most about the program.
