@@ -1,17 +1,37 @@
 """Builds the compiled rooms: one extension owns the C kernels and the threads, the others reach them through it."""
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
 KERNELS = Path("qwenvis/kernels")
 # With -std=c11 GCC would stop contracting a*b+c and halve the peak. The ISA of a file is a pragma in that file.
 COMPILE = ["-O3", "-std=gnu11", "-ffp-contract=fast", "-fno-math-errno", "-Wall", "-Wno-unused-function"]
-OPENMP = [] if os.environ.get("QWENVIS_NO_OPENMP") == "1" or sys.platform == "darwin" else ["-fopenmp"]
+# Without OpenMP, threads come from a pool of our own: see ops/parallel.h for why that is so on macOS and Windows.
+OPENMP = sys.platform not in ("darwin", "win32") and os.environ.get("QWENVIS_NO_OPENMP") != "1"
+THREADS = [] if sys.platform == "win32" else ["-fopenmp" if OPENMP else "-pthread"]
 BOUNDS = os.environ.get("QWENVIS_BOUNDSCHECK") == "1"
+
+
+class ClangOnWindows(build_ext):
+    """MSVC has no vector extensions, so on Windows its place is taken by Clang under MSVC's command line."""
+
+    def build_extensions(self):
+        """Every other flag is the same; what tells the features of the CPU is in Clang's own library."""
+        if self.compiler.compiler_type == "msvc":
+            self.compiler.initialize()
+            self.compiler.cc = "clang-cl"
+            asked = ["clang", "--rtlib=compiler-rt", "--print-libgcc-file-name"]
+            library = subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip()
+            for module in self.extensions:
+                module.extra_compile_args = [f"/clang:{flag}" for flag in module.extra_compile_args]
+                module.extra_link_args = [library]
+        super().build_extensions()
 
 
 def extension(name: str, sources: tuple[Path, ...] = (), flags: tuple[str, ...] = ()) -> Extension:
@@ -28,9 +48,10 @@ def extension(name: str, sources: tuple[Path, ...] = (), flags: tuple[str, ...] 
 
 
 setup(
+    cmdclass={"build_ext": ClangOnWindows},
     ext_modules=cythonize(
         [
-            extension("runtime", tuple(sorted(KERNELS.glob("*.c"))), tuple(OPENMP)),
+            extension("runtime", tuple(sorted(KERNELS.glob("*.c"))), tuple(THREADS)),
             extension("linear"),
             extension("pairs"),
             extension("attention"),
