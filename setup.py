@@ -1,12 +1,15 @@
 """Builds the compiled rooms: one extension owns the C kernels and the threads, the others reach them through it."""
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import Cython
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
 KERNELS = Path("qwenvis/kernels")
@@ -34,6 +37,32 @@ class ClangOnWindows(build_ext):
         super().build_extensions()
 
 
+class WheelWithSbom(bdist_wheel):
+    """A wheel that says what is in it (PEP 770): this package, and what Cython generates into its modules."""
+
+    def write_wheelfile(self, wheelfile_base, *args, **kwargs):
+        """Write the bill of materials beside the metadata. auditwheel adds one of the libraries that it copies."""
+        super().write_wheelfile(wheelfile_base, *args, **kwargs)
+        metadata = self.distribution.metadata
+        bill = {
+            "bomFormat": "CycloneDX",
+            "specVersion": "1.6",
+            "version": 1,
+            "metadata": {"component": component(metadata.get_name(), metadata.get_version())},
+            "components": [component("cython", Cython.__version__)],
+        }
+        path = Path(wheelfile_base, "sboms", "qwenvis.cdx.json")
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(bill, indent=2) + "\n", encoding="utf-8")
+
+
+def component(name: str, version: str) -> dict[str, object]:
+    """A package of PyPI under this licence, as CycloneDX names it."""
+    url = f"pkg:pypi/{name}@{version}"
+    licence = [{"license": {"id": "Apache-2.0"}}]
+    return {"type": "library", "bom-ref": url, "name": name, "version": version, "purl": url, "licenses": licence}
+
+
 def extension(name: str, sources: tuple[Path, ...] = (), flags: tuple[str, ...] = ()) -> Extension:
     """One module of qwenvis.ops."""
     return Extension(
@@ -48,7 +77,7 @@ def extension(name: str, sources: tuple[Path, ...] = (), flags: tuple[str, ...] 
 
 
 setup(
-    cmdclass={"build_ext": ClangOnWindows},
+    cmdclass={"build_ext": ClangOnWindows, "bdist_wheel": WheelWithSbom},
     ext_modules=cythonize(
         [
             extension("runtime", tuple(sorted(KERNELS.glob("*.c"))), tuple(THREADS)),
@@ -69,5 +98,5 @@ setup(
             "cdivision": True,
             "embedsignature": True,
         },
-    )
+    ),
 )

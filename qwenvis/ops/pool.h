@@ -1,7 +1,7 @@
 /* Threads that wait for loops: as many as the widest loop so far asked for, asleep between loops, never ended.
  *
  * A loop is offered to all of them. Whoever comes takes a seat, whose number is its worker's, and then pieces, until
- * none is left; the caller takes pieces too. So a loop ends without any worker, and several callers share the threads. */
+ * none is left; the caller takes pieces too. So a loop ends without any worker, and callers share the threads. */
 #ifdef _WIN32
 #define WIN32_LEAN_AND_MEAN
 #define NOMINMAX
