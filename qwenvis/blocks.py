@@ -64,8 +64,9 @@ class NormedAttention(Attention):
     def heads(self, h: np.ndarray, ws: Workspace) -> list[np.ndarray]:
         """q, k and v (n, h, d / h); q and k are normalised where they lie."""
         parts = super().heads(h, ws)
-        for norm, heads in ((self.q_norm, ws.qkv[:, : self.columns[0]]), (self.k_norm, ws.qkv[:, slice(*self.columns)])):
-            norm(heads, heads)
+        q, k, _ = np.split(ws.qkv, self.columns, axis=1)
+        self.q_norm(q, q)  # (n, d), each of its heads by itself
+        self.k_norm(k, k)
         return parts
 
 
