@@ -23,6 +23,12 @@ PATCH_EMBEDDINGS = {
     "patch_embed.proj.weight": "",
     "visual.vision_model.embeddings.patch_embedding.weight": r"visual\.vision_model\.(?!head\.|.*packing_)|mlp_AR\.",
 }
+# Without a prefix, a language model's tensors may stand beside the tower's: what the parts of towers are called.
+PARTS = (
+    "blocks deepstack_merger_list downsample embeddings merger merger_list patch_embed pos_embed post_conv_layernorm "
+    "post_layernorm"
+)
+_ALONE = rf"(?:{'|'.join(PARTS.split())})\."
 
 # Importing ml_dtypes is also what teaches safetensors' numpy reader the word bfloat16.
 FLOATS = {"F32": np.dtype(np.float32), "F16": np.dtype(np.float16), "BF16": np.dtype(ml_dtypes.bfloat16)}
@@ -99,7 +105,8 @@ def tower_among(names: Collection[str], where: Path) -> tuple[str, re.Pattern[st
         raise CheckpointError(f"{where} holds {len(found)} towers, expected one: {listed(sorted(found))}")
     ((name, end),) = found.items()
     prefix = name.removesuffix(end)
-    return prefix, re.compile(f"{re.escape(prefix)}(?:{PATCH_EMBEDDINGS[end]})")
+    begin = PATCH_EMBEDDINGS[end] or ("" if prefix else _ALONE)
+    return prefix, re.compile(f"{re.escape(prefix)}(?:{begin})")
 
 
 def channels_first(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
