@@ -48,7 +48,8 @@ class Checkpoint:
     def open(cls, directory: Path, accept: Callable[[str, dict[str, Any]], object] | None = None) -> Checkpoint:
         """Read the configs and the headers of the tower's shards in a directory of the Hub's layout, no tensor.
 
-        ``accept(model_type, vision_config)`` may refuse what the config names, before a tower is looked for. Raises `SourceError` where there is no checkpoint, `ConfigError` for a config that cannot be used, and
+        ``accept(model_type, vision_config)`` may refuse what the config names, before a tower is looked for. Raises
+        `SourceError` where there is no checkpoint, `ConfigError` for a config that cannot be used, and
         `CheckpointError` for weights that are missing, damaged, quantised or without a tower.
         """
         if not directory.is_dir():
