@@ -96,7 +96,8 @@ def tower_among(names: Collection[str], where: Path) -> tuple[str, re.Pattern[st
     """
     found = {name: end for name in names for end in PATCH_EMBEDDINGS if name == end or name.endswith("." + end)}
     if not found:
-        packed = [name for name in names if "patch_embed.proj." in name and _library([name])]
+        stems = tuple(end.removesuffix("weight") for end in PATCH_EMBEDDINGS)
+        packed = [name for name in names if any(stem in name for stem in stems) and _library([name])]
         if packed:
             raise CheckpointError(f"{where}: a tower that is quantised (by its names {_library(packed)}) {_UNUSABLE}")
         no_tower = f"{where} holds no tower: no name of a tensor ends in {' or '.join(PATCH_EMBEDDINGS)}"

@@ -113,6 +113,7 @@ def test_aliases():
         {"rope_parameters": {"rope_type": "axial", "rope_theta": 500}},
         {"rope_parameters": {"rope_type": "default", "rope_theta": 500.0}, "rope_theta": 7},
         {"rope_scaling": {"type": "axial"}, "rope_theta": 500},
+        {"rope_scaling": {"type": "axial", "rope_theta": 500}, "rope_parameters": {"rope_theta": 7}},
     ],
     ids=str,
 )
@@ -237,6 +238,8 @@ def test_wrong_values(family, name, value):
         {"type": "mrope"},
         {"rope_type": ["axial"]},
         {"rope_type": "linear", "factor": 2},
+        {"rope_type": "axial", "rope_theta": 0},
+        {"rope_type": "axial", "partial_rotary_factor": 0.0},
     ],
     ids=str,
 )

@@ -69,9 +69,10 @@ def test_p08_float8_is_refused_in_words(tmp_path, word, scale):
         Checkpoint.open(tmp_path)
 
 
-def test_p08_a_patch_embedding_that_is_packed(tmp_path):
+@pytest.mark.parametrize("stem", ["patch_embed.proj", "vision_model.embeddings.patch_embedding"])
+def test_p08_a_patch_embedding_that_is_packed(tmp_path, stem):
     tensors = {f"visual.{name}": array for name, array in tower().items() if name != PATCH}
-    source = write_single(tmp_path, tensors | {"visual.patch_embed.proj.qweight": I4}, prefix="")
+    source = write_single(tmp_path, tensors | {f"visual.{stem}.qweight": I4}, prefix="")
     with pytest.raises(CheckpointError, match=r"a tower that is quantised \(by its names AWQ\) cannot be used"):
         Checkpoint.open(source)
 

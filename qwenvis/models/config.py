@@ -207,7 +207,8 @@ class Fields:
         for name, value in given.items():
             if not isinstance(value, dict):
                 raise ConfigError(f"vision_config says {name} = {value!r}; expected an object")
-        rope = {name: value for name, value in (given["rope_parameters"] or given["rope_scaling"]).items() if value}
+        chosen = given["rope_scaling"] or given["rope_parameters"]  # in transformers' order
+        rope = {name: value for name, value in chosen.items() if value is not None}
         if unknown := sorted(rope.keys() - {"rope_type", "type", "rope_theta"}):
             raise ConfigError(f"vision_config asks for rope with {listed(unknown)}; this tower knows axial rope only")
         kind = rope.get("rope_type", rope.get("type", "axial"))
