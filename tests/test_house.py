@@ -39,7 +39,10 @@ ROOMS = {
     "mergers": Room("layers workspace ops weights errors", "numpy"),
     "geometry": Room("errors", "numpy"),
     "models": Room("mergers blocks layers workspace ops geometry weights errors", "numpy"),
-    "processors": Room("errors", "numpy"),
+    "resizing": Room("errors"),
+    "limits": Room("errors", "numpy"),
+    "normalisation": Room("errors", "numpy"),
+    "processors": Room("resizing limits normalisation errors", "numpy"),
     "pictures": Room("errors", "numpy PIL"),
     "images": Room("pictures processors ops.vol2col errors", "numpy PIL"),
     "videos": Room("images pictures processors ops.vol2col errors", "numpy PIL av"),
@@ -53,16 +56,18 @@ ROOMS = {
     "presets": Room("models errors"),
     "synthetic": Room("presets models checkpoint shards layouts weights errors", "numpy safetensors ml_dtypes"),
     "hub": Room("checkpoint shards directory errors", "huggingface_hub", lazily="synthetic presets"),
-    "cost": Room("models workspace ops weights errors", "numpy"),
+    "cost": Room("models geometry workspace ops weights errors", "numpy"),
     "outline": Room(
         "ops.rows_dtype cost hub checkpoint processors models geometry errors", "numpy", lazily="mmproj synthetic"
     ),
     "door": Room("models errors", "numpy"),
     "embeddings": Room("geometry errors", "numpy safetensors ml_dtypes"),
+    "plan": Room("door geometry ops.use_threads errors", "numpy"),
+    "work": Room("models workspace", "numpy"),
     # the front door knows everybody
     "encoder": Room(
-        "embeddings door outline cost hub synthetic checkpoint videos images pictures processors models geometry "
-        "workspace weights ops threads errors version",
+        "work plan embeddings door outline cost hub synthetic checkpoint videos images pictures processors models "
+        "geometry workspace weights ops threads errors version",
         "numpy PIL",
     ),
     "__init__": Room("encoder embeddings errors version"),
@@ -79,7 +84,8 @@ ROOMS = {
 }
 
 # What C may include: libc without allocation, intrinsics.
-HEADERS = {"float.h", "math.h", "stddef.h", "stdint.h", "string.h", "immintrin.h", "arm_neon.h", "sys/auxv.h"}
+HEADERS = {"float.h", "math.h", "stddef.h", "stdint.h", "string.h", "immintrin.h", "arm_neon.h"}
+HEADERS |= {"sys/auxv.h", "sys/sysctl.h"}  # which ask for the CPU's features
 
 MODULES = sources.files(".py", ".pyi", ".pyx", ".pxd")
 C_FILES = sources.files(".c", ".h")
