@@ -13,7 +13,7 @@ SIDES = [(1, 1), (1, 40), (40, 1), (2, 3), (28, 28), (97, 61), (200, 33), (331, 
 
 
 def torch_resize(image, height, width):
-    frames = torch.from_numpy(image).permute(2, 0, 1)[None].contiguous()
+    frames = torch.from_numpy(np.ascontiguousarray(np.moveaxis(image, -1, 0)))[None]
     resized = torch.nn.functional.interpolate(frames, (height, width), mode="bicubic", antialias=True)
     return resized[0].permute(1, 2, 0).numpy()
 
@@ -23,7 +23,7 @@ def torch_resize(image, height, width):
 def test_bits_of_torch(sides, contrast):
     image = noise(*sides)
     image = (image > 127).astype(np.uint8) * 255 if contrast else image
-    for height, width in [*SIDES, (sides[0], 77), (77, sides[1])]:
+    for height, width in [*SIDES[1:], (sides[0], 77), (77, sides[1])]:  # to 1 x 1, torch fails
         got = resampling.resize(image, height, width)
         assert got.dtype == np.uint8
         assert np.array_equal(got, torch_resize(image, height, width)), (height, width)
@@ -32,7 +32,7 @@ def test_bits_of_torch(sides, contrast):
 def test_bits_of_torch_far_down():
     """Many small weights, which need more bits."""
     image = noise(1, 5000)
-    for width in (1, 3, 28, 252):
+    for width in (2, 3, 28, 252):
         assert np.array_equal(resampling.resize(image, 1, width), torch_resize(image, 1, width))
 
 
