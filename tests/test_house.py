@@ -86,7 +86,8 @@ ROOMS = {
 }
 
 # What C may include: libc without allocation, intrinsics.
-HEADERS = {"float.h", "math.h", "stddef.h", "stdint.h", "string.h", "immintrin.h", "arm_neon.h", "sys/auxv.h"}
+HEADERS = {"float.h", "math.h", "stddef.h", "stdint.h", "string.h", "immintrin.h", "arm_neon.h"}
+HEADERS |= {"sys/auxv.h", "sys/sysctl.h"}  # which ask for the CPU's features
 
 MODULES = sources.files(".py", ".pyi", ".pyx", ".pxd")
 C_FILES = sources.files(".c", ".h")
