@@ -40,6 +40,7 @@ ROOMS = {
     "geometry": Room("errors", "numpy"),
     "models": Room("mergers blocks layers workspace ops geometry weights errors", "numpy"),
     "processors": Room("errors", "numpy"),
+    "resampling": Room("ops.resample_rows ops.resample_columns", "numpy"),
     "pictures": Room("errors", "numpy PIL"),
     "images": Room("pictures processors ops.vol2col errors", "numpy PIL"),
     "videos": Room("images pictures processors ops.vol2col errors", "numpy PIL av"),
