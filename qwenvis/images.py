@@ -22,20 +22,38 @@ from qwenvis.processors import ImageProcessor
 MOST_LISTED = 20  # bad images that one error spells out
 
 
-def survey(sources: Sequence[Picture], processor: ImageProcessor, first: int = 0) -> NDArray[np.int64]:
-    """Return ``grid_thw`` (images, 3) int64 of images from their headers alone; nothing is decoded.
+class Still:
+    """An image that is planned from its header, and not decoded: an item of ``plan``.
 
-    Errors call the images by their index, counted from ``first``. The EXIF block of a PNG file may stand behind its
-    pixels; the grid of such an image is here the one before it is turned upright, which has as many patches.
+    ``grid`` is (1, rows, columns). The EXIF block of a PNG file may stand behind its pixels; the grid of such an image
+    is here the one before it is turned upright, which has as many patches.
+    """
+
+    def __init__(self, source: Picture, processor: ImageProcessor, index: int) -> None:
+        """Errors call the image by its index. Raises ImageError, or LimitError."""
+        self.source, self.processor, self.where = source, processor, label(source, index)
+        self.grid = _planned(probe(source, self.where), processor, self.where)
+
+    def fill(self, first: int, stop: int, out: NDArray[np.float32]) -> tuple[int, int, int]:
+        """Decode, resize and cut; returns the grid. Raises ImageError for an image that turns out to be damaged."""
+        image = decode(self.source, self.where)
+        grid = _planned((image.height, image.width), self.processor, self.where)
+        if math.prod(grid) != len(out):
+            raise ImageError(f"{self.where} changed while it was read")
+        patches(image, self.processor, out)
+        return grid
+
+
+def stills(sources: Sequence[Picture], processor: ImageProcessor) -> list[Still]:
+    """Plan images from their headers alone; nothing is decoded.
 
     Raises ImageError, or LimitError where nothing worse was found, that lists all images which cannot be used.
     """
-    grids = np.empty((len(sources), 3), np.int64)
+    found: list[Still] = []
     errors: list[ImageError | LimitError] = []
     for index, source in enumerate(sources):
-        where = label(source, first + index)
         try:
-            grids[index] = _planned(probe(source, where), processor, where)
+            found.append(Still(source, processor, index))
         except (ImageError, LimitError) as error:
             errors.append(error)
     if len(errors) == 1:
@@ -46,29 +64,7 @@ def survey(sources: Sequence[Picture], processor: ImageProcessor, first: int = 0
             lines.append(f"and {len(errors) - MOST_LISTED} more")
         kind = LimitError if all(isinstance(error, LimitError) for error in errors) else ImageError
         raise kind("\n  ".join(lines))
-    return grids
-
-
-def preprocess(
-    sources: Sequence[Picture], processor: ImageProcessor, first: int = 0
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return ``pixel_values`` (patches, 3·T·p²) float32 and ``grid_thw`` (images, 3) int64 of images, in order.
-
-    Every header is read before the first image is decoded. Errors as in ``survey``, and ImageError for an image that
-    turns out to be damaged.
-    """
-    grids = survey(sources, processor, first)
-    ends = np.cumsum(grids.prod(axis=1))
-    pixel_values = np.empty((int(ends[-1]) if len(ends) else 0, processor.columns), np.float32)
-    for index, source in enumerate(sources):
-        where = label(source, first + index)
-        image = decode(source, where)
-        count = int(grids[index].prod())
-        grids[index] = _planned((image.height, image.width), processor, where)
-        if grids[index].prod() != count:
-            raise ImageError(f"{where} changed while it was read")
-        patches(image, processor, pixel_values[ends[index] - count : ends[index]])
-    return pixel_values, grids
+    return found
 
 
 def patches(

@@ -65,13 +65,13 @@ def test_stream_is_one_image_after_the_other(monkeypatch, family, dtype, budget)
 
 
 def test_stream_is_lazy():
-    """Nothing is taken before it is asked for, and no more is held than the budget and the image that passes it."""
+    """Nothing is taken before it is asked for; no more is held than two runs, and the image that ended the second."""
     images, found = Counted(pictures()), encoder()
     stream = found.encode_iter(images, patch_budget=BUDGET)
     assert images.taken == 0
     for given, _ in enumerate(stream):
         held = PATCHES[given : images.taken]
-        assert sum(held[:-1]) <= max(BUDGET, held[0])
+        assert sum(held[:-1]) <= max(BUDGET, held[0]) + max(BUDGET, *held)
     assert images.taken == len(PATCHES)
 
 
@@ -81,7 +81,7 @@ def test_endless_stream():
     outs = list(itertools.islice(stream, 11))
     stream.close()
     assert same_bits(outs[10].embeddings, found.encode(picture(61, 97, 10)).embeddings)
-    assert images.taken <= 11 + BUDGET // 24 + 1
+    assert images.taken <= 11 + 2 * (BUDGET // 24) + 1
 
 
 @pytest.mark.parametrize("budget", [1, BUDGET, 10_000])
@@ -144,7 +144,8 @@ def test_progress_of_pixel_values(family):
     calls, found = [], encoder(family)
     values, grid_thw = pixels(found.config, [[2, 10, 10], [1, 4, 4], [3, 2, 2]])
     found(values, grid_thw, progress=lambda *call: calls.append(call))
-    assert [done for done, _ in calls] == [200, 400, 600, 800, 1000, 1028, 1056, 1084, 1112, 1140]
+    passes = [100, 100 + 16 + 3 * 4]  # steps within the budget: a video may take several
+    assert [done for done, _ in calls] == np.cumsum(np.repeat(passes, 5)).tolist()
     assert calls[-1] == (1140, 1140)
 
 

@@ -54,16 +54,18 @@ ROOMS = {
     "presets": Room("models errors"),
     "synthetic": Room("presets models checkpoint shards layouts weights errors", "numpy safetensors ml_dtypes"),
     "hub": Room("checkpoint shards directory errors", "huggingface_hub", lazily="synthetic presets"),
-    "cost": Room("models workspace ops weights errors", "numpy"),
+    "cost": Room("models geometry workspace ops weights errors", "numpy"),
     "outline": Room(
         "ops.rows_dtype cost hub checkpoint processors models geometry errors", "numpy", lazily="mmproj synthetic"
     ),
     "door": Room("models errors", "numpy"),
     "embeddings": Room("geometry errors", "numpy safetensors ml_dtypes"),
+    "plan": Room("door geometry ops.use_threads errors", "numpy"),
+    "work": Room("models workspace", "numpy"),
     # the front door knows everybody
     "encoder": Room(
-        "embeddings door outline cost hub synthetic checkpoint videos images pictures processors models geometry "
-        "workspace weights ops threads errors version",
+        "work plan embeddings door outline cost hub synthetic checkpoint videos images pictures processors models "
+        "geometry workspace weights ops threads errors version",
         "numpy PIL",
     ),
     "__init__": Room("encoder embeddings errors version"),

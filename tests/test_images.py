@@ -9,7 +9,8 @@ from PIL import Image
 
 from qwenvis import images, pictures
 from qwenvis.errors import ImageError, LimitError
-from qwenvis.images import patches, preprocess, survey
+from qwenvis.images import Still, patches, stills
+from qwenvis.plan import Plan
 from qwenvis.processors import ImageProcessor
 
 TOWER = {"patch_size": 14, "merge_size": 2, "temporal_patch_size": 2}
@@ -58,6 +59,10 @@ def png(array):
     file = io.BytesIO()
     Image.fromarray(array).save(file, "PNG")
     return file.getvalue()
+
+
+def preprocess(sources, processor):
+    return Plan(stills(sources, processor), processor.columns).prepare()
 
 
 def assert_same_bits(ours, theirs):
@@ -119,11 +124,11 @@ def test_p01_bits_with_limits_given(hf, limits):
 
 def test_p05_alone_and_in_any_order(processor):
     arrays = [noise(*size) for size in [(70, 98), (14, 200), (333, 222)]]
-    alone = [preprocess([array], processor)[0] for array in arrays]
+    alone = [preprocess([array], processor).pixel_values for array in arrays]
     for order in ([0, 1, 2], [2, 0, 1], [1, 1, 0]):
         pixel_values, grid_thw = preprocess([arrays[i] for i in order], processor)
         assert np.array_equal(pixel_values, np.concatenate([alone[i] for i in order]))
-        assert np.array_equal(grid_thw, survey([arrays[i] for i in order], processor))
+        assert grid_thw.tolist() == [list(still.grid) for still in stills([arrays[i] for i in order], processor)]
 
 
 def test_patches_into_a_given_array(processor):
@@ -142,43 +147,48 @@ def test_no_images(processor):
     assert grid_thw.shape == (0, 3)
 
 
-def test_survey_decodes_nothing(processor, monkeypatch):
+def test_planning_decodes_nothing(processor, monkeypatch):
     def fail(image):
         raise AssertionError("decoded")
 
     sources = [png(noise(70, 98)), noise(333, 222)]
     expected = [processor.grid(70, 98), processor.grid(333, 222)]
     monkeypatch.setattr(Image.Image, "load", fail)
-    assert survey(sources, processor).tolist() == [list(grid) for grid in expected]
+    assert [still.grid for still in stills(sources, processor)] == expected
 
 
 def test_all_bad_images_are_listed_before_one_is_decoded(processor, monkeypatch):
     monkeypatch.setattr(images, "decode", None)
     sources = [noise(70, 98), "none.jpg", noise(1, 201), b"no image", noise(70, 98)]
     with pytest.raises(ImageError, match=r"^3 of 5 images cannot be used:\n") as caught:
-        preprocess(sources, processor, first=10)
+        preprocess(sources, processor)
     lines = str(caught.value).splitlines()
-    assert lines[1] == "  image 11 ('none.jpg'): there is no such file"
-    assert "image 12 (array of shape (1, 201, 3), uint8): absolute aspect ratio must be smaller than 200" in lines[2]
-    assert "image 13 (8 bytes) is not an image" in lines[3]
+    assert lines[1] == "  image 1 ('none.jpg'): there is no such file"
+    assert "image 2 (array of shape (1, 201, 3), uint8): absolute aspect ratio must be smaller than 200" in lines[2]
+    assert "image 3 (8 bytes) is not an image" in lines[3]
     with pytest.raises(ImageError, match=r"^image 0 \('none.jpg'\): there is no such file$"):
-        survey(["none.jpg"], processor)
+        stills(["none.jpg"], processor)
 
 
 def test_a_long_list_of_bad_images_is_cut(processor):
     with pytest.raises(ImageError, match=r"and 80 more$") as caught:
-        survey(["none.jpg"] * 100, processor)
+        stills(["none.jpg"] * 100, processor)
     assert len(str(caught.value).splitlines()) == 22
 
 
 def test_p11_limits(processor, monkeypatch):
     monkeypatch.setattr(pictures, "MAX_IMAGE_PIXELS", 1000)
     with pytest.raises(LimitError, match="2 of 3 images"):
-        survey([noise(10, 10), noise(40, 40), noise(50, 40)], processor)
+        stills([noise(10, 10), noise(40, 40), noise(50, 40)], processor)
     with pytest.raises(ImageError, match="2 of 2 images"):
-        survey([noise(40, 40), "none.jpg"], processor)
+        stills([noise(40, 40), "none.jpg"], processor)
     with pytest.raises(LimitError, match=r"image 0 .*lower max_pixels"):
-        survey([noise(10, 10)], processor.with_limits(2**40, 2**40))
+        stills([noise(10, 10)], processor.with_limits(2**40, 2**40))
+
+
+def test_errors_name_an_image_by_the_index_it_is_given(processor):
+    with pytest.raises(ImageError, match=r"^image 10 \('none.jpg'\): there is no such file$"):
+        Still("none.jpg", processor, 10)
 
 
 def test_a_damaged_image_is_named(processor):
