@@ -1,13 +1,12 @@
 """Which resizing, limits and normalisation a checkpoint's preprocessor config asks for.
 
-A still image is resized to sides that whole merge units fill (``smart_resize``), its bytes are rescaled and
-normalised, and it is cut into patches. This room turns the preprocessor config into those numbers and refuses a config
-that asks for other steps. Formulas: ``Qwen2VLImageProcessorPil`` of transformers.
+A still image is resized to sides that whole merge units fill (`resizing`; in transformers ``smart_resize``), its bytes
+are rescaled and normalised, and it is cut into patches. This room turns the preprocessor config into those numbers and
+refuses a config that asks for other steps. Formulas: ``Qwen2VLImageProcessorPil`` of transformers.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qwenvis.errors import ConfigError, ImageError, InputError, LimitError
+from qwenvis import resizing
+from qwenvis.errors import ConfigError, InputError, LimitError
 
 # Defaults of transformers' class, for what a preprocessor config leaves out.
 CLASS_MIN_PIXELS = 56 * 56
@@ -27,8 +27,6 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 # Four times the largest max_pixels of a published checkpoint (16,777,216, Qwen3-VL): 1.6 GB of pixel_values.
 MAX_RESIZED_PIXELS = 2**26
 
-MAX_RATIO = 200
-
 # The class names under which transformers has published this one resizing. `Fast` is the torchvision form: its pixels
 # differ from Pillow's by rounding.
 KNOWN_TYPES = (
@@ -38,34 +36,6 @@ KNOWN_TYPES = (
     "Qwen2_5_VLImageProcessor",
 )
 BICUBIC = 3  # PIL.Image.Resampling.BICUBIC, as preprocessor configs write it
-
-
-def smart_resize(height: int, width: int, factor: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
-    """Return the (height, width) to resize to: multiples of ``factor``, their area within the limits, the ratio kept.
-
-    transformers' ``smart_resize`` (image_processing_pil_qwen2_vl), to the bit: Python's ``round`` takes 2.5 to 2, so
-    70 becomes 56 and not 84. At extreme ratios, the area may miss the limits by the last multiple.
-
-    Raises ImageError for a side of zero and for sides whose ratio is over 200.
-    """
-    if min(height, width) < 1:
-        raise ImageError(f"the image has no pixels: it is {height} x {width} (height x width)")
-    ratio = max(height, width) / min(height, width)
-    if ratio > MAX_RATIO:
-        raise ImageError(
-            f"absolute aspect ratio must be smaller than {MAX_RATIO}, got {ratio}: "
-            f"the image is {height} x {width} (height x width); crop or pad it"
-        )
-    rows, columns = round(height / factor) * factor, round(width / factor) * factor
-    if rows * columns > max_pixels:
-        shrink = math.sqrt((height * width) / max_pixels)
-        rows = max(factor, math.floor(height / shrink / factor) * factor)
-        columns = max(factor, math.floor(width / shrink / factor) * factor)
-    elif rows * columns < min_pixels:
-        grow = math.sqrt(min_pixels / (height * width))
-        rows = math.ceil(height * grow / factor) * factor
-        columns = math.ceil(width * grow / factor) * factor
-    return rows, columns
 
 
 @dataclass(frozen=True)
@@ -144,10 +114,10 @@ class ImageProcessor:
     def resized(self, height: int, width: int) -> tuple[int, int]:
         """Return the (height, width) that an image is resized to.
 
-        Raises ImageError for a size that ``smart_resize`` refuses, LimitError beyond ``MAX_RESIZED_PIXELS``.
+        Raises ImageError for a size that `resizing` refuses, LimitError beyond ``MAX_RESIZED_PIXELS``.
         """
         factor = self.patch_size * self.merge_size
-        rows, columns = smart_resize(height, width, factor, self.min_pixels, self.max_pixels)
+        rows, columns = resizing.area(height, width, factor, self.min_pixels, self.max_pixels)
         if rows * columns > MAX_RESIZED_PIXELS:
             raise LimitError(
                 f"an image of {height} x {width} would be resized to {rows} x {columns}, {rows * columns:,} pixels; "
