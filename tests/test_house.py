@@ -39,13 +39,9 @@ ROOMS = {
     "mergers": Room("layers workspace ops weights errors", "numpy"),
     "geometry": Room("errors", "numpy"),
     "models": Room("mergers blocks layers workspace ops geometry weights errors", "numpy"),
-<<<<<<< HEAD
-    "processors": Room("errors", "numpy"),
-    "resampling": Room("ops.resample_rows ops.resample_columns", "numpy"),
-=======
     "resizing": Room("errors"),
     "processors": Room("resizing errors", "numpy"),
->>>>>>> stills
+    "resampling": Room("ops.resample_rows ops.resample_columns", "numpy"),
     "pictures": Room("errors", "numpy PIL"),
     "images": Room("pictures processors ops.vol2col errors", "numpy PIL"),
     "videos": Room("images pictures processors ops.vol2col errors", "numpy PIL av"),
