@@ -5,7 +5,8 @@ QwenvisError
 ├── CheckpointError    (ValueError)         files or tensors of a checkpoint cannot be used
 │   └── ConfigError                         its config.json or preprocessor config cannot be used
 ├── InputError         (ValueError)         an argument, pixel_values or grid_thw cannot be used
-│   └── ImageError                          an image cannot be used
+│   ├── ImageError                          an image cannot be used
+│   └── VideoError                          a video cannot be used
 ├── LimitError         (ValueError)         an input is larger than a limit allows
 └── IsaError           (RuntimeError)       an instruction set is unknown, not compiled or not on this CPU
 
@@ -42,6 +43,10 @@ class InputError(QwenvisError, ValueError):
 
 class ImageError(InputError):
     """An image cannot be used."""
+
+
+class VideoError(InputError):
+    """A video cannot be used."""
 
 
 class LimitError(QwenvisError, ValueError):

@@ -1,0 +1,312 @@
+"""What a checkpoint's video preprocessor config asks for: which frames of a video, how large, with which values.
+
+Each class is one of transformers' video processors, with the defaults of that class for what a config leaves out. Their
+resize is torchvision's (`resampling`), their normalisation the fused one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar, NamedTuple
+
+from qwenvis import resizing, samplers
+from qwenvis.errors import ConfigError, InputError, LimitError
+from qwenvis.limits import given_limits, read_limits
+from qwenvis.normalisation import CLIP_MEAN, CLIP_STD, Normalisation
+from qwenvis.samplers import Asked, Length, Wanted, checked, whole
+
+CONFIG = "video preprocessor config"
+BICUBIC = (3, "bicubic")  # PIL.Image.Resampling.BICUBIC, as preprocessor configs write it
+
+# Frames x height x width after resizing. Published limits end at 376 million (GLM-5), which are 240,000 tokens.
+MAX_VIDEO_PIXELS = 2**29
+
+# How frames may be chosen; the first is the default.
+SAMPLINGS = ("natural", "transformers", "qwen-vl-utils", "all")
+
+
+class Size(NamedTuple):
+    """What the frames of a video are resized to; ``content`` is within ``canvas``, at the top left, the rest is black.
+
+    Both are (height, width).
+    """
+
+    canvas: tuple[int, int]
+    content: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class VideoProcessor:
+    """The numbers that turn a video into patches. Limits in pixels: of a frame, or of all frames (``volume``)."""
+
+    patch_size: int
+    merge_size: int
+    temporal_patch_size: int
+    min_pixels: int
+    max_pixels: int
+    normalisation: Normalisation
+    wanted: Wanted
+    samples: bool  # whether transformers chooses frames where nobody asks it to: do_sample_frames
+    cap_pixels_per_frame: bool = False
+    max_video_tokens: int = 0
+    expand: int = 1  # patch_expand_factor: the side of the unit that a frame is resized to, in merge units
+
+    # Of transformers' class, for a config that says nothing.
+    limits: ClassVar[tuple[int, int]] = (128 * 28 * 28, 28 * 28 * 768)
+    keys: ClassVar[tuple[str, ...]] = ()  # of the limits, beside the edges of ``size``
+    colours: ClassVar[tuple[tuple[float, ...], tuple[float, ...]]] = CLIP_MEAN, CLIP_STD
+    defaults: ClassVar[Mapping[str, Any]] = {}
+    asks: ClassVar[tuple[str, ...]] = ()  # what a call may ask of its sampler
+
+    @classmethod
+    def from_config(
+        cls, preprocessor: Mapping[str, Any], *, patch_size: int, merge_size: int, temporal_patch_size: int
+    ) -> VideoProcessor:
+        """Read a video preprocessor config; the sizes are the tower's. Raises ConfigError."""
+        config = {key: value for key, value in {**cls.defaults, **preprocessor}.items() if value is not None}
+        tower = {"patch_size": patch_size, "merge_size": merge_size, "temporal_patch_size": temporal_patch_size}
+        _refuse_other_steps(config, tower)
+        smallest, largest = read_limits(config, cls.limits, cls.keys)
+        return cls(
+            **tower,
+            min_pixels=smallest,
+            max_pixels=largest,
+            normalisation=Normalisation.from_config(config, *cls.colours, fused=True),
+            wanted=Wanted(**checked(config, ConfigError), temporal_patch_size=temporal_patch_size),
+            samples=bool(config.get("do_sample_frames")),
+            cap_pixels_per_frame=bool(config.get("cap_pixels_per_frame")),
+            max_video_tokens=whole(config.get("max_video_tokens", 1), "max_video_tokens", ConfigError),
+            expand=whole(config.get("patch_expand_factor", 1), "patch_expand_factor", ConfigError),
+        )
+
+    def with_limits(self, min_pixels: int | None = None, max_pixels: int | None = None) -> VideoProcessor:
+        """Return the same with other limits; None keeps one. Raises InputError for limits that cannot be."""
+        smallest, largest = given_limits((self.min_pixels, self.max_pixels), min_pixels, max_pixels)
+        return replace(self, min_pixels=smallest, max_pixels=largest)
+
+    def asked(self, given: Asked) -> VideoProcessor:
+        """Return the same with other numbers for its sampler; num_frames and fps take the place of one another.
+
+        Raises InputError for numbers that cannot be, or that transformers' class does not read.
+        """
+        numbers = checked(given, InputError)
+        if unread := [name for name in numbers if name not in self.asks]:
+            known = " or ".join(self.asks) or "nothing"
+            raise InputError(f"{unread[0]} is not read where this model chooses frames; it reads {known}")
+        if "fps" in numbers and "num_frames" in numbers:
+            raise InputError("num_frames and fps are mutually exclusive; pass one of them")
+        if "fps" in numbers or "num_frames" in numbers:
+            numbers = {"fps": None, "num_frames": None, **numbers}
+        return replace(self, wanted=replace(self.wanted, **numbers), samples=self.samples or bool(numbers))
+
+    @property
+    def factor(self) -> int:
+        """The side of the unit that a frame is resized to multiples of, in pixels."""
+        return self.patch_size * self.merge_size * self.expand
+
+    @property
+    def columns(self) -> int:
+        """Entries of one patch, the columns of ``pixel_values``: 3 x temporal_patch_size x patch_size²."""
+        return 3 * self.temporal_patch_size * self.patch_size**2
+
+    def indices(self, length: Length) -> list[int]:
+        """The frames to look at, where the model chooses. Raises VideoError for a length that it refuses."""
+        raise NotImplementedError
+
+    def resized(self, frames: int, height: int, width: int) -> Size:
+        """What so many frames of this size are resized to.
+
+        Raises ImageError for sizes that `resizing` refuses, LimitError beyond ``MAX_VIDEO_PIXELS``.
+        """
+        size = self._size(frames, height, width)
+        if (volume := frames * math.prod(size.canvas)) > MAX_VIDEO_PIXELS:
+            raise LimitError(
+                f"{frames} frames of {height} x {width} would be resized to {size.canvas[0]} x {size.canvas[1]}, "
+                f"{volume:,} pixels; at most {MAX_VIDEO_PIXELS:,} are allowed: lower num_frames, fps or max_pixels"
+            )
+        return size
+
+    def _size(self, frames: int, height: int, width: int) -> Size:
+        raise NotImplementedError
+
+    def stamps(self, seconds: list[float]) -> list[float]:
+        """The time of each temporal step from those of its frames: half way from the first to the last one's."""
+        step = self.temporal_patch_size
+        padded = seconds + seconds[-1:] * (-len(seconds) % step)
+        return [(padded[i] + padded[i + step - 1]) / 2 for i in range(0, len(padded), step)]
+
+
+class Areas(VideoProcessor):
+    """Qwen2VLVideoProcessor: limits are areas of a frame; all frames are taken, unless asked."""
+
+    keys: ClassVar[tuple[str, ...]] = ("min_pixels", "max_pixels")
+    defaults: ClassVar[Mapping[str, Any]] = {"min_frames": 4, "max_frames": 768, "max_video_tokens": 128000}
+    asks: ClassVar[tuple[str, ...]] = ("fps", "num_frames", "min_frames", "max_frames")
+
+    def indices(self, length: Length) -> list[int]:
+        """As `samplers.even`."""
+        return samplers.even(length, self.wanted)
+
+    def _size(self, frames: int, height: int, width: int) -> Size:
+        most = self.max_pixels
+        if self.cap_pixels_per_frame:
+            total = int(self.max_video_tokens * self.factor * self.factor * 0.9)
+            most = max(min(most, total * self.temporal_patch_size // frames), int(self.min_pixels * 1.05))
+        sides = resizing.area(height, width, self.factor, self.min_pixels, most)
+        return Size(sides, sides)
+
+
+class Volumes(VideoProcessor):
+    """Qwen3VLVideoProcessor: limits are volumes, frames x height x width; two frames a second."""
+
+    limits = (128 * 32 * 32, 32 * 32 * 768)
+    colours = (0.5,) * 3, (0.5,) * 3
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "min_frames": 4,
+        "max_frames": 768,
+        "max_video_tokens": 768,
+        "fps": 2,
+        "do_sample_frames": True,
+    }
+    asks: ClassVar[tuple[str, ...]] = ("fps", "num_frames", "min_frames", "max_frames")
+
+    def indices(self, length: Length) -> list[int]:
+        """As `samplers.ends`."""
+        return samplers.ends(length, self.wanted)
+
+    def _size(self, frames: int, height: int, width: int) -> Size:
+        most = self.max_pixels
+        if self.cap_pixels_per_frame:
+            frame = self.max_video_tokens * self.factor * self.factor
+            most = max(min(frame, self.max_pixels // frames), int(self.min_pixels * 1.05)) * frames
+        factors = self.temporal_patch_size, self.factor
+        sides = resizing.volume(frames, height, width, factors, self.min_pixels, most)
+        return Size(sides, sides)
+
+
+class Glm4v(Volumes):
+    """Glm4vVideoProcessor: frames by their second, and the time of a step is that of its first frame."""
+
+    limits = (112 * 112, 28 * 28 * 2 * 30000)
+    colours = CLIP_MEAN, CLIP_STD
+    defaults: ClassVar[Mapping[str, Any]] = {"fps": 2, "max_duration": 300, "do_sample_frames": True}
+    asks: ClassVar[tuple[str, ...]] = ("fps",)
+
+    def indices(self, length: Length) -> list[int]:
+        """As `samplers.seconds`."""
+        return samplers.seconds(length, self.wanted)
+
+    def stamps(self, seconds: list[float]) -> list[float]:
+        """The time of each temporal step: of every second frame."""
+        steps = -(-len(seconds) // self.temporal_patch_size)
+        return (seconds[::2] + seconds[::2][-1:] * steps)[:steps]
+
+
+class Glm46V(Glm4v):
+    """Glm46VVideoProcessor: as many frames as its own table says."""
+
+    asks: ClassVar[tuple[str, ...]] = ()
+
+    def indices(self, length: Length) -> list[int]:
+        """As `samplers.dynamic`."""
+        return samplers.dynamic(length, self.wanted)
+
+
+class Glm5Next(Glm4v):
+    """Glm5NextVideoProcessor: limits are tokens, and frames are filled up with black rather than enlarged."""
+
+    limits = (16, 240000)
+    keys: ClassVar[tuple[str, ...]] = ("min_image_tokens", "max_image_tokens")
+    defaults: ClassVar[Mapping[str, Any]] = {"fps": 2, "max_frames": 2048, "do_sample_frames": True}
+    asks: ClassVar[tuple[str, ...]] = ("fps", "max_frames")
+
+    def indices(self, length: Length) -> list[int]:
+        """As `samplers.clock`."""
+        return samplers.clock(length, self.wanted)
+
+    @classmethod
+    def from_config(
+        cls, preprocessor: Mapping[str, Any], *, patch_size: int, merge_size: int, temporal_patch_size: int
+    ) -> VideoProcessor:
+        """As above; tokens become pixels, and what ``size`` says is not read, as in transformers."""
+        config = {key: value for key, value in preprocessor.items() if key != "size"}
+        found = super().from_config(
+            config, patch_size=patch_size, merge_size=merge_size, temporal_patch_size=temporal_patch_size
+        )
+        token = temporal_patch_size * found.factor**2
+        return replace(found, min_pixels=found.min_pixels * token, max_pixels=found.max_pixels * token)
+
+    def _size(self, frames: int, height: int, width: int) -> Size:
+        factors = self.temporal_patch_size, self.factor
+        canvas = resizing.canvas(frames, height, width, factors, self.min_pixels, self.max_pixels)
+        return Size(canvas, resizing.content((height, width), canvas, frames, self.min_pixels))
+
+
+class Reference(Areas):
+    """qwen-vl-utils 0.0.14, which prepares videos in Qwen's own examples; its limits are not the checkpoint's."""
+
+    def indices(self, length: Length) -> list[int]:
+        """As `samplers.reference`."""
+        return samplers.reference(length, self.wanted)
+
+    @classmethod
+    def of(cls, processor: VideoProcessor) -> Reference:
+        """As this model's videos are prepared by qwen-vl-utils: 128 to 768 tokens a frame."""
+        kept = {field.name: getattr(processor, field.name) for field in fields(processor)}
+        unit = processor.factor**2
+        wanted = Wanted(temporal_patch_size=processor.temporal_patch_size)
+        return cls(**{**kept, "min_pixels": 128 * unit, "max_pixels": 768 * unit, "wanted": wanted, "samples": True})
+
+    def _size(self, frames: int, height: int, width: int) -> Size:
+        unit = self.factor**2
+        share = 128000 * unit * 0.9 / frames * samplers.REFERENCE_FACTOR  # of a context of 128,000 tokens
+        most = max(min(768 * unit, share), int(self.min_pixels * 1.05))
+        sides = resizing.area(height, width, self.factor, self.min_pixels, int(min(self.max_pixels, most)))
+        return Size(sides, sides)
+
+
+# As transformers names them in a config.
+KINDS: dict[str, type[VideoProcessor]] = {
+    "Qwen2VLVideoProcessor": Areas,
+    "Qwen3VLVideoProcessor": Volumes,
+    "CohereCompassVideoProcessor": Volumes,
+    "Glm4vVideoProcessor": Glm4v,
+    "Glm46VVideoProcessor": Glm46V,
+    "Glm5NextVideoProcessor": Glm5Next,
+}
+# family -> the one of its own, where a config names none; transformers has none for glm4v_moe, glm_ocr, paddleocr_vl
+FAMILIES = {
+    **dict.fromkeys(("qwen2_vl", "qwen2_5_vl", "qwen2_5_omni", "exaone4_5", "qwen3_omni_moe"), Areas),
+    **dict.fromkeys(("qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe", "qwen4_exp", "cohere_compass"), Volumes),
+    "glm4v": Glm4v,
+    "glm46v": Glm46V,
+    "glm5_next": Glm5Next,
+}
+
+
+def video_processor_class(family: str, preprocessor: Mapping[str, Any]) -> type[VideoProcessor]:
+    """The class that a config names, else the family's. Raises ConfigError where there is none, or one not known."""
+    name = preprocessor.get("video_processor_type")
+    if name is None and family in FAMILIES:
+        return FAMILIES[family]
+    if name is None:
+        raise ConfigError(
+            f"{family} has no videos: transformers has no video processor for it; pass pictures as images"
+        )
+    if name not in KINDS:
+        raise ConfigError(f"{CONFIG}: video_processor_type {name!r} is unknown; known are {', '.join(KINDS)}")
+    return KINDS[name]
+
+
+def _refuse_other_steps(config: Mapping[str, Any], tower: Mapping[str, int]) -> None:
+    """Refuse, by name, what would make other pixels than ours."""
+    for key in ("do_resize", "do_rescale", "do_normalize"):
+        if not config.get(key, True):
+            raise ConfigError(f"{CONFIG}: {key} is {config[key]!r}; only videos with {key} are supported")
+    if config.get("resample", 3) not in BICUBIC:
+        raise ConfigError(f"{CONFIG}: resample is {config['resample']!r}; only 3 (bicubic) is supported")
+    for key, value in tower.items():
+        if config.get(key, value) != value:
+            raise ConfigError(f"{CONFIG}: {key} is {config[key]!r}, but the tower's is {value}")
