@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -89,12 +88,12 @@ def ahead(parts: Iterable[Part], budget: int, threads: int) -> Iterator[tuple[Pa
     the parts before it.
     """
     coming: deque[tuple[Part, Future[Batch]]] = deque()
-    with ThreadPoolExecutor(1, initializer=partial(_use, threads)) as worker:
+    with ThreadPoolExecutor(1) as worker:
         try:
             for part in parts:
                 if coming and part.patches > budget:
                     yield coming.popleft()
-                coming.append((part, worker.submit(part.prepare)))
+                coming.append((part, worker.submit(_prepared, part, threads)))
                 if len(coming) > 1:
                     yield coming.popleft()
         except QwenvisError:  # of what cannot be planned: after those before it
@@ -105,6 +104,6 @@ def ahead(parts: Iterable[Part], budget: int, threads: int) -> Iterator[tuple[Pa
             yield coming.popleft()
 
 
-def _use(threads: int) -> None:
-    """The thread count belongs to a Python thread; a worker has no other call."""
-    ops.use_threads(threads).__enter__()
+def _prepared(part: Part, threads: int) -> Batch:
+    with ops.use_threads(threads):
+        return part.prepare()
