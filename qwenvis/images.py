@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from qwenvis import ops
-from qwenvis.errors import ImageError, LimitError
+from qwenvis.errors import ImageError, LimitError, gathered
 from qwenvis.pictures import Picture, decode, label, probe
 from qwenvis.processors import ImageProcessor
-
-MOST_LISTED = 20  # bad images that one error spells out
 
 
 class Still:
@@ -49,22 +48,7 @@ def stills(sources: Sequence[Picture], processor: ImageProcessor) -> list[Still]
 
     Raises ImageError, or LimitError where nothing worse was found, that lists all images which cannot be used.
     """
-    found: list[Still] = []
-    errors: list[ImageError | LimitError] = []
-    for index, source in enumerate(sources):
-        try:
-            found.append(Still(source, processor, index))
-        except (ImageError, LimitError) as error:
-            errors.append(error)
-    if len(errors) == 1:
-        raise errors[0]
-    if errors:
-        lines = [f"{len(errors)} of {len(sources)} images cannot be used:", *map(str, errors[:MOST_LISTED])]
-        if len(errors) > MOST_LISTED:
-            lines.append(f"and {len(errors) - MOST_LISTED} more")
-        kind = LimitError if all(isinstance(error, LimitError) for error in errors) else ImageError
-        raise kind("\n  ".join(lines))
-    return found
+    return gathered((partial(Still, source, processor, index) for index, source in enumerate(sources)), "images")
 
 
 def patches(

@@ -19,7 +19,8 @@ from qwenvis.clips import Clip, Video, clip, label
 from qwenvis.errors import InputError, LimitError, QwenvisError, VideoError
 from qwenvis.resampling import resize
 from qwenvis.samplers import ASSUMED_FPS, REFERENCE_FPS, Asked, Rate
-from qwenvis.video_processors import SAMPLINGS, Reference, VideoProcessor
+from qwenvis.video_families import Reference
+from qwenvis.video_processors import SAMPLINGS, VideoProcessor
 
 
 class Sampling(TypedDict, total=False):
