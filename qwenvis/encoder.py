@@ -18,7 +18,7 @@ from qwenvis.errors import QwenvisError
 from qwenvis.geometry import PATCH_BUDGET, spanned, spans
 from qwenvis.intake import Images, Intake, Videos, timing
 from qwenvis.models import Config
-from qwenvis.outline import Outline
+from qwenvis.outline import ImageOptions, Outline
 from qwenvis.plan import Item, Plan, ahead
 from qwenvis.threads import resolve as resolve_threads
 from qwenvis.version import __version__
@@ -57,6 +57,8 @@ class Encoder:
         threads: int | None = None,
         min_pixels: int | None = None,
         max_pixels: int | None = None,
+        pixels: str = "natural",
+        backend: str = "pil",
         revision: str | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
         progress: Progress | None = None,
@@ -71,14 +73,22 @@ class Encoder:
           "bf16".
         - ``threads``: default QWENVIS_NUM_THREADS, OMP_NUM_THREADS, or the CPUs that this process may use.
         - ``min_pixels``, ``max_pixels``: replace the limits of the checkpoint's preprocessor config.
+        - ``pixels``: "natural", images as a person sees them, upright, on white, in 8 bits; or "transformers", as its
+          processors read them, which depends on what an image is passed as (docs/pixels.md).
+        - ``backend``: which of transformers' two image processors to equal, "pil" or "torchvision".
         - ``progress(bytes_done, bytes_total)`` follows the reading.
 
         Raises SourceError, CheckpointError, ConfigError, InputError or IsaError; no tensor is read before the names
         and shapes of all are found right, and no preset is written before the arguments are.
         """
         count = resolve_threads(threads)
-        limits = {"min_pixels": min_pixels, "max_pixels": max_pixels}
-        outline = Outline.open(source, dtype=dtype, revision=revision, cache_dir=cache_dir, **limits)
+        images: ImageOptions = {
+            "min_pixels": min_pixels,
+            "max_pixels": max_pixels,
+            "pixels": pixels,
+            "backend": backend,
+        }
+        outline = Outline.open(source, dtype=dtype, revision=revision, cache_dir=cache_dir, **images)
         return cls.from_outline(outline, threads=count, progress=progress)
 
     @classmethod

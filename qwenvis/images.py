@@ -8,15 +8,13 @@ into merge-block order (ops.vol2col). For an opaque, upright 8-bit image, ``pixe
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from qwenvis import ops
-from qwenvis.errors import ImageError, LimitError, gathered
+from qwenvis.errors import ImageError, LimitError
 from qwenvis.pictures import Picture, decode, label, probe
 from qwenvis.processors import ImageProcessor
 
@@ -43,14 +41,6 @@ class Still:
         return grid
 
 
-def stills(sources: Sequence[Picture], processor: ImageProcessor) -> list[Still]:
-    """Plan images from their headers alone; nothing is decoded.
-
-    Raises ImageError, or LimitError where nothing worse was found, that lists all images which cannot be used.
-    """
-    return gathered((partial(Still, source, processor, index) for index, source in enumerate(sources)), "images")
-
-
 def patches(
     image: Image.Image, processor: ImageProcessor, out: NDArray[np.float32] | None = None
 ) -> tuple[NDArray[np.float32], tuple[int, int, int]]:
@@ -59,15 +49,31 @@ def patches(
     They are (rows·columns, 3·T·p²) float32, written into ``out`` if it is given.
     Raises as ``ImageProcessor.resized``.
     """
-    height, width = processor.resized(image.height, image.width)
-    grid = processor.grid(image.height, image.width)
-    if image.size != (width, height):
-        image = image.resize((width, height), Image.Resampling.BICUBIC)
+    canvas, grid = processor.resized(image.height, image.width), processor.grid(image.height, image.width)
+    image = _on_canvas(_resized(image, processor.content(image.height, image.width)), canvas)
     if out is None:
         out = np.empty((math.prod(grid), processor.columns), np.float32)
+    merge_size = 1 if processor.raster else processor.merge_size
     frames = np.asarray(image)[None]  # (1, height, width, 3)
-    sizes = processor.patch_size, processor.temporal_patch_size, processor.merge_size
-    return ops.vol2col(frames, processor.lut, *sizes, out), grid
+    return ops.vol2col(
+        frames, processor.lut, processor.patch_size, processor.temporal_patch_size, merge_size, out
+    ), grid
+
+
+def _resized(image: Image.Image, sides: tuple[int, int]) -> Image.Image:
+    """An image resized to (height, width)."""
+    height, width = sides
+    return image if image.size == (width, height) else image.resize((width, height), Image.Resampling.BICUBIC)
+
+
+def _on_canvas(image: Image.Image, sides: tuple[int, int]) -> Image.Image:
+    """An image at the top left of a black one of (height, width)."""
+    height, width = sides
+    if image.size == (width, height):
+        return image
+    canvas = Image.new("RGB", (width, height))
+    canvas.paste(image)
+    return canvas
 
 
 def _planned(size: tuple[int, int], processor: ImageProcessor, where: str) -> tuple[int, int, int]:

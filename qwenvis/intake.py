@@ -44,7 +44,9 @@ class Intake:
     @cached_property
     def videos(self) -> Viewing:
         """How videos are looked at. Raises ConfigError where that is not known, InputError for a wrong sampling."""
-        viewing = Viewing.of(self._outline.video_processor, self._sampling, threads=self._threads)
+        viewing = Viewing.of(
+            self._outline.video_processor, self._sampling, upright=self._outline.upright, threads=self._threads
+        )
         return viewing.with_limits(**self._limits)
 
     def listed(self, images: Images | None, videos: Videos | None) -> list[Item]:

@@ -13,7 +13,7 @@ from qwenvis import resizing, samplers
 from qwenvis.errors import ConfigError
 from qwenvis.normalisation import CLIP_MEAN, CLIP_STD
 from qwenvis.samplers import Length, Wanted
-from qwenvis.video_processors import CONFIG, Size, VideoProcessor
+from qwenvis.video_processors import Size, VideoProcessor
 
 
 class Areas(VideoProcessor):
@@ -174,5 +174,7 @@ def video_processor_class(family: str, preprocessor: Mapping[str, Any]) -> type[
             f"{family} has no videos: transformers has no video processor for it; pass pictures as images"
         )
     if name not in KINDS:
-        raise ConfigError(f"{CONFIG}: video_processor_type {name!r} is unknown; known are {', '.join(KINDS)}")
+        raise ConfigError(
+            f"preprocessor config: video_processor_type {name!r} is unknown; known are {', '.join(KINDS)}"
+        )
     return KINDS[name]

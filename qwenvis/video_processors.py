@@ -14,10 +14,8 @@ from typing import Any, ClassVar, NamedTuple
 from qwenvis.errors import ConfigError, InputError, LimitError
 from qwenvis.limits import given_limits, read_limits
 from qwenvis.normalisation import CLIP_MEAN, CLIP_STD, Normalisation
+from qwenvis.processors import refuse_other_steps
 from qwenvis.samplers import Asked, Length, Wanted, checked, whole
-
-CONFIG = "video preprocessor config"
-BICUBIC = (3, "bicubic")  # PIL.Image.Resampling.BICUBIC, as preprocessor configs write it
 
 # Frames x height x width after resizing. Published limits end at 376 million (GLM-5), which are 240,000 tokens.
 MAX_VIDEO_PIXELS = 2**29
@@ -66,7 +64,7 @@ class VideoProcessor:
         """Read a video preprocessor config; the sizes are the tower's. Raises ConfigError."""
         config = {key: value for key, value in {**cls.defaults, **preprocessor}.items() if value is not None}
         tower = {"patch_size": patch_size, "merge_size": merge_size, "temporal_patch_size": temporal_patch_size}
-        _refuse_other_steps(config, tower)
+        refuse_other_steps(config, tower, "videos")
         smallest, largest = read_limits(config, cls.limits, cls.keys)
         return cls(
             **tower,
@@ -135,15 +133,3 @@ class VideoProcessor:
         step = self.temporal_patch_size
         padded = seconds + seconds[-1:] * (-len(seconds) % step)
         return [(padded[i] + padded[i + step - 1]) / 2 for i in range(0, len(padded), step)]
-
-
-def _refuse_other_steps(config: Mapping[str, Any], tower: Mapping[str, int]) -> None:
-    """Refuse, by name, what would make other pixels than ours."""
-    for key in ("do_resize", "do_rescale", "do_normalize"):
-        if not config.get(key, True):
-            raise ConfigError(f"{CONFIG}: {key} is {config[key]!r}; only videos with {key} are supported")
-    if config.get("resample", 3) not in BICUBIC:
-        raise ConfigError(f"{CONFIG}: resample is {config['resample']!r}; only 3 (bicubic) is supported")
-    for key, value in tower.items():
-        if config.get(key, value) != value:
-            raise ConfigError(f"{CONFIG}: {key} is {config[key]!r}, but the tower's is {value}")

@@ -1,8 +1,8 @@
 """transformers' processors, who judge ours: the Pillow ones here, the torchvision ones in a process of their own.
 
 Where torchvision is installed, transformers takes its torchvision classes for everything; so the tests keep it apart,
-in the directory that ``make judges`` fills or QWENVIS_TORCHVISION names. Beside a torch for CPUs its compiled operations
-do not load, and those that its import asks for are declared without code: none is called by a resize.
+in the directory that ``make judges`` fills or QWENVIS_TORCHVISION names. Beside a torch for CPUs, its compiled
+operations do not load, and those that its import asks for are declared without code: no resize calls them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ needs_torchvision = pytest.mark.skipif(
 
 
 class Ask(NamedTuple):
-    """One call of a processor: ``Class.from_dict(config)(**given)``; ``name`` is module.Class in transformers.models."""
+    """A call, ``Class.from_dict(config)(**given)``; ``name`` is module.Class in transformers.models."""
 
     name: str
     config: dict[str, Any]

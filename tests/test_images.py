@@ -1,16 +1,14 @@
 """``pixel_values`` and ``grid_thw`` against transformers, bit by bit; and many images at once."""
 
-import io
-import warnings
-
 import numpy as np
 import pytest
+from images_made import assert_same_answer, noise, png, preprocess, stills
+from judges import judge
 from PIL import Image
 
 from qwenvis import images, pictures
 from qwenvis.errors import ImageError, LimitError
-from qwenvis.images import Still, patches, stills
-from qwenvis.plan import Plan
+from qwenvis.images import Still, patches
 from qwenvis.processors import ImageProcessor
 
 TOWER = {"patch_size": 14, "merge_size": 2, "temporal_patch_size": 2}
@@ -34,11 +32,7 @@ SIZES = [
 
 @pytest.fixture(scope="module")
 def hf():
-    """The processor's class in transformers, which warns while it is imported, as torch does."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
-    return Qwen2VLImageProcessorPil
+    return judge("qwen2_vl.image_processing_pil_qwen2_vl.Qwen2VLImageProcessorPil")
 
 
 @pytest.fixture
@@ -51,38 +45,14 @@ def configured(config, **limits):
     return ImageProcessor.from_config(config, **tower, **limits)
 
 
-def noise(height, width, seed=0):
-    return np.random.default_rng([seed, height, width]).integers(0, 256, (height, width, 3), np.uint8)
-
-
-def png(array):
-    file = io.BytesIO()
-    Image.fromarray(array).save(file, "PNG")
-    return file.getvalue()
-
-
-def preprocess(sources, processor):
-    return Plan(stills(sources, processor), processor.columns).prepare()
-
-
-def assert_same_bits(ours, theirs):
-    pixel_values, grid_thw = ours
-    assert pixel_values.dtype == np.float32
-    assert pixel_values.flags.c_contiguous
-    assert grid_thw.dtype == np.int64
-    assert np.array_equal(grid_thw, theirs["image_grid_thw"])
-    assert pixel_values.shape == theirs["pixel_values"].shape
-    assert pixel_values.tobytes() == np.ascontiguousarray(theirs["pixel_values"]).tobytes()
-
-
 @pytest.mark.parametrize("config", [SMALL, AS_EDGES, QWEN3_VL], ids=["pixels", "edges", "qwen3-vl"])
 def test_p01_bits_as_in_transformers(hf, config):
     arrays = [noise(*size) for size in SIZES]
     theirs = hf.from_dict(dict(config))
     expected = theirs(images=[Image.fromarray(array) for array in arrays])
-    assert_same_bits(preprocess([Image.fromarray(array) for array in arrays], configured(config)), expected)
-    assert_same_bits(preprocess(arrays, configured(config)), expected)
-    assert_same_bits(preprocess([png(array) for array in arrays], configured(config)), expected)
+    assert_same_answer(preprocess([Image.fromarray(array) for array in arrays], configured(config)), expected)
+    assert_same_answer(preprocess(arrays, configured(config)), expected)
+    assert_same_answer(preprocess([png(array) for array in arrays], configured(config)), expected)
 
 
 def test_p01_bits_of_random_sizes(hf, processor):
@@ -91,7 +61,7 @@ def test_p01_bits_of_random_sizes(hf, processor):
     theirs = hf.from_dict(dict(SMALL))
     for height, width in sides:
         image = Image.fromarray(noise(height, width))
-        assert_same_bits(preprocess([image], processor), theirs(images=[image]))
+        assert_same_answer(preprocess([image], processor), theirs(images=[image]))
 
 
 def test_p01_bits_of_paths(hf, processor, tmp_path):
@@ -102,15 +72,15 @@ def test_p01_bits_of_paths(hf, processor, tmp_path):
             Image.fromarray(noise(*size)).save(paths[-1])
     theirs = hf.from_dict(dict(SMALL))
     expected = theirs(images=theirs.fetch_images([str(path) for path in paths]))
-    assert_same_bits(preprocess(paths, processor), expected)
-    assert_same_bits(preprocess([path.read_bytes() for path in paths], processor), expected)
+    assert_same_answer(preprocess(paths, processor), expected)
+    assert_same_answer(preprocess([path.read_bytes() for path in paths], processor), expected)
 
 
 def test_p01_bits_of_arrays_and_alpha(hf, processor):
     rgba = np.dstack([noise(70, 98), noise(70, 98, 1)[..., 0]])
     theirs = hf.from_dict(dict(SMALL))
     for source in (noise(70, 98), rgba, Image.fromarray(rgba), Image.fromarray(rgba).convert("LA")):
-        assert_same_bits(preprocess([source], processor), theirs(images=[source]))
+        assert_same_answer(preprocess([source], processor), theirs(images=[source]))
 
 
 @pytest.mark.parametrize(
@@ -119,7 +89,7 @@ def test_p01_bits_of_arrays_and_alpha(hf, processor):
 def test_p01_bits_with_limits_given(hf, limits):
     arrays = [noise(60, 90), noise(333, 222)]
     theirs = hf.from_dict(SMALL | {key: int(value) for key, value in limits.items()})
-    assert_same_bits(preprocess(arrays, configured(SMALL, **limits)), theirs(images=arrays))
+    assert_same_answer(preprocess(arrays, configured(SMALL, **limits)), theirs(images=arrays))
 
 
 def test_p05_alone_and_in_any_order(processor):

@@ -152,7 +152,7 @@ def test_images(tmp_path):
         "clip.vision.image_std": [0.5] * 3,
     }
     processor = Outline.open(write(tmp_path, "qwen2_vl", **keys)).processor
-    assert (processor.min_pixels, processor.max_pixels, processor.std) == (4096, 8192, (0.5, 0.5, 0.5))
+    assert (processor.min_pixels, processor.max_pixels, processor.normalisation.std) == (4096, 8192, (0.5, 0.5, 0.5))
 
 
 @pytest.mark.parametrize(
