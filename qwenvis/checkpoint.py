@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from qwenvis.weights import Request
 
 CONFIG = "config.json"
 PREPROCESSOR = "preprocessor_config.json"
+VIDEO_PREPROCESSOR = "video_preprocessor_config.json"
 PROCESSOR = "processor_config.json"
 
 
@@ -31,7 +32,8 @@ class Checkpoint:
     """The configs and the tower of one checkpoint; tensor names are those below ``prefix``.
 
     ``path`` is its directory, or its one file. ``model_type`` is that of the object which holds ``vision_config``
-    (empty where none is named). ``preprocessor`` is the image processor's config, empty where the checkpoint has none.
+    (empty where none is named). ``preprocessor`` is the image processor's config, empty where the checkpoint has none;
+    ``video_preprocessor`` that of the video processor, where it has one of its own.
     ``tensors`` are in the order of the files; ``opened`` opens one of these for reading.
     """
 
@@ -43,6 +45,7 @@ class Checkpoint:
     prefix: str
     tensors: Mapping[str, Tensor]
     opened: Callable[[Path], AbstractContextManager[Read]] = shards.opened
+    video_preprocessor: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def open(cls, directory: Path, accept: Callable[[str, dict[str, Any]], object] | None = None) -> Checkpoint:
@@ -65,7 +68,8 @@ class Checkpoint:
         prefix, tensors = shards.tower_tensors(directory)
         refuse_quantised(directory, tensors, config)
         tensors = channels_first(prefix, tensors)
-        return cls(directory, config, vision_config, model_type, _preprocessor(directory), prefix, tensors)
+        images, videos = _preprocessor(directory), _video_preprocessor(directory)
+        return cls(directory, config, vision_config, model_type, images, prefix, tensors, video_preprocessor=videos)
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -145,9 +149,19 @@ def _wrapped(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _preprocessor(directory: Path) -> dict[str, Any]:
     """The image processor's config: its own file, else its part of the whole processor's, else empty."""
-    if (own := read_json(directory, PREPROCESSOR, ConfigError)) is not None:
-        return own
-    part = (read_json(directory, PROCESSOR, ConfigError) or {}).get("image_processor", {})
-    if not isinstance(part, dict):
-        raise ConfigError(f'{directory / PROCESSOR}: "image_processor" is {shown(repr(part))}; expected an object')
+    own = read_json(directory, PREPROCESSOR, ConfigError)
+    return _part(directory, "image_processor") or {} if own is None else own
+
+
+def _video_preprocessor(directory: Path) -> dict[str, Any]:
+    """The video processor's config: its part of the whole processor's, else its own file, else empty."""
+    part = _part(directory, "video_processor")
+    return read_json(directory, VIDEO_PREPROCESSOR, ConfigError) or {} if part is None else part
+
+
+def _part(directory: Path, name: str) -> dict[str, Any] | None:
+    """An object in the whole processor's config; None where there is none."""
+    part = (read_json(directory, PROCESSOR, ConfigError) or {}).get(name)
+    if not isinstance(part, dict | None):
+        raise ConfigError(f'{directory / PROCESSOR}: "{name}" is {shown(repr(part))}; expected an object')
     return part

@@ -15,6 +15,8 @@ from qwenvis.cost import Cost, cost, weight_nbytes
 from qwenvis.errors import CheckpointError, ConfigError, InputError
 from qwenvis.models import Config
 from qwenvis.processors import ImageProcessor, processor_class
+from qwenvis.video_families import video_processor_class
+from qwenvis.video_processors import VideoProcessor
 
 
 class ImageOptions(TypedDict, total=False):
@@ -127,6 +129,32 @@ class Outline:
             merge_size=config.spatial_merge_size,
             temporal_patch_size=config.temporal_patch_size,
             **images,
+        )
+
+    @property
+    def upright(self) -> bool:
+        """Whether videos are turned as their metadata says: with ``pixels="natural"``."""
+        return self._images.get("pixels") != "transformers"
+
+    @cached_property
+    def video_processor(self) -> VideoProcessor:
+        """How this checkpoint wants its videos: by a config of their own, else by that of its images, as transformers.
+
+        Raises ConfigError where it has neither, or its family has no videos.
+        """
+        config = self.config
+        preprocessor = self.checkpoint.video_preprocessor or self.checkpoint.preprocessor
+        kind = video_processor_class(self.family, preprocessor)
+        if not preprocessor or config.in_channels != 3:
+            raise ConfigError(
+                "the checkpoint has no video_preprocessor_config.json, nor a preprocessor_config.json, so the sizes of "
+                "videos are unknown; copy the file from the model it was made from"
+            )
+        return kind.from_config(
+            preprocessor,
+            patch_size=config.patch_size,
+            merge_size=config.spatial_merge_size,
+            temporal_patch_size=config.temporal_patch_size,
         )
 
     def cost(self, grid_thw: np.ndarray, still: bool = True, threads: int = 1) -> Cost:

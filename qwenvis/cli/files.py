@@ -32,7 +32,7 @@ def survey(
 
     Raises one ImageError that lists all that cannot be used.
     """
-    from qwenvis.images import MOST_LISTED
+    from qwenvis.errors import MOST_LISTED
     from qwenvis.pictures import label
 
     seen, errors = [], []
