@@ -32,7 +32,7 @@ LAYERS = f"{TOWER}.encoder.layers."
 def config(vision_config: Mapping[str, Any], shapes: Shapes) -> Config:
     """Read a PaddleOCRVisionConfig. The width of the tokens is in the projector alone; a patch is one frame."""
     fields = Fields(vision_config, shapes)
-    fields.unused("temporal_patch_size")  # published configs say 2
+    fields.unused("temporal_patch_size")  # its makers' own class writes 2; a patch has one frame
     width, patch = fields.size("hidden_size", 1152, PATCH_EMBEDDING), fields.size("patch_size", 14, PATCH_EMBEDDING, 2)
     return Config(
         depth=fields.depth(27, LAYERS),
