@@ -38,7 +38,6 @@ setup(
             extension("activate"),
             extension("blend"),
             extension("gather"),
-            extension("resample"),
             extension("vol2col"),
         ],
         compiler_directives={

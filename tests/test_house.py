@@ -45,7 +45,6 @@ ROOMS = {
     "processors": Room("resizing limits normalisation errors", "numpy"),
     "policies": Room("errors", "numpy PIL"),
     "pictures": Room("policies errors", "numpy PIL"),
-    "resampling": Room("ops.resample_rows ops.resample_columns", "numpy"),
     "images": Room("pictures policies processors resampling ops.vol2col errors", "numpy PIL"),
     "videos": Room("images pictures processors ops.vol2col errors", "numpy PIL av"),
     "directory": Room("errors"),
