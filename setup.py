@@ -38,6 +38,7 @@ setup(
             extension("activate"),
             extension("blend"),
             extension("gather"),
+            extension("resample"),
             extension("vol2col"),
         ],
         compiler_directives={
