@@ -73,7 +73,7 @@ def _cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _inside(low: NDArray[np.int64], weights: NDArray[np.int32], source: int, precision: int) -> Taps:
     """The same sums with starts so early that no tap, not even one of weight 0, is behind the last entry."""
-    most = min(int(weights.any(axis=0).nonzero()[0].max()) + 1, source)
+    most = min(int(np.flatnonzero(weights.any(axis=0))[-1]) + 1, source)
     starts = np.minimum(low, source - most)
     moved = np.zeros((len(low), most), np.int32)
     for i, shift in enumerate((low - starts).tolist()):

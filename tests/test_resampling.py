@@ -10,7 +10,7 @@ from qwenvis.resampling import resize, taps
 
 
 def judge(frame, height, width):
-    """This is what torchvision does with a uint8 tensor."""
+    """What torchvision does with a uint8 tensor."""
     planes = torch.from_numpy(frame).permute(2, 0, 1)[None].contiguous()
     made = torch.nn.functional.interpolate(planes, (height, width), mode="bicubic", antialias=True)
     return made[0].permute(1, 2, 0).numpy()
