@@ -44,6 +44,7 @@ ROOMS = {
     "limits": Room("errors", "numpy"),
     "normalisation": Room("errors", "numpy"),
     "processors": Room("resizing limits normalisation errors", "numpy"),
+    "resampling": Room("ops.resample_rows ops.resample_columns", "numpy"),
     "policies": Room("errors", "numpy PIL"),
     "pictures": Room("policies errors", "numpy PIL"),
     "images": Room("pictures policies processors resampling ops.vol2col errors", "numpy PIL"),
