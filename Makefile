@@ -1,6 +1,6 @@
 # The verbs of the project, for use inside of a virtual environment. CI calls the same ones.
 .DEFAULT_GOAL := help
-.PHONY: build test test-slow lint check-tiles check-sdist bench clean help
+.PHONY: build test test-slow lint check-tiles test-kernels test-neon check-sdist bench clean help
 
 build: ## compile, and install into this environment in place, with what the tests need
 	pip install -e ".[test]"
@@ -20,6 +20,16 @@ lint: ## check style, format and types
 check-tiles: ## fail if the compiler keeps a tile's sums on the stack
 	python tools/check_tiles.py
 
+test-kernels: ## check every kernel of this CPU by a C program
+	python tools/check_kernels.py
+
+NEON = aarch64-linux-gnu-gcc
+
+test-neon: ## the same for 64-bit Arm, cross-compiled and emulated, with bfloat16 and without
+	CC=$(NEON) python tools/check_tiles.py
+	CC="$(NEON) -static" EMULATOR="qemu-aarch64 -cpu max" python tools/check_kernels.py neon neon_bf16
+	CC="$(NEON) -static" EMULATOR="qemu-aarch64 -cpu cortex-a72" python tools/check_kernels.py neon
+
 check-sdist: ## fail if the package, built from its sdist with $CC, does not run in an empty environment
 	rm -rf build/sdist
 	python -m build --outdir build/sdist
@@ -38,4 +48,4 @@ clean: ## remove what build, test and lint left behind
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
 help: ## list the verbs
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' Makefile

@@ -48,10 +48,11 @@ class Checkpoint:
     video_preprocessor: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, directory: Path) -> Checkpoint:
+    def open(cls, directory: Path, accept: Callable[[str, dict[str, Any]], object] | None = None) -> Checkpoint:
         """Read the configs and the headers of the tower's shards in a directory of the Hub's layout, no tensor.
 
-        Raises `SourceError` where there is no checkpoint, `ConfigError` for a config that cannot be used, and
+        ``accept(model_type, vision_config)`` may refuse what the config names, before a tower is looked for. Raises
+        `SourceError` where there is no checkpoint, `ConfigError` for a config that cannot be used, and
         `CheckpointError` for weights that are missing, damaged, quantised or without a tower.
         """
         if not directory.is_dir():
@@ -62,6 +63,8 @@ class Checkpoint:
             hint = f"; to read {listed(files)}, name the file itself" if files else ""
             raise SourceError(f"{directory} holds no {CONFIG}, so it is no checkpoint in the Hub's layout{hint}")
         model_type, vision_config = _vision_part(config, directory / CONFIG)
+        if accept is not None:
+            accept(model_type, vision_config)
         prefix, tensors = shards.tower_tensors(directory)
         refuse_quantised(directory, tensors, config)
         tensors = channels_first(prefix, tensors)

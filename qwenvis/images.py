@@ -13,10 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from qwenvis import ops
+from qwenvis import ops, policies, resampling
 from qwenvis.errors import ImageError, LimitError
 from qwenvis.pictures import Picture, decode, label, probe
 from qwenvis.processors import ImageProcessor
+
+BICUBIC = Image.Resampling.BICUBIC
 
 
 class Still:
@@ -29,51 +31,47 @@ class Still:
     def __init__(self, source: Picture, processor: ImageProcessor, index: int) -> None:
         """Errors call the image by its index. Raises ImageError, or LimitError."""
         self.source, self.processor, self.where = source, processor, label(source, index)
-        self.grid = _planned(probe(source, self.where), processor, self.where)
+        self.policy = policies.chosen(processor.pixels, processor.backend)
+        self.grid = _planned(probe(source, self.where, self.policy), processor, self.where)
 
     def fill(self, first: int, stop: int, out: NDArray[np.float32]) -> tuple[int, int, int]:
         """Decode, resize and cut; returns the grid. Raises ImageError for an image that turns out to be damaged."""
-        image = decode(self.source, self.where)
+        image = decode(self.source, self.where, self.policy)
         grid = _planned((image.height, image.width), self.processor, self.where)
         if math.prod(grid) != len(out):
             raise ImageError(f"{self.where} changed while it was read")
-        patches(image, self.processor, out)
+        array = self.source if isinstance(self.source, np.ndarray) else None
+        unit = array is not None and self.policy.unit(array)
+        patches(image, self.processor, out, unit=unit)
         return grid
 
 
 def patches(
-    image: Image.Image, processor: ImageProcessor, out: NDArray[np.float32] | None = None
+    image: Image.Image, processor: ImageProcessor, out: NDArray[np.float32] | None = None, *, unit: bool = False
 ) -> tuple[NDArray[np.float32], tuple[int, int, int]]:
-    """Return the patches of an RGB image, in merge-block order, and its grid (1, rows, columns).
+    """Return the patches of an RGB image, in the order of the tower, and its grid (1, rows, columns).
 
-    They are (rows·columns, 3·T·p²) float32, written into ``out`` if it is given.
+    They are (rows·columns, 3·T·p²) float32, written into ``out`` if it is given. ``unit``: bytes stand for 0..1.
     Raises as ``ImageProcessor.resized``.
     """
-    canvas, grid = processor.resized(image.height, image.width), processor.grid(image.height, image.width)
-    image = _on_canvas(_resized(image, processor.content(image.height, image.width)), canvas)
+    height, width = processor.resized(image.height, image.width)
+    grid = processor.grid(image.height, image.width)
+    frame = _resized(image, processor.content(image.height, image.width), processor.backend)
+    if frame.shape[:2] != (height, width):
+        frame = np.pad(frame, ((0, height - frame.shape[0]), (0, width - frame.shape[1]), (0, 0)))
     if out is None:
         out = np.empty((math.prod(grid), processor.columns), np.float32)
+    lut = processor.normalisation.unit_lut if unit else processor.lut
     merge_size = 1 if processor.raster else processor.merge_size
-    frames = np.asarray(image)[None]  # (1, height, width, 3)
-    return ops.vol2col(
-        frames, processor.lut, processor.patch_size, processor.temporal_patch_size, merge_size, out
-    ), grid
+    return ops.vol2col(frame[None], lut, processor.patch_size, processor.temporal_patch_size, merge_size, out), grid
 
 
-def _resized(image: Image.Image, sides: tuple[int, int]) -> Image.Image:
-    """An image resized to (height, width)."""
+def _resized(image: Image.Image, sides: tuple[int, int], backend: str) -> NDArray[np.uint8]:
+    """An image resized to (height, width), by Pillow's bicubic or torch's; (height, width, 3)."""
     height, width = sides
-    return image if image.size == (width, height) else image.resize((width, height), Image.Resampling.BICUBIC)
-
-
-def _on_canvas(image: Image.Image, sides: tuple[int, int]) -> Image.Image:
-    """An image at the top left of a black one of (height, width)."""
-    height, width = sides
-    if image.size == (width, height):
-        return image
-    canvas = Image.new("RGB", (width, height))
-    canvas.paste(image)
-    return canvas
+    if image.size != (width, height) and backend == "torchvision":
+        return resampling.resize(np.asarray(image), height, width)
+    return np.asarray(image if image.size == (width, height) else image.resize((width, height), BICUBIC))
 
 
 def _planned(size: tuple[int, int], processor: ImageProcessor, where: str) -> tuple[int, int, int]:

@@ -171,7 +171,7 @@ def _preset(source: str | os.PathLike[str]) -> str | None:
 def _open(path: Path) -> Checkpoint:
     """The checkpoint at a path, by the layout that it has."""
     if path.suffix.lower() != hub.GGUF:
-        return Checkpoint.open(path)
+        return Checkpoint.open(path, models.named)
     try:
         from qwenvis import mmproj
     except ImportError as error:

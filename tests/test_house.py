@@ -44,8 +44,9 @@ ROOMS = {
     "limits": Room("errors", "numpy"),
     "normalisation": Room("errors", "numpy"),
     "processors": Room("resizing limits normalisation errors", "numpy"),
-    "pictures": Room("errors", "numpy PIL"),
-    "images": Room("pictures processors ops.vol2col errors", "numpy PIL"),
+    "policies": Room("errors", "numpy PIL"),
+    "pictures": Room("policies errors", "numpy PIL"),
+    "images": Room("pictures policies processors resampling ops.vol2col errors", "numpy PIL"),
     "samplers": Room("errors", "numpy"),
     "video_processors": Room("samplers processors limits normalisation errors", "numpy"),
     "video_families": Room("video_processors samplers normalisation resizing errors"),
@@ -93,7 +94,8 @@ ROOMS = {
 }
 
 # What C may include: libc without allocation, intrinsics.
-HEADERS = {"float.h", "math.h", "stddef.h", "stdint.h", "string.h", "immintrin.h", "arm_neon.h", "sys/auxv.h"}
+HEADERS = {"float.h", "math.h", "stddef.h", "stdint.h", "string.h", "immintrin.h", "arm_neon.h"}
+HEADERS |= {"sys/auxv.h", "sys/sysctl.h"}  # which ask for the CPU's features
 
 MODULES = sources.files(".py", ".pyi", ".pyx", ".pxd")
 C_FILES = sources.files(".c", ".h")

@@ -168,7 +168,7 @@ def test_a_damaged_image_is_named(processor):
 
 
 def test_an_image_that_changes_while_it_is_read(processor, monkeypatch):
-    monkeypatch.setattr(images, "decode", lambda source, where: Image.fromarray(noise(333, 222)))
+    monkeypatch.setattr(images, "decode", lambda source, where, policy: Image.fromarray(noise(333, 222)))
     with pytest.raises(ImageError, match=r"image 0 .* changed while it was read"):
         preprocess([noise(70, 98)], processor)
 
@@ -176,7 +176,7 @@ def test_an_image_that_changes_while_it_is_read(processor, monkeypatch):
 def test_grid_of_a_png_with_its_exif_at_the_end(processor, monkeypatch):
     # The header says 70 x 98 and the decoded image is 98 x 70: as many patches, another grid.
     turned = Image.fromarray(noise(98, 70))
-    monkeypatch.setattr(images, "decode", lambda source, where: turned)
+    monkeypatch.setattr(images, "decode", lambda source, where, policy: turned)
     pixel_values, grid_thw = preprocess([png(noise(70, 98))], processor)
     assert grid_thw.tolist() == [list(processor.grid(98, 70))]
     assert np.array_equal(pixel_values, patches(turned, processor)[0])

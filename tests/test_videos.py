@@ -192,7 +192,7 @@ def test_an_item_begins_anew():
         (QWEN2, {"fps": 0}, "fps is 0; expected frames a second, above 0"),
         (QWEN2, {"fps": True}, "fps is True"),
         (QWEN2, {"fps": float("nan")}, "fps is nan"),
-        (QWEN2, {"num_frames": 2.5}, r"num_frames is 2.5; expected a whole number above 0"),
+        (QWEN2, {"num_frames": 2.5}, "num_frames is 2.5; expected a whole number above 0"),
         (QWEN2, {"min_frames": -1}, "min_frames is -1"),
         (QWEN2, {"video_fps": "fast"}, "video_fps is 'fast'"),
         (QWEN2, {"video_fps": 0}, "video_fps is 0"),

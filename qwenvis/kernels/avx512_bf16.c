@@ -10,7 +10,7 @@
 #define QV_PRESENT                                                                                                     \
     (__builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vl") &&                                     \
      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq"))
-#define QV_BF16_DOT
+#define QV_BF16_DOT(c, a, b) ((vf)_mm512_dpbf16_ps((__m512)(c), (__m512bh)_mm512_set1_epi32(a), (__m512bh)(b)))
 #define QV_NARROW(x) ((vh)_mm512_cvtneps_pbh(x))
 #define QV_MAX(a, b) _mm512_max_ps(a, b)
 #define VL 16

@@ -1,9 +1,9 @@
-/* Weights and rows in bfloat16, multiplied in pairs into f32 sums: vdpbf16ps, c += a0 b0 + a1 b1. */
+/* Weights and rows in bfloat16, multiplied in pairs into f32 sums by one instruction: c += a0 b0 + a1 b1. */
 
 #define TILE bf16_words
 #define WORD int32_t
 #define WORD_ENTRY 2
-#define DOT(c, a, b) ((vf)_mm512_dpbf16_ps((__m512)(c), (__m512bh)_mm512_set1_epi32(a), (__m512bh)(b)))
+#define DOT(c, a, b) QV_BF16_DOT(c, a, b)
 #include "gemm_tile.h"
 
 /* Pitches count entries; an odd K ends in half a word. */

@@ -3,7 +3,7 @@
  *     QV_ISA, QV_NAME, QV_PRESENT   the table, its name, and the test for this CPU
  *     VL, MR                        floats of a vector, rows of a tile
  *     QV_TARGET                     unless the compiler's own default is meant
- *     QV_BF16_DOT                   if bfloat16 can be multiplied
+ *     QV_BF16_DOT                   c + a0 b0 + a1 b1 of pairs of bfloat16, if they can be multiplied: a is a word
  *     QV_MAX, QV_NARROW             where one instruction takes a maximum or rounds to bfloat16
  *
  * All but the table is static, so that the linker can never hand one ISA's helper to another. */

@@ -119,7 +119,7 @@ typedef struct {
     void (*widen_bf16)(const uint16_t *x, ptrdiff_t n, float *out);
 } qv_kernels;
 
-extern const qv_kernels qv_generic, qv_avx2, qv_avx512, qv_avx512_bf16;
+extern const qv_kernels qv_generic, qv_avx2, qv_avx512, qv_avx512_bf16, qv_neon, qv_neon_bf16;
 
 /* Every ISA that the source has, plainest first, ended by NULL. One that is not compiled has no name. */
 extern const qv_kernels *const qv_isas[];

@@ -1,0 +1,49 @@
+/* Checks of the kernels without Python: fenced arrays, numbers by a seed, and comparisons with a double and its bound.
+ *
+ * Bounds follow tests/tolerance.py. An array lies between fences of NaN, at an address that suits one entry only: what
+ * is read beyond it spoils the result, and what is written beyond it is seen by `release`. */
+#ifndef CHECK_H
+#define CHECK_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernels.h"
+
+/* What is checked now, for the line that tells of a failure. */
+void subject(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* got within `bound` of want; a NaN is within nothing. */
+void close_to(double got, double want, double bound, ptrdiff_t at);
+void equal(const void *got, const void *want, size_t bytes);
+void true_that(int holds, const char *what);
+int failures(void);
+long comparisons(void);
+
+/* An array of n entries that lives until `release`, which checks all fences. It is filled with NaN of either kind. */
+float *floats(ptrdiff_t n);
+uint16_t *halves(ptrdiff_t n);
+void release(void);
+
+/* n numbers of [-size, size], the same on every run. */
+float *numbers(ptrdiff_t n, float size);
+
+uint16_t to_bf16(float x);
+float from_bf16(uint16_t x);
+/* Entry i of a row of either kind. */
+float entry(const void *row, ptrdiff_t i, qv_kind kind);
+void *row_of(ptrdiff_t n, qv_kind kind);
+
+/* Units of round-off that a sum of `length` products may gather (tolerance.growth); UNIT is half an ulp of 1. */
+double growth(ptrdiff_t length);
+#define UNIT 0x1p-24
+#define UNIT_BF16 0x1p-8
+/* What rounding a result to the kind of its row adds to its bound. */
+double stored(double want, qv_kind kind);
+
+void check_products(const qv_kernels *isa);
+void check_rows(const qv_kernels *isa);
+void check_softmax(const qv_kernels *isa);
+void check_epilogue(const qv_kernels *isa);
+
+#endif

@@ -1,0 +1,159 @@
+/* Packing, the tile at all its edges, and the peak. */
+#include <math.h>
+#include <string.h>
+
+#include "check.h"
+
+static const ptrdiff_t LENGTHS[] = {1, 2, 3, 4, 7, 16, 33, 64, QV_CHUNK - 1, QV_CHUNK, QV_CHUNK + 1, 2 * QV_CHUNK + 3};
+enum { LENGTH_COUNT = sizeof LENGTHS / sizeof *LENGTHS, EXTRA = 6 }; /* what pitches have beyond their rows */
+
+/* A weight (columns, k), its panel, and rows of the left side. */
+typedef struct {
+    const qv_format *format;
+    ptrdiff_t columns, k, width, pitch;
+    float *w;    /* as the format rounds it, (columns, pitch) */
+    void *panel; /* as the tile reads it */
+    void *a;     /* (mr, pitch) */
+} product;
+
+/* Round numbers to what the format stores, and give them as its `pack` reads them. */
+static void *as_stored(float *w, ptrdiff_t n, qv_kind kind)
+{
+    if (kind == QV_F32)
+        return w;
+    uint16_t *half = halves(n);
+    for (ptrdiff_t i = 0; i < n; i++)
+        w[i] = from_bf16(half[i] = to_bf16(w[i]));
+    return half;
+}
+
+static size_t panel_bytes(const product *p)
+{
+    return (size_t)((p->k + p->format->kr - 1) / p->format->kr * p->format->kr * p->width * p->format->itemsize);
+}
+
+static void *panel_of(const product *p)
+{
+    return p->format->itemsize == 2 ? (void *)halves((ptrdiff_t)panel_bytes(p) / 2)
+                                    : (void *)floats((ptrdiff_t)panel_bytes(p) / 4);
+}
+
+/* The transpose of the weight, packed, must be the same panel. */
+static void check_transposed(const product *p)
+{
+    ptrdiff_t pitch = p->columns + EXTRA;
+    float *turned = floats((p->k - 1) * pitch + p->columns);
+    for (ptrdiff_t c = 0; c < p->columns; c++)
+        for (ptrdiff_t i = 0; i < p->k; i++)
+            turned[i * pitch + c] = p->w[c * p->pitch + i];
+    void *panel = panel_of(p);
+    p->format->pack_transposed(turned, pitch, p->columns, p->k, panel, p->width);
+    equal(panel, p->panel, panel_bytes(p));
+}
+
+/* A panel in two halves, as gate and up have it: each is `fill` columns of a panel of twice as many. */
+static void check_fill(const product *p, const void *w)
+{
+    ptrdiff_t fill = p->width / 2, step = p->format->kr * p->format->itemsize;
+    if (p->columns > fill || p->width != p->format->nr)
+        return;
+    char *panel = panel_of(p);
+    p->format->pack(w, p->pitch, p->columns, p->k, panel, fill, p->width);
+    p->format->pack(w, p->pitch, p->columns, p->k, panel + fill * step, fill, p->width);
+    for (ptrdiff_t i = 0; i < p->k; i += p->format->kr, panel += p->width * step) {
+        equal(panel, (char *)p->panel + i / p->format->kr * p->width * step, (size_t)(fill * step));
+        equal(panel, panel + fill * step, (size_t)(fill * step));
+    }
+}
+
+static product made(const qv_kernels *isa, qv_kind kind, ptrdiff_t width, ptrdiff_t columns, ptrdiff_t k)
+{
+    const qv_format *format = &isa->formats[kind];
+    product p = {.format = format, .columns = columns, .k = k, .width = width};
+    p.pitch = (k + format->kr - 1) / format->kr * format->kr + EXTRA;
+    p.w = numbers(columns * p.pitch, 1);
+    void *w = as_stored(p.w, columns * p.pitch, kind);
+    p.panel = panel_of(&p);
+    format->pack(w, p.pitch, columns, k, p.panel, width, width);
+    check_transposed(&p);
+    check_fill(&p, w);
+    if (format->expand) {
+        float *wide = floats(k * width);
+        format->expand(p.panel, k, width, wide);
+        for (ptrdiff_t i = 0; i < k * width; i++)
+            true_that(wide[i] == from_bf16(((uint16_t *)p.panel)[i]), "an expanded entry has its value");
+        p.panel = wide;
+    }
+    p.a = as_stored(numbers(format->mr * p.pitch, 1), format->mr * p.pitch, format->rows);
+    return p;
+}
+
+/* Sums of `rows` rows, with NaN between them. */
+static float *sums_of(const product *p, ptrdiff_t rows, float before, int add)
+{
+    ptrdiff_t pitch = p->width + EXTRA;
+    float *sums = floats((rows - 1) * pitch + p->width);
+    for (ptrdiff_t r = 0; add && r < rows; r++)
+        for (ptrdiff_t c = 0; c < p->width; c++)
+            sums[r * pitch + c] = before;
+    p->format->tile(rows, p->k, p->a, p->pitch, p->panel, p->width, sums, pitch, add);
+    for (ptrdiff_t r = 0; r + 1 < rows; r++)
+        for (ptrdiff_t c = p->width; c < pitch; c++)
+            true_that(isnan(sums[r * pitch + c]), "nothing is written between rows");
+    return sums;
+}
+
+static void check_sums(const product *p, const float *sums, double before)
+{
+    /* An instruction that takes two products may round each step to odd: twice the error of rounding to nearest. */
+    double units = growth(p->k) * p->format->kr + 2;
+    for (ptrdiff_t r = 0; r < p->format->mr; r++)
+        for (ptrdiff_t c = 0; c < p->width; c++) {
+            double want = before, size = fabs(before);
+            for (ptrdiff_t i = 0; c < p->columns && i < p->k; i++) {
+                double term = (double)entry(p->a, r * p->pitch + i, p->format->rows) * p->w[c * p->pitch + i];
+                want += term;
+                size += fabs(term);
+            }
+            close_to(sums[r * (p->width + EXTRA) + c], want, units * UNIT * size, r * p->width + c);
+        }
+}
+
+/* Every number of rows gives the bits of the full tile. */
+static void check_tile(const product *p)
+{
+    float *whole = sums_of(p, p->format->mr, 0, 0);
+    check_sums(p, whole, 0);
+    check_sums(p, sums_of(p, p->format->mr, 3, 1), 3);
+    for (ptrdiff_t rows = 1; rows < p->format->mr; rows++) {
+        float *sums = sums_of(p, rows, 0, 0);
+        for (ptrdiff_t r = 0; r < rows; r++)
+            equal(sums + r * (p->width + EXTRA), whole + r * (p->width + EXTRA), (size_t)p->width * sizeof *sums);
+    }
+}
+
+static void check_peak(const qv_kernels *isa, const qv_format *format)
+{
+    float sink = NAN;
+    subject("%s %s peak", isa->name, format->name);
+    true_that(format->peak(100, &sink) == 2.0 * 100 * format->mr * format->nr * format->kr, "it counts its flops");
+    true_that(isfinite(sink), "it ends in a number");
+}
+
+void check_products(const qv_kernels *isa)
+{
+    for (int kind = 0; kind < QV_KIND_COUNT; kind++) {
+        const qv_format *format = &isa->formats[kind];
+        true_that(format->mr <= QV_MAX_MR && format->nr <= QV_MAX_NR, "the ops have room for the tile");
+        check_peak(isa, format);
+        for (ptrdiff_t width = format->nr; width >= format->nr / 2; width -= format->nr / 2)
+            for (int length = 0; length < LENGTH_COUNT; length++)
+                for (ptrdiff_t columns = width; columns > 0; columns -= columns > 1 ? width / 2 - 1 : 1) {
+                    subject("%s %s product of %td columns in %td, K %td", isa->name, format->name, columns, width,
+                            LENGTHS[length]);
+                    product p = made(isa, (qv_kind)kind, width, columns, LENGTHS[length]);
+                    check_tile(&p);
+                    release();
+                }
+    }
+}

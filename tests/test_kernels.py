@@ -1,0 +1,83 @@
+"""Every slot of every instruction set, by the C program in tests/kernels: here, under an emulator, and broken."""
+
+import importlib
+import shutil
+import subprocess
+
+import pytest
+from sources import PACKAGE, ROOT
+from tiles import ISAS
+
+from qwenvis import ops
+
+COMPILERS = [compiler for compiler in ("gcc", "clang") if shutil.which(compiler)]
+SANITIZED = "gcc -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -DFENCE=0"
+CROSS, EMULATOR = "aarch64-linux-gnu-gcc", "qemu-aarch64"
+
+
+@pytest.fixture
+def build(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    return importlib.import_module("check_kernels").build
+
+
+def checked(program, *isas, emulator=()):
+    return subprocess.run([*emulator, program, *isas], capture_output=True, text=True, timeout=200, check=False)
+
+
+def names_of(output, word):
+    return [line.split()[0] for line in output.splitlines() if line.endswith(word)]
+
+
+@pytest.mark.parametrize("compiler", [*COMPILERS, SANITIZED])
+def test_every_slot(build, tmp_path, compiler):
+    if not shutil.which(compiler.split()[0]):
+        pytest.skip(f"no {compiler.split()[0]}")
+    build(compiler, tmp_path / "kernels")
+    done = checked(tmp_path / "kernels", *(ISAS if compiler in COMPILERS[:1] else ()))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert names_of(done.stdout, ", 0 failed")[0] == "generic"
+
+
+@pytest.mark.skipif(not (shutil.which(CROSS) and shutil.which(EMULATOR)), reason=f"no {CROSS}, or no {EMULATOR}")
+def test_every_slot_on_arm(build, tmp_path):
+    """With the BF16 extension, and on a CPU without it, which has to be noticed."""
+    program = tmp_path / "kernels"
+    build(f"{CROSS} -static", program)
+    done = checked(program, "neon", "neon_bf16", emulator=[EMULATOR, "-cpu", "max"])
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert names_of(done.stdout, ", 0 failed") == ["generic", "neon", "neon_bf16"]
+    older = checked(program, "neon", emulator=[EMULATOR, "-cpu", "cortex-a72"])
+    assert older.returncode == 0, older.stdout + older.stderr
+    assert names_of(older.stdout, "not on this CPU") == ["neon_bf16"]
+
+
+def test_an_instruction_set_that_is_missing_fails(build, tmp_path):
+    build(COMPILERS[0], tmp_path / "kernels")
+    absent = [name for name, present in ops.isas().items() if not present]
+    assert checked(tmp_path / "kernels", *absent, "mmx").returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("file", "right", "wrong"),
+    [
+        ("gemm_tile.h", "c[r][0] = DOT(c[r][0], a[r * pitch + p], left)", "c[r][0] = DOT(c[r][0], a[p], left)"),
+        ("format_f32.h", "add || p", "add"),
+        ("words.h", "c < columns; c++", "c + 1 < columns; c++"),
+        ("activations.h", "0.044715f", "0.0447f"),
+        ("epilogue.h", "if (add)", "if (0)"),
+        ("rows.h", "b * c + a * s", "b * c - a * s"),
+        ("rows.h", "l[r] * factors[r]", "l[r]"),
+        ("vector.h", "0x7FFF + ((bits >> 16) & 1)", "0x8000"),
+    ],
+)
+def test_a_mistake_is_found(build, tmp_path, file, right, wrong):
+    kernels = tmp_path / "kernels"
+    shutil.copytree(PACKAGE / "kernels", kernels, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    text = (kernels / file).read_text(encoding="utf-8")
+    assert right in text
+    (kernels / file).write_text(text.replace(right, wrong), encoding="utf-8")
+    build(COMPILERS[0], tmp_path / "program", kernels)
+    done = checked(tmp_path / "program")
+    assert done.returncode == 1
+    assert "FAILED generic" in done.stdout

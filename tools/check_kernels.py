@@ -1,0 +1,41 @@
+"""Fails if a kernel is wrong on this CPU, or on one that is emulated: no Python runs there, only a C program.
+
+Compiles kernels/ and tests/kernels/ with the flags of setup.py, and runs the program with the instruction sets that
+have to be present as its arguments.
+
+    python tools/check_kernels.py avx2                             # with $CC, else cc
+    CC="aarch64-linux-gnu-gcc -static" EMULATOR="qemu-aarch64 -cpu max" python tools/check_kernels.py neon neon_bf16
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from check_tiles import KERNELS, ROOT, compile_flags
+
+CHECKS = ROOT / "tests" / "kernels"
+
+
+def build(compiler: str, program: Path, kernels: Path = KERNELS) -> None:
+    """Compile the kernels of a directory and their checks into a program."""
+    sources = [*sorted(kernels.glob("*.c")), *sorted(CHECKS.glob("*.c"))]
+    command = [*shlex.split(compiler), *compile_flags(), "-Wextra", f"-I{kernels}", *map(str, sources)]
+    subprocess.run([*command, "-o", str(program), "-lm"], check=True)
+
+
+def main() -> int:
+    """The exit code of the checks."""
+    with tempfile.TemporaryDirectory() as directory:
+        program = Path(directory, "kernels")
+        build(os.environ.get("CC", "cc"), program)
+        emulator = shlex.split(os.environ.get("EMULATOR", ""))
+        return subprocess.run([*emulator, str(program), *sys.argv[1:]], check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
