@@ -36,6 +36,9 @@ CONTAINERS = (
     "mpegvideo,dv,mxf,nut,rm,wtv,y4m,yuv4mpegpipe"
 )
 
+# What files that people call a video end in; whoever has but a name knows them by it.
+SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".flv", ".ogv", ".3gp")
+
 
 class Film:
     """A video file."""

@@ -77,10 +77,12 @@ def test_indices_are_those_of_transformers(answers, name):
         config, given = split(asked)
         processor = KINDS[name].from_config(config, **TOWERS[name])
         processor = processor.asked({key: value for key, value in given.items() if value is not None})
-        if "error" in answer:
+        if answer.get("error") == f"IndexError: index {frames} is out of bounds for axis 0 with size {frames}":
+            assert max(processor.indices(Length(frames, rate))) < frames  # torch.arange made one index too many
+        elif "error" in answer:
             refused += 1
             with pytest.raises(VideoError):
-                print(frames, rate, asked, answer, processor.indices(Length(frames, rate)))
+                processor.indices(Length(frames, rate))
         else:
             indices = answer["video_metadata"][0].frames_indices.tolist()
             assert processor.indices(Length(frames, rate)) == indices, (frames, rate, asked)
