@@ -1,6 +1,7 @@
 """Videos for the tests, made here: frames with a number in them, and files of them that PyAV writes."""
 
 import io
+import itertools
 from fractions import Fraction
 
 import av
@@ -17,11 +18,13 @@ def frames(count, height=64, width=96, seed=0):
 
 
 def film(pictures, *, fps=10, form="mp4", codec="libx264", times=None, audio=False):
-    """The bytes of a file. ``times`` are those of each frame in milliseconds, for a rate that varies."""
+    """The bytes of a file, of any iterable of frames. ``times`` are those of each frame in milliseconds, for a rate that varies."""
     file = io.BytesIO()
     with av.open(file, "w", format=form) as container:
         stream = container.add_stream(codec, rate=fps)
-        stream.height, stream.width = pictures[0].shape[:2]
+        pictures = iter(pictures)
+        first = next(pictures)
+        stream.height, stream.width = first.shape[:2]
         stream.pix_fmt = "yuv420p"
         if times is not None:
             stream.codec_context.time_base = TICK
@@ -29,7 +32,7 @@ def film(pictures, *, fps=10, form="mp4", codec="libx264", times=None, audio=Fal
             sound = container.add_stream("aac", rate=16000)
             container.mux(sound.encode(silence()))
             container.mux(sound.encode())
-        for index, picture in enumerate(pictures):
+        for index, picture in enumerate(itertools.chain([first], pictures)):
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
             if times is not None:
                 frame.pts, frame.time_base = times[index], TICK
