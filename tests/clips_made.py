@@ -18,7 +18,7 @@ def frames(count, height=64, width=96, seed=0):
 
 
 def film(pictures, *, fps=10, form="mp4", codec="libx264", times=None, audio=False):
-    """The bytes of a file, of any iterable of frames. ``times`` are those of each frame in milliseconds, for a rate that varies."""
+    """The bytes of a file, of any iterable of frames; ``times`` of each in milliseconds, for a rate that varies."""
     file = io.BytesIO()
     with av.open(file, "w", format=form) as container:
         stream = container.add_stream(codec, rate=fps)

@@ -102,7 +102,7 @@ def test_a_stream_gives_out_what_was_before_the_bad_one():
     stream = encoder().encode_iter(videos=iter([CLIP, picture(56, 56), b"text"]))
     assert next(stream).grid_thw[0, 0] == 5
     assert next(stream).grid_thw[0, 0] == 1
-    with pytest.raises(VideoError, match="^video 2 "):
+    with pytest.raises(VideoError, match=r"^video 2 "):
         next(stream)
 
 

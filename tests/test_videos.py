@@ -32,7 +32,7 @@ def patches(footage, steps=None):
 # (processor, config, what the call of transformers is given, what ours is, frames, height, width)
 CASES = [
     *((name, {}, {}, {}, 11, 90, 130) for name in KINDS),
-    *((QWEN2, {}, {}, {}, 1, *size) for size in ((56, 84), (3, 500), (1000, 700))),
+    *((QWEN2, {}, {}, {}, 1, *size) for size in ((56, 84), (5, 700), (1000, 700))),
     (QWEN2, {}, {"do_sample_frames": True, "fps": 2}, {"fps": 2}, 33, 60, 44),
     (QWEN2, {}, {"do_sample_frames": True, "num_frames": 7}, {"num_frames": 7}, 33, 60, 44),
     (QWEN2, {"min_pixels": 3136, "max_pixels": 12845056}, {}, {}, 5, 61, 99),
