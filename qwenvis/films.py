@@ -36,6 +36,9 @@ CONTAINERS = (
     "mpegvideo,dv,mxf,nut,rm,wtv,y4m,yuv4mpegpipe"
 )
 
+# What files that people call a video end in; whoever has but a name knows them by it.
+SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".flv", ".ogv", ".3gp")
+
 
 class Film:
     """A video file."""
@@ -60,7 +63,7 @@ class Film:
             self.size = self._sides(first)
         if not count:
             count = self._counted()
-        self.length = Length(count, rate or None, count / rate if rate else None)
+        self.length = Length(count, float(rate) if rate else None, float(count / rate) if rate else None)
 
     def frames(self, indices: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
         """As `Clip`. Where the file ends at most a second before its header says, its last frame stands for the rest.
@@ -97,6 +100,8 @@ class Film:
                 if not container.streams.video:
                     raise VideoError(f"{self._where} has no video in it")
                 stream = container.streams.video[0]
+                if stream.codec_context is None:
+                    raise VideoError(f"{self._where} is in a codec that is not known here")
                 _check_sides(stream.codec_context.height, stream.codec_context.width, self._where)
                 stream.codec_context.options = {"max_pixels": str(MAX_IMAGE_PIXELS)}
                 stream.thread_type, stream.codec_context.thread_count = "AUTO", self._threads

@@ -9,14 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import TypeAlias, TypedDict, cast
 
 import numpy as np
 
 from qwenvis.errors import ConfigError, InputError, VideoError
 
-Rate: TypeAlias = int | float | Fraction  # frames a second; a file says it as a fraction
+Rate: TypeAlias = int | float  # frames a second
 
 ASSUMED_FPS = 24  # of frames whose rate nobody told, in transformers
 
@@ -73,7 +72,7 @@ def whole(value: object, name: str, error: type[ConfigError] | type[InputError])
 
 
 def _rate_of(value: object, error: type[ConfigError] | type[InputError]) -> Rate:
-    if isinstance(value, bool) or not isinstance(value, int | float | Fraction) or not 0 < value < 2**31:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 2**31:
         raise error(f"fps is {value!r}; expected frames a second, above 0")
     return value
 
@@ -151,7 +150,7 @@ def seconds(length: Length, wanted: Wanted) -> list[int]:
     elif (count := int(_told(wanted.max_duration) * fps)) >= length.frames:
         indices = list(range(length.frames))
     else:
-        indices = [min(last, math.ceil(t * float(rate))) for t in np.linspace(0, float(duration), count).tolist()]
+        indices = [min(last, math.ceil(t * rate)) for t in np.linspace(0, duration, count).tolist()]
     return _paired(indices)
 
 

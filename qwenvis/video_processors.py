@@ -99,6 +99,11 @@ class VideoProcessor:
         return replace(self, wanted=replace(self.wanted, **numbers), samples=self.samples or bool(numbers))
 
     @property
+    def takes_all(self) -> bool:
+        """Whether its rule, which reads a rate, is told none."""
+        return "fps" in self.asks and self.wanted.fps is None and self.wanted.num_frames is None
+
+    @property
     def factor(self) -> int:
         """The side of the unit that a frame is resized to multiples of, in pixels."""
         return self.patch_size * self.merge_size * self.expand

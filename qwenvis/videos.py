@@ -69,26 +69,31 @@ class Viewing:
         return replace(self, processor=self.processor.with_limits(min_pixels, max_pixels))
 
     def indices(self, video: Clip) -> list[int]:
-        """The frames to look at.
-
-        "natural": frames that somebody has chosen are all looked at, unless the call asks for some; a file by its
-        model's rule, at 2 frames a second where that rule is to take all; and one frame counts as a still that lasts.
-        """
+        """The frames to look at, by the words of ``sampling`` (docs/video.md)."""
         length, processor = video.length, self.processor
-        natural, chosen = self.sampling == "natural", video.chosen and not self.asked
+        chosen = video.chosen and not self.asked
         if self.sampling == "all" or (chosen and self.sampling != "transformers"):
             indices = samplers.every(length, processor.wanted)
-        elif natural and length.frames < processor.temporal_patch_size:
-            indices = [*range(length.frames)]
-        elif natural and not processor.samples:
-            indices = processor.asked({"fps": REFERENCE_FPS}).indices(length)
+        elif self.sampling == "natural":
+            return self._natural(video)
         elif processor.samples:
-            indices = processor.indices(length)
+            return processor.indices(length)
         else:
-            indices = samplers.every(length, processor.wanted)
-        if natural and indices:
-            indices += indices[-1:] * (processor.temporal_patch_size - len(indices))
-        return indices
+            return samplers.every(length, processor.wanted)
+        return self._lasting(indices)
+
+    def _natural(self, video: Clip) -> list[int]:
+        """By the rule of the model, at 2 frames a second where that is to take all; of a film too short for it all."""
+        length, processor = video.length, self.processor
+        if processor.takes_all:
+            processor = processor.asked({"fps": REFERENCE_FPS})
+        short = length.frames < processor.temporal_patch_size
+        return self._lasting(([] if short else processor.indices(length)) or samplers.every(length, processor.wanted))
+
+    def _lasting(self, indices: list[int]) -> list[int]:
+        """At least one temporal step: one frame is a still that lasts. Not so in transformers."""
+        missing = self.processor.temporal_patch_size - len(indices)
+        return indices + indices[-1:] * (missing if self.sampling == "natural" else 0)
 
 
 class Footage:

@@ -44,7 +44,6 @@ ROOMS = {
     "limits": Room("errors", "numpy"),
     "normalisation": Room("errors", "numpy"),
     "processors": Room("resizing limits normalisation errors", "numpy"),
-    "resampling": Room("ops.resample_rows ops.resample_columns", "numpy"),
     "policies": Room("errors", "numpy PIL"),
     "pictures": Room("policies errors", "numpy PIL"),
     "images": Room("pictures policies processors resampling ops.vol2col errors", "numpy PIL"),
@@ -86,8 +85,8 @@ ROOMS = {
     "adapters": Room("__init__ encoder embeddings errors", "numpy safetensors torch transformers vllm"),
     # of ops, what `doctor` reports
     "cli": Room(
-        "__init__ adapters bulk encoder embeddings outline cost hub images pictures processors threads errors version "
-        "ops.isa ops.isas ops.openmp ops.rows_dtype",
+        "__init__ adapters bulk encoder embeddings outline cost hub videos films images pictures processors threads "
+        "errors version ops.isa ops.isas ops.openmp ops.rows_dtype",
         "numpy PIL",
         lazily="synthetic.cache_root presets",
     ),
