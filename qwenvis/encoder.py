@@ -168,7 +168,7 @@ class Encoder:
                 singles = [Plan([item], part.plan.columns) for item in part.plan.items]
                 for single in singles if len(singles) > 1 else ():
                     work = self._work(single.grid_thw, hidden_states, None)
-                    self._add(work, single.prepare())
+                    self._add(work, single.prepare(self.threads))
                     yield self._result(work, single.grid_thw, processor)
                 raise
             self._add(work, batch)
@@ -186,8 +186,7 @@ class Encoder:
         """``pixel_values`` and ``grid_thw`` of images, as the image processor of transformers makes them."""
         processor = self._outline.processor_with(min_pixels, max_pixels)
         plan = Plan(stills(pictures.listed(images), processor), processor.columns)
-        with ops.use_threads(self.threads):
-            return plan.prepare()
+        return plan.prepare(self.threads)
 
     def __call__(
         self,
