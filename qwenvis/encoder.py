@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from qwenvis import ops, pictures
+from qwenvis import ops
 from qwenvis.door import Batch, checked_grid, checked_pixel_values
 from qwenvis.embeddings import Embeddings
 from qwenvis.errors import QwenvisError
 from qwenvis.geometry import PATCH_BUDGET, spanned, spans
-from qwenvis.images import Still, stills
+from qwenvis.intake import Images, Intake, Videos, timing
 from qwenvis.models import Config
 from qwenvis.outline import ImageOptions, Outline
-from qwenvis.pictures import Picture
-from qwenvis.plan import Plan, ahead
-from qwenvis.processors import ImageProcessor
+from qwenvis.plan import Item, Plan, ahead
 from qwenvis.threads import resolve as resolve_threads
 from qwenvis.version import __version__
+from qwenvis.videos import Sampling
 from qwenvis.work import Progress, Work
 from qwenvis.workspace import Workspaces
 
@@ -32,8 +32,8 @@ __all__ = ["Batch", "Encoder"]
 class Encoder:
     """The vision encoder of one checkpoint; it may be shared between Python threads.
 
-    The child of a fork may use it too, but runs it on one thread, whatever ``threads`` says: OpenMP's do not survive
-    a fork.
+    The child of a fork may use it too, but runs it on one thread, whatever ``threads`` says: threads do not
+    survive a fork.
 
     >>> encoder = Encoder.from_pretrained("synthetic:tiny-qwen2-vl")
     >>> encoder.encode(np.zeros((280, 420, 3), np.uint8)).embeddings.shape
@@ -119,45 +119,57 @@ class Encoder:
 
     def encode(
         self,
-        images: Picture | Iterable[Picture],
+        images: Images | None = None,
         *,
+        videos: Videos | None = None,
         min_pixels: int | None = None,
         max_pixels: int | None = None,
         hidden_states: bool = False,
         progress: Progress | None = None,
+        **sampling: Unpack[Sampling],
     ) -> Embeddings:
-        """Visual tokens of one image or of a list of any length, in order.
+        """Visual tokens of one image or of a list of any length, and of videos, in order: images first.
 
         An image is a path, bytes, a binary file object, a PIL image or a uint8 array (H, W), (H, W, 1), (H, W, 3) or
-        (H, W, 4). All headers are read first, so one ImageError lists every image that cannot be used before any is
-        encoded; then the list is worked through by a budget of patches. ``progress(done, total)`` follows the work,
-        in patches times layers.
+        (H, W, 4). A video is a path, bytes, a binary file object, a uint8 array (T, H, W, 3) or a list of images of one
+        size; an image among the videos becomes a still. All headers are read first, so one error lists everything that
+        cannot be used before anything is encoded; then it is worked through by a budget of patches, frame by frame.
+        ``progress(done, total)`` follows the work, in patches times layers.
+
+        Which frames of a video are looked at (docs/video.md):
+
+        - ``fps``, or ``num_frames``, within ``min_frames`` and ``max_frames``; they replace those of the checkpoint.
+        - ``sampling``: "natural", a file by the rule of its model and frames that you pass all; "transformers", as its
+          processors take it; "qwen-vl-utils", as that package does; or "all".
+        - ``video_fps``: the frames a second of what is passed, where no file says it, or says it wrong.
         """
-        processor = self._outline.processor_with(min_pixels, max_pixels)
-        plan = Plan(stills(pictures.listed(images), processor), processor.columns)
+        intake = self._intake(sampling, min_pixels, max_pixels)
+        plan = Plan(intake.listed(images, videos), intake.columns)
         work = self._work(plan.grid_thw, hidden_states, progress)
         for _, coming in ahead(plan.parts(PATCH_BUDGET), PATCH_BUDGET, self.threads):
             self._add(work, coming.result())
             del coming  # and its patches, before the next ones are made
-        return self._result(work, plan.grid_thw, processor)
+        return self._result(work, plan.grid_thw, plan.items, **intake.provenance)
 
     def encode_iter(
         self,
-        images: Picture | Iterable[Picture],
+        images: Images | None = None,
         *,
+        videos: Videos | None = None,
         min_pixels: int | None = None,
         max_pixels: int | None = None,
         hidden_states: bool = False,
         patch_budget: int = PATCH_BUDGET,
+        **sampling: Unpack[Sampling],
     ) -> Iterator[Embeddings]:
-        """Visual tokens of a stream of images: one `Embeddings` an image, in order.
+        """Visual tokens of a stream of images and of one of videos: one `Embeddings` an item, in order.
 
-        Small images share a forward pass. Two runs of at most ``patch_budget`` patches are held, or of one image: one
-        is encoded while the next is prepared. An image that cannot be used raises its ImageError when its turn comes,
-        after those before it have been given out.
+        Small images share a forward pass. Two runs of at most ``patch_budget`` patches are held, or of one temporal
+        step: one is encoded while the next is prepared. What cannot be used raises its error when its turn comes, after
+        those before it have been given out.
         """
-        processor = self._outline.processor_with(min_pixels, max_pixels)
-        plans = self._plans(pictures.stream(images), processor, patch_budget)
+        intake = self._intake(sampling, min_pixels, max_pixels)
+        plans = _plans(intake.stream(images, videos), intake.columns, patch_budget)
         parts = (part for plan in plans for part in plan.parts(patch_budget))
         for part, coming in ahead(parts, patch_budget, self.threads):
             if part.first:
@@ -169,23 +181,25 @@ class Encoder:
                 for single in singles if len(singles) > 1 else ():
                     work = self._work(single.grid_thw, hidden_states, None)
                     self._add(work, single.prepare(self.threads))
-                    yield self._result(work, single.grid_thw, processor)
+                    yield self._result(work, single.grid_thw, single.items, **intake.provenance)
                 raise
             self._add(work, batch)
             del coming, batch
             if part.last:
-                yield from _apart(self._result(work, part.plan.grid_thw, processor))
+                yield from _apart(self._result(work, part.plan.grid_thw, part.plan.items, **intake.provenance))
 
     def preprocess(
         self,
-        images: Picture | Iterable[Picture],
+        images: Images | None = None,
         *,
+        videos: Videos | None = None,
         min_pixels: int | None = None,
         max_pixels: int | None = None,
+        **sampling: Unpack[Sampling],
     ) -> Batch:
-        """``pixel_values`` and ``grid_thw`` of images, as the image processor of transformers makes them."""
-        processor = self._outline.processor_with(min_pixels, max_pixels)
-        plan = Plan(stills(pictures.listed(images), processor), processor.columns)
+        """``pixel_values`` and ``grid_thw`` of images and videos, as transformers' processors make them."""
+        intake = self._intake(sampling, min_pixels, max_pixels)
+        plan = Plan(intake.listed(images, videos), intake.columns)
         return plan.prepare(self.threads)
 
     def __call__(
@@ -212,23 +226,8 @@ class Encoder:
             top += rows
         return self._result(work, grid)
 
-    def _plans(self, images: Iterable[Picture], processor: ImageProcessor, budget: int) -> Iterator[Plan]:
-        """Runs of images within the budget; an error comes after the images before it."""
-        items: list[Still] = []
-        held = 0
-        for index, source in enumerate(images):
-            try:
-                item = Still(source, processor, index)
-            except QwenvisError:
-                yield Plan(items, processor.columns)
-                raise
-            patches = math.prod(item.grid)
-            if items and held + patches > budget:
-                yield Plan(items, processor.columns)
-                items, held = [], 0
-            items.append(item)
-            held += patches
-        yield Plan(items, processor.columns)
+    def _intake(self, sampling: Sampling, min_pixels: int | None, max_pixels: int | None) -> Intake:
+        return Intake(self._outline, sampling, min_pixels=min_pixels, max_pixels=max_pixels, threads=self.threads)
 
     def _work(self, grid_thw: np.ndarray, hidden_states: bool, progress: Progress | None) -> Work:
         return Work(self._outline.tower, self._workspaces, grid_thw, hidden_states, progress)
@@ -237,18 +236,36 @@ class Encoder:
         with ops.use_threads(self.threads):
             work.add(*batch)
 
-    def _result(self, work: Work, grid_thw: np.ndarray, processor: ImageProcessor | None = None) -> Embeddings:
+    def _result(self, work: Work, grid_thw: np.ndarray, items: Sequence[Item] = (), **limits: str) -> Embeddings:
         provenance = {
             "source": str(self._outline.checkpoint.path),
             "family": self.family,
             "format": self.format,
             "isa": self.isa,
             "qwenvis_version": __version__,
+            **limits,
         }
-        if processor is not None:
-            provenance |= {"min_pixels": str(processor.min_pixels), "max_pixels": str(processor.max_pixels)}
         merge_size = self.config.spatial_merge_size
-        return Embeddings(work.tokens, grid_thw.copy(), merge_size, work.hidden_states, provenance, work.deepstack)
+        states, deepstack, times = work.hidden_states, work.deepstack, timing(items)
+        return Embeddings(work.tokens, grid_thw.copy(), merge_size, states, provenance, deepstack, **times)
+
+
+def _plans(items: Iterable[Item], columns: int, budget: int) -> Iterator[Plan]:
+    """Runs of items within the budget; an error comes after the items before it."""
+    run: list[Item] = []
+    held = 0
+    try:
+        for item in items:
+            patches = math.prod(item.grid)
+            if run and held + patches > budget:
+                yield Plan(run, columns)
+                run, held = [], 0
+            run.append(item)
+            held += patches
+    except QwenvisError:
+        yield Plan(run, columns)
+        raise
+    yield Plan(run, columns)
 
 
 def _apart(out: Embeddings) -> Iterator[Embeddings]:

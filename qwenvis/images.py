@@ -8,7 +8,6 @@ into merge-block order (ops.vol2col). For an opaque, upright 8-bit image, ``pixe
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +19,6 @@ from qwenvis.pictures import Picture, decode, label, probe
 from qwenvis.processors import ImageProcessor
 
 BICUBIC = Image.Resampling.BICUBIC
-MOST_LISTED = 20  # bad images that one error spells out
 
 
 class Still:
@@ -46,29 +44,6 @@ class Still:
         unit = array is not None and self.policy.unit(array)
         patches(image, self.processor, out, unit=unit)
         return grid
-
-
-def stills(sources: Sequence[Picture], processor: ImageProcessor) -> list[Still]:
-    """Plan images from their headers alone; nothing is decoded.
-
-    Raises ImageError, or LimitError where nothing worse was found, that lists all images which cannot be used.
-    """
-    found: list[Still] = []
-    errors: list[ImageError | LimitError] = []
-    for index, source in enumerate(sources):
-        try:
-            found.append(Still(source, processor, index))
-        except (ImageError, LimitError) as error:
-            errors.append(error)
-    if len(errors) == 1:
-        raise errors[0]
-    if errors:
-        lines = [f"{len(errors)} of {len(sources)} images cannot be used:", *map(str, errors[:MOST_LISTED])]
-        if len(errors) > MOST_LISTED:
-            lines.append(f"and {len(errors) - MOST_LISTED} more")
-        kind = LimitError if all(isinstance(error, LimitError) for error in errors) else ImageError
-        raise kind("\n  ".join(lines))
-    return found
 
 
 def patches(

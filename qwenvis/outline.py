@@ -15,6 +15,8 @@ from qwenvis.cost import Cost, cost, weight_nbytes
 from qwenvis.errors import CheckpointError, ConfigError, InputError
 from qwenvis.models import Config
 from qwenvis.processors import ImageProcessor, processor_class
+from qwenvis.video_families import video_processor_class
+from qwenvis.video_processors import VideoProcessor
 
 
 class ImageOptions(TypedDict, total=False):
@@ -129,6 +131,32 @@ class Outline:
             **images,
         )
 
+    @property
+    def upright(self) -> bool:
+        """Whether videos are turned as their metadata says: with ``pixels="natural"``."""
+        return self._images.get("pixels") != "transformers"
+
+    @cached_property
+    def video_processor(self) -> VideoProcessor:
+        """How this checkpoint wants its videos: by a config of their own, else by that of its images, as transformers.
+
+        Raises ConfigError where it has neither, or its family has no videos.
+        """
+        config = self.config
+        preprocessor = self.checkpoint.video_preprocessor or self.checkpoint.preprocessor
+        kind = video_processor_class(self.family, preprocessor)
+        if not preprocessor or config.in_channels != 3:
+            raise ConfigError(
+                "the checkpoint has no video_preprocessor_config.json, nor a preprocessor_config.json, so the sizes of "
+                "videos are unknown; copy the file from the model it was made from"
+            )
+        return kind.from_config(
+            preprocessor,
+            patch_size=config.patch_size,
+            merge_size=config.spatial_merge_size,
+            temporal_patch_size=config.temporal_patch_size,
+        )
+
     def cost(self, grid_thw: np.ndarray, still: bool = True, threads: int = 1) -> Cost:
         """What one forward pass over ``grid_thw`` (items, 3) takes on as many threads."""
         return cost(self.tower, self.weights, grid_thw, still, threads)
@@ -143,7 +171,7 @@ def _preset(source: str | os.PathLike[str]) -> str | None:
 def _open(path: Path) -> Checkpoint:
     """The checkpoint at a path, by the layout that it has."""
     if path.suffix.lower() != hub.GGUF:
-        return Checkpoint.open(path)
+        return Checkpoint.open(path, models.named)
     try:
         from qwenvis import mmproj
     except ImportError as error:

@@ -246,11 +246,11 @@ def processor_class(family: str, preprocessor: Mapping[str, Any]) -> type[ImageP
     return found
 
 
-def refuse_other_steps(config: Mapping[str, Any], tower: Mapping[str, int]) -> None:
+def refuse_other_steps(config: Mapping[str, Any], tower: Mapping[str, int], noun: str = "images") -> None:
     """Refuse, by name, what would make other pixels than ours; ``tower`` holds sizes that must agree."""
     for key in ("do_resize", "do_rescale", "do_normalize"):
         if not config.get(key, True):
-            raise ConfigError(f"preprocessor config: {key} is {config[key]!r}; only images with {key} are supported")
+            raise ConfigError(f"preprocessor config: {key} is {config[key]!r}; only {noun} with {key} are supported")
     if config.get("resample", BICUBIC) not in (BICUBIC, "bicubic"):
         raise ConfigError(f"preprocessor config: resample is {config['resample']!r}; only 3 (bicubic) is supported")
     for key, value in tower.items():

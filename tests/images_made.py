@@ -1,11 +1,13 @@
 """Images for the tests of preprocessing, and the comparison of two answers."""
 
 import io
+from functools import partial
 
 import numpy as np
 from PIL import Image
 
-from qwenvis.images import stills
+from qwenvis.errors import gathered
+from qwenvis.images import Still
 from qwenvis.plan import Plan
 
 
@@ -19,6 +21,11 @@ def png(array):
     file = io.BytesIO()
     Image.fromarray(array).save(file, "PNG")
     return file.getvalue()
+
+
+def stills(sources, processor):
+    """Images as the encoder plans them; one error lists those that cannot be used."""
+    return gathered((partial(Still, source, processor, index) for index, source in enumerate(sources)), "images")
 
 
 def preprocess(sources, processor):

@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from images_made import assert_same_answer, noise, png, preprocess
+from images_made import assert_same_answer, noise, png, preprocess, stills
 from judges import judge
 from PIL import Image
 
 from qwenvis import images, pictures
 from qwenvis.errors import ImageError, LimitError
-from qwenvis.images import Still, patches, stills
+from qwenvis.images import Still, patches
 from qwenvis.processors import ImageProcessor
 
 TOWER = {"patch_size": 14, "merge_size": 2, "temporal_patch_size": 2}
