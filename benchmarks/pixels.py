@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.timing import alternate, cpu
-from qwenvis.images import stills
+from qwenvis.images import Still
 from qwenvis.plan import Plan
 from qwenvis.processors import ImageProcessor
 from qwenvis.threads import resolve
@@ -47,7 +47,12 @@ def ours(max_pixels: int, threads: int, backend: str = "pil") -> Callable[[list[
     """The same here."""
     config = {"min_pixels": 3136, "max_pixels": max_pixels}
     processor = ImageProcessor.from_config(config, **TOWER, backend=backend)
-    return lambda paths: Plan(stills(paths, processor), processor.columns).prepare(threads)
+
+    def prepare(paths: list[str]) -> object:
+        items = [Still(path, processor, index) for index, path in enumerate(paths)]
+        return Plan(items, processor.columns).prepare(threads)
+
+    return prepare
 
 
 def main() -> None:
