@@ -180,7 +180,7 @@ class Encoder:
                 singles = [Plan([item], part.plan.columns) for item in part.plan.items]
                 for single in singles if len(singles) > 1 else ():
                     work = self._work(single.grid_thw, hidden_states, None)
-                    self._add(work, single.prepare())
+                    self._add(work, single.prepare(self.threads))
                     yield self._result(work, single.grid_thw, single.items, **intake.provenance)
                 raise
             self._add(work, batch)
@@ -200,8 +200,7 @@ class Encoder:
         """``pixel_values`` and ``grid_thw`` of images and videos, as transformers' processors make them."""
         intake = self._intake(sampling, min_pixels, max_pixels)
         plan = Plan(intake.listed(images, videos), intake.columns)
-        with ops.use_threads(self.threads):
-            return plan.prepare()
+        return plan.prepare(self.threads)
 
     def __call__(
         self,

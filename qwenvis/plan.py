@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Protocol
 
 import numpy as np
@@ -42,9 +43,9 @@ class Plan:
         """Runs of temporal steps of at most ``budget`` patches, or of one step."""
         return [Part(self, run) for run in spans(self.grid_thw, budget)]
 
-    def prepare(self) -> Batch:
+    def prepare(self, threads: int = 1) -> Batch:
         """All of it at once."""
-        return Part(self, [(i, 0, t) for i, t in enumerate(self.grid_thw[:, 0].tolist())]).prepare()
+        return Part(self, [(i, 0, t) for i, t in enumerate(self.grid_thw[:, 0].tolist())]).prepare(threads)
 
 
 @dataclass(frozen=True)
@@ -70,14 +71,29 @@ class Part:
         grid = self.plan.grid_thw
         return self.spans[-1][::2] == (len(grid) - 1, grid[-1, 0])
 
-    def prepare(self) -> Batch:
-        """The patches of its steps; each item of the plan gets its final grid."""
+    def prepare(self, threads: int = 1) -> Batch:
+        """The patches of its steps; each item of the plan gets its final grid.
+
+        Several items are prepared at the same time, each on a thread of its own; a single one has them all. Of several
+        that fail, the first one's error is raised.
+        """
         grid = spanned(self.plan.grid_thw, self.spans)
         values = np.empty((self.patches, self.plan.columns), np.float32)
         bounds = item_bounds(grid)
-        for row, (item, first, stop) in enumerate(self.spans):
-            grid[row] = self.plan.items[item].fill(first, stop, values[bounds[row] : bounds[row + 1]])
+
+        def fill(row: int, threads: int) -> None:
+            item, first, stop = self.spans[row]
+            with ops.use_threads(threads):
+                grid[row] = self.plan.items[item].fill(first, stop, values[bounds[row] : bounds[row + 1]])
             self.plan.grid_thw[item, 1:] = grid[row, 1:]
+
+        if threads == 1 or len(self.spans) == 1:
+            for row in range(len(self.spans)):
+                fill(row, threads)
+        else:
+            with ThreadPoolExecutor(threads) as workers:
+                for _ in workers.map(fill, range(len(self.spans)), repeat(1)):
+                    pass
         return Batch(values, grid)
 
 
@@ -93,7 +109,7 @@ def ahead(parts: Iterable[Part], budget: int, threads: int) -> Iterator[tuple[Pa
             for part in parts:
                 if coming and part.patches > budget:
                     yield coming.popleft()
-                coming.append((part, worker.submit(_prepared, part, threads)))
+                coming.append((part, worker.submit(part.prepare, threads)))
                 if len(coming) > 1:
                     yield coming.popleft()
         except QwenvisError:  # of what cannot be planned: after those before it
@@ -102,8 +118,3 @@ def ahead(parts: Iterable[Part], budget: int, threads: int) -> Iterator[tuple[Pa
             raise
         while coming:
             yield coming.popleft()
-
-
-def _prepared(part: Part, threads: int) -> Batch:
-    with ops.use_threads(threads):
-        return part.prepare()

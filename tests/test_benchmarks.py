@@ -198,3 +198,12 @@ def test_a_plain_tower_wants_equal_segments():
     tower = plain_tower.load(outline.checkpoint, outline.family, torch.float32)
     with pytest.raises(ValueError, match=r"segments of \[16, 64\] patches"):
         plain_tower.PlainTower(tower, torch.tensor([[1, 8, 10]]))
+
+
+def test_pixels(monkeypatch, capsys):
+    pytest.importorskip("transformers")
+    run(monkeypatch, "pixels", "--size", 160, 120, "--images", 3, "--threads", 2, "--rounds", 1)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 11
+    assert sum("transformers" in line for line in lines) == 2
+    assert all(line.endswith(" ms") for line in lines[1:])

@@ -170,3 +170,23 @@ def test_headers_are_enough(copied):
 def test_nothing_here(tmp_path):
     with pytest.raises(SourceError, match="names no checkpoint"):
         Outline.open(tmp_path / "nowhere")
+
+
+def test_options_of_images(copied):
+    """They reach the processor, of a call too, with and without a preprocessor config."""
+    options = {"pixels": "transformers", "backend": "torchvision"}
+    found = Encoder.from_pretrained(copied, threads=1, **options)
+    for processor in (found.outline.processor, found.outline.processor_with(max_pixels=4000)):
+        assert (processor.pixels, processor.backend, processor.normalisation.fused) == (*options.values(), True)
+    assert not same_bits(
+        found.preprocess(picture(61, 97)).pixel_values, encoder().preprocess(picture(61, 97)).pixel_values
+    )
+    (copied / PREPROCESSOR).unlink()
+    assert Outline.open(copied, **options).processor_with(**BOTH).pixels == "transformers"
+
+
+@pytest.mark.parametrize("name", ["pixels", "backend"])
+@pytest.mark.parametrize("value", ["pillow", None, 3])
+def test_options_that_cannot_be(name, value):
+    with pytest.raises(InputError, match=f"{name} is {value!r}; expected "):
+        Encoder.from_pretrained(checkpoint(), **{name: value})

@@ -10,7 +10,7 @@ from qwenvis.errors import ImageError
 from qwenvis.plan import Plan, ahead
 
 
-def threads():
+def threads_here():
     """Those of this Python thread: a probe runs once on each."""
     with ops.use_threads(1):
         one = ops.peak(1)
@@ -24,7 +24,7 @@ class Counting:
         self.grid, self.calls, self.error = grid, calls, error
 
     def fill(self, first, stop, out):
-        self.calls.append((first, stop, threading.current_thread(), threads()))
+        self.calls.append((first, stop, threading.current_thread(), threads_here()))
         if self.error:
             raise self.error
         frame = self.grid[1] * self.grid[2]
@@ -93,3 +93,33 @@ def test_a_grid_that_turns_out_otherwise():
     plan = Plan([item], 3)
     item.grid = 2, 4, 2  # as an image whose header says after its pixels that it lies on its side
     assert plan.prepare().grid_thw.tolist() == plan.grid_thw.tolist() == [[2, 4, 2]]
+
+
+def test_items_of_a_part_are_prepared_side_by_side():
+    """Each on a thread of its own: all of them wait for one another."""
+    together = threading.Barrier(3, timeout=60)
+
+    class Waiting(Counting):
+        def fill(self, first, stop, out):
+            together.wait()
+            return super().fill(first, stop, out)
+
+    calls = []
+    plan = Plan([Waiting((1, 2, 2), calls) for _ in range(3)], 3)
+    assert plan.prepare(3).grid_thw.tolist() == [[1, 2, 2]] * 3
+    assert len({thread for _, _, thread, _ in calls}) == 3
+    assert {count for *_, count in calls} == {1}
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_first_error_of_a_part_is_raised(threads):
+    plan = Plan([Counting((1, 2, 2), [], error and ImageError(error)) for error in (None, "one", None, "three")], 3)
+    with pytest.raises(ImageError, match="one"):
+        plan.prepare(threads)
+
+
+def test_bits_do_not_depend_on_the_threads():
+    grids = [(1, 2, 2), (3, 1, 4), (1, 3, 3)]
+    one, many = (Plan(items([], *grids), 3).prepare(threads) for threads in (1, 4))
+    assert np.array_equal(one.pixel_values, many.pixel_values)
+    assert np.array_equal(one.grid_thw, many.grid_thw)
