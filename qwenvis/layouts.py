@@ -24,11 +24,11 @@ PATCH_EMBEDDINGS = {
     "visual.vision_model.embeddings.patch_embedding.weight": r"visual\.vision_model\.(?!head\.|.*packing_)|mlp_AR\.",
 }
 # Without a prefix, a language model's tensors may stand beside the tower's: what the parts of towers are called.
-PARTS = (
+TOWER_PARTS = (
     "blocks deepstack_merger_list downsample embeddings merger merger_list patch_embed pos_embed post_conv_layernorm "
     "post_layernorm"
 )
-_ALONE = rf"(?:{'|'.join(PARTS.split())})\."
+_ALONE = rf"(?:{'|'.join(TOWER_PARTS.split())})\."
 
 # Importing ml_dtypes is also what teaches safetensors' numpy reader the word bfloat16.
 FLOATS = {"F32": np.dtype(np.float32), "F16": np.dtype(np.float16), "BF16": np.dtype(ml_dtypes.bfloat16)}

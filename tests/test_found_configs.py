@@ -10,7 +10,7 @@ from towers import same_bits
 
 from qwenvis import models
 from qwenvis.errors import ConfigError
-from qwenvis.layouts import PARTS
+from qwenvis.layouts import TOWER_PARTS
 from qwenvis.synthetic import PRESETS, tower_shapes
 
 every_family = pytest.mark.parametrize("family", list(FAMILIES))
@@ -104,4 +104,4 @@ def test_a_tower_without_a_prefix_beside_a_language_model(tmp_path):
 
 def test_parts_of_towers_are_known():
     stated = {name.split(".")[0] for preset in PRESETS.values() for name in tower_shapes(preset)}
-    assert stated - {"visual", "mlp_AR"} == set(PARTS.split())  # PaddleOCR-VL has a rule of its own
+    assert stated - {"visual", "mlp_AR"} == set(TOWER_PARTS.split())  # PaddleOCR-VL has a rule of its own

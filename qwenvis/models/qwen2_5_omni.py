@@ -19,7 +19,7 @@ from qwenvis.weights import Weights
 
 def config(vision_config: Mapping[str, Any], shapes: Shapes) -> Config:
     """Read a Qwen2_5OmniVisionEncoderConfig."""
-    Fields(vision_config, shapes).unused("embed_dim")  # in published configs; the width is hidden_size
+    Fields(vision_config, shapes).unused("embed_dim")  # its first class wrote it; the width is hidden_size
     return qwen2_5_vl.config(vision_config, shapes)
 
 
