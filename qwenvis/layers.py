@@ -96,7 +96,7 @@ class PatchEmbed:
 
     A still repeats its frame, and a temporal step of a video may, so the sum of the kernel's temporal slices does the
     same with half the work. It is taken in float32, and step by step: a step has the same bits whatever goes with it.
-     ``stored`` is the kernel as the checkpoint has it, where that has no axis for frames.
+    ``stored`` is the kernel as the checkpoint has it, where that has no axis for frames.
     """
 
     def __init__(
