@@ -1,6 +1,6 @@
 # The verbs of the project, for use inside of a virtual environment. CI calls the same ones.
 .DEFAULT_GOAL := help
-.PHONY: build test test-slow lint check-tiles test-kernels test-neon check-sdist bench clean help
+.PHONY: build test test-slow lint check-tiles test-kernels test-neon check-sdist wheel check-wheel check-torch lint-workflows docs bench clean help
 
 build: ## compile, and install into this environment in place, with what the tests need
 	pip install -e ".[test]"
@@ -36,6 +36,27 @@ check-sdist: ## fail if the package, built from its sdist with $CC, does not run
 	python -m venv build/sdist/venv
 	build/sdist/venv/bin/pip install build/sdist/*.whl
 	cd build/sdist && venv/bin/qwenvis doctor && venv/bin/qwenvis info synthetic:tiny-qwen2-vl
+
+wheel: ## build a wheel from the sdist, and put the libraries that it needs into it
+	rm -rf build/wheel dist
+	python -m build --outdir build/wheel
+	auditwheel repair --strip build/wheel/*.whl --wheel-dir dist
+
+check-wheel: ## install the wheel in dist/ into an empty environment, and test it there
+	rm -rf build/empty && python -m venv build/empty
+	build/empty/bin/pip install dist/*.whl
+	python tools/check_wheel.py dist/*.whl
+	cd build/empty && bin/python ../../tools/check_installed.py
+
+TORCH ?= torch
+
+check-torch: ## after check-wheel: PyTorch in one process with the wheel, in both orders, must change no bit
+	build/empty/bin/pip install $(TORCH)
+	cd build/empty && bin/python ../../tools/check_torch.py
+
+lint-workflows: ## check the workflows of CI: pip install zizmor check-jsonschema
+	zizmor --offline .github/workflows
+	check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 
 bench: ## measure the peak of this machine, and products, attention and the encoder against it
 	python -m benchmarks.peak

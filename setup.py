@@ -1,17 +1,66 @@
 """Builds the compiled rooms: one extension owns the C kernels and the threads, the others reach them through it."""
 
+import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
+import Cython
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
+from setuptools.command.build_ext import build_ext
 
 KERNELS = Path("qwenvis/kernels")
 # With -std=c11 GCC would stop contracting a*b+c and halve the peak. The ISA of a file is a pragma in that file.
 COMPILE = ["-O3", "-std=gnu11", "-ffp-contract=fast", "-fno-math-errno", "-Wall", "-Wno-unused-function"]
-OPENMP = [] if os.environ.get("QWENVIS_NO_OPENMP") == "1" or sys.platform == "darwin" else ["-fopenmp"]
+# Without OpenMP, threads come from a pool of our own: see ops/parallel.h for why that is so on macOS and Windows.
+OPENMP = sys.platform not in ("darwin", "win32") and os.environ.get("QWENVIS_NO_OPENMP") != "1"
+THREADS = [] if sys.platform == "win32" else ["-fopenmp" if OPENMP else "-pthread"]
 BOUNDS = os.environ.get("QWENVIS_BOUNDSCHECK") == "1"
+
+
+class ClangOnWindows(build_ext):
+    """MSVC has no vector extensions, so on Windows its place is taken by Clang under MSVC's command line."""
+
+    def build_extensions(self):
+        """Every other flag is the same; what tells the features of the CPU is in Clang's own library."""
+        if self.compiler.compiler_type == "msvc":
+            self.compiler.initialize()
+            self.compiler.cc = "clang-cl"
+            asked = ["clang", "--rtlib=compiler-rt", "--print-libgcc-file-name"]
+            library = subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip()
+            for module in self.extensions:
+                module.extra_compile_args = [f"/clang:{flag}" for flag in module.extra_compile_args]
+                module.extra_link_args = [library]
+        super().build_extensions()
+
+
+class WheelWithSbom(bdist_wheel):
+    """A wheel that says what is in it (PEP 770): this package, and what Cython generates into its modules."""
+
+    def write_wheelfile(self, wheelfile_base, *args, **kwargs):
+        """Write the bill of materials beside the metadata. auditwheel adds one of the libraries that it copies."""
+        super().write_wheelfile(wheelfile_base, *args, **kwargs)
+        metadata = self.distribution.metadata
+        bill = {
+            "bomFormat": "CycloneDX",
+            "specVersion": "1.6",
+            "version": 1,
+            "metadata": {"component": component(metadata.get_name(), metadata.get_version())},
+            "components": [component("cython", Cython.__version__)],
+        }
+        path = Path(wheelfile_base, "sboms", "qwenvis.cdx.json")
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(bill, indent=2) + "\n", encoding="utf-8")
+
+
+def component(name: str, version: str) -> dict[str, object]:
+    """A package of PyPI under this licence, as CycloneDX names it."""
+    url = f"pkg:pypi/{name}@{version}"
+    licence = [{"license": {"id": "Apache-2.0"}}]
+    return {"type": "library", "bom-ref": url, "name": name, "version": version, "purl": url, "licenses": licence}
 
 
 def extension(name: str, sources: tuple[Path, ...] = (), flags: tuple[str, ...] = ()) -> Extension:
@@ -28,9 +77,10 @@ def extension(name: str, sources: tuple[Path, ...] = (), flags: tuple[str, ...] 
 
 
 setup(
+    cmdclass={"build_ext": ClangOnWindows, "bdist_wheel": WheelWithSbom},
     ext_modules=cythonize(
         [
-            extension("runtime", tuple(sorted(KERNELS.glob("*.c"))), tuple(OPENMP)),
+            extension("runtime", tuple(sorted(KERNELS.glob("*.c"))), tuple(THREADS)),
             extension("linear"),
             extension("pairs"),
             extension("attention"),
@@ -49,5 +99,5 @@ setup(
             "cdivision": True,
             "embedsignature": True,
         },
-    )
+    ),
 )

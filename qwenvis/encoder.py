@@ -32,8 +32,8 @@ __all__ = ["Batch", "Encoder"]
 class Encoder:
     """The vision encoder of one checkpoint; it may be shared between Python threads.
 
-    The child of a fork may use it too, but runs it on one thread, whatever ``threads`` says: OpenMP's do not survive
-    a fork.
+    The child of a fork may use it too, but runs it on one thread, whatever ``threads`` says: threads do not
+    survive a fork.
 
     >>> encoder = Encoder.from_pretrained("synthetic:tiny-qwen2-vl")
     >>> encoder.encode(np.zeros((280, 420, 3), np.uint8)).embeddings.shape

@@ -93,7 +93,7 @@ print(status, again)
 
 @every_dtype
 def test_child_of_a_fork_works(dtype):
-    """OpenMP's threads do not survive a fork: whoever asks for them in the child would wait for ever."""
+    """Threads do not survive a fork: whoever asks for them in the child would wait for ever."""
     assert output(SETUP + FORK, DTYPE=dtype).split() == ["0", "True"]
 
 

@@ -145,11 +145,9 @@ PRODUCT = """
 """
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="counts the threads in /proc")
-openmp = pytest.mark.skipif(not ops.openmp, reason="built without OpenMP")
 
 
 @linux
-@openmp
 def test_threads_are_started():
     code = """
     def count():
@@ -165,7 +163,7 @@ def test_threads_are_started():
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 @pytest.mark.parametrize("before", [1, 2])
 def test_child_of_a_fork_works(before):
-    """OpenMP's workers do not survive a fork; a child that waited for them would hang."""
+    """Workers do not survive a fork; a child that waited for them would hang."""
     code = f"""
     want = product({before})
     child = os.fork()

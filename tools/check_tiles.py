@@ -52,7 +52,8 @@ def compile_flags() -> list[str]:
 
 def assembly(source: Path, compiler: str) -> str:
     """A C file as the compiler's assembly."""
-    command = [*shlex.split(compiler), *compile_flags(), "-S", "-fPIC", "-o", "-", str(source)]
+    shared = [] if sys.platform == "win32" else ["-fPIC"]
+    command = [*shlex.split(compiler), *compile_flags(), "-S", *shared, "-o", "-", str(source)]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 

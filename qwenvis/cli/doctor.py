@@ -105,7 +105,7 @@ def _openmp() -> str:
     from qwenvis import ops
 
     if not ops.openmp:
-        return "none: this build runs on one thread"
+        return "none: threads come from a pool of this build"
     files = {words[5] for line in _proc("self/maps") if len(words := line.split(maxsplit=5)) == 6}
     loaded = sorted(file for file in files if file.rpartition("/")[2].startswith(RUNTIMES))
     return f"{ops.openmp}, {', '.join(loaded) or 'runtime library unknown'}"

@@ -3,36 +3,27 @@
 import os
 from contextlib import contextmanager
 
-from cython.parallel cimport prange, threadid
-
 from qwenvis.errors import IsaError
 
 from libc.stdint cimport uint16_t
 
 from qwenvis.ops.kernels cimport QV_BF16, QV_F32, QV_KIND_COUNT, qv_isas, qv_kernels, qv_kind
 
-cdef extern from "fp_mode.h" nogil:
-    ctypedef int qv_fp_mode
-    qv_fp_mode qv_fp_mode_enter()
-    void qv_fp_mode_leave(qv_fp_mode before)
+cdef extern from "parallel.h" nogil:
+    const int qv_openmp
+    void qv_parallel_for(piece_t piece, const void *context, Py_ssize_t n, int count)
 
 cdef extern from *:
     """
     static _Thread_local int qv_thread_count = 1;
-    static int qv_forked = 0; /* OpenMP's workers do not survive a fork: a child that asked for them would hang */
-    #ifdef _OPENMP
-    static const int qv_openmp = _OPENMP;
-    #else
-    static const int qv_openmp = 0;
-    #endif
+    static int qv_forked = 0; /* workers do not survive a fork: a child that asked for them would hang */
     """
     int qv_thread_count
     int qv_forked
-    const int qv_openmp
 
 cdef const qv_kernels *_selected = NULL
 
-openmp = qv_openmp  # the version (a date, yyyymm) that the compiler implements; 0: built without
+openmp = qv_openmp  # the version (a date, yyyymm) that the compiler implements; 0: a pool of our own
 
 
 cdef const qv_kernels *selected() noexcept nogil:
@@ -77,22 +68,7 @@ cdef int threads() noexcept nogil:
 
 cdef void parallel_for(piece_t piece, const void *context, Py_ssize_t n) noexcept nogil:
     """Run piece(context, 0 .. n-1, worker) on this call's threads, handing out pieces as they come free."""
-    cdef Py_ssize_t i
-    cdef int count = threads()
-    if n < count:
-        count = <int>n
-    if count <= 1:
-        for i in range(n):
-            _run(piece, context, i, 0)
-    else:
-        for i in prange(n, schedule="dynamic", chunksize=1, num_threads=count):
-            _run(piece, context, i, threadid())
-
-
-cdef inline void _run(piece_t piece, const void *context, Py_ssize_t i, int worker) noexcept nogil:
-    cdef qv_fp_mode before = qv_fp_mode_enter()
-    piece(context, i, worker)
-    qv_fp_mode_leave(before)
+    qv_parallel_for(piece, context, n, threads())
 
 
 @contextmanager

@@ -1,0 +1,137 @@
+/* Threads that wait for loops: as many as the widest loop so far asked for, asleep between loops, never ended.
+ *
+ * A loop is offered to all of them. Whoever comes takes a seat, whose number is its worker's, and then pieces, until
+ * none is left; the caller takes pieces too. So a loop ends without any worker, and callers share the threads. */
+#ifdef _WIN32
+#define WIN32_LEAN_AND_MEAN
+#define NOMINMAX
+#include <windows.h>
+typedef SRWLOCK qv_lock;
+typedef CONDITION_VARIABLE qv_bell;
+#define QV_LOCK SRWLOCK_INIT
+#define QV_BELL CONDITION_VARIABLE_INIT
+#define qv_acquire AcquireSRWLockExclusive
+#define qv_release ReleaseSRWLockExclusive
+#define qv_ring WakeAllConditionVariable
+#define qv_wait(bell, lock) SleepConditionVariableSRW(bell, lock, INFINITE, 0)
+#else
+#include <pthread.h>
+typedef pthread_mutex_t qv_lock;
+typedef pthread_cond_t qv_bell;
+#define QV_LOCK PTHREAD_MUTEX_INITIALIZER
+#define QV_BELL PTHREAD_COND_INITIALIZER
+#define qv_acquire pthread_mutex_lock
+#define qv_release pthread_mutex_unlock
+#define qv_ring pthread_cond_broadcast
+#define qv_wait pthread_cond_wait
+#endif
+
+typedef struct qv_loop {
+    qv_piece piece;
+    const void *context;
+    ptrdiff_t n, next; /* pieces, and the first that nobody took; atomic */
+    int seats;         /* that are free; this and what follows belongs to the lock */
+    int next_seat;     /* the worker's number; the caller's is 0 */
+    int running;       /* workers that have not left */
+    struct qv_loop *after;
+} qv_loop;
+
+static struct {
+    qv_lock lock;
+    qv_bell work, done;
+    qv_loop *offered; /* loops with free seats, the newest first */
+    int threads;
+} qv_pool = {QV_LOCK, QV_BELL, QV_BELL, NULL, 0};
+
+static void qv_take_pieces(qv_loop *loop, int worker)
+{
+    for (;;) {
+        ptrdiff_t i = __atomic_fetch_add(&loop->next, 1, __ATOMIC_RELAXED);
+        if (i >= loop->n)
+            return;
+        qv_run(loop->piece, loop->context, i, worker);
+    }
+}
+
+static void qv_withdraw(qv_loop *loop)
+{
+    for (qv_loop **at = &qv_pool.offered; *at; at = &(*at)->after)
+        if (*at == loop) {
+            *at = loop->after;
+            return;
+        }
+}
+
+static void qv_work(void)
+{
+    qv_acquire(&qv_pool.lock);
+    for (;;) {
+        qv_loop *loop = qv_pool.offered;
+        if (!loop) {
+            qv_wait(&qv_pool.work, &qv_pool.lock);
+            continue;
+        }
+        int worker = loop->next_seat++;
+        loop->running++;
+        if (--loop->seats == 0)
+            qv_withdraw(loop);
+        qv_release(&qv_pool.lock);
+        qv_take_pieces(loop, worker);
+        qv_acquire(&qv_pool.lock);
+        if (--loop->running == 0)
+            qv_ring(&qv_pool.done);
+    }
+}
+
+/* Start one more thread; 0 if the system refuses, and then the loop has fewer workers. */
+#define QV_STACK (1 << 20) /* bytes: a piece keeps some tiles there, and some systems give 128 kB */
+#ifdef _WIN32
+static DWORD WINAPI qv_thread(void *nothing)
+{
+    (void)nothing;
+    qv_work();
+    return 0;
+}
+
+static int qv_start(void)
+{
+    HANDLE thread = CreateThread(NULL, QV_STACK, qv_thread, NULL, STACK_SIZE_PARAM_IS_A_RESERVATION, NULL);
+    return thread && CloseHandle(thread);
+}
+#else
+static void *qv_thread(void *nothing)
+{
+    qv_work();
+    return nothing;
+}
+
+static int qv_start(void)
+{
+    pthread_t thread;
+    pthread_attr_t attributes;
+    if (pthread_attr_init(&attributes))
+        return 0;
+    pthread_attr_setstacksize(&attributes, QV_STACK);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    int failed = pthread_create(&thread, &attributes, qv_thread, NULL);
+    pthread_attr_destroy(&attributes);
+    return !failed;
+}
+#endif
+
+static void qv_pool_run(qv_loop *loop)
+{
+    qv_acquire(&qv_pool.lock);
+    while (qv_pool.threads < loop->seats && qv_start())
+        qv_pool.threads++;
+    loop->after = qv_pool.offered;
+    qv_pool.offered = loop;
+    qv_ring(&qv_pool.work);
+    qv_release(&qv_pool.lock);
+    qv_take_pieces(loop, 0);
+    qv_acquire(&qv_pool.lock);
+    qv_withdraw(loop);
+    while (loop->running)
+        qv_wait(&qv_pool.done, &qv_pool.lock);
+    qv_release(&qv_pool.lock);
+}
