@@ -88,6 +88,7 @@ setup(
             extension("activate"),
             extension("blend"),
             extension("gather"),
+            extension("resample"),
             extension("vol2col"),
         ],
         compiler_directives={

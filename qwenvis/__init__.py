@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from qwenvis.errors import LimitError as LimitError
     from qwenvis.errors import QwenvisError as QwenvisError
     from qwenvis.errors import SourceError as SourceError
+    from qwenvis.errors import VideoError as VideoError
     from qwenvis.version import __version__ as __version__
 
 _ROOMS = {
@@ -37,6 +38,7 @@ _ROOMS = {
     "LimitError": "errors",
     "QwenvisError": "errors",
     "SourceError": "errors",
+    "VideoError": "errors",
     "__version__": "version",
 }
 __all__ = [
@@ -51,6 +53,7 @@ __all__ = [
     "LimitError",
     "QwenvisError",
     "SourceError",
+    "VideoError",
     "__version__",
 ]
 

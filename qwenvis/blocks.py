@@ -61,18 +61,13 @@ class NormedAttention(Attention):
         super().__init__(qkv, proj, num_heads, num_heads)
         self.q_norm, self.k_norm = q_norm, k_norm
 
-    def sizes(self, n: int, longest: int, segments: int) -> dict[str, Size]:
-        """Also ``normed_qk``: the normalised queries and keys side by side."""
-        return super().sizes(n, longest, segments) | {"normed_qk": (n, self.columns[1], "float32")}
-
     def heads(self, h: np.ndarray, ws: Workspace) -> list[np.ndarray]:
-        """q, k and v (n, h, d / h); q and k are normalised."""
-        q, k, v = super().heads(h, ws)
-        normed = [part.reshape(q.shape) for part in np.split(ws.normed_qk, 2, axis=1)]
-        for norm, part, out in ((self.q_norm, q, normed[0]), (self.k_norm, k, normed[1])):
-            for head in range(self.num_heads):
-                norm(part[:, head], out[:, head])  # (n, d / h)
-        return [*normed, v]
+        """q, k and v (n, h, d / h); q and k are normalised where they lie."""
+        parts = super().heads(h, ws)
+        q, k, _ = np.split(ws.qkv, self.columns, axis=1)
+        self.q_norm(q, q)  # (n, d), each of its heads by itself
+        self.k_norm(k, k)
+        return parts
 
 
 class Block:

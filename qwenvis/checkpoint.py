@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from qwenvis.weights import Request
 
 CONFIG = "config.json"
 PREPROCESSOR = "preprocessor_config.json"
+VIDEO_PREPROCESSOR = "video_preprocessor_config.json"
 PROCESSOR = "processor_config.json"
 
 
@@ -31,7 +32,8 @@ class Checkpoint:
     """The configs and the tower of one checkpoint; tensor names are those below ``prefix``.
 
     ``path`` is its directory, or its one file. ``model_type`` is that of the object which holds ``vision_config``
-    (empty where none is named). ``preprocessor`` is the image processor's config, empty where the checkpoint has none.
+    (empty where none is named). ``preprocessor`` is the image processor's config, empty where the checkpoint has none;
+    ``video_preprocessor`` that of the video processor, where it has one of its own.
     ``tensors`` are in the order of the files; ``opened`` opens one of these for reading.
     """
 
@@ -43,12 +45,14 @@ class Checkpoint:
     prefix: str
     tensors: Mapping[str, Tensor]
     opened: Callable[[Path], AbstractContextManager[Read]] = shards.opened
+    video_preprocessor: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, directory: Path) -> Checkpoint:
+    def open(cls, directory: Path, accept: Callable[[str, dict[str, Any]], object] | None = None) -> Checkpoint:
         """Read the configs and the headers of the tower's shards in a directory of the Hub's layout, no tensor.
 
-        Raises `SourceError` where there is no checkpoint, `ConfigError` for a config that cannot be used, and
+        ``accept(model_type, vision_config)`` may refuse what the config names, before a tower is looked for. Raises
+        `SourceError` where there is no checkpoint, `ConfigError` for a config that cannot be used, and
         `CheckpointError` for weights that are missing, damaged, quantised or without a tower.
         """
         if not directory.is_dir():
@@ -59,10 +63,13 @@ class Checkpoint:
             hint = f"; to read {listed(files)}, name the file itself" if files else ""
             raise SourceError(f"{directory} holds no {CONFIG}, so it is no checkpoint in the Hub's layout{hint}")
         model_type, vision_config = _vision_part(config, directory / CONFIG)
+        if accept is not None:
+            accept(model_type, vision_config)
         prefix, tensors = shards.tower_tensors(directory)
         refuse_quantised(directory, tensors, config)
         tensors = channels_first(prefix, tensors)
-        return cls(directory, config, vision_config, model_type, _preprocessor(directory), prefix, tensors)
+        images, videos = _preprocessor(directory), _video_preprocessor(directory)
+        return cls(directory, config, vision_config, model_type, images, prefix, tensors, video_preprocessor=videos)
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -142,9 +149,19 @@ def _wrapped(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _preprocessor(directory: Path) -> dict[str, Any]:
     """The image processor's config: its own file, else its part of the whole processor's, else empty."""
-    if (own := read_json(directory, PREPROCESSOR, ConfigError)) is not None:
-        return own
-    part = (read_json(directory, PROCESSOR, ConfigError) or {}).get("image_processor", {})
-    if not isinstance(part, dict):
-        raise ConfigError(f'{directory / PROCESSOR}: "image_processor" is {shown(repr(part))}; expected an object')
+    own = read_json(directory, PREPROCESSOR, ConfigError)
+    return _part(directory, "image_processor") or {} if own is None else own
+
+
+def _video_preprocessor(directory: Path) -> dict[str, Any]:
+    """The video processor's config: its part of the whole processor's, else its own file, else empty."""
+    part = _part(directory, "video_processor")
+    return read_json(directory, VIDEO_PREPROCESSOR, ConfigError) or {} if part is None else part
+
+
+def _part(directory: Path, name: str) -> dict[str, Any] | None:
+    """An object in the whole processor's config; None where there is none."""
+    part = (read_json(directory, PROCESSOR, ConfigError) or {}).get(name)
+    if not isinstance(part, dict | None):
+        raise ConfigError(f'{directory / PROCESSOR}: "{name}" is {shown(repr(part))}; expected an object')
     return part

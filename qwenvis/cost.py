@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from qwenvis import ops, workspace
+from qwenvis.geometry import PATCH_BUDGET, spanned, spans
 from qwenvis.models import Tower
 from qwenvis.weights import Weights
 from qwenvis.workspace import Workspace
@@ -23,7 +24,7 @@ EMBEDDING = "patch_embed."  # names of the patch embedding
 
 @dataclass(frozen=True)
 class Cost:
-    """One forward pass over a ``grid_thw``; ``nbytes`` are those of its input, workspace and output."""
+    """One call over a ``grid_thw``; ``nbytes`` are those of its input, workspace and output."""
 
     patches: int
     tokens: int
@@ -48,8 +49,8 @@ def cost(tower: Tower, weights: Weights, grid_thw: np.ndarray, still: bool = Tru
         flops += 4.0 * config.hidden_size * float((np.diff(cu_seqlens).astype(np.float64) ** 2).sum())
     arrays = patches * math.prod(config.kernel) + (1 + len(config.deepstack)) * tokens * config.out_hidden_size
     with ops.use_threads(threads):
-        sizes = tower.sizes(grid_thw)
-    return Cost(patches, tokens, flops, 4 * arrays + workspace.nbytes(sizes))
+        passes = [tower.sizes(spanned(grid_thw, run)) for run in spans(grid_thw, PATCH_BUDGET)]
+    return Cost(patches, tokens, flops, 4 * arrays + workspace.nbytes(*passes))
 
 
 def weight_nbytes(tower: Tower, weights: Weights) -> int:

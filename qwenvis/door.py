@@ -82,20 +82,6 @@ def checked_pixel_values(pixel_values: ArrayLike, grid_thw: NDArray[np.int64], c
     return np.ascontiguousarray(values, np.float32)
 
 
-def join(batches: list[Batch]) -> Batch:
-    """All as one. Each leaves the list as it is copied, so that little more than the sum is in memory."""
-    if len(batches) == 1:
-        return batches.pop()
-    grid = np.concatenate([batch.grid_thw for batch in batches])
-    stop = sum(len(batch.pixel_values) for batch in batches)
-    values = np.empty((stop, batches[0].pixel_values.shape[1]), np.float32)
-    while batches:
-        last = batches.pop().pixel_values
-        values[stop - len(last) : stop] = last
-        stop -= len(last)
-    return Batch(values, grid)
-
-
 def _array(value: ArrayLike, name: str) -> NDArray[np.generic]:
     """Whatever NumPy can read: arrays, lists, tensors of torch on the CPU."""
     try:

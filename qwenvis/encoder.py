@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from qwenvis import ops, pictures
-from qwenvis.door import Batch, checked_grid, checked_pixel_values, join
+from qwenvis import ops
+from qwenvis.door import Batch, checked_grid, checked_pixel_values
 from qwenvis.embeddings import Embeddings
 from qwenvis.errors import QwenvisError
-from qwenvis.geometry import groups, item_bounds
-from qwenvis.images import preprocess, survey
-from qwenvis.models import Config, Features
-from qwenvis.outline import Outline
-from qwenvis.pictures import Picture
-from qwenvis.processors import ImageProcessor
+from qwenvis.geometry import PATCH_BUDGET, spanned, spans
+from qwenvis.intake import Images, Intake, Videos, timing
+from qwenvis.models import Config
+from qwenvis.outline import ImageOptions, Outline
+from qwenvis.plan import Item, Plan, ahead
 from qwenvis.threads import resolve as resolve_threads
 from qwenvis.version import __version__
-from qwenvis.workspace import Workspace
+from qwenvis.videos import Sampling
+from qwenvis.work import Progress, Work
+from qwenvis.workspace import Workspaces
 
 __all__ = ["Batch", "Encoder"]
-
-Progress = Callable[[int, int], object]
-
-# Patches of one forward pass, unless one image has more: products are long enough to run at full speed, and the
-# workspace stays near 150 MB.
-PATCH_BUDGET = 4096
 
 
 class Encoder:
@@ -51,7 +46,7 @@ class Encoder:
         self.format = outline.format
         self.threads = threads
         self._outline = outline
-        self._workspaces: deque[Workspace] = deque()  # no lock, which a fork could leave held for ever
+        self._workspaces = Workspaces()
 
     @classmethod
     def from_pretrained(
@@ -62,6 +57,8 @@ class Encoder:
         threads: int | None = None,
         min_pixels: int | None = None,
         max_pixels: int | None = None,
+        pixels: str = "natural",
+        backend: str = "pil",
         revision: str | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
         progress: Progress | None = None,
@@ -76,14 +73,22 @@ class Encoder:
           "bf16".
         - ``threads``: default QWENVIS_NUM_THREADS, OMP_NUM_THREADS, or the CPUs that this process may use.
         - ``min_pixels``, ``max_pixels``: replace the limits of the checkpoint's preprocessor config.
+        - ``pixels``: "natural", images as a person sees them, upright, on white, in 8 bits; or "transformers", as its
+          processors read them, which depends on what an image is passed as (docs/pixels.md).
+        - ``backend``: which of transformers' two image processors to equal, "pil" or "torchvision".
         - ``progress(bytes_done, bytes_total)`` follows the reading.
 
         Raises SourceError, CheckpointError, ConfigError, InputError or IsaError; no tensor is read before the names
         and shapes of all are found right, and no preset is written before the arguments are.
         """
         count = resolve_threads(threads)
-        limits = {"min_pixels": min_pixels, "max_pixels": max_pixels}
-        outline = Outline.open(source, dtype=dtype, revision=revision, cache_dir=cache_dir, **limits)
+        images: ImageOptions = {
+            "min_pixels": min_pixels,
+            "max_pixels": max_pixels,
+            "pixels": pixels,
+            "backend": backend,
+        }
+        outline = Outline.open(source, dtype=dtype, revision=revision, cache_dir=cache_dir, **images)
         return cls.from_outline(outline, threads=count, progress=progress)
 
     @classmethod
@@ -114,57 +119,88 @@ class Encoder:
 
     def encode(
         self,
-        images: Picture | Iterable[Picture],
+        images: Images | None = None,
         *,
+        videos: Videos | None = None,
         min_pixels: int | None = None,
         max_pixels: int | None = None,
         hidden_states: bool = False,
         progress: Progress | None = None,
+        **sampling: Unpack[Sampling],
     ) -> Embeddings:
-        """Visual tokens of one image or of a list of any length, in order.
+        """Visual tokens of one image or of a list of any length, and of videos, in order: images first.
 
         An image is a path, bytes, a binary file object, a PIL image or a uint8 array (H, W), (H, W, 1), (H, W, 3) or
-        (H, W, 4). All headers are read first, so one ImageError lists every image that cannot be used before any is
-        encoded; then the list is worked through by a budget of patches. ``progress(done, total)`` follows the work,
-        in patches times layers.
+        (H, W, 4). A video is a path, bytes, a binary file object, a uint8 array (T, H, W, 3) or a list of images of one
+        size; an image among the videos becomes a still. All headers are read first, so one error lists everything that
+        cannot be used before anything is encoded; then it is worked through by a budget of patches, frame by frame.
+        ``progress(done, total)`` follows the work, in patches times layers.
+
+        Which frames of a video are looked at (docs/video.md):
+
+        - ``fps``, or ``num_frames``, within ``min_frames`` and ``max_frames``; they replace those of the checkpoint.
+        - ``sampling``: "natural", a file by the rule of its model and frames that you pass all; "transformers", as its
+          processors take it; "qwen-vl-utils", as that package does; or "all".
+        - ``video_fps``: the frames a second of what is passed, where no file says it, or says it wrong.
         """
-        sources = pictures.listed(images)
-        processor = self._outline.processor_with(min_pixels, max_pixels)
-        planned = survey(sources, processor)
-        work = _Work(self, planned, hidden_states, progress)
-        for items in groups(planned, PATCH_BUDGET):
-            work.add(*self._prepared(sources[items], processor, items.start))
-        return work.embeddings(min_pixels=processor.min_pixels, max_pixels=processor.max_pixels)
+        intake = self._intake(sampling, min_pixels, max_pixels)
+        plan = Plan(intake.listed(images, videos), intake.columns)
+        work = self._work(plan.grid_thw, hidden_states, progress)
+        for _, coming in ahead(plan.parts(PATCH_BUDGET), PATCH_BUDGET, self.threads):
+            self._add(work, coming.result())
+            del coming  # and its patches, before the next ones are made
+        return self._result(work, plan.grid_thw, plan.items, **intake.provenance)
 
     def encode_iter(
         self,
-        images: Picture | Iterable[Picture],
+        images: Images | None = None,
         *,
+        videos: Videos | None = None,
         min_pixels: int | None = None,
         max_pixels: int | None = None,
         hidden_states: bool = False,
         patch_budget: int = PATCH_BUDGET,
+        **sampling: Unpack[Sampling],
     ) -> Iterator[Embeddings]:
-        """Visual tokens of a stream of images: one `Embeddings` an image, in order.
+        """Visual tokens of a stream of images and of one of videos: one `Embeddings` an item, in order.
 
-        Small images share a forward pass; no more than ``patch_budget`` patches are held, or one image. An image that
-        cannot be used raises its ImageError when its turn comes, after those before it have been given out.
+        Small images share a forward pass. Two runs of at most ``patch_budget`` patches are held, or of one temporal
+        step: one is encoded while the next is prepared. What cannot be used raises its error when its turn comes, after
+        those before it have been given out.
         """
-        limits = {"min_pixels": min_pixels, "max_pixels": max_pixels}
-        processor = self._outline.processor_with(**limits)
-        for batches in self._stream(pictures.stream(images), processor, patch_budget):
-            yield from self._each(batches, hidden_states, limits)
+        intake = self._intake(sampling, min_pixels, max_pixels)
+        plans = _plans(intake.stream(images, videos), intake.columns, patch_budget)
+        parts = (part for plan in plans for part in plan.parts(patch_budget))
+        for part, coming in ahead(parts, patch_budget, self.threads):
+            if part.first:
+                work = self._work(part.plan.grid_thw, hidden_states, None)
+            try:
+                batch = coming.result()
+            except QwenvisError:
+                singles = [Plan([item], part.plan.columns) for item in part.plan.items]
+                for single in singles if len(singles) > 1 else ():
+                    work = self._work(single.grid_thw, hidden_states, None)
+                    self._add(work, single.prepare(self.threads))
+                    yield self._result(work, single.grid_thw, single.items, **intake.provenance)
+                raise
+            self._add(work, batch)
+            del coming, batch
+            if part.last:
+                yield from _apart(self._result(work, part.plan.grid_thw, part.plan.items, **intake.provenance))
 
     def preprocess(
         self,
-        images: Picture | Iterable[Picture],
+        images: Images | None = None,
         *,
+        videos: Videos | None = None,
         min_pixels: int | None = None,
         max_pixels: int | None = None,
+        **sampling: Unpack[Sampling],
     ) -> Batch:
-        """``pixel_values`` and ``grid_thw`` of images, bit-equal to transformers' Qwen2VLImageProcessorPil."""
-        processor = self._outline.processor_with(min_pixels, max_pixels)
-        return self._prepared(pictures.listed(images), processor)
+        """``pixel_values`` and ``grid_thw`` of images and videos, as transformers' processors make them."""
+        intake = self._intake(sampling, min_pixels, max_pixels)
+        plan = Plan(intake.listed(images, videos), intake.columns)
+        return plan.prepare(self.threads)
 
     def __call__(
         self,
@@ -181,111 +217,63 @@ class Encoder:
         """
         grid = checked_grid(grid_thw, self.config)
         patches = checked_pixel_values(pixel_values, grid, self.config)
-        work = _Work(self, grid, hidden_states, progress)
-        bounds = item_bounds(grid)
-        for items in groups(grid, PATCH_BUDGET):
-            work.add(patches[bounds[items.start] : bounds[items.stop]], grid[items])
-        return work.embeddings()
+        work = self._work(grid, hidden_states, progress)
+        top = 0
+        for run in spans(grid, PATCH_BUDGET):
+            steps = spanned(grid, run)
+            rows = int(steps.prod(axis=1).sum())
+            self._add(work, Batch(patches[top : top + rows], steps))
+            top += rows
+        return self._result(work, grid)
 
-    def _prepared(self, sources: Sequence[Picture], processor: ImageProcessor, first: int = 0) -> Batch:
+    def _intake(self, sampling: Sampling, min_pixels: int | None, max_pixels: int | None) -> Intake:
+        return Intake(self._outline, sampling, min_pixels=min_pixels, max_pixels=max_pixels, threads=self.threads)
+
+    def _work(self, grid_thw: np.ndarray, hidden_states: bool, progress: Progress | None) -> Work:
+        return Work(self._outline.tower, self._workspaces, grid_thw, hidden_states, progress)
+
+    def _add(self, work: Work, batch: Batch) -> None:
         with ops.use_threads(self.threads):
-            return Batch(*preprocess(sources, processor, first))
+            work.add(*batch)
 
-    def _stream(self, images: Iterable[Picture], processor: ImageProcessor, budget: int) -> Iterator[list[Batch]]:
-        """Runs of images within the budget; an error comes after the images before it."""
-        waiting: list[Batch] = []
-        held = 0
-        for index, source in enumerate(images):
-            try:
-                patches = int(survey([source], processor, index).prod())
-                if waiting and held + patches > budget:
-                    yield waiting
-                    waiting, held = [], 0
-                waiting.append(self._prepared([source], processor, index))
-                held += patches
-            except QwenvisError:
-                yield waiting
-                raise
-        yield waiting
-
-    def _each(self, batches: list[Batch], hidden_states: bool, limits: Mapping[str, int | None]) -> list[Embeddings]:
-        """The embeddings of each batch, from one forward pass; the list is emptied."""
-        if not batches:
-            return []
-        joined = join(batches)
-        work = _Work(self, joined.grid_thw, hidden_states, None)
-        work.add(*joined)
-        # Arrays of their own: views would keep all items alive as long as one of them.
-        return [
-            replace(
-                out,
-                embeddings=out.embeddings.copy(),
-                hidden_states=[state.copy() for state in out.hidden_states],
-                deepstack=[tokens.copy() for tokens in out.deepstack],
-            )
-            for out in work.embeddings(**limits).items()
-        ]
-
-    @contextmanager
-    def _workspace(self) -> Iterator[Workspace]:
-        """A workspace that no other call uses meanwhile; one for each call that runs at the same time."""
-        try:
-            ws = self._workspaces.pop()
-        except IndexError:
-            ws = Workspace()
-        try:
-            yield ws
-        finally:
-            self._workspaces.append(ws)
-
-
-class _Work:
-    """One call of an encoder: the arrays that its groups of items fill, and how far it has come."""
-
-    def __init__(self, encoder: Encoder, grid_thw: np.ndarray, hidden_states: bool, progress: Progress | None) -> None:
-        config = encoder.config
-        patches = int(grid_thw.prod(axis=1).sum())
-        self.encoder, self.grid_thw, self.progress = encoder, grid_thw.copy(), progress
-        tokens = patches // config.merge_unit, config.out_hidden_size
-        self.tokens, *self.deepstack = (np.empty(tokens, np.float32) for _ in range(1 + len(config.deepstack)))
-        shape = (patches, config.hidden_size)
-        self.hidden_states = [np.empty(shape, np.float32) for _ in range(config.depth + 1)] if hidden_states else []
-        self.layers, self.total = config.depth + 1, patches * (config.depth + 1)
-        self.done = self.items = self.patches = 0
-
-    def add(self, patches: np.ndarray, grid_thw: np.ndarray) -> None:
-        """Encode the next items."""
-        encoder, first, unit = self.encoder, self.patches, self.encoder.config.merge_unit
-        layer = 0
-
-        def watch(x: np.ndarray, order: np.ndarray) -> None:
-            nonlocal layer
-            if self.hidden_states:
-                self.hidden_states[layer][first : first + len(x)][order] = x
-            layer += 1
-            self.done += len(x)
-            if self.progress is not None:
-                self.progress(self.done, self.total)
-
-        with encoder._workspace() as ws, ops.use_threads(encoder.threads):
-            tower = encoder.outline.tower
-            rows = slice(first // unit, (first + len(patches)) // unit)
-            out = Features(self.tokens[rows], [tokens[rows] for tokens in self.deepstack])
-            tower.forward(patches, grid_thw, ws.fit(tower.sizes(grid_thw)), out, watch)
-        self.grid_thw[self.items : self.items + len(grid_thw)] = grid_thw
-        self.items += len(grid_thw)
-        self.patches += len(patches)
-
-    def embeddings(self, **limits: int | None) -> Embeddings:
-        """What the call returns; ``limits`` are those that its images had."""
-        encoder = self.encoder
+    def _result(self, work: Work, grid_thw: np.ndarray, items: Sequence[Item] = (), **limits: str) -> Embeddings:
         provenance = {
-            "source": str(encoder.outline.checkpoint.path),
-            "family": encoder.family,
-            "format": encoder.format,
-            "isa": encoder.isa,
+            "source": str(self._outline.checkpoint.path),
+            "family": self.family,
+            "format": self.format,
+            "isa": self.isa,
             "qwenvis_version": __version__,
-            **{name: str(value) for name, value in limits.items() if value is not None},
+            **limits,
         }
-        merge_size = encoder.config.spatial_merge_size
-        return Embeddings(self.tokens, self.grid_thw, merge_size, self.hidden_states, provenance, self.deepstack)
+        merge_size = self.config.spatial_merge_size
+        states, deepstack, times = work.hidden_states, work.deepstack, timing(items)
+        return Embeddings(work.tokens, grid_thw.copy(), merge_size, states, provenance, deepstack, **times)
+
+
+def _plans(items: Iterable[Item], columns: int, budget: int) -> Iterator[Plan]:
+    """Runs of items within the budget; an error comes after the items before it."""
+    run: list[Item] = []
+    held = 0
+    try:
+        for item in items:
+            patches = math.prod(item.grid)
+            if run and held + patches > budget:
+                yield Plan(run, columns)
+                run, held = [], 0
+            run.append(item)
+            held += patches
+    except QwenvisError:
+        yield Plan(run, columns)
+        raise
+    yield Plan(run, columns)
+
+
+def _apart(out: Embeddings) -> Iterator[Embeddings]:
+    """Its items, in arrays of their own: views would keep all of them alive as long as one."""
+    for item in out.items():
+        yield replace(
+            item,
+            embeddings=item.embeddings.copy(),
+            hidden_states=[state.copy() for state in item.hidden_states],
+            deepstack=[tokens.copy() for tokens in item.deepstack],
+        )

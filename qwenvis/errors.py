@@ -5,7 +5,8 @@ QwenvisError
 ├── CheckpointError    (ValueError)         files or tensors of a checkpoint cannot be used
 │   └── ConfigError                         its config.json or preprocessor config cannot be used
 ├── InputError         (ValueError)         an argument, pixel_values or grid_thw cannot be used
-│   └── ImageError                          an image cannot be used
+│   ├── ImageError                          an image cannot be used
+│   └── VideoError                          a video cannot be used
 ├── LimitError         (ValueError)         an input is larger than a limit allows
 └── IsaError           (RuntimeError)       an instruction set is unknown, not compiled or not on this CPU
 
@@ -15,8 +16,10 @@ Every message says what was wrong, what was got, what was expected, and where. W
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
+MOST_LISTED = 20  # bad items that one error spells out
 LISTED = 10  # names spelt out in a list
 
 
@@ -44,6 +47,10 @@ class ImageError(InputError):
     """An image cannot be used."""
 
 
+class VideoError(InputError):
+    """A video cannot be used."""
+
+
 class LimitError(QwenvisError, ValueError):
     """An input is larger than a limit allows."""
 
@@ -62,3 +69,31 @@ def listed(names: Sequence[str]) -> str:
     """Names from a file, the first of them spelt out."""
     rest = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
     return (", ".join(shown(name) for name in names[:LISTED]) or "nothing") + rest
+
+
+_T = TypeVar("_T")
+
+
+def gathered(makers: Iterable[Callable[[], _T]], noun: str) -> list[_T]:
+    """What all make; one error lists those that cannot: an `InputError`, or `LimitError` where nothing worse was found.
+
+    It is the one error where there is one, and of the kind of all where they are of one kind.
+    """
+    made: list[_T] = []
+    errors: list[InputError | LimitError] = []
+    for maker in makers:
+        try:
+            made.append(maker())
+        except (InputError, LimitError) as error:
+            errors.append(error)
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        lines = [f"{len(errors)} of {len(made) + len(errors)} {noun} cannot be used:", *map(str, errors[:MOST_LISTED])]
+        if len(errors) > MOST_LISTED:
+            lines.append(f"and {len(errors) - MOST_LISTED} more")
+        kinds = {type(error) for error in errors if isinstance(error, InputError)}
+        if not kinds:
+            raise LimitError("\n  ".join(lines))
+        raise (kinds.pop() if len(kinds) == 1 else InputError)("\n  ".join(lines))
+    return made

@@ -6,9 +6,16 @@ by row and column inside the unit. A merge unit is the merge_size x merge_size p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+
+# Patches of one forward pass, unless one temporal step has more: products are long enough to run at full speed, and the
+# workspace stays near 150 MB.
+PATCH_BUDGET = 4096
+
+# Temporal steps of one item: its index, the first step, the one after the last.
+Span = tuple[int, int, int]
 
 # axis(size, side) -> for each of ``size`` places on an axis, the places that it blends of a learned axis of ``side``,
 # and their weights: two arrays (size, taps), integers and floats.
@@ -41,22 +48,43 @@ def item_bounds(grid_thw: np.ndarray) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(grid_thw.prod(axis=1))])
 
 
+def step_bounds(grid_thw: np.ndarray) -> np.ndarray:
+    """Cumulative patches of the temporal steps of all items, (steps + 1,) int64, starting with 0."""
+    return np.concatenate([[0], np.cumsum(np.repeat(grid_thw[:, 1:].prod(axis=1), grid_thw[:, 0]))])
+
+
 def extent(grid_thw: np.ndarray) -> tuple[int, int, int]:
     """Patches, patches of the largest frame, and frames, of all items."""
     steps, rows, columns = grid_thw.T
     return int(grid_thw.prod(axis=1).sum()), int((rows * columns).max(initial=0)), int(steps.sum())
 
 
-def groups(grid_thw: np.ndarray, budget: int) -> Iterator[slice]:
-    """Runs of items within a budget of patches; an item above it is alone."""
-    first, held = 0, 0
-    for item, patches in enumerate(grid_thw.prod(axis=1).tolist()):
-        if held and held + patches > budget:
-            yield slice(first, item)
-            first, held = item, 0
-        held += patches
-    if held:
-        yield slice(first, len(grid_thw))
+def spans(grid_thw: np.ndarray, budget: int) -> Iterator[list[Span]]:
+    """Runs of temporal steps within a budget of patches: a span of each item that a run has steps of.
+
+    A step above the budget is alone. No patch attends to another step, so a run is a forward pass of its own.
+    """
+    run: list[Span] = []
+    held = 0
+    for item, (steps, rows, columns) in enumerate(grid_thw.tolist()):
+        first = 0
+        while first < steps:
+            fit = max((budget - held) // (rows * columns), 0 if run else 1)
+            if fit:
+                stop = min(steps, first + fit)
+                run.append((item, first, stop))
+                held += (stop - first) * rows * columns
+                first = stop
+            else:
+                yield run
+                run, held = [], 0
+    if run:
+        yield run
+
+
+def spanned(grid_thw: np.ndarray, run: Sequence[Span]) -> np.ndarray:
+    """The ``grid_thw`` of a run, (spans, 3) int64."""
+    return np.array([(stop - first, *grid_thw[item, 1:]) for item, first, stop in run], np.int64).reshape(-1, 3)
 
 
 def frames(grid_thw: np.ndarray) -> np.ndarray:

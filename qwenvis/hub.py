@@ -13,7 +13,7 @@ from pathlib import Path
 
 from qwenvis.checkpoint import CONFIG, PREPROCESSOR, PROCESSOR
 from qwenvis.directory import regular_file
-from qwenvis.errors import InputError, SourceError
+from qwenvis.errors import CheckpointError, InputError, SourceError
 from qwenvis.shards import INDEX, SINGLE, tower_shards
 
 SYNTHETIC = "synthetic:"
@@ -115,8 +115,12 @@ def _commit(folder: Path, revision: str) -> Path | None:
 
 
 def _shards(snapshot: Path) -> list[str]:
-    """The files that hold the tower, none where nothing here tells."""
-    return sorted(tower_shards(snapshot)[-1]) if any((snapshot / name).is_file() for name in (SINGLE, INDEX)) else []
+    """The files that hold the tower, none where nothing here tells; where there is no tower, what tells that."""
+    telling = [name for name in (SINGLE, INDEX) if (snapshot / name).is_file()]
+    try:
+        return sorted(tower_shards(snapshot)[-1]) if telling else []
+    except CheckpointError:
+        return telling  # whoever opens them has the config too, and says what is there instead
 
 
 def _nothing(text: str, directory: Path) -> str:

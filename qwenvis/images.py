@@ -8,86 +8,70 @@ into merge-block order (ops.vol2col). For an opaque, upright 8-bit image, ``pixe
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from qwenvis import ops
+from qwenvis import ops, policies, resampling
 from qwenvis.errors import ImageError, LimitError
 from qwenvis.pictures import Picture, decode, label, probe
 from qwenvis.processors import ImageProcessor
 
-MOST_LISTED = 20  # bad images that one error spells out
+BICUBIC = Image.Resampling.BICUBIC
 
 
-def survey(sources: Sequence[Picture], processor: ImageProcessor, first: int = 0) -> NDArray[np.int64]:
-    """Return ``grid_thw`` (images, 3) int64 of images from their headers alone; nothing is decoded.
+class Still:
+    """An image that is planned from its header, and not decoded: an item of ``plan``.
 
-    Errors call the images by their index, counted from ``first``. The EXIF block of a PNG file may stand behind its
-    pixels; the grid of such an image is here the one before it is turned upright, which has as many patches.
-
-    Raises ImageError, or LimitError where nothing worse was found, that lists all images which cannot be used.
+    ``grid`` is (1, rows, columns). The EXIF block of a PNG file may stand behind its pixels; the grid of such an image
+    is here the one before it is turned upright, which has as many patches.
     """
-    grids = np.empty((len(sources), 3), np.int64)
-    errors: list[ImageError | LimitError] = []
-    for index, source in enumerate(sources):
-        where = label(source, first + index)
-        try:
-            grids[index] = _planned(probe(source, where), processor, where)
-        except (ImageError, LimitError) as error:
-            errors.append(error)
-    if len(errors) == 1:
-        raise errors[0]
-    if errors:
-        lines = [f"{len(errors)} of {len(sources)} images cannot be used:", *map(str, errors[:MOST_LISTED])]
-        if len(errors) > MOST_LISTED:
-            lines.append(f"and {len(errors) - MOST_LISTED} more")
-        kind = LimitError if all(isinstance(error, LimitError) for error in errors) else ImageError
-        raise kind("\n  ".join(lines))
-    return grids
 
+    def __init__(self, source: Picture, processor: ImageProcessor, index: int) -> None:
+        """Errors call the image by its index. Raises ImageError, or LimitError."""
+        self.source, self.processor, self.where = source, processor, label(source, index)
+        self.policy = policies.chosen(processor.pixels, processor.backend)
+        self.grid = _planned(probe(source, self.where, self.policy), processor, self.where)
 
-def preprocess(
-    sources: Sequence[Picture], processor: ImageProcessor, first: int = 0
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return ``pixel_values`` (patches, 3·T·p²) float32 and ``grid_thw`` (images, 3) int64 of images, in order.
-
-    Every header is read before the first image is decoded. Errors as in ``survey``, and ImageError for an image that
-    turns out to be damaged.
-    """
-    grids = survey(sources, processor, first)
-    ends = np.cumsum(grids.prod(axis=1))
-    pixel_values = np.empty((int(ends[-1]) if len(ends) else 0, processor.columns), np.float32)
-    for index, source in enumerate(sources):
-        where = label(source, first + index)
-        image = decode(source, where)
-        count = int(grids[index].prod())
-        grids[index] = _planned((image.height, image.width), processor, where)
-        if grids[index].prod() != count:
-            raise ImageError(f"{where} changed while it was read")
-        patches(image, processor, pixel_values[ends[index] - count : ends[index]])
-    return pixel_values, grids
+    def fill(self, first: int, stop: int, out: NDArray[np.float32]) -> tuple[int, int, int]:
+        """Decode, resize and cut; returns the grid. Raises ImageError for an image that turns out to be damaged."""
+        image = decode(self.source, self.where, self.policy)
+        grid = _planned((image.height, image.width), self.processor, self.where)
+        if math.prod(grid) != len(out):
+            raise ImageError(f"{self.where} changed while it was read")
+        array = self.source if isinstance(self.source, np.ndarray) else None
+        unit = array is not None and self.policy.unit(array)
+        patches(image, self.processor, out, unit=unit)
+        return grid
 
 
 def patches(
-    image: Image.Image, processor: ImageProcessor, out: NDArray[np.float32] | None = None
+    image: Image.Image, processor: ImageProcessor, out: NDArray[np.float32] | None = None, *, unit: bool = False
 ) -> tuple[NDArray[np.float32], tuple[int, int, int]]:
-    """Return the patches of an RGB image, in merge-block order, and its grid (1, rows, columns).
+    """Return the patches of an RGB image, in the order of the tower, and its grid (1, rows, columns).
 
-    They are (rows·columns, 3·T·p²) float32, written into ``out`` if it is given.
+    They are (rows·columns, 3·T·p²) float32, written into ``out`` if it is given. ``unit``: bytes stand for 0..1.
     Raises as ``ImageProcessor.resized``.
     """
     height, width = processor.resized(image.height, image.width)
     grid = processor.grid(image.height, image.width)
-    if image.size != (width, height):
-        image = image.resize((width, height), Image.Resampling.BICUBIC)
+    frame = _resized(image, processor.content(image.height, image.width), processor.backend)
+    if frame.shape[:2] != (height, width):
+        frame = np.pad(frame, ((0, height - frame.shape[0]), (0, width - frame.shape[1]), (0, 0)))
     if out is None:
         out = np.empty((math.prod(grid), processor.columns), np.float32)
-    frames = np.asarray(image)[None]  # (1, height, width, 3)
-    sizes = processor.patch_size, processor.temporal_patch_size, processor.merge_size
-    return ops.vol2col(frames, processor.lut, *sizes, out), grid
+    lut = processor.normalisation.unit_lut if unit else processor.lut
+    merge_size = 1 if processor.raster else processor.merge_size
+    return ops.vol2col(frame[None], lut, processor.patch_size, processor.temporal_patch_size, merge_size, out), grid
+
+
+def _resized(image: Image.Image, sides: tuple[int, int], backend: str) -> NDArray[np.uint8]:
+    """An image resized to (height, width), by Pillow's bicubic or torch's; (height, width, 3)."""
+    height, width = sides
+    if image.size != (width, height) and backend == "torchvision":
+        return resampling.resize(np.asarray(image), height, width)
+    return np.asarray(image if image.size == (width, height) else image.resize((width, height), BICUBIC))
 
 
 def _planned(size: tuple[int, int], processor: ImageProcessor, where: str) -> tuple[int, int, int]:

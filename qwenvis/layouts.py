@@ -23,6 +23,12 @@ PATCH_EMBEDDINGS = {
     "patch_embed.proj.weight": "",
     "visual.vision_model.embeddings.patch_embedding.weight": r"visual\.vision_model\.(?!head\.|.*packing_)|mlp_AR\.",
 }
+# Without a prefix, a language model's tensors may stand beside the tower's: what the parts of towers are called.
+TOWER_PARTS = (
+    "blocks deepstack_merger_list downsample embeddings merger merger_list patch_embed pos_embed post_conv_layernorm "
+    "post_layernorm"
+)
+_ALONE = rf"(?:{'|'.join(TOWER_PARTS.split())})\."
 
 # Importing ml_dtypes is also what teaches safetensors' numpy reader the word bfloat16.
 FLOATS = {"F32": np.dtype(np.float32), "F16": np.dtype(np.float16), "BF16": np.dtype(ml_dtypes.bfloat16)}
@@ -90,7 +96,8 @@ def tower_among(names: Collection[str], where: Path) -> tuple[str, re.Pattern[st
     """
     found = {name: end for name in names for end in PATCH_EMBEDDINGS if name == end or name.endswith("." + end)}
     if not found:
-        packed = [name for name in names if "patch_embed.proj." in name and _library([name])]
+        stems = tuple(end.removesuffix("weight") for end in PATCH_EMBEDDINGS)
+        packed = [name for name in names if any(stem in name for stem in stems) and _library([name])]
         if packed:
             raise CheckpointError(f"{where}: a tower that is quantised (by its names {_library(packed)}) {_UNUSABLE}")
         no_tower = f"{where} holds no tower: no name of a tensor ends in {' or '.join(PATCH_EMBEDDINGS)}"
@@ -99,7 +106,8 @@ def tower_among(names: Collection[str], where: Path) -> tuple[str, re.Pattern[st
         raise CheckpointError(f"{where} holds {len(found)} towers, expected one: {listed(sorted(found))}")
     ((name, end),) = found.items()
     prefix = name.removesuffix(end)
-    return prefix, re.compile(f"{re.escape(prefix)}(?:{PATCH_EMBEDDINGS[end]})")
+    begin = PATCH_EMBEDDINGS[end] or ("" if prefix else _ALONE)
+    return prefix, re.compile(f"{re.escape(prefix)}(?:{begin})")
 
 
 def channels_first(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from functools import cached_property
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 import numpy as np
 
@@ -13,7 +14,19 @@ from qwenvis.checkpoint import Checkpoint
 from qwenvis.cost import Cost, cost, weight_nbytes
 from qwenvis.errors import CheckpointError, ConfigError, InputError
 from qwenvis.models import Config
-from qwenvis.processors import PROCESSORS, ImageProcessor
+from qwenvis.processors import ImageProcessor, processor_class
+from qwenvis.video_families import video_processor_class
+from qwenvis.video_processors import VideoProcessor
+
+
+class ImageOptions(TypedDict, total=False):
+    """What a caller may say of the images; `Encoder.from_pretrained` explains."""
+
+    min_pixels: int | None
+    max_pixels: int | None
+    pixels: str
+    backend: str
+
 
 # What a caller names -> how weights are packed and products are computed.
 DTYPES = {"float32": "f32", "bfloat16": "bf16"}
@@ -27,19 +40,19 @@ class Outline:
         checkpoint: Checkpoint,
         *,
         dtype: str = "float32",
-        min_pixels: int | None = None,
-        max_pixels: int | None = None,
+        **images: Unpack[ImageOptions],
     ) -> None:
         """Detect the family and build its tower; limits replace those of the checkpoint's preprocessor config.
 
-        Raises ConfigError or CheckpointError for a checkpoint that no family can use, InputError for the limits.
+        Raises ConfigError or CheckpointError for a checkpoint that no family can use, InputError for the options.
         """
         self.checkpoint = checkpoint
         self.family = models.detect(checkpoint.model_type, checkpoint.vision_config, checkpoint.shapes)
         self.format = _format(dtype, checkpoint)
         self.tower, self.weights = models.build(self.family, checkpoint.vision_config, checkpoint.shapes, self.format)
-        self._limits = {"min_pixels": min_pixels, "max_pixels": max_pixels}
-        if self._pictured and (checkpoint.preprocessor or None not in (min_pixels, max_pixels)):
+        self._images = images
+        limits = images.get("min_pixels"), images.get("max_pixels")
+        if self.config.in_channels == 3 and (checkpoint.preprocessor or None not in limits):
             self.processor  # noqa: B018  a config that cannot be used is an error now, a missing one when it is needed
 
     @classmethod
@@ -48,19 +61,17 @@ class Outline:
         source: str | os.PathLike[str],
         *,
         dtype: str = "float32",
-        min_pixels: int | None = None,
-        max_pixels: int | None = None,
         revision: str | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
+        **images: Unpack[ImageOptions],
     ) -> Outline:
         """Find ``source`` (`Encoder.from_pretrained` says what it may be) and read its headers.
 
         Raises as `Encoder.from_pretrained`; arguments that a preset cannot have are refused before it is written.
         """
-        limits = {"min_pixels": min_pixels, "max_pixels": max_pixels}
         if _preset(source) is not None:
-            cls.preview(source, dtype=dtype, revision=revision, cache_dir=cache_dir, **limits)
-        return cls(_open(hub.resolve(source, cache_dir, revision)), dtype=dtype, **limits)
+            cls.preview(source, dtype=dtype, revision=revision, cache_dir=cache_dir, **images)
+        return cls(_open(hub.resolve(source, cache_dir, revision)), dtype=dtype, **images)
 
     @classmethod
     def preview(
@@ -68,19 +79,17 @@ class Outline:
         source: str | os.PathLike[str],
         *,
         dtype: str = "float32",
-        min_pixels: int | None = None,
-        max_pixels: int | None = None,
         revision: str | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
+        **images: Unpack[ImageOptions],
     ) -> Outline:
         """As `open`, but writes nothing: a ``synthetic:PRESET`` is described whether its files are there or not."""
-        limits = {"min_pixels": min_pixels, "max_pixels": max_pixels}
         preset = _preset(source)
         if preset is None:
-            return cls.open(source, dtype=dtype, revision=revision, cache_dir=cache_dir, **limits)
+            return cls.open(source, dtype=dtype, revision=revision, cache_dir=cache_dir, **images)
         from qwenvis.synthetic import described
 
-        return cls(described(preset, cache_dir), dtype=dtype, **limits)
+        return cls(described(preset, cache_dir), dtype=dtype, **images)
 
     @property
     def config(self) -> Config:
@@ -100,36 +109,52 @@ class Outline:
     @cached_property
     def processor(self) -> ImageProcessor:
         """How this checkpoint wants its images. Raises ConfigError where it has no preprocessor config."""
-        return self._read_processor(**self._limits)
+        return self._read_processor(self._images)
 
     def processor_with(self, min_pixels: int | None = None, max_pixels: int | None = None) -> ImageProcessor:
-        """The same with the limits of one call; with both given, a checkpoint needs no preprocessor config."""
+        """The same with the limits of one call; with both given, a checkpoint may need no preprocessor config."""
         if not self.checkpoint.preprocessor and None not in (min_pixels, max_pixels):
-            return self._read_processor(min_pixels, max_pixels)
+            return self._read_processor({**self._images, "min_pixels": min_pixels, "max_pixels": max_pixels})
         return self.processor.with_limits(min_pixels, max_pixels)
 
-    @property
-    def _pictured(self) -> bool:
-        return self.config.in_channels == 3 and self.family in PROCESSORS
-
-    def _read_processor(self, min_pixels: int | None, max_pixels: int | None) -> ImageProcessor:
-        config = self.config
+    def _read_processor(self, images: ImageOptions) -> ImageProcessor:
+        config, preprocessor = self.config, self.checkpoint.preprocessor
         if config.in_channels != 3:
             raise ConfigError(
                 f"the tower wants {config.in_channels} channels; images have 3: pass pixel_values instead"
             )
-        if self.family not in PROCESSORS:
-            raise ConfigError(
-                f"{self.family} prepares images in a way that is not built yet; make pixel_values and grid_thw with "
-                "transformers and pass those"
-            )
-        return PROCESSORS[self.family].from_config(
-            self.checkpoint.preprocessor,
+        return processor_class(self.family, preprocessor).from_config(
+            preprocessor,
             patch_size=config.patch_size,
             merge_size=config.spatial_merge_size,
             temporal_patch_size=config.temporal_patch_size,
-            min_pixels=min_pixels,
-            max_pixels=max_pixels,
+            **images,
+        )
+
+    @property
+    def upright(self) -> bool:
+        """Whether videos are turned as their metadata says: with ``pixels="natural"``."""
+        return self._images.get("pixels") != "transformers"
+
+    @cached_property
+    def video_processor(self) -> VideoProcessor:
+        """How this checkpoint wants its videos: by a config of their own, else by that of its images, as transformers.
+
+        Raises ConfigError where it has neither, or its family has no videos.
+        """
+        config = self.config
+        preprocessor = self.checkpoint.video_preprocessor or self.checkpoint.preprocessor
+        kind = video_processor_class(self.family, preprocessor)
+        if not preprocessor or config.in_channels != 3:
+            raise ConfigError(
+                "the checkpoint has no video_preprocessor_config.json, nor a preprocessor_config.json, so the sizes of "
+                "videos are unknown; copy the file from the model it was made from"
+            )
+        return kind.from_config(
+            preprocessor,
+            patch_size=config.patch_size,
+            merge_size=config.spatial_merge_size,
+            temporal_patch_size=config.temporal_patch_size,
         )
 
     def cost(self, grid_thw: np.ndarray, still: bool = True, threads: int = 1) -> Cost:
@@ -146,7 +171,7 @@ def _preset(source: str | os.PathLike[str]) -> str | None:
 def _open(path: Path) -> Checkpoint:
     """The checkpoint at a path, by the layout that it has."""
     if path.suffix.lower() != hub.GGUF:
-        return Checkpoint.open(path)
+        return Checkpoint.open(path, models.named)
     try:
         from qwenvis import mmproj
     except ImportError as error:

@@ -1,14 +1,14 @@
 """Whatever people pass as a picture: its size, and its pixels, upright in RGB.
 
-A picture is a path, the bytes of an encoded file, a binary file object (read from its start), a PIL image or a uint8
-array of shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4). Whatever it comes as, the encoder sees what a person sees:
+A picture is a path, the bytes of an encoded file, a binary file object (read from its start), a PIL image or an array
+of pixels. Whatever it comes as, the encoder sees what a person sees:
 
 - upright: the EXIF orientation is applied, to PIL images too;
 - on white: transparent pixels of every mode, and of (H, W, 4) arrays, are composited on white;
 - at 8 bits: 16-bit grey (modes I;16 and I) is scaled from 65535 to 255; float pixels (mode F) are refused;
 - the first frame of an animation; of a PIL image, the frame at which it stands.
 
-transformers' ``Qwen2VLImageProcessorPil`` ignores EXIF in PIL images, drops alpha in files and clips 16-bit values.
+That is the natural policy; `policies` has transformers' beside it.
 """
 
 from __future__ import annotations
@@ -28,10 +28,9 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from qwenvis.errors import ImageError, LimitError, QwenvisError
+from qwenvis.policies import NATURAL, Policy
 
-Picture: TypeAlias = (
-    str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image.Image | NDArray[np.uint8]
-)
+Picture: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image.Image | NDArray[Any]
 
 # Pillow's own default (Image.MAX_IMAGE_PIXELS), where it begins to warn of a decompression bomb: 358 MB decoded.
 MAX_IMAGE_PIXELS = 89_478_485
@@ -65,31 +64,34 @@ def stream(images: Picture | Iterable[Picture]) -> Iterable[Picture]:
     return images
 
 
-def probe(source: Picture, where: str = "the image") -> tuple[int, int]:
-    """Return the (height, width) of an image once it is upright, from its header.
+def probe(source: Picture, where: str = "the image", policy: Policy = NATURAL) -> tuple[int, int]:
+    """Return the (height, width) that an image will have once it is decoded, from its header.
 
     ``where`` names the image in errors. Raises ImageError for what is no image, LimitError beyond ``MAX_IMAGE_PIXELS``.
     """
     if isinstance(source, np.ndarray):
-        return _array_size(source, where)
+        return _within(policy.size(source, where), where)
     with _opened(source, where) as image:
-        height, width = image.height, image.width
+        height, width, of_file = image.height, image.width, image is not source
         # A TIFF's size is already the upright one: Pillow turns the image itself while it loads it.
-        on_its_side = image.format != "TIFF" and _orientation(image, header_only=image is not source) in ON_ITS_SIDE
+        turned = policy.turns(of_file) and image.format != "TIFF"
+        on_its_side = turned and _orientation(image, header_only=of_file) in ON_ITS_SIDE
     return (width, height) if on_its_side else (height, width)
 
 
-def decode(source: Picture, where: str = "the image") -> Image.Image:
-    """Return an image upright, on white, in mode RGB: the source itself, not a copy, where it is all that already.
+def decode(source: Picture, where: str = "the image", policy: Policy = NATURAL) -> Image.Image:
+    """Return an image in mode RGB, as the policy reads it: the source itself, not a copy, where it is that already.
 
     Raises as ``probe``, and ImageError for an image that is truncated, damaged or of a mode that is no picture.
     """
     if isinstance(source, np.ndarray):
-        return _rgb(_from_array(source, where), where)
+        _within(policy.size(source, where), where)
+        return policy.picture(source, where)
     with _opened(source, where) as image:
         image.load()
-        turn = UPRIGHT.get(_orientation(image))
-        image = _rgb(image, where)
+        of_file = image is not source
+        turn = UPRIGHT.get(_orientation(image)) if policy.turns(of_file) else None
+        image = policy.rgb(image, where, of_file)
     return image if turn is None else image.transpose(turn)
 
 
@@ -120,10 +122,13 @@ def _opened(source: Picture, where: str) -> Iterator[Image.Image]:
     """
     try:
         if isinstance(source, Image.Image):
-            yield _within_limits(source, where)
+            _within((source.height, source.width), where)
+            yield source
         else:
             with _file(source, where) as file:
-                yield _within_limits(_identify(file, where), where)
+                image = _identify(file, where)
+                _within((image.height, image.width), where)
+                yield image
     except (QwenvisError, MemoryError):
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -192,12 +197,9 @@ def _identify(file: IO[bytes], where: str) -> Image.Image:
     raise ImageError(f"{where} is not an image that Pillow can read; it begins with {prefix!r}{hint}")
 
 
-def _within_limits(image: Image.Image, where: str) -> Image.Image:
-    _check_size(image.height, image.width, where)
-    return image
-
-
-def _check_size(height: int, width: int, where: str) -> None:
+def _within(size: tuple[int, int], where: str) -> tuple[int, int]:
+    """The (height, width), if it is within the limits."""
+    height, width = size
     if min(height, width) < 1:
         raise ImageError(f"{where} has no pixels: it is {height} x {width} (height x width)")
     if height * width > MAX_IMAGE_PIXELS:
@@ -205,6 +207,7 @@ def _check_size(height: int, width: int, where: str) -> None:
             f"{where} is {height} x {width}, {height * width:,} pixels; at most {MAX_IMAGE_PIXELS:,} are decoded: "
             "make it smaller first"
         )
+    return size
 
 
 def _orientation(image: Image.Image, header_only: bool = False) -> int:
@@ -217,55 +220,3 @@ def _orientation(image: Image.Image, header_only: bool = False) -> int:
         raise
     except Exception:
         return 1
-
-
-def _rgb(image: Image.Image, where: str) -> Image.Image:
-    """A loaded image in mode RGB, on white; alpha as ``convert_to_rgb`` of transformers.image_transforms."""
-    transparent = image.info.get("transparency")
-    if image.mode == "F":
-        raise ImageError(f"{where} has float pixels (mode F); scale them to 0..255 and convert to mode L first")
-    if image.mode.startswith("I"):
-        return _grey(image, where).convert("RGB")
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or transparent is not None:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, image).convert("RGB")
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _grey(image: Image.Image, where: str) -> Image.Image:
-    """16-bit grey scaled to mode L, its transparent value on white."""
-    values = np.asarray(image)
-    if values.min() < 0 or values.max() > 65535:
-        raise ImageError(
-            f"{where} has values from {values.min()} to {values.max()} (mode {image.mode}); expected 0 to 65535"
-        )
-    grey = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)  # round(255 v / 65535)
-    grey[values == image.info.get("transparency", -1)] = 255
-    return Image.fromarray(grey)
-
-
-def _from_array(array: NDArray[Any], where: str) -> Image.Image:
-    """An array of pixels as a PIL image; the array is copied or only read."""
-    _array_size(array, where)
-    return Image.fromarray(array[..., 0] if array.shape[2:] == (1,) else array)
-
-
-def _array_size(array: NDArray[Any], where: str) -> tuple[int, int]:
-    """The (height, width) of an array of pixels, once its dtype and shape are right."""
-    if array.dtype != np.uint8:
-        remedy = {
-            "f": "if its values are 0 to 1, pass (array * 255).round().astype(np.uint8)",
-            "b": "pass array * np.uint8(255)",
-            "u": "if its values are 0 to 65535, pass (array // 257).astype(np.uint8)",
-        }.get(array.dtype.kind, "pass array.astype(np.uint8) once its values are 0 to 255")
-        raise ImageError(f"{where}: pixels must be uint8, got {array.dtype}; {remedy}")
-    if array.ndim not in (2, 3) or array.shape[2:] not in ((), (1,), (3,), (4,)):
-        remedy = ""
-        if array.ndim == 4:
-            remedy = "; for several images pass list(array)"
-        elif array.ndim == 3 and array.shape[0] in (1, 3, 4):
-            remedy = "; channels come last: pass np.moveaxis(array, 0, -1)"
-        raise ImageError(f"{where}: expected (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), got {array.shape}{remedy}")
-    _check_size(array.shape[0], array.shape[1], where)
-    return array.shape[0], array.shape[1]

@@ -1,85 +1,56 @@
 """Which resizing, limits and normalisation a checkpoint's preprocessor config asks for.
 
-A still image is resized to sides that whole merge units fill (``smart_resize``), its bytes are rescaled and
-normalised, and it is cut into patches. This room turns the preprocessor config into those numbers and refuses a config
-that asks for other steps. Formulas: ``Qwen2VLImageProcessorPil`` of transformers.
+A still image is resized to sides that whole merge units fill (`resizing`; in transformers ``smart_resize``), its bytes
+are normalised, and it is cut into patches. This room turns the preprocessor config into those numbers and refuses a
+config that asks for other steps. Each class is one, or several, of transformers' image processors.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qwenvis.errors import ConfigError, ImageError, InputError, LimitError
-
-# Defaults of transformers' class, for what a preprocessor config leaves out.
-CLASS_MIN_PIXELS = 56 * 56
-CLASS_MAX_PIXELS = 28 * 28 * 1280
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+from qwenvis import resizing
+from qwenvis.errors import ConfigError, InputError, LimitError
+from qwenvis.limits import given_limits, read_limits
+from qwenvis.normalisation import Normalisation
 
 # Four times the largest max_pixels of a published checkpoint (16,777,216, Qwen3-VL): 1.6 GB of pixel_values.
 MAX_RESIZED_PIXELS = 2**26
 
-MAX_RATIO = 200
-
-# The class names under which transformers has published this one resizing. `Fast` is the torchvision form: its pixels
-# differ from Pillow's by rounding.
-KNOWN_TYPES = (
-    "Qwen2VLImageProcessor",
-    "Qwen2VLImageProcessorFast",
-    "Qwen2VLImageProcessorPil",
-    "Qwen2_5_VLImageProcessor",
-)
 BICUBIC = 3  # PIL.Image.Resampling.BICUBIC, as preprocessor configs write it
 
-
-def smart_resize(height: int, width: int, factor: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
-    """Return the (height, width) to resize to: multiples of ``factor``, their area within the limits, the ratio kept.
-
-    transformers' ``smart_resize`` (image_processing_pil_qwen2_vl), to the bit: Python's ``round`` takes 2.5 to 2, so
-    70 becomes 56 and not 84. At extreme ratios, the area may miss the limits by the last multiple.
-
-    Raises ImageError for a side of zero and for sides whose ratio is over 200.
-    """
-    if min(height, width) < 1:
-        raise ImageError(f"the image has no pixels: it is {height} x {width} (height x width)")
-    ratio = max(height, width) / min(height, width)
-    if ratio > MAX_RATIO:
-        raise ImageError(
-            f"absolute aspect ratio must be smaller than {MAX_RATIO}, got {ratio}: "
-            f"the image is {height} x {width} (height x width); crop or pad it"
-        )
-    rows, columns = round(height / factor) * factor, round(width / factor) * factor
-    if rows * columns > max_pixels:
-        shrink = math.sqrt((height * width) / max_pixels)
-        rows = max(factor, math.floor(height / shrink / factor) * factor)
-        columns = max(factor, math.floor(width / shrink / factor) * factor)
-    elif rows * columns < min_pixels:
-        grow = math.sqrt(min_pixels / (height * width))
-        rows = math.ceil(height * grow / factor) * factor
-        columns = math.ceil(width * grow / factor) * factor
-    return rows, columns
+# What an argument may be; the first is the default.
+PIXELS = ("natural", "transformers")
+BACKENDS = ("pil", "torchvision")
 
 
 @dataclass(frozen=True)
 class ImageProcessor:
-    """The numbers that turn a still image into patches. Sizes in pixels; ``mean`` and ``std`` per channel of RGB."""
+    """The numbers that turn a still image into patches. Sizes in pixels; limits as the checkpoint counts them.
+
+    ``pixels`` says how orientation, transparency and depth are read (`pictures`), ``backend`` which of transformers'
+    two classes resizes and normalises.
+    """
 
     patch_size: int
     merge_size: int
     temporal_patch_size: int
-    min_pixels: int = CLASS_MIN_PIXELS
-    max_pixels: int = CLASS_MAX_PIXELS
-    mean: tuple[float, ...] = CLIP_MEAN
-    std: tuple[float, ...] = CLIP_STD
-    rescale_factor: float = 1 / 255
+    min_pixels: int
+    max_pixels: int
+    normalisation: Normalisation
+    pixels: str = PIXELS[0]
+    backend: str = BACKENDS[0]
+
+    # Of transformers' class: its limits, for a config without any, and whether patches come in rows of the frame.
+    limits: ClassVar[tuple[int, int]] = (56 * 56, 28 * 28 * 1280)
+    raster: ClassVar[bool] = False
+    # Whether its mean and std are those of the published checkpoints, and may stand in for a config that is missing.
+    usual: ClassVar[bool] = True
 
     @classmethod
     def from_config(
@@ -91,63 +62,67 @@ class ImageProcessor:
         temporal_patch_size: int,
         min_pixels: int | None = None,
         max_pixels: int | None = None,
+        pixels: str = PIXELS[0],
+        backend: str = BACKENDS[0],
     ) -> ImageProcessor:
         """Read a checkpoint's preprocessor config; the sizes are the tower's, the limits override the config's.
 
-        Limits come from ``min_pixels``/``max_pixels``, else from the edges of ``size`` (areas, despite their names),
-        else, where the config has no ``size``, from transformers' class.
-
         An empty ``preprocessor`` means that the checkpoint has none. transformers then refuses, and so does this:
         the defaults of its class would quietly shrink images to a twelfth of what the published checkpoints allow.
-        With both limits given, nothing is guessed and CLIP's mean and std hold.
+        With both limits given, nothing is guessed where the class's mean and std are the published ones.
 
-        Raises ConfigError for a config that is missing or asks for other steps, InputError for limits that cannot be.
+        Raises ConfigError for a config that is missing or asks for other steps, InputError for arguments that cannot
+        be.
         """
-        if not preprocessor and (min_pixels is None or max_pixels is None):
+        for name, value, choices in (("pixels", pixels, PIXELS), ("backend", backend, BACKENDS)):
+            if value not in choices:
+                raise InputError(f"{name} is {value!r}; expected {' or '.join(choices)}")
+        if not preprocessor and (None in (min_pixels, max_pixels) or not cls.usual):
             raise ConfigError(
                 "the checkpoint has no preprocessor_config.json (nor a processor_config.json with an image_processor), "
-                "so its image size limits are unknown; copy the file from the model it was made from, or pass both "
-                "min_pixels and max_pixels"
+                f"so its {'image size limits are' if cls.usual else 'mean and std are'} unknown; copy the file from "
+                f"the model it was made from{', or pass both min_pixels and max_pixels' * cls.usual}"
             )
         config = {key: value for key, value in preprocessor.items() if value is not None}
         tower = {"patch_size": patch_size, "merge_size": merge_size, "temporal_patch_size": temporal_patch_size}
-        _refuse_other_steps(config, tower)
-        smallest, largest = _limits(config)
-        processor = cls(
-            **tower,
-            min_pixels=smallest,
-            max_pixels=largest,
-            mean=_channels(config, "image_mean", CLIP_MEAN),
-            std=_channels(config, "image_std", CLIP_STD),
-            rescale_factor=_number(config.get("rescale_factor", 1 / 255), "rescale_factor"),
-        )
-        if not np.isfinite(processor.lut).all():
-            raise ConfigError("preprocessor config: image_mean, image_std, rescale_factor give infinite pixel values")
-        return processor.with_limits(min_pixels, max_pixels)
+        refuse_other_steps(config, tower)
+        smallest, largest = cls.limits_of(config, patch_size * merge_size, temporal_patch_size)
+        normalisation = Normalisation.from_config(config, fused=backend == "torchvision")
+        sizes = patch_size, merge_size, temporal_patch_size
+        found = cls(*sizes, smallest, largest, normalisation, pixels, backend)
+        return found.with_limits(min_pixels, max_pixels)
+
+    @classmethod
+    def limits_of(cls, config: Mapping[str, Any], factor: int, temporal: int) -> tuple[int, int]:
+        """(min_pixels, max_pixels) of a config without nulls: areas, whatever the edges of ``size`` are called."""
+        return read_limits(config, cls.limits)
 
     def with_limits(self, min_pixels: int | None = None, max_pixels: int | None = None) -> ImageProcessor:
         """Return the same with other limits, in pixels; None keeps one. Raises InputError for limits that cannot be."""
-        smallest = self.min_pixels if min_pixels is None else _pixels(min_pixels, "min_pixels", InputError)
-        largest = self.max_pixels if max_pixels is None else _pixels(max_pixels, "max_pixels", InputError)
-        if smallest > largest:
-            raise InputError(
-                f"min_pixels {smallest}{' of the checkpoint' * (min_pixels is None)} is larger than "
-                f"max_pixels {largest}{' of the checkpoint' * (max_pixels is None)}; pass both"
-            )
+        smallest, largest = given_limits((self.min_pixels, self.max_pixels), min_pixels, max_pixels)
         return replace(self, min_pixels=smallest, max_pixels=largest)
+
+    @property
+    def factor(self) -> int:
+        """The side of a merge unit."""
+        return self.patch_size * self.merge_size
 
     @property
     def columns(self) -> int:
         """Entries of one patch, the columns of ``pixel_values``: 3 x temporal_patch_size x patch_size²."""
         return 3 * self.temporal_patch_size * self.patch_size**2
 
-    def resized(self, height: int, width: int) -> tuple[int, int]:
-        """Return the (height, width) that an image is resized to.
+    @property
+    def lut(self) -> NDArray[np.float32]:
+        """The value of each byte, (3 channels, 256) float32, read-only."""
+        return self.normalisation.lut
 
-        Raises ImageError for a size that ``smart_resize`` refuses, LimitError beyond ``MAX_RESIZED_PIXELS``.
+    def resized(self, height: int, width: int) -> tuple[int, int]:
+        """Return the (height, width) that an image is resized to, what is added to it (`content`) included.
+
+        Raises ImageError for a size that `resizing` refuses, LimitError beyond ``MAX_RESIZED_PIXELS``.
         """
-        factor = self.patch_size * self.merge_size
-        rows, columns = smart_resize(height, width, factor, self.min_pixels, self.max_pixels)
+        rows, columns = self._size(height, width)
         if rows * columns > MAX_RESIZED_PIXELS:
             raise LimitError(
                 f"an image of {height} x {width} would be resized to {rows} x {columns}, {rows * columns:,} pixels; "
@@ -155,88 +130,129 @@ class ImageProcessor:
             )
         return rows, columns
 
+    def content(self, height: int, width: int) -> tuple[int, int]:
+        """Return the (height, width) of the image in what it is `resized` to, at the top left; the rest is black."""
+        return self.resized(height, width)
+
     def grid(self, height: int, width: int) -> tuple[int, int, int]:
         """Return the grid (1, rows, columns) of patches of an image; raises as ``resized``."""
         resized_height, resized_width = self.resized(height, width)
         return 1, resized_height // self.patch_size, resized_width // self.patch_size
 
-    @cached_property
-    def lut(self) -> NDArray[np.float32]:
-        """The value of each byte, (3 channels, 256) float32, read-only.
-
-        As ``rescale`` and ``normalize`` of transformers.image_transforms round: the product in float64, then float32.
-        """
-        with np.errstate(all="ignore"):
-            rescaled = (np.arange(256, dtype=np.float64) * self.rescale_factor).astype(np.float32)
-            mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
-            lut = np.ascontiguousarray(((rescaled[:, None] - mean) / std).T)
-        lut.flags.writeable = False
-        return lut
+    def _size(self, height: int, width: int) -> tuple[int, int]:
+        return resizing.area(height, width, self.factor, self.min_pixels, self.max_pixels)
 
 
-# family -> how its stills are prepared
+class Qwen3ImageProcessor(ImageProcessor):
+    """Of Qwen3-VL and what came after it: the same class, but checkpoints state a mean and std of their own."""
+
+    usual = False
+
+
+class PaddleImageProcessor(ImageProcessor):
+    """PaddleOCRVLImageProcessor: short sides are lifted, and patches come in rows of the frame."""
+
+    limits = (384 * 384, 1536 * 1536)
+    raster = True
+    usual = False
+
+    def _size(self, height: int, width: int) -> tuple[int, int]:
+        return resizing.lifted(height, width, self.factor, self.min_pixels, self.max_pixels)
+
+
+class VolumeImageProcessor(ImageProcessor):
+    """Glm4vImageProcessor and Glm46VImageProcessor: limits count the frames of a patch, and stand in ``size`` alone."""
+
+    limits = (112 * 112, 28 * 28 * 15000)
+
+    @classmethod
+    def limits_of(cls, config: Mapping[str, Any], factor: int, temporal: int) -> tuple[int, int]:
+        """Volumes, the edges of ``size``; transformers reads no ``min_pixels`` here."""
+        return read_limits(config, cls.limits, ())
+
+    def _size(self, height: int, width: int) -> tuple[int, int]:
+        factors = self.temporal_patch_size, self.factor
+        return resizing.volume(factors[0], height, width, factors, self.min_pixels, self.max_pixels)
+
+
+class CanvasImageProcessor(ImageProcessor):
+    """Glm5NextImageProcessor: an image is not enlarged to whole merge units, but set on black."""
+
+    limits = (16, 8000)  # tokens
+
+    @classmethod
+    def limits_of(cls, config: Mapping[str, Any], factor: int, temporal: int) -> tuple[int, int]:
+        """Volumes, from ``min_image_tokens`` and ``max_image_tokens``."""
+        keys = ("min_image_tokens", "max_image_tokens")
+        smallest, largest = read_limits({key: config[key] for key in keys if key in config}, cls.limits, keys)
+        return smallest * temporal * factor**2, largest * temporal * factor**2
+
+    def content(self, height: int, width: int) -> tuple[int, int]:
+        """As the base; smaller than what the image is resized to, unless merge units fill it."""
+        canvas = self.resized(height, width)
+        return resizing.content((height, width), canvas, self.temporal_patch_size, self.min_pixels)
+
+    def _size(self, height: int, width: int) -> tuple[int, int]:
+        factors = self.temporal_patch_size, self.factor
+        return resizing.canvas(factors[0], height, width, factors, self.min_pixels, self.max_pixels)
+
+
+# family -> how its stills are prepared, where its preprocessor config does not name another of `TYPES`
 PROCESSORS: dict[str, type[ImageProcessor]] = {
     "qwen2_vl": ImageProcessor,
     "qwen2_5_vl": ImageProcessor,
+    "qwen2_5_omni": ImageProcessor,
+    "exaone4_5": ImageProcessor,
+    "qwen3_vl": Qwen3ImageProcessor,
+    "qwen3_vl_moe": Qwen3ImageProcessor,
+    "qwen3_omni_moe": Qwen3ImageProcessor,
+    "qwen3_5": Qwen3ImageProcessor,
+    "qwen3_5_moe": Qwen3ImageProcessor,
+    "qwen4_exp": Qwen3ImageProcessor,
+    "cohere_compass": ImageProcessor,
+    "glm4v": VolumeImageProcessor,
+    "glm46v": VolumeImageProcessor,
+    "glm4v_moe": VolumeImageProcessor,
+    "glm_ocr": VolumeImageProcessor,
+    "glm5_next": CanvasImageProcessor,
+    "paddleocr_vl": PaddleImageProcessor,
+}
+
+# transformers' name -> the same; `Fast` and `Pil` may follow, for the backend that `backend` chooses here
+TYPES: dict[str, type[ImageProcessor]] = {
+    "Qwen2VLImageProcessor": ImageProcessor,
+    "Qwen2_5_VLImageProcessor": ImageProcessor,
+    "CohereCompassImageProcessor": ImageProcessor,
+    "Glm4vImageProcessor": VolumeImageProcessor,
+    "Glm46VImageProcessor": VolumeImageProcessor,
+    "Glm5NextImageProcessor": CanvasImageProcessor,
+    "PaddleOCRVLImageProcessor": PaddleImageProcessor,
 }
 
 
-def _refuse_other_steps(config: Mapping[str, Any], tower: Mapping[str, int]) -> None:
-    """Refuse, by name, what would make other pixels than ours."""
-    name = config.get("image_processor_type", KNOWN_TYPES[0])
-    if name not in KNOWN_TYPES:
+def processor_class(family: str, preprocessor: Mapping[str, Any]) -> type[ImageProcessor]:
+    """What a preprocessor config names, else the family's own: as transformers' AutoImageProcessor chooses.
+
+    Raises ConfigError for a name that is none of ``TYPES``.
+    """
+    name = preprocessor.get("image_processor_type")
+    if name is None:
+        return PROCESSORS[family]
+    found = TYPES.get(str(name).removesuffix("Fast").removesuffix("Pil"))
+    if found is None:
         raise ConfigError(
-            f"preprocessor config: image_processor_type {name!r} is unknown; known are {', '.join(KNOWN_TYPES)}"
+            f"preprocessor config: image_processor_type {name!r} is unknown; known are {', '.join(TYPES)}"
         )
+    return found
+
+
+def refuse_other_steps(config: Mapping[str, Any], tower: Mapping[str, int], noun: str = "images") -> None:
+    """Refuse, by name, what would make other pixels than ours; ``tower`` holds sizes that must agree."""
     for key in ("do_resize", "do_rescale", "do_normalize"):
         if not config.get(key, True):
-            raise ConfigError(f"preprocessor config: {key} is {config[key]!r}; only images with {key} are supported")
+            raise ConfigError(f"preprocessor config: {key} is {config[key]!r}; only {noun} with {key} are supported")
     if config.get("resample", BICUBIC) not in (BICUBIC, "bicubic"):
         raise ConfigError(f"preprocessor config: resample is {config['resample']!r}; only 3 (bicubic) is supported")
     for key, value in tower.items():
         if config.get(key, value) != value:
             raise ConfigError(f"preprocessor config: {key} is {config[key]!r}, but the tower's is {value}")
-
-
-def _limits(config: Mapping[str, Any]) -> tuple[int, int]:
-    """(min_pixels, max_pixels) of a config without nulls, in the precedence of transformers."""
-    size = config.get("size", {"shortest_edge": CLASS_MIN_PIXELS, "longest_edge": CLASS_MAX_PIXELS})
-    if not isinstance(size, Mapping):
-        raise ConfigError(f"preprocessor config: size is {size!r}; expected shortest_edge and longest_edge")
-    found = []
-    for key, edge in (("min_pixels", "shortest_edge"), ("max_pixels", "longest_edge")):
-        # transformers cannot use a size that spells its edges min_pixels and max_pixels; it can only mean the same.
-        for value in (config.get(key), size.get(edge), size.get(key)):
-            if value is not None:
-                found.append(_pixels(value, f"preprocessor config: {key} (or {edge} of size)", ConfigError))
-                break
-        else:
-            raise ConfigError(f"preprocessor config: size is {dict(size)!r} and has no {edge}, nor is there {key}")
-    if found[0] > found[1]:
-        raise ConfigError(f"preprocessor config: min_pixels {found[0]} is larger than max_pixels {found[1]}")
-    return found[0], found[1]
-
-
-def _pixels(value: object, name: str, error: type[ConfigError] | type[InputError]) -> int:
-    """A limit as a positive int; 1e6 is one too."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 0 < value < 2**63:
-        raise error(f"{name} is {value!r}; expected a whole number of pixels, from 1 to 2**63 - 1")
-    return int(value)
-
-
-def _number(value: object, name: str) -> float:
-    # Compared as it is, because an int may be too large to become a float.
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e30:
-        raise ConfigError(f"preprocessor config: {name} is {value!r}; expected a number of ordinary size")
-    return float(value)
-
-
-def _channels(config: Mapping[str, Any], key: str, default: tuple[float, ...]) -> tuple[float, ...]:
-    """Three numbers, one per channel; one number stands for all three, as in transformers."""
-    value = config.get(key, default)
-    values = list(value) if isinstance(value, list | tuple) else [value] * 3
-    if len(values) != 3:
-        raise ConfigError(f"preprocessor config: {key} has {len(values)} numbers; expected 3, one per channel")
-    return tuple(_number(entry, key) for entry in values)

@@ -31,7 +31,7 @@ from qwenvis.shards import INDEX
 Progress = Callable[[int, int], object]
 Shapes = dict[str, tuple[int, ...]]
 
-RECIPE = 1  # part of the directory's name: raise it with any change of the bytes that are written
+RECIPE = 2  # part of the directory's name: raise it with any change of the bytes that are written
 SHARD_BYTES = 350_000_000  # what one shard holds at most, and so most of the memory that writing takes
 CHUNK = 1 << 16  # numbers drawn at a time: the float32 draft stays in the L2 cache
 WRITERS = 2  # threads that draw; the bytes do not depend on it

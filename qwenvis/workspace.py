@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -44,9 +46,29 @@ class Workspace:
             raise AttributeError(f"the workspace has no array {name!r}") from None
 
 
-def nbytes(sizes: Sizes) -> int:
-    """Bytes that a workspace of these sizes takes."""
-    return sum(map(_nbytes, sizes.values()))
+class Workspaces:
+    """As many workspaces as calls run at the same time; each is kept for the next call."""
+
+    def __init__(self) -> None:
+        self._free: deque[Workspace] = deque()  # no lock, which a fork could leave held for ever
+
+    @contextmanager
+    def one(self) -> Iterator[Workspace]:
+        """A workspace that no other call uses meanwhile."""
+        try:
+            ws = self._free.pop()
+        except IndexError:
+            ws = Workspace()
+        try:
+            yield ws
+        finally:
+            self._free.append(ws)
+
+
+def nbytes(*sizes: Sizes) -> int:
+    """Bytes that a workspace takes which has had each of these sizes."""
+    names = {name for each in sizes for name in each}
+    return sum(max(_nbytes(each[name]) for each in sizes if name in each) for name in names)
 
 
 def _pitch(size: Size) -> int:

@@ -38,7 +38,7 @@ def test_a_wrong_argument_writes_nothing(folder, capsys, command, options, said)
 def test_a_checkpoint_is_opened_once(monkeypatch, folder, command):
     directory, opened = synthetic.materialise("tiny-qwen2-vl"), []
     original = Checkpoint.open
-    monkeypatch.setattr(Checkpoint, "open", lambda path: opened.append(path) or original(path))
+    monkeypatch.setattr(Checkpoint, "open", lambda path, *accept: opened.append(path) or original(path, *accept))
     assert cli.main([*command.split(), "--model", str(directory)]) == 0
     assert opened == [directory]
 

@@ -99,7 +99,10 @@ def test_aliases():
     values = {"num_attention_heads": 8, "num_hidden_layers": 3}
     config = read("qwen2_vl", values)
     assert (config.num_heads, config.depth) == (8, 3)
-    assert read("qwen2_vl", {**values, "num_heads": 20, "depth": 5}).num_heads == 20
+    assert read("qwen2_vl", {**values, "num_heads": 8, "depth": 3}) == config
+    for name in ("num_heads", "depth"):
+        with pytest.raises(ConfigError, match=rf"vision_config says {name} = 5, but num_\w+ = [83]"):
+            read("qwen2_vl", {**values, name: 5})
     assert read("qwen2_vl", {"patch_size": [16, 16], "temporal_patch_size": [2]}).kernel == (3, 2, 16, 16)
 
 
@@ -110,6 +113,7 @@ def test_aliases():
         {"rope_parameters": {"rope_type": "axial", "rope_theta": 500}},
         {"rope_parameters": {"rope_type": "default", "rope_theta": 500.0}, "rope_theta": 7},
         {"rope_scaling": {"type": "axial"}, "rope_theta": 500},
+        {"rope_scaling": {"type": "axial", "rope_theta": 500}, "rope_parameters": {"rope_theta": 7}},
     ],
     ids=str,
 )
@@ -205,7 +209,6 @@ WRONG = [
     ("glm5_next", "swiglu_limit", "10"),
     ("glm5_next", "projection_intermediate_size", 0),
     ("paddleocr_vl", "layer_norm_eps", float("inf")),
-    ("paddleocr_vl", "temporal_patch_size", 2),
     ("paddleocr_vl", "num_channels", 0),
     ("qwen2_vl", "rope_theta", 1),
     ("qwen2_vl", "rope_theta", "10000"),
@@ -235,6 +238,8 @@ def test_wrong_values(family, name, value):
         {"type": "mrope"},
         {"rope_type": ["axial"]},
         {"rope_type": "linear", "factor": 2},
+        {"rope_type": "axial", "rope_theta": 0},
+        {"rope_type": "axial", "partial_rotary_factor": 0.0},
     ],
     ids=str,
 )
@@ -325,12 +330,20 @@ def test_tensors_without_a_size(name, shape):
         ("qwen3_vl_moe", "qwen3_vl", "qwen3_vl_moe"),
         ("qwen3_5", "qwen3_5_vision", "qwen3_5"),
         ("glm46v", "glm4v_vision", "glm46v"),
+        ("glm5_next", "glm_ocr_vision", "glm5_next"),
         ("colqwen3", "qwen3_vl_vision", "qwen3_vl"),
-        ("qwen2_vl", "qwen3_vl", "qwen3_vl"),
+        ("cosmos3_omni", "qwen3_vl", "qwen3_vl"),
+        ("qwen2_vl", "qwen3_vl", "qwen2_vl"),
     ],
 )
 def test_family_that_the_config_names(model_type, vision_type, family):
     assert models.detect(model_type, {"model_type": vision_type}, {}) == family
+
+
+def test_tensors_decide_between_two_families_that_a_config_names():
+    shapes = dict.fromkeys(FAMILIES["qwen3_vl"].marks, (1,))
+    assert models.detect("qwen2_vl", {"model_type": "qwen3_vl"}, shapes) == "qwen3_vl"
+    assert models.detect("qwen3_vl", {"model_type": "qwen2_vl"}, shapes) == "qwen3_vl"
 
 
 @pytest.mark.parametrize("model_type", ["", "llava", "qwen9_vl", "qwen2_5_omni_audio_encoder", "qwen2"])

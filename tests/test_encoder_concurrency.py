@@ -7,12 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from families import KINDS
 from tolerance import ROUNDED, TOWER, assert_close
-from towers import DTYPES, PICTURED, encoder, output, picture, pixels, program, same_bits
+from towers import DTYPES, encoder, output, picture, pixels, program, same_bits
 
 from qwenvis import ops
 
-every_family = pytest.mark.parametrize("family", PICTURED)
+every_family = pytest.mark.parametrize("family", KINDS)
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 SIZES = [(280, 420), (61, 97), (56, 56), (30, 300), (150, 113), (200, 200)]
 

@@ -1,5 +1,7 @@
 """Where is each patch: coords, segments, windows and angles against the reference, on grids of every kind."""
 
+import itertools
+
 import numpy as np
 import pytest
 import reference
@@ -46,6 +48,13 @@ def test_coords(merge_size):
 @every_grid
 def test_coords_of_known_grids(grids):
     np.testing.assert_array_equal(geometry.coords(of(grids), 2), reference.coords(grids, 2))
+
+
+def test_bounds_of_items_and_of_their_steps():
+    grid = np.array([[2, 4, 6], [1, 2, 2], [3, 2, 4]])
+    assert geometry.item_bounds(grid).tolist() == [0, 48, 52, 76]
+    assert geometry.step_bounds(grid).tolist() == [0, 24, 48, 52, 60, 68, 76]
+    assert geometry.step_bounds(grid[:0]).tolist() == [0]
 
 
 def test_coords_go_through_a_merge_unit_first():
@@ -207,3 +216,16 @@ def test_raster_order(grids, merge_size):
 def test_extent(grids):
     patches = [t * h * w for t, h, w in grids]
     assert geometry.extent(of(grids)) == (sum(patches), max(h * w for _, h, w in grids), sum(t for t, *_ in grids))
+
+
+@given(
+    grids=st.lists(st.tuples(st.integers(1, 5), st.integers(1, 4), st.integers(1, 4)), max_size=6),
+    budget=st.integers(1, 60),
+)
+def test_spans_hold_every_step_once_and_keep_the_budget(grids, budget):
+    runs = list(geometry.spans(np.array(grids, np.int64).reshape(-1, 3), budget))
+    steps = [[(item, step) for item, first, stop in run for step in range(first, stop)] for run in runs]
+    assert [*itertools.chain(*steps)] == [(item, step) for item, (t, _, _) in enumerate(grids) for step in range(t)]
+    sizes = [[grids[item][1] * grids[item][2] for item, _ in run] for run in steps]
+    assert all(sum(run) <= budget or len(run) == 1 for run in sizes)
+    assert all(sum(run) + following[0] > budget for run, following in itertools.pairwise(sizes))

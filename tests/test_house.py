@@ -39,10 +39,20 @@ ROOMS = {
     "mergers": Room("layers workspace ops weights errors", "numpy"),
     "geometry": Room("errors", "numpy"),
     "models": Room("mergers blocks layers workspace ops geometry weights errors", "numpy"),
-    "processors": Room("errors", "numpy"),
-    "pictures": Room("errors", "numpy PIL"),
-    "images": Room("pictures processors ops.vol2col errors", "numpy PIL"),
-    "videos": Room("images pictures processors ops.vol2col errors", "numpy PIL av"),
+    "resizing": Room("errors"),
+    "resampling": Room("ops.resample_rows ops.resample_columns", "numpy"),
+    "limits": Room("errors", "numpy"),
+    "normalisation": Room("errors", "numpy"),
+    "processors": Room("resizing limits normalisation errors", "numpy"),
+    "policies": Room("errors", "numpy PIL"),
+    "pictures": Room("policies errors", "numpy PIL"),
+    "images": Room("pictures policies processors resampling ops.vol2col errors", "numpy PIL"),
+    "samplers": Room("errors", "numpy"),
+    "video_processors": Room("samplers processors limits normalisation errors", "numpy"),
+    "video_families": Room("video_processors samplers normalisation resizing errors"),
+    "films": Room("samplers pictures errors", "numpy av"),
+    "clips": Room("films samplers pictures errors", "numpy PIL"),
+    "videos": Room("clips samplers video_families video_processors resampling ops.vol2col errors", "numpy"),
     "directory": Room("errors"),
     "layouts": Room("errors", "numpy ml_dtypes"),
     "shards": Room("layouts directory errors", "numpy safetensors"),
@@ -53,16 +63,21 @@ ROOMS = {
     "presets": Room("models errors"),
     "synthetic": Room("presets models checkpoint shards layouts weights errors", "numpy safetensors ml_dtypes"),
     "hub": Room("checkpoint shards directory errors", "huggingface_hub", lazily="synthetic presets"),
-    "cost": Room("models workspace ops weights errors", "numpy"),
+    "cost": Room("models geometry workspace ops weights errors", "numpy"),
     "outline": Room(
-        "ops.rows_dtype cost hub checkpoint processors models geometry errors", "numpy", lazily="mmproj synthetic"
+        "ops.rows_dtype cost hub checkpoint video_families video_processors processors models geometry errors",
+        "numpy",
+        lazily="mmproj synthetic",
     ),
     "door": Room("models errors", "numpy"),
     "embeddings": Room("geometry errors", "numpy safetensors ml_dtypes"),
+    "plan": Room("door geometry ops.use_threads errors", "numpy"),
+    "work": Room("models workspace", "numpy"),
+    "intake": Room("plan outline videos clips images pictures processors errors", "numpy PIL"),
     # the front door knows everybody
     "encoder": Room(
-        "embeddings door outline cost hub synthetic checkpoint videos images pictures processors models geometry "
-        "workspace weights ops threads errors version",
+        "intake work plan embeddings door outline cost hub synthetic checkpoint videos images pictures processors "
+        "models geometry workspace weights ops threads errors version",
         "numpy PIL",
     ),
     "__init__": Room("encoder embeddings errors version"),
@@ -70,8 +85,8 @@ ROOMS = {
     "adapters": Room("__init__ encoder embeddings errors", "numpy safetensors torch transformers vllm"),
     # of ops, what `doctor` reports
     "cli": Room(
-        "__init__ adapters bulk encoder embeddings outline cost hub images pictures processors threads errors version "
-        "ops.isa ops.isas ops.openmp ops.rows_dtype",
+        "__init__ adapters bulk encoder embeddings outline cost hub videos films images pictures processors threads "
+        "errors version ops.isa ops.isas ops.openmp ops.rows_dtype",
         "numpy PIL",
         lazily="synthetic.cache_root presets",
     ),

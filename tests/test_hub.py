@@ -7,11 +7,12 @@ import socket
 from pathlib import Path
 
 import pytest
-from checkpoints import INDEX, SHARDS, tower, write_shards, write_single
+from checkpoints import INDEX, SHARDS, tower, write_json, write_shards, write_single
 
 from qwenvis import hub, synthetic
 from qwenvis.checkpoint import Checkpoint
 from qwenvis.errors import CheckpointError, InputError, SourceError
+from qwenvis.outline import Outline
 
 REPO = "Qwen/Qwen2-VL-2B-Instruct"
 COMMIT, OLDER = "a" * 40, "b" * 40
@@ -165,9 +166,13 @@ def test_a_snapshot_of_configs_alone(cache):
 
 
 def test_a_snapshot_without_a_tower(cache):
-    snapshot_of(cache, lambda path: write_single(path, tower(), prefix="x"))
+    snapshot = snapshot_of(cache, lambda path: write_single(path, tower(), prefix="x"))
+    assert hub.resolve(REPO) == snapshot  # who opens it knows the config, and so what is there instead
     with pytest.raises(CheckpointError, match="holds no tower"):
-        hub.resolve(REPO)
+        Outline.open(REPO)
+    write_json(snapshot, "config.json", {"model_type": "qwen2_audio"})
+    with pytest.raises(CheckpointError, match="it hears and does not see"):
+        Outline.open(REPO)
 
 
 def test_another_cache(tmp_path):

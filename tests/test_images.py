@@ -1,15 +1,14 @@
 """``pixel_values`` and ``grid_thw`` against transformers, bit by bit; and many images at once."""
 
-import io
-import warnings
-
 import numpy as np
 import pytest
+from images_made import assert_same_answer, noise, png, preprocess, stills
+from judges import judge
 from PIL import Image
 
 from qwenvis import images, pictures
 from qwenvis.errors import ImageError, LimitError
-from qwenvis.images import patches, preprocess, survey
+from qwenvis.images import Still, patches
 from qwenvis.processors import ImageProcessor
 
 TOWER = {"patch_size": 14, "merge_size": 2, "temporal_patch_size": 2}
@@ -33,11 +32,7 @@ SIZES = [
 
 @pytest.fixture(scope="module")
 def hf():
-    """The processor's class in transformers, which warns while it is imported, as torch does."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
-    return Qwen2VLImageProcessorPil
+    return judge("qwen2_vl.image_processing_pil_qwen2_vl.Qwen2VLImageProcessorPil")
 
 
 @pytest.fixture
@@ -50,34 +45,14 @@ def configured(config, **limits):
     return ImageProcessor.from_config(config, **tower, **limits)
 
 
-def noise(height, width, seed=0):
-    return np.random.default_rng([seed, height, width]).integers(0, 256, (height, width, 3), np.uint8)
-
-
-def png(array):
-    file = io.BytesIO()
-    Image.fromarray(array).save(file, "PNG")
-    return file.getvalue()
-
-
-def assert_same_bits(ours, theirs):
-    pixel_values, grid_thw = ours
-    assert pixel_values.dtype == np.float32
-    assert pixel_values.flags.c_contiguous
-    assert grid_thw.dtype == np.int64
-    assert np.array_equal(grid_thw, theirs["image_grid_thw"])
-    assert pixel_values.shape == theirs["pixel_values"].shape
-    assert pixel_values.tobytes() == np.ascontiguousarray(theirs["pixel_values"]).tobytes()
-
-
 @pytest.mark.parametrize("config", [SMALL, AS_EDGES, QWEN3_VL], ids=["pixels", "edges", "qwen3-vl"])
 def test_p01_bits_as_in_transformers(hf, config):
     arrays = [noise(*size) for size in SIZES]
     theirs = hf.from_dict(dict(config))
     expected = theirs(images=[Image.fromarray(array) for array in arrays])
-    assert_same_bits(preprocess([Image.fromarray(array) for array in arrays], configured(config)), expected)
-    assert_same_bits(preprocess(arrays, configured(config)), expected)
-    assert_same_bits(preprocess([png(array) for array in arrays], configured(config)), expected)
+    assert_same_answer(preprocess([Image.fromarray(array) for array in arrays], configured(config)), expected)
+    assert_same_answer(preprocess(arrays, configured(config)), expected)
+    assert_same_answer(preprocess([png(array) for array in arrays], configured(config)), expected)
 
 
 def test_p01_bits_of_random_sizes(hf, processor):
@@ -86,7 +61,7 @@ def test_p01_bits_of_random_sizes(hf, processor):
     theirs = hf.from_dict(dict(SMALL))
     for height, width in sides:
         image = Image.fromarray(noise(height, width))
-        assert_same_bits(preprocess([image], processor), theirs(images=[image]))
+        assert_same_answer(preprocess([image], processor), theirs(images=[image]))
 
 
 def test_p01_bits_of_paths(hf, processor, tmp_path):
@@ -97,15 +72,15 @@ def test_p01_bits_of_paths(hf, processor, tmp_path):
             Image.fromarray(noise(*size)).save(paths[-1])
     theirs = hf.from_dict(dict(SMALL))
     expected = theirs(images=theirs.fetch_images([str(path) for path in paths]))
-    assert_same_bits(preprocess(paths, processor), expected)
-    assert_same_bits(preprocess([path.read_bytes() for path in paths], processor), expected)
+    assert_same_answer(preprocess(paths, processor), expected)
+    assert_same_answer(preprocess([path.read_bytes() for path in paths], processor), expected)
 
 
 def test_p01_bits_of_arrays_and_alpha(hf, processor):
     rgba = np.dstack([noise(70, 98), noise(70, 98, 1)[..., 0]])
     theirs = hf.from_dict(dict(SMALL))
     for source in (noise(70, 98), rgba, Image.fromarray(rgba), Image.fromarray(rgba).convert("LA")):
-        assert_same_bits(preprocess([source], processor), theirs(images=[source]))
+        assert_same_answer(preprocess([source], processor), theirs(images=[source]))
 
 
 @pytest.mark.parametrize(
@@ -114,16 +89,16 @@ def test_p01_bits_of_arrays_and_alpha(hf, processor):
 def test_p01_bits_with_limits_given(hf, limits):
     arrays = [noise(60, 90), noise(333, 222)]
     theirs = hf.from_dict(SMALL | {key: int(value) for key, value in limits.items()})
-    assert_same_bits(preprocess(arrays, configured(SMALL, **limits)), theirs(images=arrays))
+    assert_same_answer(preprocess(arrays, configured(SMALL, **limits)), theirs(images=arrays))
 
 
 def test_p05_alone_and_in_any_order(processor):
     arrays = [noise(*size) for size in [(70, 98), (14, 200), (333, 222)]]
-    alone = [preprocess([array], processor)[0] for array in arrays]
+    alone = [preprocess([array], processor).pixel_values for array in arrays]
     for order in ([0, 1, 2], [2, 0, 1], [1, 1, 0]):
         pixel_values, grid_thw = preprocess([arrays[i] for i in order], processor)
         assert np.array_equal(pixel_values, np.concatenate([alone[i] for i in order]))
-        assert np.array_equal(grid_thw, survey([arrays[i] for i in order], processor))
+        assert grid_thw.tolist() == [list(still.grid) for still in stills([arrays[i] for i in order], processor)]
 
 
 def test_patches_into_a_given_array(processor):
@@ -142,43 +117,48 @@ def test_no_images(processor):
     assert grid_thw.shape == (0, 3)
 
 
-def test_survey_decodes_nothing(processor, monkeypatch):
+def test_planning_decodes_nothing(processor, monkeypatch):
     def fail(image):
         raise AssertionError("decoded")
 
     sources = [png(noise(70, 98)), noise(333, 222)]
     expected = [processor.grid(70, 98), processor.grid(333, 222)]
     monkeypatch.setattr(Image.Image, "load", fail)
-    assert survey(sources, processor).tolist() == [list(grid) for grid in expected]
+    assert [still.grid for still in stills(sources, processor)] == expected
 
 
 def test_all_bad_images_are_listed_before_one_is_decoded(processor, monkeypatch):
     monkeypatch.setattr(images, "decode", None)
     sources = [noise(70, 98), "none.jpg", noise(1, 201), b"no image", noise(70, 98)]
     with pytest.raises(ImageError, match=r"^3 of 5 images cannot be used:\n") as caught:
-        preprocess(sources, processor, first=10)
+        preprocess(sources, processor)
     lines = str(caught.value).splitlines()
-    assert lines[1] == "  image 11 ('none.jpg'): there is no such file"
-    assert "image 12 (array of shape (1, 201, 3), uint8): absolute aspect ratio must be smaller than 200" in lines[2]
-    assert "image 13 (8 bytes) is not an image" in lines[3]
+    assert lines[1] == "  image 1 ('none.jpg'): there is no such file"
+    assert "image 2 (array of shape (1, 201, 3), uint8): absolute aspect ratio must be smaller than 200" in lines[2]
+    assert "image 3 (8 bytes) is not an image" in lines[3]
     with pytest.raises(ImageError, match=r"^image 0 \('none.jpg'\): there is no such file$"):
-        survey(["none.jpg"], processor)
+        stills(["none.jpg"], processor)
 
 
 def test_a_long_list_of_bad_images_is_cut(processor):
     with pytest.raises(ImageError, match=r"and 80 more$") as caught:
-        survey(["none.jpg"] * 100, processor)
+        stills(["none.jpg"] * 100, processor)
     assert len(str(caught.value).splitlines()) == 22
 
 
 def test_p11_limits(processor, monkeypatch):
     monkeypatch.setattr(pictures, "MAX_IMAGE_PIXELS", 1000)
     with pytest.raises(LimitError, match="2 of 3 images"):
-        survey([noise(10, 10), noise(40, 40), noise(50, 40)], processor)
+        stills([noise(10, 10), noise(40, 40), noise(50, 40)], processor)
     with pytest.raises(ImageError, match="2 of 2 images"):
-        survey([noise(40, 40), "none.jpg"], processor)
+        stills([noise(40, 40), "none.jpg"], processor)
     with pytest.raises(LimitError, match=r"image 0 .*lower max_pixels"):
-        survey([noise(10, 10)], processor.with_limits(2**40, 2**40))
+        stills([noise(10, 10)], processor.with_limits(2**40, 2**40))
+
+
+def test_errors_name_an_image_by_the_index_it_is_given(processor):
+    with pytest.raises(ImageError, match=r"^image 10 \('none.jpg'\): there is no such file$"):
+        Still("none.jpg", processor, 10)
 
 
 def test_a_damaged_image_is_named(processor):
@@ -188,7 +168,7 @@ def test_a_damaged_image_is_named(processor):
 
 
 def test_an_image_that_changes_while_it_is_read(processor, monkeypatch):
-    monkeypatch.setattr(images, "decode", lambda source, where: Image.fromarray(noise(333, 222)))
+    monkeypatch.setattr(images, "decode", lambda source, where, policy: Image.fromarray(noise(333, 222)))
     with pytest.raises(ImageError, match=r"image 0 .* changed while it was read"):
         preprocess([noise(70, 98)], processor)
 
@@ -196,7 +176,7 @@ def test_an_image_that_changes_while_it_is_read(processor, monkeypatch):
 def test_grid_of_a_png_with_its_exif_at_the_end(processor, monkeypatch):
     # The header says 70 x 98 and the decoded image is 98 x 70: as many patches, another grid.
     turned = Image.fromarray(noise(98, 70))
-    monkeypatch.setattr(images, "decode", lambda source, where: turned)
+    monkeypatch.setattr(images, "decode", lambda source, where, policy: turned)
     pixel_values, grid_thw = preprocess([png(noise(70, 98))], processor)
     assert grid_thw.tolist() == [list(processor.grid(98, 70))]
     assert np.array_equal(pixel_values, patches(turned, processor)[0])

@@ -132,6 +132,37 @@ def test_other_shapes(tmp_path, isa, family, shape):
     compare(loaded(tmp_path, family, **shape)(pixel_values, grid_thw, hidden_states=True), want)
 
 
+# Nothing divides anything: heads, lanes of a half, inner sizes, windows, grids of positions.
+ODD = {"depth": 3, "num_heads": 3, "hidden_size": 3 * 36, "intermediate_size": 37, "out_hidden_size": 33}
+ODD_PARTS = {
+    "qwen2_vl": {"intermediate_size": None, "mlp_ratio": 3, "hidden_act": "gelu_pytorch_tanh"},
+    "qwen2_5_vl": {"window_size": 75, "fullatt_block_indexes": (2, 0), "patch_size": 7},
+    "qwen2_5_omni": {"window_size": 75, "fullatt_block_indexes": (), "in_channels": 4},
+    "exaone4_5": {"num_heads": 9, "num_key_value_heads": 3, "hidden_size": 9 * 12, "fullatt_block_indexes": (1,)},
+    "qwen3_vl": {"num_position_embeddings": 83, "deepstack_visual_indexes": (2, 0, 1), "hidden_act": "gelu"},
+    "qwen3_vl_moe": {"num_position_embeddings": 49, "deepstack_visual_indexes": (2,), "temporal_patch_size": 3},
+    "qwen3_omni_moe": {"num_position_embeddings": 121, "deepstack_visual_indexes": (1, 0, 7)},
+    "qwen3_5": {"num_position_embeddings": 25, "hidden_act": "quick_gelu"},
+    "qwen3_5_moe": {"num_position_embeddings": 26, "in_channels": 1},
+    "qwen4_exp": {"num_position_embeddings": 169, "patch_size": 10},
+    "cohere_compass": {"num_position_embeddings": 9, "deepstack_visual_indexes": (2, 1)},
+    "glm4v": {"image_size": 14 * 7 + 9, "rms_norm_eps": 1e-2},
+    "glm46v": {"image_size": 10 * 3 + 1, "patch_size": 10, "attention_bias": True},
+    "glm4v_moe": {"image_size": 14 * 9, "in_channels": 4},
+    "glm_ocr": {"rms_norm_eps": 1e-2, "temporal_patch_size": 3},
+    "glm5_next": {"attention_bias": False, "projection_intermediate_size": 119, "swiglu_limit": 0.3},
+    "paddleocr_vl": {"image_size": 14 * 5 + 3, "layer_norm_eps": 1e-3, "hidden_act": "quick_gelu"},
+}
+
+
+@every_family
+def test_odd_sizes_are_those_of_transformers(tmp_path, family):
+    shape = {name: value for name, value in {**ODD, **ODD_PARTS[family]}.items() if value is not None}
+    given = truth.inputs(made(family, **shape)[1], [[2, 14, 22], [1, 2, 34], [3, 10, 6]], seed=5)
+    out = loaded(tmp_path, family, **shape)(*given, hidden_states=True)
+    compare(out, truth.run(made(family, **shape)[0], *given))
+
+
 @every_kind
 def test_three_by_three_merge(tmp_path, isa, family):
     pixel_values, grid_thw, want = expected(family, ((2, 9, 12), (1, 3, 27)), spatial_merge_size=3)

@@ -98,6 +98,19 @@ def test_rows_side_by_side(isa, rng, norm, group):
 
 
 @both
+@pytest.mark.parametrize(("heads", "d"), [(1, 7), (3, 12), (16, 64), (5, 33)])
+def test_heads_side_by_side(isa, rng, norm, heads, d):
+    """A weight for a part of the row: each part is a row of its own, also where it lies, in front of other columns."""
+    x, (w, b) = normal(rng, 40, heads * d), weights(rng, d)
+    want = normed(norm, x.reshape(-1, d), w, b).reshape(x.shape)
+    assert_same_bits(normed(norm, fenced(x), w, b), want)
+    assert_same_bits(normed(norm, x, w, b, 4), want.reshape(10, -1))
+    wide = np.concatenate([x, x], axis=1)
+    norm(wide[:, : heads * d], w, b, wide[:, : heads * d])
+    assert_same_bits(wide, np.concatenate([want, x], axis=1))
+
+
+@both
 def test_rows_at_any_distance(isa, rng, norm):
     x, (w, b) = normal(rng, 40, 11), weights(rng, 11)
     want = normed(norm, x, w, b)
@@ -156,6 +169,8 @@ def ones(*shape, dtype=np.float32):
     ("x", "w", "out", "message"),
     [
         (ones(4, 6), ones(5), ones(4, 6), "weight and bias have 5 and .* entries; x has 6 columns"),
+        (ones(4, 6), ones(12), ones(4, 6), "weight and bias have 12 and .* entries; x has 6 columns"),
+        (ones(4, 6), ones(0), ones(4, 6), "weight and bias have 0 and .* entries; x has 6 columns"),
         (ones(4, 6), ones(6), ones(3, 6), r"out is \(3, 6\); x is \(4, 6\)"),
         (ones(4, 6), ones(6), ones(4, 12), r"out is \(4, 12\); x is \(4, 6\)"),
         (ones(4, 6), ones(6), ones(3, 8), r"out is \(3, 8\); x is \(4, 6\)"),

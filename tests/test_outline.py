@@ -1,22 +1,23 @@
 """A checkpoint as its headers describe it: family, config, parameters, processor."""
 
 import json
+import math
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import truth
-from towers import PICTURED, PRESETS, checkpoint, encoder, picture, pixels, same_bits
+from families import KINDS
+from towers import PRESETS, checkpoint, encoder, picture, pixels, same_bits
 
 from qwenvis import Encoder, synthetic
 from qwenvis.checkpoint import Checkpoint
 from qwenvis.errors import CheckpointError, ConfigError, InputError, QwenvisError, SourceError
 from qwenvis.layouts import Tensor
 from qwenvis.outline import Outline
-from qwenvis.processors import PROCESSORS
 
-every_family = pytest.mark.parametrize("family", PICTURED)
+every_family = pytest.mark.parametrize("family", KINDS)
 PREPROCESSOR = "preprocessor_config.json"
 BOTH = {"min_pixels": 56 * 56, "max_pixels": 28 * 28 * 100}
 
@@ -36,7 +37,7 @@ def test_outline_of_a_tower(tmp_path, family):
     assert outline.parameters == sum(array.size for array in weights.values())
     assert outline.checkpoint.path == tmp_path
     assert (outline.processor.min_pixels, outline.processor.max_pixels) == (3136, 12845056)
-    assert outline.processor.columns == 1176
+    assert outline.processor.columns == math.prod(outline.config.kernel)
 
 
 @pytest.mark.parametrize(("preset", "millions"), [("qwen2-vl-2b", 665.27), ("qwen2.5-vl-3b", 668.68)])
@@ -54,12 +55,12 @@ def test_preview_is_the_outline_of_a_preset(monkeypatch, tmp_path, family):
     """Nothing is written, and nothing has to be there."""
     opened = Outline.open(checkpoint(family))
     monkeypatch.setenv("QWENVIS_CACHE", str(tmp_path))
-    preview = Outline.preview(f"synthetic:{PRESETS[family]}", max_pixels=4000)
+    preview = Outline.preview(f"synthetic:{PRESETS[family]}", max_pixels=10**6)
     assert not list(tmp_path.iterdir())
     assert (preview.family, preview.config) == (family, opened.config)
     assert preview.checkpoint.shapes == opened.checkpoint.shapes
     assert (preview.parameters, preview.nbytes) == (opened.parameters, opened.nbytes)
-    assert (preview.processor.min_pixels, preview.processor.max_pixels) == (3136, 4000)
+    assert preview.processor == opened.processor.with_limits(max_pixels=10**6)
     assert Outline.preview(checkpoint(family)).config == opened.config
 
 
@@ -171,11 +172,21 @@ def test_nothing_here(tmp_path):
         Outline.open(tmp_path / "nowhere")
 
 
-def test_a_family_whose_images_are_not_prepared_takes_pixel_values(monkeypatch):
-    """It loads, says so when it is given images, and encodes patches."""
-    monkeypatch.delitem(PROCESSORS, "qwen3_vl", raising=False)
-    found = encoder("qwen3_vl")
-    for asked in (lambda: found.outline.processor, lambda: found.encode(picture(64, 64)), lambda: found.preprocess([])):
-        with pytest.raises(ConfigError, match=r"qwen3_vl prepares images .* not built yet; make pixel_values"):
-            asked()
-    assert len(found(*pixels(found.config, [[1, 4, 6]])).embeddings) == 6
+def test_options_of_images(copied):
+    """They reach the processor, of a call too, with and without a preprocessor config."""
+    options = {"pixels": "transformers", "backend": "torchvision"}
+    found = Encoder.from_pretrained(copied, threads=1, **options)
+    for processor in (found.outline.processor, found.outline.processor_with(max_pixels=4000)):
+        assert (processor.pixels, processor.backend, processor.normalisation.fused) == (*options.values(), True)
+    assert not same_bits(
+        found.preprocess(picture(61, 97)).pixel_values, encoder().preprocess(picture(61, 97)).pixel_values
+    )
+    (copied / PREPROCESSOR).unlink()
+    assert Outline.open(copied, **options).processor_with(**BOTH).pixels == "transformers"
+
+
+@pytest.mark.parametrize("name", ["pixels", "backend"])
+@pytest.mark.parametrize("value", ["pillow", None, 3])
+def test_options_that_cannot_be(name, value):
+    with pytest.raises(InputError, match=f"{name} is {value!r}; expected "):
+        Encoder.from_pretrained(checkpoint(), **{name: value})

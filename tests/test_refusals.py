@@ -69,9 +69,10 @@ def test_p08_float8_is_refused_in_words(tmp_path, word, scale):
         Checkpoint.open(tmp_path)
 
 
-def test_p08_a_patch_embedding_that_is_packed(tmp_path):
+@pytest.mark.parametrize("stem", ["patch_embed.proj", "vision_model.embeddings.patch_embedding"])
+def test_p08_a_patch_embedding_that_is_packed(tmp_path, stem):
     tensors = {f"visual.{name}": array for name, array in tower().items() if name != PATCH}
-    source = write_single(tmp_path, tensors | {"visual.patch_embed.proj.qweight": I4}, prefix="")
+    source = write_single(tmp_path, tensors | {f"visual.{stem}.qweight": I4}, prefix="")
     with pytest.raises(CheckpointError, match=r"a tower that is quantised \(by its names AWQ\) cannot be used"):
         Checkpoint.open(source)
 
@@ -172,6 +173,24 @@ def test_near_relatives_are_told_apart(model_type, ending):
     with pytest.raises(ConfigError) as caught:
         models.detect(model_type, {"model_type": model_type + ending}, {})
     assert f"is no tower of this version ({RELATIVES[model_type]}), which has qwen2_vl" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "vision_type", "patch_embedding"),
+    [
+        ("kimi_vl", "moonvit", "vision_tower.patch_embed.proj.weight"),
+        ("dots_ocr", "dots_vit", "vision_tower.patch_embed.patchifier.proj.weight"),
+        ("videollama3_qwen2", "videollama3_vision_encoder", "model.vision_encoder.embeddings.patch_embedding.weight"),
+        ("qwen", None, "transformer.visual.conv1.weight"),
+        ("qwen2_audio", None, "audio_tower.conv1.weight"),
+    ],
+)
+def test_near_relatives_as_they_are_found(tmp_path, model_type, vision_type, patch_embedding):
+    """Told by either name, before anybody misses a tensor."""
+    config = {"model_type": model_type} | ({"vision_config": {"model_type": vision_type}} if vision_type else {})
+    source = write_single(tmp_path, {patch_embedding: np.ones((4, 3, 2, 2, 2), np.float32)}, "", config)
+    with pytest.raises(ConfigError, match=rf"^model_type '{model_type}' is no tower of this version \(\w.*\), which"):
+        Outline.open(source)
 
 
 def test_strangers_are_merely_unknown():

@@ -11,17 +11,14 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from families import KINDS
 
 from qwenvis import Encoder
 from qwenvis.models import FAMILIES
-from qwenvis.processors import PROCESSORS
 from qwenvis.synthetic import materialise
 
 ROOT = Path(__file__).parents[1]
 PRESETS = {name: next(each for each in f.published if each.startswith("tiny-")) for name, f in FAMILIES.items()}
 DTYPES = ["float32", "bfloat16"]
-PICTURED = [family for family in KINDS if family in PROCESSORS]  # those that can be given images
 
 
 @functools.cache
@@ -65,6 +62,22 @@ def forward_passes(monkeypatch, found):
     forward = tower.forward
     monkeypatch.setattr(tower, "forward", lambda patches, *args: passes.append(len(patches)) or forward(patches, *args))
     return passes
+
+
+def patches_of(found, sizes):
+    """How many patches images of these sizes have."""
+    return [int(np.prod(found.outline.processor.grid(*size))) for size in sizes]
+
+
+def grouped(patches, budget):
+    """The patches of each forward pass over images of so many: as many as the budget holds, or one."""
+    groups = []
+    for count in patches:
+        if groups and groups[-1] + count <= budget:
+            groups[-1] += count
+        else:
+            groups.append(count)
+    return groups
 
 
 def program(code, *arguments, **environment):

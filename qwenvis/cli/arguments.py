@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from qwenvis.videos import Sampling
 
 SOURCE = "directory, .gguf file, Hub id in the local cache, or synthetic:PRESET"
 
@@ -31,6 +35,30 @@ def add_dtype(parser: argparse.ArgumentParser) -> None:
     formats = "float32 (called f32 as a format), bfloat16 (bf16), or auto"
     text = f"{formats}: bfloat16 where checkpoint and CPU have it (default: %(default)s)"
     parser.add_argument("--dtype", default="float32", help=text)
+
+
+def rate(text: str) -> float:
+    """Frames a second: a number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0
+    if not 0 < value < 2**31:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return value
+
+
+def add_sampling(parser: argparse.ArgumentParser) -> None:
+    """``--fps``, ``--num-frames`` and ``--sampling``."""
+    parser.add_argument("--fps", type=rate, metavar="N", help="frames a second of a video (default: as the model does)")
+    parser.add_argument("--num-frames", type=positive, metavar="N", help="frames of a video, instead of --fps")
+    text = "natural, transformers, qwen-vl-utils or all: how frames of a video are chosen (default: %(default)s)"
+    parser.add_argument("--sampling", default="natural", help=text)
+
+
+def sampling(args: argparse.Namespace) -> Sampling:
+    """What these say, as the encoder takes it."""
+    return {"sampling": args.sampling, "fps": args.fps, "num_frames": args.num_frames}
 
 
 def add_limits(parser: argparse.ArgumentParser) -> None:

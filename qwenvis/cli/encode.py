@@ -1,4 +1,4 @@
-"""``qwenvis encode``: images to a file of visual tokens."""
+"""``qwenvis encode``: images and videos to a file of visual tokens."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ Write the visual tokens of images to one safetensors file:
   embeddings   (tokens, out_hidden_size) float32, the images one after the other
   grid_thw     (images, 3) int64: frames, rows and columns of patches of each image
   deepstack.N  like embeddings, of towers that have it: for the first layers of the language model
+  frame_indices, timestamps, second_per_grid_ts, frame_counts   where there are videos
   metadata     the names of the images, and what made the tokens: checkpoint, family, format of
                the weights (f32, bf16), ISA, version, limits
 
@@ -24,6 +25,7 @@ EXAMPLES = """\
   qwenvis encode cat.jpg --model Qwen/Qwen2-VL-2B-Instruct
   qwenvis encode scans/*.png --model ./my-checkpoint -o scans.safetensors
   qwenvis encode photo.jpg --model ./my-checkpoint --max-pixels 1024x1024
+  qwenvis encode clip.mp4 --model ./my-checkpoint --num-frames 64
 
   in Python: out = qwenvis.Embeddings.load("embeddings.safetensors"); out.split()
 """
@@ -31,13 +33,16 @@ EXAMPLES = """\
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="a JPEG, PNG, WebP ... file")
+    parser.add_argument(
+        "images", nargs="+", metavar="IMAGE", help="a JPEG, PNG, WebP ... file, or a video: MP4, MKV, WebM ..."
+    )
     parser.add_argument("--model", required=True, metavar="SOURCE", help=arguments.SOURCE)
     text = "what to write (default: %(default)s); a file of that name is replaced"
     parser.add_argument("-o", "--output", default="embeddings.safetensors", metavar="FILE", help=text)
     arguments.add_dtype(parser)
     arguments.add_threads(parser)
     arguments.add_limits(parser)
+    arguments.add_sampling(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -53,14 +58,15 @@ def run(args: argparse.Namespace) -> int:
     target = files.output(args.output, args.images)
     threads = resolve(args.threads)
     outline = Outline.preview(args.model, dtype=args.dtype, min_pixels=args.min_pixels, max_pixels=args.max_pixels)
-    seen = steps.look(args.images, outline.processor)
+    seen = steps.look(args.images, outline.processor, steps.watcher(outline, args))
     grid_thw = np.array([image.grid for image in seen])
     arrays = 1 + len(outline.config.deepstack)
     files.refuse_a_full_disk(target, 4 * arrays * outline.config.out_hidden_size * outline.cost(grid_thw).tokens)
 
     steps.find(args.model)
     encoder = steps.load(outline, threads)
-    out = steps.encode(encoder, args.images, grid_thw)
+    asked = {**arguments.sampling(args), "min_pixels": args.min_pixels, "max_pixels": args.max_pixels}
+    out = steps.encode(encoder, args.images, grid_thw, sampling=asked)
     replace(out, provenance={**out.provenance, "images": json.dumps(args.images)}).save(target)
 
     rows = [

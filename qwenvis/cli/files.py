@@ -7,13 +7,14 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from qwenvis.cli import units
-from qwenvis.errors import ImageError, InputError, LimitError
+from qwenvis.errors import ImageError, InputError, LimitError, VideoError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from qwenvis.pictures import Picture
     from qwenvis.processors import ImageProcessor
+    from qwenvis.videos import Footage
 
 
 class Seen(NamedTuple):
@@ -25,22 +26,38 @@ class Seen(NamedTuple):
     grid: tuple[int, int, int]
 
 
+def is_film(path: str) -> bool:
+    """Whether a file is a video, by its name."""
+    from qwenvis.films import SUFFIXES
+
+    return path.lower().endswith(SUFFIXES)
+
+
 def survey(
-    paths: Sequence[str], processor: ImageProcessor, measure: Callable[[Picture, str], tuple[int, int]]
+    paths: Sequence[str],
+    processor: ImageProcessor,
+    measure: Callable[[Picture, str], tuple[int, int]],
+    watch: Callable[[str, int], Footage] | None = None,
 ) -> list[Seen]:
-    """Look at every image; ``measure(path, label)`` returns its (height, width).
+    """Look at every image; ``measure(path, label)`` returns its (height, width), ``watch(path, index)`` plans a video.
 
     Raises one ImageError that lists all that cannot be used.
     """
-    from qwenvis.images import MOST_LISTED
+    from qwenvis.errors import MOST_LISTED
     from qwenvis.pictures import label
 
     seen, errors = [], []
     for index, path in enumerate(paths):
         where = label(path, index)
         try:
+            if watch is not None and is_film(path):
+                film = watch(path, index)
+                seen.append(Seen(path, film.clip.size, film.size.canvas, film.grid))
+                continue
             size = measure(path, where)
             seen.append(Seen(path, size, processor.resized(*size), processor.grid(*size)))
+        except VideoError as error:
+            errors.append(str(error))
         except (ImageError, LimitError) as error:
             errors.append(str(error) if where in str(error) else f"{where}: {error}")
     if len(errors) > 1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from qwenvis.cli import arguments, files, units
+from qwenvis.cli import arguments, files, steps, units
 
 if TYPE_CHECKING:
     from qwenvis.outline import Outline
@@ -21,6 +21,7 @@ EXAMPLES = """\
   qwenvis info Qwen/Qwen2-VL-2B-Instruct
   qwenvis info synthetic:qwen2.5-vl-7b photo.jpg scan.png
   qwenvis info ./my-checkpoint photo.jpg --max-pixels 1024x1024
+  qwenvis info ./my-checkpoint clip.mp4 --fps 2
 """
 LONG = 60  # seconds of work above which a smaller area is suggested
 
@@ -29,11 +30,12 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
     parser.add_argument("source", nargs="?", metavar="SOURCE", help=arguments.SOURCE)
     parser.add_argument(
-        "images", nargs="*", metavar="IMAGE", help="a JPEG, PNG, WebP ... file; only its header is read"
+        "images", nargs="*", metavar="IMAGE", help="a JPEG, PNG, WebP ... file, or a video; only its header is read"
     )
     arguments.add_dtype(parser)
     arguments.add_threads(parser)
     arguments.add_limits(parser)
+    arguments.add_sampling(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -48,7 +50,9 @@ def run(args: argparse.Namespace) -> int:
     threads = resolve(args.threads)
     limits = {"min_pixels": args.min_pixels, "max_pixels": args.max_pixels}
     outline = Outline.preview(args.source, dtype=args.dtype, **limits)
-    seen = files.survey(args.images, outline.processor, probe) if args.images else []
+    seen = []
+    if args.images:
+        seen = files.survey(args.images, outline.processor, probe, steps.watcher(outline, args))
     print(units.name(args.source))
     print(*units.columns([("", *row) for row in _tower(outline)], "<<<"), sep="\n")
     if seen:

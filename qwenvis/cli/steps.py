@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from qwenvis.cli import files, units
 from qwenvis.cli.bar import Bar
 
 if TYPE_CHECKING:
+    import argparse
     from pathlib import Path
 
     import numpy as np
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from qwenvis.outline import Outline
     from qwenvis.pictures import Picture
     from qwenvis.processors import ImageProcessor
+    from qwenvis.videos import Footage
 
 
 def find(source: str) -> Path:
@@ -28,8 +30,25 @@ def find(source: str) -> Path:
         return hub.resolve(source, progress=bar)
 
 
-def look(paths: Sequence[str], processor: ImageProcessor) -> list[files.Seen]:
-    """Decode every image, so that a damaged one is found before hours of work and not in the midst of it."""
+def watcher(outline: Outline, args: argparse.Namespace) -> Callable[[str, int], Footage]:
+    """What plans a video: by its header, for the arguments."""
+    from qwenvis.cli.arguments import sampling
+    from qwenvis.videos import Footage, Viewing
+
+    def watch(path: str, index: int) -> Footage:
+        viewing = Viewing.of(outline.video_processor, sampling(args))
+        return Footage(path, viewing.with_limits(args.min_pixels, args.max_pixels), index)
+
+    return watch
+
+
+def look(
+    paths: Sequence[str], processor: ImageProcessor, watch: Callable[[str, int], Footage] | None = None
+) -> list[files.Seen]:
+    """Decode every image, so that a damaged one is found before hours of work and not in the midst of it.
+
+    Of a video the header and the first frame are looked at.
+    """
     from qwenvis.pictures import decode
 
     done = 0
@@ -42,7 +61,7 @@ def look(paths: Sequence[str], processor: ImageProcessor) -> list[files.Seen]:
             image = decode(source, where)
             return image.height, image.width
 
-        return files.survey(paths, processor, measure)
+        return files.survey(paths, processor, measure, watch)
 
 
 def load(outline: Outline, threads: int) -> Encoder:
@@ -54,14 +73,20 @@ def load(outline: Outline, threads: int) -> Encoder:
 
 
 def encode(
-    encoder: Encoder, images: Sequence[Picture], grid_thw: np.ndarray, expected: float | None = None
+    encoder: Encoder,
+    images: Sequence[Picture],
+    grid_thw: np.ndarray,
+    expected: float | None = None,
+    sampling: dict[str, Any] | None = None,
 ) -> Embeddings:
-    """The tokens of the images, whose grids are known; ``expected`` seconds, if they have been estimated."""
+    """The tokens of the images and videos, whose grids are known; ``expected`` seconds, if they have been estimated."""
     layers = encoder.config.depth + 1
     bar = Bar("encoding", lambda rate: f"{rate / layers:,.0f} patches/s")
     if bar.shown:
         bar.expected = estimate(encoder.outline, grid_thw, encoder.threads) if expected is None else expected
     with bar:
+        if any(isinstance(image, str) and files.is_film(image) for image in images):
+            return encoder.encode(videos=images, progress=bar, **(sampling or {}))
         return encoder.encode(images, progress=bar)
 
 

@@ -13,6 +13,7 @@
 
 #include "activations.h"
 #include "epilogue.h"
+#include "resample.h"
 #include "rows.h"
 #include "words.h"
 
@@ -43,6 +44,8 @@ const qv_kernels QV_ISA = {
     .scale = scale,
     .copy = copy,
     .lookup = lookup,
+    .resample_row = resample_row,
+    .resample_column = resample_column,
     .widen_bf16 = widen_bf16,
 };
 

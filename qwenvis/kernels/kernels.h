@@ -71,6 +71,14 @@ typedef struct {
 typedef void (*qv_norm)(const float *x, ptrdiff_t d, const float *weight, const float *bias, float eps, void *out,
                      qv_kind kind);
 
+/* Output i of a resampling along one axis is the sum of weights[i * taps + k] * input[starts[i] + k] over k < taps, in
+ * fixed point: over 2^precision, rounded half up, between 0 and 255. The sums fit int32. */
+typedef struct {
+    const int32_t *starts, *weights;
+    ptrdiff_t taps, n;
+    int precision;
+} qv_resampling;
+
 typedef struct {
     const char *name;     /* as in /proc/cpuinfo; NULL where the compiler or the CPU family lacks it */
     int (*present)(void); /* does this CPU have it? */
@@ -103,6 +111,10 @@ typedef struct {
     void (*copy)(const float *x, ptrdiff_t n, void *out, qv_kind kind);
     /* out[i] = table[x[i * stride]], over n entries; table has 256 */
     void (*lookup)(const uint8_t *x, ptrdiff_t stride, ptrdiff_t n, const float *table, float *out);
+    /* One row of n pixels of RGB bytes, resampled from the row x of `width` pixels */
+    void (*resample_row)(const uint8_t *x, ptrdiff_t width, const qv_resampling *r, uint8_t *out);
+    /* Row i of a picture whose rows are resampled: `bytes` of them, from rows that lie `bytes` apart at x */
+    void (*resample_column)(const uint8_t *x, ptrdiff_t bytes, const qv_resampling *r, ptrdiff_t i, uint8_t *out);
     /* out = x, widened from bfloat16 */
     void (*widen_bf16)(const uint16_t *x, ptrdiff_t n, float *out);
 } qv_kernels;

@@ -27,7 +27,7 @@ from qwenvis.models.relatives import difference
 from qwenvis.models.tower import Tower
 from qwenvis.weights import Weights
 
-__all__ = ["FAMILIES", "Config", "Family", "Features", "Tower", "Watch", "build", "detect"]
+__all__ = ["FAMILIES", "Config", "Family", "Features", "Tower", "Watch", "build", "detect", "named"]
 
 # model_type -> what it is; the same mathematics may have several names
 FAMILIES: dict[str, Family] = {
@@ -53,24 +53,32 @@ FAMILIES: dict[str, Family] = {
 PARTS = ("_vision", "_vision_encoder", "_thinker")
 
 
+def named(model_type: str, vision_config: Mapping[str, Any]) -> list[str]:
+    """The families that a config names: that of the model around the tower, ``model_type``, before the tower's own.
+
+    Raises ConfigError where there is none.
+    """
+    said = [model_type, str(vision_config.get("model_type") or "")]
+    found = [family for family in map(_family, said) if family is not None]
+    if not found:
+        name = next(filter(difference, said), said[1] or said[0] or "missing")
+        why = f" ({difference(name)})" if difference(name) else ""
+        raise ConfigError(f"model_type {name!r} is no tower of this version{why}, which has {', '.join(FAMILIES)}")
+    return found
+
+
 def detect(model_type: str, vision_config: Mapping[str, Any], shapes: Shapes) -> str:
     """The family of a checkpoint: what its config says, held against the names of its tensors.
 
-    ``model_type`` is that of the model around the tower; it counts where the tower's own config names no family.
-    Raises ConfigError where neither is one, CheckpointError where the tensors are another family's.
+    As in transformers, the model around a tower decides what the tower is: that of glm46v calls itself glm4v, that of
+    glm5_next may call itself glm_ocr_vision. The tower's own name counts where the tensors are not those of the first.
+    Raises ConfigError where no family is named, CheckpointError where the tensors are another family's.
     """
-    family, around = _family(str(vision_config.get("model_type") or "")), _family(model_type)
-    if family is None or (around is not None and FAMILIES[around].tower is FAMILIES[family].tower):
-        family = around  # which may say more: the tower of glm46v calls itself glm4v
-    if family is None:
-        name = vision_config.get("model_type") or model_type or "missing"
-        why = f" ({difference(str(name))})" if difference(str(name)) else ""
-        raise ConfigError(f"model_type {name!r} is no tower of this version{why}, which has {', '.join(FAMILIES)}")
-    if shapes and not FAMILIES[family].marks <= shapes.keys():
-        for other, (_, _, marks, _) in FAMILIES.items():
-            if marks <= shapes.keys():
-                raise CheckpointError(f"the config says {family}, but the tensors are those of {other}")
-    return family
+    families = named(model_type, vision_config)
+    fitting = [name for name in [*families, *FAMILIES] if not shapes or FAMILIES[name].marks <= shapes.keys()]
+    if fitting and fitting[0] not in families:
+        raise CheckpointError(f"the config says {families[0]}, but the tensors are those of {fitting[0]}")
+    return fitting[0] if fitting else families[0]
 
 
 def _family(model_type: str) -> str | None:

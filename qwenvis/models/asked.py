@@ -13,7 +13,8 @@ _INERT = """
 architectures auto_map chunk_size_feed_forward dtype id2label is_encoder_decoder label2id model_type name_or_path
 output_attentions output_hidden_states problem_type return_dict torch_dtype transformers_version use_cache
 
-attention_dropout dropout drop_path_rate gradient_checkpointing hidden_dropout_prob initializer_factor initializer_range
+attention_dropout dropout drop_path_rate gradient_checkpointing hidden_dropout_prob init_std initializer_factor
+initializer_range
 
 attn_implementation image_token_id in_chans processor_class quantization quantization_config spatial_patch_size
 tokenizer_class tokens_per_second video_token_id vision_end_token_id vision_start_token_id

@@ -125,11 +125,17 @@ class Fields:
             raise ConfigError(f"vision_config says {name} = {value!r}; expected an integer from 1 to {largest}")
         return value
 
+    def either(self, name: str, alias: str, default: int) -> tuple[str, int]:
+        """A positive integer that has two names, and the name by which it is here; where both are, they must agree."""
+        value, other = self.integer(name, default), self.integer(alias, default)
+        if name in self.values and alias in self.values and value != other:
+            raise ConfigError(f"vision_config says {name} = {value}, but {alias} = {other}")
+        return (name, value) if name in self.values else (alias, other)
+
     def depth(self, default: int, blocks: str = "blocks.") -> int:
         """Number of blocks, in the config and among the tensors, whose names begin with ``blocks``."""
         numbers = {name[len(blocks) :].split(".")[0] for name in self.shapes if name.startswith(blocks)}
-        name = "depth" if "depth" in self.values else "num_hidden_layers"
-        value = self.integer(name, len(numbers) or default)
+        name, value = self.either("depth", "num_hidden_layers", len(numbers) or default)
         if numbers and numbers != {str(i) for i in range(value)}:
             raise ConfigError(f"vision_config says {name} = {value}, but the checkpoint has {len(numbers)} blocks")
         return value
@@ -149,8 +155,7 @@ class Fields:
 
     def num_heads(self, default: int, width: int) -> int:
         """Number of heads, under either of its names; a ``head_dim`` that does not follow from it is refused."""
-        name = "num_heads" if "num_heads" in self.values else "num_attention_heads"
-        heads = self.integer(name, default)
+        _, heads = self.either("num_heads", "num_attention_heads", default)
         if "head_dim" in self.values and self.values["head_dim"] != width / heads:
             said = f"vision_config says head_dim = {self.values['head_dim']!r}"
             raise ConfigError(f"{said}; {heads} heads of a width of {width} have another")
@@ -169,6 +174,11 @@ class Fields:
         if not isinstance(value, bool):
             raise ConfigError(f"vision_config says {name} = {value!r}; expected true or false")
         return value
+
+    def only(self, name: str, value: bool) -> None:
+        """A flag of which the mathematics here knows one value; the other is refused."""
+        if self.flag(name, value) is not value:
+            raise ConfigError(f"vision_config says {name} = {not value}; this tower knows {value} only")
 
     def positions(self, image_size: int, patch_size: int, tensor: str) -> int:
         """Places of the learned grid that one image of ``image_size``, the default, would fill: ``tensor``'s rows."""
@@ -197,7 +207,8 @@ class Fields:
         for name, value in given.items():
             if not isinstance(value, dict):
                 raise ConfigError(f"vision_config says {name} = {value!r}; expected an object")
-        rope = {name: value for name, value in (given["rope_parameters"] or given["rope_scaling"]).items() if value}
+        chosen = given["rope_scaling"] or given["rope_parameters"]  # in transformers' order
+        rope = {name: value for name, value in chosen.items() if value is not None}
         if unknown := sorted(rope.keys() - {"rope_type", "type", "rope_theta"}):
             raise ConfigError(f"vision_config asks for rope with {listed(unknown)}; this tower knows axial rope only")
         kind = rope.get("rope_type", rope.get("type", "axial"))

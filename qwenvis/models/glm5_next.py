@@ -32,7 +32,7 @@ def tower(config: Config, weights: Weights) -> glm_ocr.Tower:
     return glm_ocr.Tower(config, weights, partial(ClampedGatedMlp, limit=config.swiglu_limit))
 
 
-SIZE = {**glm_ocr.SIZE, "projection_intermediate_size": 10240, "swiglu_limit": 10.0}
+SIZE = {**glm_ocr.SIZE, "out_hidden_size": 4096, "projection_intermediate_size": 10240, "swiglu_limit": 10.0}
 FAMILY = Family(
     config,
     tower,

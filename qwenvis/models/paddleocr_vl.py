@@ -32,6 +32,7 @@ LAYERS = f"{TOWER}.encoder.layers."
 def config(vision_config: Mapping[str, Any], shapes: Shapes) -> Config:
     """Read a PaddleOCRVisionConfig. The width of the tokens is in the projector alone; a patch is one frame."""
     fields = Fields(vision_config, shapes)
+    fields.unused("temporal_patch_size")  # its makers' own class writes 2; a patch has one frame
     width, patch = fields.size("hidden_size", 1152, PATCH_EMBEDDING), fields.size("patch_size", 14, PATCH_EMBEDDING, 2)
     return Config(
         depth=fields.depth(27, LAYERS),
@@ -40,7 +41,7 @@ def config(vision_config: Mapping[str, Any], shapes: Shapes) -> Config:
         num_heads=fields.num_heads(16, width),
         out_hidden_size=fields.size("out_hidden_size", 1024, f"{PROJECTOR}.linear_2.weight"),
         in_channels=fields.size("num_channels", 3, PATCH_EMBEDDING, 1),
-        temporal_patch_size=fields.integer("temporal_patch_size", 1, 1),
+        temporal_patch_size=1,
         patch_size=patch,
         spatial_merge_size=fields.integer("spatial_merge_size", 2, LARGEST_MERGE),
         hidden_act=fields.choice("hidden_act", "gelu_pytorch_tanh", ACTIVATIONS),
@@ -102,7 +103,7 @@ class Tower(Framewise):
         rope = geometry.rope(geometry.coords(grid_thw, merge_size), c.head_dim, c.rope_theta)  # 2 x (n, head_dim / 2)
         order = geometry.raster_order(grid_thw, merge_size)
 
-        x = self.patch_embed(patches, order, geometry.item_bounds(grid_thw), ws.x, ws)  # (n, d)
+        x = self.patch_embed(patches, order, geometry.step_bounds(grid_thw), ws.x, ws)  # (n, d)
         self.positions(*geometry.blend(grid_thw, merge_size, self.positions.side, geometry.linear_centres), x)
         watch(x, order)
         for block, cu_seqlens in zip(self.blocks, self.segments(grid_thw), strict=True):

@@ -5,14 +5,22 @@ transformers: Qwen2_5OmniVisionEncoder.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 from qwenvis.blocks import Attention
 from qwenvis.layers import Linear, SplitLinear
 from qwenvis.models import qwen2_5_vl
-from qwenvis.models.config import Config
+from qwenvis.models.config import Config, Fields, Shapes
 from qwenvis.models.family import Family
 from qwenvis.weights import Weights
+
+
+def config(vision_config: Mapping[str, Any], shapes: Shapes) -> Config:
+    """Read a Qwen2_5OmniVisionEncoderConfig."""
+    Fields(vision_config, shapes).unused("embed_dim")  # its first class wrote it; the width is hidden_size
+    return qwen2_5_vl.config(vision_config, shapes)
 
 
 def attention(weights: Weights, c: Config) -> Attention:
@@ -23,7 +31,7 @@ def attention(weights: Weights, c: Config) -> Attention:
 
 
 FAMILY = Family(
-    qwen2_5_vl.config,
+    config,
     partial(qwen2_5_vl.Tower, attention=attention),
     marks=frozenset({"blocks.0.mlp.gate_proj.weight", "blocks.0.attn.q.weight"}),
     published={

@@ -5,14 +5,27 @@ transformers: Qwen3OmniMoeVisionEncoder.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 from qwenvis.models import qwen3_vl
+from qwenvis.models.config import Config, Fields, Shapes
 from qwenvis.models.family import Family
 
 NAMES = qwen3_vl.Names("ln_q", "mlp.0", "mlp.2", "merger_list")
+
+
+def config(vision_config: Mapping[str, Any], shapes: Shapes) -> Config:
+    """Read a Qwen3OmniMoeVisionEncoderConfig."""
+    fields = Fields(vision_config, shapes)
+    fields.unused("image_size")  # in published configs; the size of the grid is num_position_embeddings
+    fields.only("apply_vit_abs_pos_embed", True)
+    return qwen3_vl.config(vision_config, shapes, NAMES)
+
+
 FAMILY = Family(
-    partial(qwen3_vl.config, names=NAMES),
+    config,
     partial(qwen3_vl.Tower, names=NAMES),
     marks=frozenset({"blocks.0.mlp.linear_fc1.weight", "merger.mlp.0.weight"}),
     published={

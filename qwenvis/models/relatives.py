@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 ANOTHER = "its vision tower is another one"
+ERNIE = "its patches have no time, and a resampler of space and time stands where others have a merger"
+SIGLIP = "its tower is a SigLIP with a projector of its own"
 
 # model_type -> what is different. Models of another lineage (LLaVA, InternVL ...) are merely unknown.
 RELATIVES = {
     "cosmos3_edge": ANOTHER,
     "dots3_note": "blocks of its tower are mixtures of experts",
     "dots_ocr": ANOTHER,
-    "ernie4_5_vl_moe": "its patches have no time, and a resampler of space and time stands where others have a merger",
+    "ernie4_5_moe_vl": ERNIE,
+    "ernie4_5_vl_moe": ERNIE,
     "glm_image": ANOTHER,
     "hunyuan_vl": ANOTHER,
     "hyperclovax_vision_v2": ANOTHER,
@@ -21,11 +24,12 @@ RELATIVES = {
     "minicpmv4_7": ANOTHER,
     "minimax_m3_vl": "the rope of its tower has a third axis, and patches attend across frames",
     "muse": ANOTHER,
+    "qwen": "the first Qwen-VL has a CLIP tower and a resampler",
     "qwen2_audio": "it hears and does not see",
     "qwen3_asr": "it hears and does not see",
-    "qwen_vl": "the first Qwen-VL has a CLIP tower and a resampler",
     "step3p7": ANOTHER,
-    "video_llama_3": "its tower is a SigLIP with a projector of its own",
+    "video_llama_3": SIGLIP,
+    "videollama3": SIGLIP,
 }
 
 

@@ -10,6 +10,7 @@ from qwenvis.ops.blend import add_blend
 from qwenvis.ops.gather import gather
 from qwenvis.ops.linear import ACTIVATIONS, PackedWeight, linear
 from qwenvis.ops.norm import layer_norm, rms_norm
+from qwenvis.ops.resample import resample_columns, resample_rows
 from qwenvis.ops.runtime import isa, isas, openmp, peak, rows_dtype, use_isa, use_threads
 from qwenvis.ops.vol2col import vol2col
 
@@ -27,6 +28,8 @@ __all__ = [
     "linear",
     "openmp",
     "peak",
+    "resample_columns",
+    "resample_rows",
     "rms_norm",
     "rows_dtype",
     "use_isa",

@@ -1,5 +1,5 @@
 # The contract of the kernels (kernels.h), as Cython sees it.
-from libc.stdint cimport uint8_t, uint16_t
+from libc.stdint cimport int32_t, uint8_t, uint16_t
 
 cdef extern from "kernels.h" nogil:
     enum:
@@ -31,6 +31,13 @@ cdef extern from "kernels.h" nogil:
     ctypedef void (*qv_norm)(const float *x, Py_ssize_t d, const float *weight, const float *bias, float eps, void *out,
                              qv_kind kind) noexcept nogil
 
+    ctypedef struct qv_resampling:
+        const int32_t *starts
+        const int32_t *weights
+        Py_ssize_t taps
+        Py_ssize_t n
+        int precision
+
     ctypedef struct qv_kernels:
         const char *name
         int (*present)() noexcept nogil
@@ -47,6 +54,9 @@ cdef extern from "kernels.h" nogil:
         void (*scale)(const float *x, Py_ssize_t d, float factor, void *out, qv_kind kind) noexcept nogil
         void (*copy)(const float *x, Py_ssize_t n, void *out, qv_kind kind) noexcept nogil
         void (*lookup)(const uint8_t *x, Py_ssize_t stride, Py_ssize_t n, const float *table, float *out) noexcept nogil
+        void (*resample_row)(const uint8_t *x, Py_ssize_t width, const qv_resampling *r, uint8_t *out) noexcept nogil
+        void (*resample_column)(const uint8_t *x, Py_ssize_t bytes, const qv_resampling *r, Py_ssize_t i,
+                                uint8_t *out) noexcept nogil
         void (*widen_bf16)(const uint16_t *x, Py_ssize_t n, float *out) noexcept nogil
 
     const qv_kernels *const qv_isas[]

@@ -11,31 +11,32 @@ cdef struct Job:
     Rows x, out
     const float *weight
     const float *bias
-    Py_ssize_t group
+    Py_ssize_t d, group
     float eps
 
 
 cdef void _piece(const void *context, Py_ssize_t index, int worker) noexcept nogil:
     cdef const Job *job = <const Job *>context
-    cdef Py_ssize_t r, d = job.x.d
+    cdef Py_ssize_t r, h, d = job.d
     for r in range(index * ROWS, min((index + 1) * ROWS, job.x.n)):
-        job.norm(<const float *>job.x.data + r * job.x.pitch, d, job.weight, job.bias, job.eps,
-                 job.out.data + ((r // job.group) * job.out.pitch + (r % job.group) * d) * job.out.itemsize,
-                 job.out.kind)
+        for h in range(job.x.d // d):
+            job.norm(<const float *>job.x.data + r * job.x.pitch + h * d, d, job.weight, job.bias, job.eps,
+                     job.out.data + ((r // job.group) * job.out.pitch + (r % job.group) * job.x.d + h * d)
+                     * job.out.itemsize, job.out.kind)
 
 
 cdef _run(qv_norm norm, x, const float[::1] weight, const float[::1] bias, float eps, out):
     cdef Job job
     job.norm, job.x, job.out, job.eps = norm, rows_of(x, "x"), rows_of(out, "out", True), eps
-    cdef Py_ssize_t d = job.x.d
-    job.group = job.out.d // d if d else 0
+    cdef Py_ssize_t columns = job.x.d
+    job.d, job.group = weight.shape[0], job.out.d // columns if columns else 0
     if x.dtype != "float32":
         raise ValueError(f"x is {x.dtype}, expected float32")
-    if weight.shape[0] != d or bias.shape[0] != d:
-        raise ValueError(f"weight and bias have {weight.shape[0]} and {bias.shape[0]} entries; x has {d} columns")
-    if job.group * d != job.out.d or job.group * job.out.n != job.x.n:
+    if bias.shape[0] != job.d or (columns % job.d if job.d else columns):
+        raise ValueError(f"weight and bias have {job.d} and {bias.shape[0]} entries; x has {columns} columns")
+    if job.group * columns != job.out.d or job.group * job.out.n != job.x.n:
         raise ValueError(f"out is {out.shape}; x is {x.shape}")
-    if job.x.n == 0 or d == 0:
+    if job.x.n == 0 or columns == 0:
         return
     job.weight, job.bias = &weight[0], &bias[0]
     with nogil:
@@ -46,7 +47,7 @@ def layer_norm(x, weight, bias, float eps, out):
     """out = (x - mean) / sqrt(var + eps) * weight + bias, by row.
 
     ``x`` is (n, d) float32, ``weight`` and ``bias`` (d,), ``out`` (n / g, g * d) for any g: g rows of x side by side;
-    float32, or bfloat16 in uint16. Formula: torch.nn.LayerNorm.
+    float32, or bfloat16 in uint16. ``x`` (n, h * d) is h rows side by side, as heads are. Formula: torch.nn.LayerNorm.
     """
     _run(selected().layer_norm, x, weight, bias, eps, out)
     return out

@@ -1,0 +1,89 @@
+"""Preprocessing of photographs, from JPEG to ``pixel_values``, beside transformers' PIL class; milliseconds an image.
+
+    python -m benchmarks.pixels --size 4000 3000 --images 16
+
+Contenders alternate. transformers has one thread for this, whatever the machine has.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.timing import alternate, cpu
+from qwenvis.images import Still
+from qwenvis.plan import Plan
+from qwenvis.processors import ImageProcessor
+from qwenvis.threads import resolve
+
+TOWER = {"patch_size": 14, "merge_size": 2, "temporal_patch_size": 2}
+LIMITS = {"published": 12_845_056, "class": 1_003_520}  # max_pixels of Qwen2-VL's checkpoints, and of the class
+
+
+def photograph(path: Path, width: int, height: int) -> None:
+    """A JPEG file of the demo's picture with the noise of a camera."""
+    with Image.open(Path(__file__).parents[1] / "qwenvis" / "demo.jpg") as demo:
+        pixels = np.asarray(demo.convert("RGB").resize((width, height), Image.Resampling.BICUBIC))
+    noise = np.random.default_rng(0).integers(-6, 7, pixels.shape)
+    Image.fromarray(np.clip(pixels + noise, 0, 255).astype(np.uint8)).save(path, "JPEG", quality=90)
+
+
+def transformers_class(max_pixels: int) -> Callable[[list[str]], object]:
+    """What makes ``pixel_values`` of paths in transformers."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+    processor = Qwen2VLImageProcessorPil(min_pixels=3136, max_pixels=max_pixels)
+    return lambda paths: processor(images=processor.fetch_images(paths))
+
+
+def ours(max_pixels: int, threads: int, backend: str = "pil") -> Callable[[list[str]], object]:
+    """The same here."""
+    config = {"min_pixels": 3136, "max_pixels": max_pixels}
+    processor = ImageProcessor.from_config(config, **TOWER, backend=backend)
+
+    def prepare(paths: list[str]) -> object:
+        items = [Still(path, processor, index) for index, path in enumerate(paths)]
+        return Plan(items, processor.columns).prepare(threads)
+
+    return prepare
+
+
+def main() -> None:
+    """Print a line for each contender, under each limit."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", type=int, nargs=2, default=(4000, 3000), metavar=("WIDTH", "HEIGHT"))
+    parser.add_argument("--images", type=int, default=16, help="in a batch")
+    parser.add_argument("--threads", type=int, help="default: as the encoder's")
+    parser.add_argument("--rounds", type=int, default=3)
+    args = parser.parse_args()
+    threads = resolve(args.threads)
+    print(f"{cpu()}; JPEG of {args.size[0]} x {args.size[1]}")
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "photograph.jpg"
+        photograph(path, *args.size)
+        one, batch = [str(path)], [str(path)] * args.images
+        for name, limit in LIMITS.items():
+            theirs, single = transformers_class(limit), ours(limit, 1)
+            many, torchvision = ours(limit, threads), ours(limit, 1, "torchvision")
+            contenders: dict[str, Callable[[], object]] = {
+                "transformers": lambda theirs=theirs: theirs(one),
+                "qwenvis, 1 thread": lambda single=single: single(one),
+                "qwenvis, 1 thread, as torchvision": lambda torchvision=torchvision: torchvision(one),
+                "qwenvis, 1 thread, batch": lambda single=single: single(batch),
+                f"qwenvis, {threads} threads, batch": lambda many=many: many(batch),
+            }
+            measured = alternate(contenders, args.rounds, threads, dict.fromkeys(contenders))
+            for contender, runs in measured.items():
+                each = runs.median / (args.images if contender.endswith("batch") else 1)
+                print(f"{name:9}  max_pixels {limit:>10,}  {contender:34} {1000 * each:8.1f} ms")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""Whatever people pass as a video: how long and how large it is, and its frames, one after the other.
+
+A video is a file (a path, its bytes, a binary file object), a uint8 array of frames (T, H, W, 3), or a list of pictures
+of one size. A clip is one of these behind one face: it knows its length and size before any frame is decoded but the
+first, and gives out the frames that are asked for, in order, without keeping any.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import IO, Any, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from qwenvis import pictures
+from qwenvis.errors import ImageError, LimitError, VideoError
+from qwenvis.films import Film, first_bytes
+from qwenvis.pictures import MAX_IMAGE_PIXELS, Picture
+from qwenvis.samplers import Length, Rate
+
+Video: TypeAlias = (
+    str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | NDArray[np.uint8] | Sequence[Picture]
+)
+
+
+class Clip(Protocol):
+    """A video before its frames are looked at."""
+
+    length: Length
+    size: tuple[int, int]  # (height, width)
+    chosen: bool  # its frames were chosen by who passed them
+
+    def frames(self, indices: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
+        """The frames of rising indices, (height, width, 3) uint8, C-contiguous. Raises VideoError."""
+
+
+def clip(source: Video, where: str, *, fps: Rate | None, upright: bool = True, threads: int = 1) -> Clip:
+    """The clip of a source; ``where`` names it in errors. ``fps`` is that of frames, and overrides a file's.
+
+    ``upright``: whether a file is turned as its metadata says. Raises VideoError for what is no video, LimitError for
+    one that is too large.
+    """
+    if isinstance(source, np.ndarray):
+        return Frames(source, where, fps)
+    if isinstance(source, list | tuple):
+        return Pictures(source, where, fps)
+    return Film(source, where, fps=fps, upright=upright, threads=threads)
+
+
+def is_picture(source: Any) -> bool:
+    """Whether this is a still among videos: an image in memory, or a file that Pillow reads. A GIF is a video."""
+    if isinstance(source, np.ndarray):
+        return source.ndim in (2, 3)
+    if isinstance(source, list | tuple):
+        return False
+    try:
+        pictures.probe(source)
+    except (ImageError, LimitError):
+        return False
+    return isinstance(source, Image.Image) or first_bytes(source, 4) != b"GIF8"
+
+
+class Frames:
+    """An array (T, H, W, 3)."""
+
+    chosen = True
+
+    def __init__(self, frames: NDArray[Any], where: str, fps: Rate | None) -> None:
+        if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3:
+            remedy = "; channels come last: pass np.moveaxis(frames, 1, -1)" if frames.shape[1:2] == (3,) else ""
+            raise VideoError(f"{where}: expected uint8 frames (T, H, W, 3), got {frames.dtype} {frames.shape}{remedy}")
+        self._frames, self.size, self.length = frames, frames.shape[1:3], Length(len(frames), fps)
+        _check(self.length.frames, self.size, where)
+
+    def frames(self, indices: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
+        """As `Clip`."""
+        for index in indices:
+            yield np.ascontiguousarray(self._frames[index])
+
+
+class Pictures:
+    """A list of pictures of one size, decoded as stills are; only those that are asked for."""
+
+    chosen = True
+
+    def __init__(self, frames: Sequence[Picture], where: str, fps: Rate | None) -> None:
+        self._frames, self._where, self.length = frames, where, Length(len(frames), fps)
+        self.size = (0, 0)
+        for index, frame in enumerate(frames):
+            size = pictures.probe(frame, self._name(index))
+            if index and size != self.size:
+                first = f"frame 0 is {self.size[0]} x {self.size[1]}"
+                raise VideoError(f"{self._name(index)} is {size[0]} x {size[1]} (height x width), but {first}")
+            self.size = size
+        _check(len(frames), self.size, where)
+
+    def frames(self, indices: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
+        """As `Clip`."""
+        for index in indices:
+            frame = np.asarray(pictures.decode(self._frames[index], self._name(index)))
+            if frame.shape[:2] != self.size:
+                raise VideoError(f"{self._name(index)} changed while it was read")
+            yield np.ascontiguousarray(frame)
+
+    def _name(self, index: int) -> str:
+        return f"{self._where}, frame {index}"
+
+
+def label(source: object, index: int) -> str:
+    """What errors call a video: its index, and its path or kind."""
+    if isinstance(source, list | tuple):
+        return f"video {index} ({type(source).__name__} of {len(source)})"
+    return "video" + pictures.label(source, index).removeprefix("image")
+
+
+def _check(frames: int, size: tuple[int, int], where: str) -> None:
+    if not frames or not min(size):
+        raise VideoError(f"{where} has no pixels: it is {frames} frames of {size[0]} x {size[1]} (height x width)")
+    if size[0] * size[1] > MAX_IMAGE_PIXELS:
+        raise LimitError(f"{where} has frames of {size[0]} x {size[1]}; at most {MAX_IMAGE_PIXELS:,} pixels are read")

@@ -1,0 +1,187 @@
+"""Video files, through PyAV: length and size from the header and the first frame, and the frames as they are played.
+
+Nothing but the file itself is opened: FFmpeg gets its bytes, never its name, may open no other file and no network, and
+reads no playlist. A frame is decoded, turned upright if that is wanted, converted to RGB if it is asked for, and
+dropped.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qwenvis.errors import LimitError, QwenvisError, VideoError
+from qwenvis.pictures import MAX_IMAGE_PIXELS
+from qwenvis.samplers import Length, Rate
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
+
+# A day at 60 frames a second, and at 10 Mbit a second: no sampler wants frames of more.
+MAX_FRAMES = 24 * 3600 * 60
+MAX_BYTES = 24 * 3600 * 10_000_000 // 8
+
+# FFmpeg's names of the containers that hold what is played, and hold it themselves: no playlists, no lists of files.
+CONTAINERS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,ogg,asf,gif,apng,ivf,h264,hevc,av1,obu,m4v,mjpeg,"
+    "mpegvideo,dv,mxf,nut,rm,wtv,y4m,yuv4mpegpipe"
+)
+
+# What files that people call a video end in; whoever has but a name knows them by it.
+SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".flv", ".ogv", ".3gp")
+
+
+class Film:
+    """A video file."""
+
+    chosen = False
+
+    def __init__(
+        self, source: Any, where: str, *, fps: Rate | None = None, upright: bool = True, threads: int = 1
+    ) -> None:
+        """Read the header, count the frames if it does not, and decode the first.
+
+        The count of a header is taken as it is, as transformers does. Raises VideoError for a file that is no video,
+        LimitError for one that is too large, before anything large is decoded.
+        """
+        self._source, self._where, self._upright, self._threads = source, where, upright, threads
+        with self._opened() as (container, stream):
+            count, rate = stream.frames, fps or stream.average_rate
+            _check_count(count, where)
+            first = next(container.decode(stream), None)
+            if first is None:
+                raise VideoError(f"{where} has no frame that can be decoded")
+            self.size = self._sides(first)
+        if not count:
+            count = self._counted()
+        self.length = Length(count, float(rate) if rate else None, float(count / rate) if rate else None)
+
+    def frames(self, indices: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
+        """As `Clip`. Where the file ends at most a second before its header says, its last frame stands for the rest.
+
+        Raises VideoError for a file that ends earlier, or is damaged on the way.
+        """
+        wanted, last = list(indices), None
+        with self._opened() as (container, stream):
+            for index, frame in enumerate(container.decode(stream)):
+                if not wanted:
+                    return
+                last = (index, frame)
+                if index < wanted[0]:
+                    continue
+                picture = self._pixels(frame, index)
+                while wanted and wanted[0] == index:
+                    yield picture
+                    wanted.pop(0)
+            if not wanted:
+                return
+            if last is None or wanted[-1] - last[0] > max(2, self.length.fps or 0):
+                ended = 0 if last is None else last[0] + 1
+                raise VideoError(f"{self._where} ends after {ended} of {self.length.frames} frames: it is truncated")
+            picture = self._pixels(last[1], last[0])
+            yield from [picture] * len(wanted)
+
+    @contextmanager
+    def _opened(self) -> Iterator[tuple[InputContainer, VideoStream]]:
+        """The container and its first video stream; whatever FFmpeg raises becomes a VideoError."""
+        av = _av(self._where)
+        options = {"protocol_whitelist": "none", "format_whitelist": CONTAINERS}
+        try:
+            with _file(self._source, self._where) as file, av.open(file, options=options) as container:
+                if not container.streams.video:
+                    raise VideoError(f"{self._where} has no video in it")
+                stream = container.streams.video[0]
+                if stream.codec_context is None:
+                    raise VideoError(f"{self._where} is in a codec that is not known here")
+                _check_sides(stream.codec_context.height, stream.codec_context.width, self._where)
+                stream.codec_context.options = {"max_pixels": str(MAX_IMAGE_PIXELS)}
+                stream.thread_type, stream.codec_context.thread_count = "AUTO", self._threads
+                yield container, stream
+        except (QwenvisError, MemoryError):
+            raise
+        except (av.error.FFmpegError, OSError, ValueError, TypeError, UnicodeError) as error:
+            raise VideoError(f"{self._where} is no video, or is damaged: {error}") from error
+
+    def _counted(self) -> int:
+        """The frames of a file whose header does not tell: its packets, none decoded."""
+        with self._opened() as (container, stream):
+            count = 0
+            for packet in container.demux(stream):
+                count += packet.size > 0
+                _check_count(count, self._where)
+        return count
+
+    def _sides(self, frame: VideoFrame) -> tuple[int, int]:
+        """The (height, width) of a frame, turned."""
+        _check_sides(frame.height, frame.width, self._where)
+        sides = frame.height, frame.width
+        return sides[::-1] if self._turns(frame) % 2 else sides
+
+    def _turns(self, frame: VideoFrame) -> int:
+        """Quarter turns, counter-clockwise, that make it upright."""
+        return round(frame.rotation / 90) % 4 if self._upright else 0
+
+    def _pixels(self, frame: VideoFrame, index: int) -> NDArray[np.uint8]:
+        if self._sides(frame) != self.size:
+            (height, width), first = self._sides(frame), f"{self.size[0]} x {self.size[1]}"
+            raise VideoError(f"{self._where}: frame {index} is {height} x {width} (height x width), the first {first}")
+        pixels = np.rot90(frame.to_ndarray(format="rgb24"), self._turns(frame))
+        return np.ascontiguousarray(pixels, np.uint8)
+
+
+def _av(where: str) -> Any:
+    try:
+        import av
+    except ImportError as error:
+        raise VideoError(
+            f"{where} is read with PyAV, which is not here: pip install 'qwenvis[video]' ({error})"
+        ) from error
+    return av
+
+
+@contextmanager
+def _file(source: Any, where: str) -> Iterator[IO[bytes]]:
+    """A source as a binary file at its start."""
+    if isinstance(source, bytes | bytearray | memoryview):
+        yield io.BytesIO(source)
+    elif isinstance(source, str | os.PathLike):
+        path = Path(os.fsdecode(source))
+        if not path.is_file():
+            raise VideoError(f"{where}: there is no such file; nothing is downloaded here")
+        if path.stat().st_size > MAX_BYTES:
+            raise LimitError(f"{where} has {path.stat().st_size:,} bytes; at most {MAX_BYTES:,} are read")
+        with path.open("rb") as file:
+            yield file
+    elif hasattr(source, "read") and hasattr(source, "seekable") and source.seekable():
+        source.seek(0)
+        yield source
+    else:
+        raise VideoError(
+            f"{where} is no video; expected a path, bytes, a binary file that can be rewound, a uint8 array "
+            "(T, H, W, 3), or a list of pictures"
+        )
+
+
+def first_bytes(source: Any, count: int) -> bytes:
+    """What a source begins with. Raises VideoError, or LimitError, for what cannot be read."""
+    with _file(source, "the video") as file:
+        return file.read(count)
+
+
+def _check_count(count: int, where: str) -> None:
+    if count > MAX_FRAMES:
+        raise LimitError(f"{where} has over {MAX_FRAMES:,} frames; cut it into parts")
+
+
+def _check_sides(height: int, width: int, where: str) -> None:
+    if height * width > MAX_IMAGE_PIXELS:
+        raise LimitError(f"{where} has frames of {height} x {width}; at most {MAX_IMAGE_PIXELS:,} pixels are decoded")

@@ -1,0 +1,234 @@
+"""Which frames of a video are looked at: one function for each rule of transformers, and that of qwen-vl-utils.
+
+All take how long the video is and what is asked for, and return the indices of frames, in rising order; one may come
+twice. They equal ``sample_frames`` of the named video processor, its roundings included.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias, TypedDict, cast
+
+import numpy as np
+
+from qwenvis.errors import ConfigError, InputError, VideoError
+
+Rate: TypeAlias = int | float  # frames a second
+
+ASSUMED_FPS = 24  # of frames whose rate nobody told, in transformers
+
+# qwen-vl-utils 0.0.14: FPS, FPS_MIN_FRAMES, FPS_MAX_FRAMES, FRAME_FACTOR
+REFERENCE_FPS, REFERENCE_MIN_FRAMES, REFERENCE_MAX_FRAMES, REFERENCE_FACTOR = 2.0, 4, 768, 2
+
+
+@dataclass(frozen=True)
+class Length:
+    """How long a video is: its frames, and how many of them a second, if that is known."""
+
+    frames: int
+    fps: Rate | None
+    duration: Rate | None = None  # seconds, as a file's header has them
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to take of a video: ``num_frames``, or else ``fps`` within ``min_frames`` and ``max_frames``."""
+
+    fps: Rate | None = None
+    num_frames: int | None = None
+    min_frames: int | None = None
+    max_frames: int | None = None
+    max_duration: int | None = None  # seconds; 0 is no limit
+    temporal_patch_size: int = 2
+
+
+class Asked(TypedDict, total=False):
+    """The fields of `Wanted` that a config or a caller may give."""
+
+    fps: Rate | None
+    num_frames: int | None
+    min_frames: int | None
+    max_frames: int | None
+    max_duration: int | None
+
+
+def checked(given: Mapping[str, object], error: type[ConfigError] | type[InputError]) -> Asked:
+    """Those of ``given`` that are there. Raises ``error`` for what is no number above 0."""
+    names = [name for name in Asked.__annotations__ if given.get(name) is not None]
+    numbers = {
+        name: _rate_of(given[name], error) if name == "fps" else whole(given[name], name, error) for name in names
+    }
+    return cast(Asked, numbers)
+
+
+def whole(value: object, name: str, error: type[ConfigError] | type[InputError]) -> int:
+    """A whole number above 0; of max_duration 0 too."""
+    least = 0 if name == "max_duration" else 1
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not least <= value < 2**31:
+        raise error(f"{name} is {value!r}; expected a whole number above 0")
+    return int(value)
+
+
+def _rate_of(value: object, error: type[ConfigError] | type[InputError]) -> Rate:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 2**31:
+        raise error(f"fps is {value!r}; expected frames a second, above 0")
+    return value
+
+
+def every(length: Length, wanted: Wanted) -> list[int]:
+    """All frames."""
+    return list(range(length.frames))
+
+
+def even(length: Length, wanted: Wanted) -> list[int]:
+    """At even steps, a multiple of temporal_patch_size of them: Qwen2VLVideoProcessor."""
+    total, factor = length.frames, wanted.temporal_patch_size
+    if wanted.num_frames is not None:
+        count = round(wanted.num_frames / factor) * factor
+    elif wanted.fps is not None:
+        most = math.floor(min(_told(wanted.max_frames), total) / factor) * factor
+        exact = total / _rate(length, wanted) * wanted.fps
+        count = math.floor(min(max(exact, _told(wanted.min_frames)), most, total) / factor) * factor
+    else:
+        return every(length, wanted)
+    _refuse_count(count, 1, total)
+    return [index for index in _arange(total, count) if index < total]
+
+
+def _arange(total: int, count: int) -> list[int]:
+    """``torch.arange(0, total, total / count).int()``, whose values are float32.
+
+    Whole registers of 8 begin at a value that has been rounded to float32, two registers at a time; the rest are
+    rounded once. So PyTorch does it on CPUs with AVX2; with AVX-512 the registers have 16.
+    """
+    step = total / count
+    i = np.arange(math.ceil(total / step))
+    values = step * i
+    whole = len(i) // 16 * 16
+    starts = np.repeat(values[:whole:8].astype(np.float32), 8).astype(np.float64)
+    values[:whole] = starts + step * (i[:whole] % 8)
+    indices: list[int] = values.astype(np.float32).astype(np.int64).tolist()
+    return indices
+
+
+def ends(length: Length, wanted: Wanted) -> list[int]:
+    """Evenly from the first to the last frame: Qwen3VLVideoProcessor. A rate that nobody told is taken as 24."""
+    total, least, most = length.frames, int(_told(wanted.min_frames)), int(_told(wanted.max_frames))
+    if wanted.num_frames is not None:
+        return _linspace(total, wanted.num_frames)
+    if wanted.fps is None:
+        return _linspace(total, min(max(total, least), most))
+    count = int(total / (length.fps or ASSUMED_FPS) * wanted.fps)
+    return _linspace(total, min(max(count, least), most, total))
+
+
+def reference(length: Length, wanted: Wanted) -> list[int]:
+    """Evenly from the first to the last frame, an even number of them: ``smart_nframes`` of qwen-vl-utils."""
+    total, factor = length.frames, REFERENCE_FACTOR
+    if wanted.num_frames is not None:
+        count = round(wanted.num_frames / factor) * factor
+    else:
+        fps = REFERENCE_FPS if wanted.fps is None else wanted.fps
+        least = REFERENCE_MIN_FRAMES if wanted.min_frames is None else wanted.min_frames
+        most = min(REFERENCE_MAX_FRAMES, total) if wanted.max_frames is None else wanted.max_frames
+        exact = total / _rate(length, wanted) * fps
+        exact = min(min(max(exact, math.ceil(least / factor) * factor), math.floor(most / factor) * factor), total)
+        count = math.floor(exact / factor) * factor
+    _refuse_count(count, factor, total)
+    return _linspace32(total, count)
+
+
+def seconds(length: Length, wanted: Wanted) -> list[int]:
+    """``fps`` frames of each second, of longer videos than max_duration as many evenly: Glm4vVideoProcessor."""
+    last, rate, fps = length.frames - 1, _rate(length, wanted), _told(wanted.fps)
+    duration = length.duration or round(last / rate) + 1
+    if duration <= _told(wanted.max_duration):
+        count = max(math.floor(duration * fps), 1)
+        indices = [min(last, math.ceil(i * rate / fps)) for i in range(count)]
+    elif (count := int(_told(wanted.max_duration) * fps)) >= length.frames:
+        indices = list(range(length.frames))
+    else:
+        indices = [min(last, math.ceil(t * rate)) for t in np.linspace(0, duration, count).tolist()]
+    return _paired(indices)
+
+
+# Glm46VVideoProcessor: the longest duration in seconds for which each rate is used, frames, seconds
+DYNAMIC_FPS, DYNAMIC_MAX_FRAMES, DYNAMIC_MAX_DURATION = ((30, 3), (300, 1), (math.inf, 0.5)), 640, 2400
+
+
+def dynamic(length: Length, wanted: Wanted) -> list[int]:
+    """More frames a second of a short video than of a long one: Glm46VVideoProcessor."""
+    duration = length.duration or round((length.frames - 1) / _rate(length, wanted)) + 1
+    looked_at = min(duration, DYNAMIC_MAX_DURATION)
+    rate = next(fps for longest, fps in DYNAMIC_FPS if looked_at <= longest) * wanted.temporal_patch_size
+    count = min(int(looked_at * rate), DYNAMIC_MAX_FRAMES)
+    return _by_the_clock(length, _rate(length, wanted), count, rate, int(duration))
+
+
+def clock(length: Length, wanted: Wanted) -> list[int]:
+    """The first frame at or after each 1 / fps of a second: Glm5NextVideoProcessor."""
+    duration = length.duration or round((length.frames - 1) / _rate(length, wanted)) + 1
+    limit, fps = wanted.max_duration, _told(wanted.fps)
+    looked_at = min(duration, limit) if limit else duration
+    count = int(min(int(looked_at * fps), _told(wanted.max_frames)))
+    return _by_the_clock(length, _rate(length, wanted), count, fps, int(duration))
+
+
+def _by_the_clock(length: Length, rate: Rate, count: int, fps: Rate, most_seconds: int) -> list[int]:
+    """What both share: ``count`` frames, by the clock where that gives as many, else evenly."""
+    total, frame, tick = length.frames, 1 / rate, 1 / fps
+    indices, due = [], 0.0
+    if total >= count:
+        for index in range(total):
+            if index * frame >= due:
+                due += tick
+                indices.append(index)
+                if due >= most_seconds:
+                    break
+    first, last = (indices[0], indices[-1]) if indices and len(indices) < count else (0, total - 1)
+    if len(indices) != count:
+        indices = np.linspace(first, last, count, dtype=int).tolist()
+    return _paired(indices)
+
+
+def _paired(indices: Sequence[int]) -> list[int]:
+    """Each frame once, but the last twice where their number is odd."""
+    once = list(dict.fromkeys(indices))
+    return once + once[-1:] if len(once) % 2 else once
+
+
+def _linspace(total: int, count: int) -> list[int]:
+    indices: list[int] = np.linspace(0, total - 1, count).round().astype(int).tolist()
+    return indices
+
+
+def _rate(length: Length, wanted: Wanted) -> Rate:
+    if not length.fps:
+        raise VideoError("the frames a second of this video are not known; pass video_fps, or num_frames")
+    return length.fps
+
+
+def _told(value: int | Rate | None) -> Rate:
+    if value is None:
+        raise VideoError("the checkpoint does not say at which rate to take frames; pass fps")
+    return value
+
+
+def _refuse_count(count: int, least: int, total: int) -> None:
+    if not least <= count <= total:
+        raise VideoError(
+            f"the video has {total} frames, of which {count} would be taken; expected {least} to {total}: "
+            "change num_frames or fps"
+        )
+
+
+def _linspace32(total: int, count: int) -> list[int]:
+    """``torch.linspace(0, total - 1, count).round()``: from both ends in float32, the second half in one rounding."""
+    step = np.float32(np.float32(total - 1) / np.float32(count - 1))
+    i = np.arange(count)
+    front = step * i.astype(np.float32)
+    back = ((total - 1) - np.float64(step) * (count - 1 - i)).astype(np.float32)
+    indices: list[int] = np.where(i < count // 2, front, back).round().astype(np.int64).tolist()
+    return indices

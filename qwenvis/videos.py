@@ -1,0 +1,179 @@
+"""Videos to patches: choose frames, resize them, normalise, cut. Frames come and go; patches of some steps remain.
+
+For the same decoded frames, ``pixel_values``, grid, indices and times equal those of transformers' video processors: to
+the bit, where its torchvision resizes bytes as bytes (CPUs with AVX2).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qwenvis import ops, samplers
+from qwenvis.clips import Clip, Video, clip, label
+from qwenvis.errors import InputError, LimitError, QwenvisError, VideoError
+from qwenvis.resampling import resize
+from qwenvis.samplers import ASSUMED_FPS, REFERENCE_FPS, Asked, Rate
+from qwenvis.video_families import Reference
+from qwenvis.video_processors import SAMPLINGS, VideoProcessor
+
+
+class Sampling(TypedDict, total=False):
+    """Which frames of a video to look at; `Encoder.encode` explains."""
+
+    sampling: str
+    fps: Rate | None
+    num_frames: int | None
+    min_frames: int | None
+    max_frames: int | None
+    video_fps: Rate | None
+
+
+@dataclass(frozen=True)
+class Viewing:
+    """How the videos of one call are looked at."""
+
+    processor: VideoProcessor
+    sampling: str = SAMPLINGS[0]
+    asked: bool = False  # whether the caller says which frames
+    video_fps: Rate | None = None
+    upright: bool = True
+    threads: int = 1
+
+    @classmethod
+    def of(cls, processor: VideoProcessor, given: Sampling, *, upright: bool = True, threads: int = 1) -> Viewing:
+        """With what a caller gives. Raises InputError for what cannot be."""
+        asked: Asked = {
+            "fps": given.get("fps"),
+            "num_frames": given.get("num_frames"),
+            "min_frames": given.get("min_frames"),
+            "max_frames": given.get("max_frames"),
+        }
+        sampling, rate = given.get("sampling", SAMPLINGS[0]), given.get("video_fps")
+        if sampling not in SAMPLINGS:
+            raise InputError(f"sampling is {sampling!r}; expected {', '.join(SAMPLINGS)}")
+        if rate is not None and (isinstance(rate, bool) or not isinstance(rate, Rate) or not 0 < rate < math.inf):
+            raise InputError(f"video_fps is {rate!r}; expected the frames a second of the video, above 0")
+        if sampling == "qwen-vl-utils":
+            processor = Reference.of(processor)
+        wants = any(value is not None for value in asked.values())
+        return cls(processor.asked(asked), sampling, wants, rate, upright, threads)
+
+    def with_limits(self, min_pixels: int | None, max_pixels: int | None) -> Viewing:
+        """With other limits of pixels; None keeps one. Raises InputError."""
+        return replace(self, processor=self.processor.with_limits(min_pixels, max_pixels))
+
+    def indices(self, video: Clip) -> list[int]:
+        """The frames to look at, by the words of ``sampling`` (docs/video.md)."""
+        length, processor = video.length, self.processor
+        chosen = video.chosen and not self.asked
+        if self.sampling == "all" or (chosen and self.sampling != "transformers"):
+            indices = samplers.every(length, processor.wanted)
+        elif self.sampling == "natural":
+            return self._natural(video)
+        elif processor.samples:
+            return processor.indices(length)
+        else:
+            return samplers.every(length, processor.wanted)
+        return self._lasting(indices)
+
+    def _natural(self, video: Clip) -> list[int]:
+        """By the rule of the model, at 2 frames a second where that is to take all; of a film too short for it all."""
+        length, processor = video.length, self.processor
+        if processor.takes_all:
+            processor = processor.asked({"fps": REFERENCE_FPS})
+        short = length.frames < processor.temporal_patch_size
+        return self._lasting(([] if short else processor.indices(length)) or samplers.every(length, processor.wanted))
+
+    def _lasting(self, indices: list[int]) -> list[int]:
+        """At least one temporal step: one frame is a still that lasts. Not so in transformers."""
+        missing = self.processor.temporal_patch_size - len(indices)
+        return indices + indices[-1:] * (missing if self.sampling == "natural" else 0)
+
+
+class Footage:
+    """A video that is planned from its header, its frames not decoded but the first: an item of ``plan``.
+
+    ``grid`` is (temporal steps, rows, columns) of patches. ``frame_indices`` (frames,) are those that are looked at;
+    ``timestamps`` (steps,) the seconds of each step; ``second_per_grid`` those from one step to the next, on average.
+    """
+
+    def __init__(self, source: Video, viewing: Viewing, index: int) -> None:
+        """Errors call the video by its index. Raises VideoError, or LimitError."""
+        self.where, self.processor = label(source, index), viewing.processor
+        with _named(self.where):
+            self.clip = clip(
+                source, self.where, fps=viewing.video_fps, upright=viewing.upright, threads=viewing.threads
+            )
+            indices = viewing.indices(self.clip)
+            if not indices:
+                raise VideoError("no frame would be looked at: raise fps or num_frames")
+            self.size = self.processor.resized(len(indices), *self.clip.size)
+        self.frame_indices = np.array(indices, np.int64)
+        step, side = self.processor.temporal_patch_size, self.processor.patch_size
+        height, width = self.size.canvas
+        self.grid = -(-len(indices) // step), height // side, width // side
+        self._coming: Iterator[NDArray[np.uint8]] = iter(())
+
+    @property
+    def timestamps(self) -> NDArray[np.float64]:
+        """Frame over rate, and that as the model's processor counts it; a rate that nobody told is 24."""
+        rate = self.clip.length.fps or ASSUMED_FPS
+        return np.array(self.processor.stamps([index / rate for index in self.frame_indices.tolist()]), np.float64)
+
+    @property
+    def second_per_grid(self) -> float:
+        """As Qwen2_5_VLProcessor: temporal_patch_size over the rate of the frames that are looked at."""
+        length = self.clip.length
+        sampled = len(self.frame_indices) / length.frames * length.fps if length.fps else ASSUMED_FPS
+        return float(self.processor.temporal_patch_size / sampled)
+
+    def fill(self, first: int, stop: int, out: NDArray[np.float32]) -> tuple[int, int, int]:
+        """Decode, resize and cut the frames of some steps, which follow one another; a first of 0 begins anew.
+
+        Raises VideoError for a video that turns out to be damaged.
+        """
+        if first == 0:
+            self._coming = self.clip.frames(self.frame_indices.tolist())
+        processor, rows = self.processor, math.prod(self.grid[1:])
+        sizes = processor.patch_size, processor.temporal_patch_size, processor.merge_size
+        with _named(self.where):
+            for step in range(stop - first):
+                frames = np.stack([self._fitted(frame) for frame in self._next(first + step)])
+                ops.vol2col(frames, processor.normalisation.lut, *sizes, out[step * rows : (step + 1) * rows])
+        return stop - first, *self.grid[1:]
+
+    def _next(self, step: int) -> Iterator[NDArray[np.uint8]]:
+        """The frames of a temporal step; the last step may have fewer, and its last is repeated (`ops.vol2col`)."""
+        size = self.processor.temporal_patch_size
+        for _ in self.frame_indices[step * size : (step + 1) * size]:
+            yield next(self._coming)
+
+    def _fitted(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """A frame resized; beside what is smaller than the canvas, black."""
+        (height, width), content = self.size.canvas, resize(frame, *self.size.content)
+        if content.shape[:2] == (height, width):
+            return content
+        canvas = np.zeros((height, width, 3), np.uint8)
+        canvas[: content.shape[0], : content.shape[1]] = content
+        return canvas
+
+
+class _named:
+    """Errors inside name the video."""
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, QwenvisError) and not str(error).startswith(self.where):
+            named = LimitError if isinstance(error, LimitError) else VideoError
+            raise named(f"{self.where}: {error}") from None

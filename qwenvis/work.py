@@ -1,0 +1,57 @@
+"""One call of an encoder: the arrays that its forward passes fill, and how far it has come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from qwenvis.models import Features, Tower
+from qwenvis.workspace import Workspaces
+
+Progress = Callable[[int, int], object]
+
+
+class Work:
+    """Tokens, deepstack and hidden states of items whose patches come in order, some temporal steps at a time.
+
+    ``progress(done, total)`` follows, in patches times layers.
+    """
+
+    def __init__(
+        self,
+        tower: Tower,
+        workspaces: Workspaces,
+        grid_thw: np.ndarray,
+        hidden_states: bool,
+        progress: Progress | None,
+    ) -> None:
+        config = tower.config
+        patches = int(grid_thw.prod(axis=1).sum())
+        self.tower, self.workspaces, self.progress = tower, workspaces, progress
+        tokens = patches // config.merge_unit, config.out_hidden_size
+        self.tokens, *self.deepstack = (np.empty(tokens, np.float32) for _ in range(1 + len(config.deepstack)))
+        shape = (patches, config.hidden_size)
+        self.hidden_states = [np.empty(shape, np.float32) for _ in range(config.depth + 1)] if hidden_states else []
+        self.total = patches * (config.depth + 1)
+        self.done = self.patches = 0
+
+    def add(self, patches: np.ndarray, grid_thw: np.ndarray) -> None:
+        """Encode the next temporal steps."""
+        first, unit = self.patches, self.tower.config.merge_unit
+        layer = 0
+
+        def watch(x: np.ndarray, order: np.ndarray) -> None:
+            nonlocal layer
+            if self.hidden_states:
+                self.hidden_states[layer][first : first + len(x)][order] = x
+            layer += 1
+            self.done += len(x)
+            if self.progress is not None:
+                self.progress(self.done, self.total)
+
+        with self.workspaces.one() as ws:
+            rows = slice(first // unit, (first + len(patches)) // unit)
+            out = Features(self.tokens[rows], [tokens[rows] for tokens in self.deepstack])
+            self.tower.forward(patches, grid_thw, ws.fit(self.tower.sizes(grid_thw)), out, watch)
+        self.patches += len(patches)

@@ -1,0 +1,45 @@
+"""Images for the tests of preprocessing, and the comparison of two answers."""
+
+import io
+from functools import partial
+
+import numpy as np
+from PIL import Image
+
+from qwenvis.errors import gathered
+from qwenvis.images import Still
+from qwenvis.plan import Plan
+
+
+def noise(height, width, seed=0):
+    """An image of random bytes (height, width, 3), the same for the same arguments."""
+    return np.random.default_rng([seed, height, width]).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def png(array):
+    """The bytes of a PNG file."""
+    file = io.BytesIO()
+    Image.fromarray(array).save(file, "PNG")
+    return file.getvalue()
+
+
+def stills(sources, processor):
+    """Images as the encoder plans them; one error lists those that cannot be used."""
+    return gathered((partial(Still, source, processor, index) for index, source in enumerate(sources)), "images")
+
+
+def preprocess(sources, processor):
+    """Their ``pixel_values`` and ``grid_thw``."""
+    return Plan(stills(sources, processor), processor.columns).prepare()
+
+
+def assert_same_answer(ours, theirs):
+    """Our ``pixel_values`` and ``grid_thw`` are transformers', to the bit."""
+    pixel_values, grid_thw = ours
+    assert pixel_values.dtype == np.float32
+    assert pixel_values.flags.c_contiguous
+    assert grid_thw.dtype == np.int64
+    assert np.array_equal(grid_thw, theirs["image_grid_thw"])
+    want = np.ascontiguousarray(theirs["pixel_values"]).reshape(pixel_values.shape)  # PaddleOCR's are (n, 3, p, p)
+    assert want.dtype == np.float32
+    assert pixel_values.tobytes() == want.tobytes()
