@@ -109,7 +109,8 @@ class Film:
         except (QwenvisError, MemoryError):
             raise
         except (av.error.FFmpegError, OSError, ValueError, TypeError, UnicodeError) as error:
-            raise VideoError(f"{self._where} is no video, or is damaged: {error}") from error
+            words = getattr(error, "strerror", None) or error  # without FFmpeg's number and its name of the file
+            raise VideoError(f"{self._where} is no video, or is damaged: {words}") from error
 
     def _counted(self) -> int:
         """The frames of a file whose header does not tell: its packets, none decoded."""

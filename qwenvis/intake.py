@@ -30,7 +30,11 @@ class Intake:
     def __init__(
         self, outline: Outline, sampling: Sampling, *, min_pixels: int | None, max_pixels: int | None, threads: int
     ) -> None:
-        """Raises InputError for a sampling that cannot be."""
+        """Raises TypeError, as Python does, for what `Sampling` does not have."""
+        if unknown := [name for name in sampling if name not in Sampling.__annotations__]:
+            raise TypeError(
+                f"unexpected keyword argument {unknown[0]!r}; of videos, {', '.join(Sampling.__annotations__)}"
+            )
         self._outline, self._sampling, self._threads = outline, sampling, threads
         self._limits = {"min_pixels": min_pixels, "max_pixels": max_pixels}
         config = outline.config

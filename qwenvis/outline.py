@@ -150,12 +150,13 @@ class Outline:
                 "the checkpoint has no video_preprocessor_config.json, nor a preprocessor_config.json, so the sizes of "
                 "videos are unknown; copy the file from the model it was made from"
             )
-        return kind.from_config(
+        processor = kind.from_config(
             preprocessor,
             patch_size=config.patch_size,
             merge_size=config.spatial_merge_size,
             temporal_patch_size=config.temporal_patch_size,
         )
+        return processor.with_limits(self._images.get("min_pixels"), self._images.get("max_pixels"))
 
     def cost(self, grid_thw: np.ndarray, still: bool = True, threads: int = 1) -> Cost:
         """What one forward pass over ``grid_thw`` (items, 3) takes on as many threads."""

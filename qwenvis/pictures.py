@@ -35,8 +35,8 @@ Picture: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | I
 # Pillow's own default (Image.MAX_IMAGE_PIXELS), where it begins to warn of a decompression bomb: 358 MB decoded.
 MAX_IMAGE_PIXELS = 89_478_485
 
-# Pillow hands EPS to another program, Ghostscript.
-REFUSED_FORMATS = ("EPS",)
+# Pillow hands EPS to another program, Ghostscript; of MPEG it knows the size and cannot decode a frame.
+REFUSED_FORMATS = ("EPS", "MPEG")
 
 # EXIF orientation -> what makes the image upright, as PIL.ImageOps.exif_transpose
 UPRIGHT = {

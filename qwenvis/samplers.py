@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import TypeAlias, TypedDict, cast
 
 import numpy as np
@@ -58,7 +59,8 @@ def checked(given: Mapping[str, object], error: type[ConfigError] | type[InputEr
     """Those of ``given`` that are there. Raises ``error`` for what is no number above 0."""
     names = [name for name in Asked.__annotations__ if given.get(name) is not None]
     numbers = {
-        name: _rate_of(given[name], error) if name == "fps" else whole(given[name], name, error) for name in names
+        name: checked_rate(given[name], name, error) if name == "fps" else whole(given[name], name, error)
+        for name in names
     }
     return cast(Asked, numbers)
 
@@ -71,10 +73,11 @@ def whole(value: object, name: str, error: type[ConfigError] | type[InputError])
     return int(value)
 
 
-def _rate_of(value: object, error: type[ConfigError] | type[InputError]) -> Rate:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 2**31:
-        raise error(f"fps is {value!r}; expected frames a second, above 0")
-    return value
+def checked_rate(value: object, name: str, error: type[ConfigError] | type[InputError]) -> Rate:
+    """Frames a second, above 0: of Python, of NumPy, or a fraction, as PyAV has them."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value < 2**31:
+        raise error(f"{name} is {value!r}; expected frames a second, above 0")
+    return int(value) if isinstance(value, Integral) else float(value)
 
 
 def every(length: Length, wanted: Wanted) -> list[int]:

@@ -54,11 +54,10 @@ class Viewing:
             "min_frames": given.get("min_frames"),
             "max_frames": given.get("max_frames"),
         }
-        sampling, rate = given.get("sampling", SAMPLINGS[0]), given.get("video_fps")
+        sampling, told = given.get("sampling", SAMPLINGS[0]), given.get("video_fps")
         if sampling not in SAMPLINGS:
             raise InputError(f"sampling is {sampling!r}; expected {', '.join(SAMPLINGS)}")
-        if rate is not None and (isinstance(rate, bool) or not isinstance(rate, Rate) or not 0 < rate < math.inf):
-            raise InputError(f"video_fps is {rate!r}; expected the frames a second of the video, above 0")
+        rate = None if told is None else samplers.checked_rate(told, "video_fps", InputError)
         if sampling == "qwen-vl-utils":
             processor = Reference.of(processor)
         wants = any(value is not None for value in asked.values())
@@ -146,6 +145,8 @@ class Footage:
             for step in range(stop - first):
                 frames = np.stack([self._fitted(frame) for frame in self._next(first + step)])
                 ops.vol2col(frames, processor.normalisation.lut, *sizes, out[step * rows : (step + 1) * rows])
+        if stop == self.grid[0]:
+            self._coming = iter(())  # closes the file: a call may have more videos than a process may have files
         return stop - first, *self.grid[1:]
 
     def _next(self, step: int) -> Iterator[NDArray[np.uint8]]:

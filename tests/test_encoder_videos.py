@@ -1,6 +1,7 @@
 """Videos through the front door: beside stills, in parts, saved and loaded."""
 
 import sys
+from pathlib import Path
 
 import clips_made
 import numpy as np
@@ -11,6 +12,8 @@ from towers import PRESETS, checkpoint, encoder, picture, same_bits
 import qwenvis.encoder
 from qwenvis import Embeddings
 from qwenvis.errors import ConfigError, InputError, VideoError
+from qwenvis.plan import Plan
+from qwenvis.videos import Footage, Viewing
 
 VIDEOS = ["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "glm4v"]
 CLIP = clips_made.frames(9, 70, 100)
@@ -122,6 +125,12 @@ def test_calls_that_cannot_be(arguments, words):
         encoder().encode(**arguments)
 
 
+@pytest.mark.parametrize("images", [None, [picture(56, 56)]])
+def test_a_word_that_is_not_known(images):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'n_frames'"):
+        encoder().encode(images, videos=CLIP, n_frames=3)
+
+
 @pytest.mark.parametrize("family", ["paddleocr_vl", "glm_ocr", "glm4v_moe"])
 def test_a_family_without_videos(family):
     assert family in PRESETS
@@ -134,6 +143,29 @@ def test_limits_of_a_call():
     small = model.encode(videos=CLIP, max_pixels=56 * 56)
     assert small.grid_thw[0, 1:].prod() <= 16
     assert small.provenance["video_max_pixels"] == "3136"
+
+
+def test_limits_of_an_encoder():
+    """They are those of its images and of its videos, unless a call has others."""
+    model = encoder(min_pixels=28 * 28, max_pixels=56 * 56)
+    assert model.encode(videos=CLIP).provenance["video_max_pixels"] == "3136"
+    assert model.encode(videos=CLIP, max_pixels=10**4).provenance["video_max_pixels"] == "10000"
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="open files are counted in /proc")
+def test_a_file_is_closed_once_its_frames_are_taken(tmp_path):
+    paths = [tmp_path / f"{i}.mp4" for i in range(8)]
+    for path in paths:
+        path.write_bytes(clips_made.film(CLIP))
+    footage = [Footage(str(path), Viewing.of(encoder().outline.video_processor, {}), 0) for path in paths]
+    Plan(footage, footage[0].processor.columns).prepare()
+    assert not {file.readlink() for file in Path("/proc/self/fd").iterdir() if file.is_symlink()} & set(paths)
+
+
+def test_a_bare_mpeg_stream_is_no_picture():
+    """Pillow knows its size, and cannot decode it."""
+    film = clips_made.film(CLIP[:, :64, :96], fps=25, form="mpeg1video", codec="mpeg1video")
+    assert encoder().encode(videos=[film], sampling="all").grid_thw.tolist() == [[5, 4, 6]]
 
 
 def test_a_turned_film(tmp_path):

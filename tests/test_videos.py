@@ -1,5 +1,7 @@
 """Videos to patches, beside transformers' video processors on the same frames: every bit, and every time."""
 
+from fractions import Fraction
+
 import clips_made
 import numpy as np
 import pytest
@@ -179,6 +181,14 @@ def test_an_item_begins_anew():
     rows = want.shape[0] // footage.grid[0]
     footage.fill(0, 2, np.empty((2 * rows, want.shape[1]), np.float32))
     assert patches(footage, 2).tobytes() == want.tobytes()
+
+
+@pytest.mark.parametrize("number", [np.float32(5), np.int64(5), Fraction(5)])
+def test_rates_of_other_libraries(number):
+    """NumPy's numbers, and PyAV's fractions."""
+    asked = viewing(QWEN2, fps=number, video_fps=number)
+    assert asked == viewing(QWEN2, fps=5, video_fps=5)
+    assert type(asked.video_fps) in (int, float)
 
 
 # What cannot be.
