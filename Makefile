@@ -57,6 +57,9 @@ check-torch: ## after check-wheel: PyTorch in one process with the wheel, in bot
 	build/empty/bin/pip install $(TORCH)
 	cd build/empty && bin/python ../../tools/check_torch.py
 
+docs: ## build the site of the docs into build/site: pip install -e ".[docs]"
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict
+
 lint-workflows: ## check the workflows of CI: pip install zizmor check-jsonschema
 	zizmor --offline .github/workflows
 	check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml

@@ -60,7 +60,7 @@ def main() -> None:
         pixel_values, grid = inputs(encoder, CASES[case])
         work = encoder.outline.cost(grid, still=bool((grid[:, 0] == 1).all()))
         contender = {case: lambda px=pixel_values, g=grid: encoder(px, g)}
-        run = alternate(contender, arguments.rounds, encoder.threads, encoder.format)[case]
+        run = alternate(contender, range(arguments.rounds), encoder.threads, encoder.format)[case]
         peak = np.median(run.peaks) / 1e9
         print(
             f"{case:12s} {work.patches:8d} {run.median:8.3f} {work.patches / run.median:9.0f} "

@@ -76,7 +76,7 @@ def main() -> None:
         for name, make, shape in cases:
             if arguments.only in (None, name):
                 run, flops = make(*shape, arguments.format)
-                measured = alternate({name: run}, arguments.rounds, arguments.threads, arguments.format)[name]
+                measured = alternate({name: run}, range(arguments.rounds), arguments.threads, arguments.format)[name]
                 row = {"op": name, "shape": shape, "seconds": measured.median, "fraction": measured.fraction(flops)}
                 rows.append(row)
                 label = f"{name} {' x '.join(map(str, shape))}"

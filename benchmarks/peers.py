@@ -1,10 +1,11 @@
 """The whole tower in one process with other engines, in turn: seconds, and the fraction of the peak of each window.
 
 python -m benchmarks.peers --json peers.json
-python -m benchmarks.peers --cases synthetic:qwen2-vl-2b/448 --engines qwenvis-bf16 openvino-bf16
+python -m benchmarks.peers --cases synthetic:qwen2-vl-2b/448 --engines qwenvis-bf16 openvino-bf16 --minutes 2
 
-Without ``--cases`` it takes more than an hour on two cores. Each case has a process of its own, and the JSON, which
-`benchmarks.plot` and `benchmarks.table` read, is written after each.
+Without ``--cases`` it takes more than an hour on two cores; with ``--minutes`` every case has one round and begins
+others for so many minutes only. Each case has a process of its own, and the JSON, which `benchmarks.plot` and
+`benchmarks.table` read, is written after each.
 
 All have the same weights, patches and number of threads. GFLOP/s count the work that the tower needs, so they are the
 same for all: in stills the patch embedding is counted once, though only qwenvis computes it once. The fraction is that
@@ -25,6 +26,7 @@ All engines on a tower of 665 million parameters take 15 GB of memory (convertin
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
 from dataclasses import dataclass
@@ -36,7 +38,7 @@ import numpy as np
 from benchmarks.conversions import Work, convert, deviation, in_a_process, reason
 from benchmarks.encoder import CASES
 from benchmarks.engines import ENGINES, Run, versions
-from benchmarks.timing import Measurement, alternate, header, write
+from benchmarks.timing import Measurement, alternate, header, within, write
 from qwenvis import cost, threads
 
 PAUSE = 0.05  # seconds: OpenMP's workers spin for 10 ms
@@ -133,7 +135,7 @@ def line(row: dict[str, object]) -> str:
     return f"{row['engine']:18s}{row['median']:9.3f}{rate:9.1f}{fraction:>10s}{error:>10s}{costs}"
 
 
-def measure(work: tuple[str, str, int, Path], names: list[str], rounds: int) -> list[dict[str, object]]:
+def measure(work: tuple[str, str, int, Path], names: list[str], rounds: int, minutes: float) -> list[dict[str, object]]:
     """The rows of one case; ``work`` are the arguments of `Work`."""
     case = Work(*work)
     engines = build(case, names)
@@ -141,7 +143,8 @@ def measure(work: tuple[str, str, int, Path], names: list[str], rounds: int) -> 
     peaks = {format: format if has_peak(format) else None for format in set(formats.values())}
     contenders = {name: engine.run for name, engine in engines.items()}
     formats_with_peak = {name: peaks[format] for name, format in formats.items()}
-    runs = alternate(contenders, rounds, case.threads, formats_with_peak, warm_up=False, pause=PAUSE)
+    turns = within(minutes, rounds)
+    runs = alternate(contenders, turns, case.threads, formats_with_peak, warm_up=False, pause=PAUSE)
     return [row(name, engine, runs[name], case) for name, engine in engines.items()]
 
 
@@ -170,6 +173,7 @@ def main() -> None:
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=everywhere, metavar="ENGINE")
     parser.add_argument("--threads", type=int, default=threads.resolve())
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--minutes", type=float, default=math.inf, help="of the rounds of a case")
     parser.add_argument("--json")
     arguments = parser.parse_args()
     print(header("python -m benchmarks.peers", arguments.threads))
@@ -178,7 +182,7 @@ def main() -> None:
         with TemporaryDirectory() as directory:
             work = model, name, arguments.threads, Path(directory)
             try:
-                found = in_a_process(measure, work, arguments.engines, arguments.rounds)
+                found = in_a_process(measure, work, arguments.engines, arguments.rounds, arguments.minutes)
             except Exception as error:
                 leave_out(f"{model}/{name}", reason(error))
                 continue

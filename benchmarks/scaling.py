@@ -21,7 +21,7 @@ def line(encoder: Encoder, grid: tuple[int, int], rounds: int) -> dict[str, obje
     pixel_values, grid_thw = inputs(encoder, [(1, *grid)])
     work = encoder.outline.cost(grid_thw)
     contender = {"run": lambda: encoder(pixel_values, grid_thw)}
-    run = alternate(contender, rounds, encoder.threads, encoder.format)["run"]
+    run = alternate(contender, range(rounds), encoder.threads, encoder.format)["run"]
     print(
         f"{encoder.threads:7d} {work.patches:8d} {run.median:9.4f} {work.patches / run.median:9.0f} "
         f"{run.rate(work.flops) / 1e9:8.1f} {run.fraction(work.flops):8.3f} {work.nbytes / 1e6:9.0f}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -36,14 +36,14 @@ class Measurement:
 
 def alternate(
     contenders: Mapping[str, Callable[[], object]],
-    rounds: int,
+    rounds: Iterable[int],
     threads: int,
     formats: str | Mapping[str, str | None] = "f32",
     *,
     warm_up: bool = True,
     pause: float = 0.0,
 ) -> dict[str, Measurement]:
-    """Run all contenders in turn, ``rounds`` times after one warm-up, each between two peaks of its format.
+    """Run all contenders in turn, once a round after one warm-up, each between two peaks of its format.
 
     - ``formats``: one for all, or that of each contender; None where its format has no measured peak.
     - ``pause``: seconds before and after each run, in which workers of another engine stop spinning.
@@ -52,7 +52,7 @@ def alternate(
     measured = {name: Measurement() for name in contenders}
     for run in contenders.values() if warm_up else ():
         run()
-    for _ in range(rounds):
+    for _ in rounds:
         for name, run in contenders.items():
             before = _peak(threads, of[name])
             time.sleep(pause)
@@ -62,6 +62,14 @@ def alternate(
             time.sleep(pause)
             measured[name].peaks += [(b + a) / 2 for b, a in zip(before, _peak(threads, of[name]), strict=True)]
     return measured
+
+
+def within(minutes: float, rounds: int) -> Iterator[int]:
+    """As many rounds; those that would begin after so many minutes are left out, but for the first."""
+    end = time.monotonic() + 60 * minutes
+    for nth in range(rounds):
+        if nth == 0 or time.monotonic() <= end:
+            yield nth
 
 
 def _peak(threads: int, format: str | None) -> list[float]:

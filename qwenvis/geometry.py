@@ -48,6 +48,11 @@ def item_bounds(grid_thw: np.ndarray) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(grid_thw.prod(axis=1))])
 
 
+def step_bounds(grid_thw: np.ndarray) -> np.ndarray:
+    """Cumulative patches of the temporal steps of all items, (steps + 1,) int64, starting with 0."""
+    return np.concatenate([[0], np.cumsum(np.repeat(grid_thw[:, 1:].prod(axis=1), grid_thw[:, 0]))])
+
+
 def extent(grid_thw: np.ndarray) -> tuple[int, int, int]:
     """Patches, patches of the largest frame, and frames, of all items."""
     steps, rows, columns = grid_thw.T

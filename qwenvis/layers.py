@@ -94,8 +94,9 @@ Norm = LayerNorm | RMSNorm
 class PatchEmbed:
     """A convolution whose stride is its kernel: a product with the rows of ``pixel_values``.
 
-    A still repeats its frame, so the sum of the kernel's temporal slices does the same with half the work. The sum is
-    taken in float32. ``stored`` is the kernel as the checkpoint has it, where that has no axis for frames.
+    A still repeats its frame, and a temporal step of a video may, so the sum of the kernel's temporal slices does the
+    same with half the work. It is taken in float32, and step by step: a step has the same bits whatever goes with it.
+    ``stored`` is the kernel as the checkpoint has it, where that has no axis for frames.
     """
 
     def __init__(
@@ -135,13 +136,13 @@ class PatchEmbed:
         )
 
     def __call__(
-        self, patches: np.ndarray, order: np.ndarray, items: np.ndarray, x: np.ndarray, ws: Workspace
+        self, patches: np.ndarray, order: np.ndarray, steps: np.ndarray, x: np.ndarray, ws: Workspace
     ) -> np.ndarray:
-        """Rows of ``patches`` in ``order`` -> x (n, d). ``items``: cumulative patches of the items, starting with 0."""
+        """Rows of ``patches`` in ``order`` -> x (n, d). ``steps``: cumulative patches of temporal steps, from 0 on."""
         split = patches.reshape(len(patches), *self.parts)
-        spans = pairwise(items.tolist())
+        spans = pairwise(steps.tolist())
         for still, run in groupby(spans, key=lambda span: self.is_still(patches[span[0] : span[1]])):
-            span = list(run)  # neighbours of one kind are one product; an item's kind is its own affair
+            span = list(run)  # neighbours of one kind are one product; the kind of a step is its own affair
             source = split[:, :, 0] if still else patches
             weight = self.folded if still else self.full
             for rows in chunks(span[-1][1], PATCH_ROWS, span[0][0]):

@@ -109,10 +109,19 @@ def test_alternating_warms_up_once_and_runs_in_turn(monkeypatch):
     monkeypatch.setattr("qwenvis.cost.peak_rate", lambda threads, format: {"f32": 8.0, "bf16": 16.0}[format])
     calls = []
     contenders = {name: lambda name=name: calls.append(name) for name in "ab"}
-    runs = timing.alternate(contenders, 2, 1, {"a": "bf16", "b": None})
+    runs = timing.alternate(contenders, range(2), 1, {"a": "bf16", "b": None})
     assert calls == list("ababab")
     assert (runs["a"].peaks, runs["b"].peaks) == ([16.0, 16.0], [])
     assert len(runs["b"].seconds) == 2
+
+
+def test_rounds_end_with_the_time_but_for_the_first(monkeypatch):
+    timing = importlib.import_module("benchmarks.timing")
+    clock = iter([0.0, 59.0, 61.0, 62.0])
+    monkeypatch.setattr(timing.time, "monotonic", lambda: next(clock))
+    assert list(timing.within(1, 4)) == [0, 1]
+    monkeypatch.setattr(timing.time, "monotonic", iter([0.0, 1.0]).__next__)
+    assert list(timing.within(0, 2)) == [0]
 
 
 @pytest.mark.skipif(not TORCH_IS_HERE, reason="needs torch and transformers")

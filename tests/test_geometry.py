@@ -50,6 +50,13 @@ def test_coords_of_known_grids(grids):
     np.testing.assert_array_equal(geometry.coords(of(grids), 2), reference.coords(grids, 2))
 
 
+def test_bounds_of_items_and_of_their_steps():
+    grid = np.array([[2, 4, 6], [1, 2, 2], [3, 2, 4]])
+    assert geometry.item_bounds(grid).tolist() == [0, 48, 52, 76]
+    assert geometry.step_bounds(grid).tolist() == [0, 24, 48, 52, 60, 68, 76]
+    assert geometry.step_bounds(grid[:0]).tolist() == [0]
+
+
 def test_coords_go_through_a_merge_unit_first():
     want = [(0, 0), (0, 1), (1, 0), (1, 1), (0, 2), (0, 3), (1, 2), (1, 3)]
     assert geometry.coords(of([(1, 2, 4)]), 2).tolist() == [list(place) for place in want]

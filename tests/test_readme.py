@@ -3,8 +3,8 @@
 import re
 
 import pytest
-from PIL import Image
-from towers import ROOT, cache, encoder, picture
+from sample import run_blocks
+from towers import ROOT
 
 from qwenvis.cli import COMMANDS
 
@@ -27,19 +27,8 @@ def test_shell_commands_exist():
 
 
 def test_code_runs(tmp_path, monkeypatch):
-    """With the tiny preset in place of the published checkpoint."""
-    blocks = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-    assert blocks
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("QWENVIS_CACHE", str(cache()))
-    for name in ("cat.jpg", "dog.png"):
-        Image.fromarray(picture(61, 97)).save(name)
-    batch = encoder().preprocess("cat.jpg")
-    names = {"paths": ["cat.jpg", "dog.png"], "pixel_values": batch.pixel_values, "grid_thw": batch.grid_thw}
-    for block in blocks:
-        code, replaced = re.subn(r'"Qwen/[\w.-]+"', '"synthetic:tiny-qwen2-vl"', block)
-        assert replaced
-        exec(compile(code, "README.md", "exec"), names)
+    assert README.count('"Qwen/') == 1
+    names = run_blocks(README, tmp_path, monkeypatch)
     assert names["out"].last_hidden_state.shape[1] == 64
     assert (tmp_path / "tokens.safetensors").is_file()
 

@@ -1,10 +1,10 @@
 """What a type checker tells a user of the package: the marker is there, and the types of the public names are right."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
-import sysconfig
 import textwrap
 import venv
 
@@ -42,7 +42,7 @@ def site(tmp_path_factory):
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     packages = root / "venv" / "lib" / version / "site-packages"
     packages.mkdir(parents=True, exist_ok=True)
-    paths = [str(root / "lib"), sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
+    paths = [str(root / "lib"), *(entry for entry in sys.path if entry.endswith("-packages"))]
     (packages / "found.pth").write_text("\n".join(dict.fromkeys(paths)) + "\n")
     return root
 
@@ -73,6 +73,20 @@ def test_mistakes_of_a_user_are_seen(site):
     assert 'incompatible type "int"' in out
     assert 'Unexpected keyword argument "thread"' in out
     assert '"type[Encoder]" has no attribute "nothing"' in out
+
+
+@pytest.mark.skipif(not shutil.which("pyright"), reason="pyright is not installed")
+def test_pyright_sees_the_same(site):
+    mistake = '\nqwenvis.Encoder.from_pretrained("x", thread=3)\n'
+    (site / "script.py").write_text(textwrap.dedent(SCRIPT) + mistake)
+    (site / "pyrightconfig.json").write_text(json.dumps({"typeCheckingMode": "strict"}))
+    command = ["pyright", "--outputjson", f"--pythonpath={site / 'venv' / 'bin' / 'python'}", "script.py"]
+    run = subprocess.run(command, cwd=site, capture_output=True, text=True, timeout=200, check=False)
+    told = json.loads(run.stdout)["generalDiagnostics"]
+    errors = [each["message"] for each in told if each["severity"] == "error"]
+    assert errors == ['No parameter named "thread"']
+    assert any('"encoder" is "Encoder"' in each["message"] for each in told)
+    assert any("ndarray" in each["message"] for each in told)
 
 
 def test_without_the_marker_there_would_be_no_types(site):

@@ -79,7 +79,7 @@ class Tower(Framewise):
         rope = geometry.rope(geometry.coords(grid_thw, merge_size), c.head_dim, c.rope_theta)  # 2 x (n, head_dim / 2)
         order, free = np.arange(len(patches)), ws.qkv[:, : c.hidden_size]  # no block has run yet
 
-        embedded = self.patch_embed(patches, order, geometry.item_bounds(grid_thw), free, ws)  # (n, d)
+        embedded = self.patch_embed(patches, order, geometry.step_bounds(grid_thw), free, ws)  # (n, d)
         x = self.post_conv_norm(embedded, ws.x)  # (n, d)
         self.positions(*geometry.blend(grid_thw, merge_size, self.positions.side, geometry.cubic_centres), x)
         watch(x, order)

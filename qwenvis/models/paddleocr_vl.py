@@ -103,7 +103,7 @@ class Tower(Framewise):
         rope = geometry.rope(geometry.coords(grid_thw, merge_size), c.head_dim, c.rope_theta)  # 2 x (n, head_dim / 2)
         order = geometry.raster_order(grid_thw, merge_size)
 
-        x = self.patch_embed(patches, order, geometry.item_bounds(grid_thw), ws.x, ws)  # (n, d)
+        x = self.patch_embed(patches, order, geometry.step_bounds(grid_thw), ws.x, ws)  # (n, d)
         self.positions(*geometry.blend(grid_thw, merge_size, self.positions.side, geometry.linear_centres), x)
         watch(x, order)
         for block, cu_seqlens in zip(self.blocks, self.segments(grid_thw), strict=True):

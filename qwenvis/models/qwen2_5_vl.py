@@ -124,7 +124,7 @@ class Tower:
         order, coords, segments = self._places(grid_thw)
         rope = geometry.rope(coords, c.head_dim, c.rope_theta)  # 2 x (n, head_dim / 2)
 
-        x = self.patch_embed(patches, order, geometry.item_bounds(grid_thw), ws.x, ws)  # (n, d)
+        x = self.patch_embed(patches, order, geometry.step_bounds(grid_thw), ws.x, ws)  # (n, d)
         watch(x, order)
         for block, cu_seqlens in zip(self.blocks, segments, strict=True):
             block(x, rope, cu_seqlens, ws)

@@ -93,7 +93,7 @@ class Tower(Framewise):
         rope = geometry.rope(geometry.coords(grid_thw, merge_size), c.head_dim, c.rope_theta)  # 2 x (n, head_dim / 2)
         order, deepstack = np.arange(len(patches)), list(out.deepstack)
 
-        x = self.patch_embed(patches, order, geometry.item_bounds(grid_thw), ws.x, ws)  # (n, d)
+        x = self.patch_embed(patches, order, geometry.step_bounds(grid_thw), ws.x, ws)  # (n, d)
         self.pos_embed(*geometry.blend(grid_thw, merge_size, self.pos_embed.side, geometry.linear_corners), x)
         watch(x, order)
         for i, (block, cu_seqlens) in enumerate(zip(self.blocks, self.segments(grid_thw), strict=True)):
