@@ -12,7 +12,7 @@ from towers import cache, encoder, picture
 
 
 def run_blocks(text: str, directory: Path, monkeypatch) -> dict[str, Any]:
-    """Run the blocks of a page one after the other, in a directory with two pictures and a film; returns their names."""
+    """Run the blocks of a page one by one, in a directory with two pictures and a film; returns their names."""
     blocks = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     monkeypatch.chdir(directory)
     monkeypatch.setenv("QWENVIS_CACHE", str(cache()))
