@@ -79,7 +79,7 @@ def main() -> None:
                 "qwenvis, 1 thread, batch": lambda single=single: single(batch),
                 f"qwenvis, {threads} threads, batch": lambda many=many: many(batch),
             }
-            measured = alternate(contenders, args.rounds, threads, dict.fromkeys(contenders))
+            measured = alternate(contenders, range(args.rounds), threads, dict.fromkeys(contenders))
             for contender, runs in measured.items():
                 each = runs.median / (args.images if contender.endswith("batch") else 1)
                 print(f"{name:9}  max_pixels {limit:>10,}  {contender:34} {1000 * each:8.1f} ms")

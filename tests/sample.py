@@ -6,17 +6,19 @@ import re
 from pathlib import Path
 from typing import Any
 
+import clips_made
 from PIL import Image
 from towers import cache, encoder, picture
 
 
 def run_blocks(text: str, directory: Path, monkeypatch) -> dict[str, Any]:
-    """Run all blocks of a page, one after the other, in a directory with two pictures; returns their names."""
+    """Run the blocks of a page one by one, in a directory with two pictures and a film; returns their names."""
     blocks = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     monkeypatch.chdir(directory)
     monkeypatch.setenv("QWENVIS_CACHE", str(cache()))
     for name in ("cat.jpg", "dog.png"):
         Image.fromarray(picture(61, 97)).save(name)
+    Path("talk.mp4").write_bytes(clips_made.film(clips_made.frames(70)))
     batch = encoder().preprocess("cat.jpg")
     names = {"paths": ["cat.jpg", "dog.png"], "pixel_values": batch.pixel_values, "grid_thw": batch.grid_thw}
     for block in blocks:

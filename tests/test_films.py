@@ -139,8 +139,8 @@ def test_a_file_without_its_end():
 
 
 @pytest.mark.parametrize("form", ["matroska", "mpegts"])
-def test_part_of_a_file(form):
-    """What counts its frames as they come has as many as are there; the first takes up to half of the file."""
+def test_a_file_cut_short(form):
+    """What counts its frames as they come has as many as are there; the first, a whole picture, takes up to half."""
     whole = clips_made.film(CLIP, form=form)
     ours = film(whole[: len(whole) * 3 // 4])
     assert 0 < ours.length.frames < 13

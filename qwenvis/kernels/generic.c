@@ -6,4 +6,5 @@
 #define QV_PRESENT 1
 #define VL 4
 #define MR 6 /* 12 accumulators, 2 of B, 1 of A: 15 of 16 registers */
+#define ROWS_NBYTES (256 << 10) /* an L2 that most CPUs have */
 #include "isa.h"

@@ -2,6 +2,7 @@
  *
  *     QV_ISA, QV_NAME, QV_PRESENT   the table, its name, and the test for this CPU
  *     VL, MR                        floats of a vector, rows of a tile
+ *     ROWS_NBYTES                   rows of a product that stay near a core
  *     QV_TARGET                     unless the compiler's own default is meant
  *     QV_BF16_DOT                   c + a0 b0 + a1 b1 of pairs of bfloat16, if they can be multiplied: a is a word
  *     QV_MAX, QV_NARROW             where one instruction takes a maximum or rounds to bfloat16
@@ -34,6 +35,7 @@ static int present(void) { return QV_PRESENT; }
 const qv_kernels QV_ISA = {
     .name = QV_NAME,
     .present = present,
+    .rows_nbytes = ROWS_NBYTES,
     .formats = {[QV_F32] = F32_FORMAT, [QV_BF16] = BF16_FORMAT},
     .finish = {QV_ACTIVATIONS(QV_FINISH)},
     .store = store_tile,

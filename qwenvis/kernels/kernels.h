@@ -82,6 +82,7 @@ typedef struct {
 typedef struct {
     const char *name;     /* as in /proc/cpuinfo; NULL where the compiler or the CPU family lacks it */
     int (*present)(void); /* does this CPU have it? */
+    ptrdiff_t rows_nbytes; /* of the rows of a product that one task should take, so that they stay near its core */
     qv_format formats[QV_KIND_COUNT]; /* by what they store */
 
     /* Epilogue of a tile. sums[r][c] = activation(sums[r][c] + bias[c]), in place */

@@ -41,6 +41,7 @@ cdef extern from "kernels.h" nogil:
     ctypedef struct qv_kernels:
         const char *name
         int (*present)() noexcept nogil
+        Py_ssize_t rows_nbytes
         const qv_format formats[1]
         void (*finish[1])(float *sums, Py_ssize_t rows, Py_ssize_t width, const float *bias) noexcept nogil
         void (*store)(const float *sums, Py_ssize_t sums_pitch, Py_ssize_t rows, Py_ssize_t columns, void *out,

@@ -18,10 +18,9 @@ cdef extern from * nogil:
 cdef enum:
     CACHE_LINE = 64
     MAX_SIZE = 1 << 26   # of n and of k: the bytes of a weight fit 63 bits
-    ROW_TILES = 12       # tiles of rows a task: with 14 rows and K = 1280, 860 kB of x, most of a 1 MB L2
+    ROW_TILES = 12       # most tiles of rows a task: with 14 rows and K = 1280, 860 kB of x, most of a 1 MB L2
     COLUMNS = 320        # columns a task: long enough to pay for its start, short enough to share out
     STEPS = 256          # entries of K of a panel that are expanded at a time: 32 kB of a worker's stack
-    LINES_OUT = 2        # cache lines of a tile's row of float32, with 32 columns
     LINES_X = 4          # after which the hardware has seen that a row is a stream
     TASKS_PER_THREAD = 16 # so that the last tasks end together, also where a thread was slowed down
 
@@ -199,14 +198,14 @@ cdef void _multiply(const Job *job, Py_ssize_t top, Py_ssize_t bottom, Py_ssize_
     cdef float sums[QV_MAX_MR * QV_MAX_NR]
     cdef Py_ssize_t width = p.last_width if panel == p.count - 1 else p.format.nr
     cdef const char *weights = p.data + panel * p.format.nr * p.k_padded * p.format.itemsize
-    cdef Py_ssize_t row = top, rows
+    cdef Py_ssize_t row = top, rows, lines = _in_parts(p.step * job.out.itemsize, CACHE_LINE)
     while row < bottom:
         rows = min(p.format.mr, bottom - row)
         _ask_for(&job.x, row + rows, rows, 0, LINES_X)
-        _ask_for(&job.out, row, rows, panel * p.step, LINES_OUT)  # from memory, while the tile computes
+        _ask_for(&job.out, row, rows, panel * p.step, lines)  # from memory, while the tile computes
         p.format.tile(rows, p.k, job.x.data + row * job.x.pitch * job.x.itemsize, job.x.pitch, weights, width, sums,
                       width, False)
-        _ask_for(&job.out, row, rows, panel * p.step, LINES_OUT)  # from L2, where the panel drove it
+        _ask_for(&job.out, row, rows, panel * p.step, lines)  # from L2, where the panel drove it
         _finish(job, sums, row, rows, panel, width)
         row += rows
 
@@ -235,12 +234,10 @@ cdef void _expand_and_multiply(const Job *job, Py_ssize_t top, Py_ssize_t bottom
         while row < bottom:
             p.format.tile(min(mr, bottom - row), steps, x + row * job.x.pitch + first, job.x.pitch, expanded, width,
                           sums + (row - top) * width, width, first > 0)
+            if first + steps == p.k:
+                _finish(job, sums + (row - top) * width, row, min(mr, bottom - row), panel, width)
             row += mr
         first += steps
-    row = top
-    while row < bottom:
-        _finish(job, sums + (row - top) * width, row, min(mr, bottom - row), panel, width)
-        row += mr
 
 
 cdef void _finish(const Job *job, float *sums, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t panel,
@@ -256,8 +253,10 @@ cdef void _finish(const Job *job, float *sums, Py_ssize_t row, Py_ssize_t rows, 
 cdef void _share_out(Job *job) noexcept nogil:
     """Even tasks, as large as the caches like, and small enough that every thread gets several."""
     cdef Py_ssize_t mr = job.panels.format.mr, nr = job.panels.format.nr, panels = job.panels.count
-    cdef Py_ssize_t tiles = _in_parts(job.x.n, mr), wanted = TASKS_PER_THREAD * threads()
-    job.row_blocks = _in_parts(tiles, ROW_TILES)
+    cdef Py_ssize_t tiles = _in_parts(job.x.n, mr), wanted = TASKS_PER_THREAD * threads(), most = ROW_TILES
+    if job.panels.format.expand == NULL:  # else a panel is expanded for many rows, or it does not pay
+        most = max(1, min(most, job.panels.isa.rows_nbytes // (mr * job.x.d * job.x.itemsize)))
+    job.row_blocks = _in_parts(tiles, most)
     job.panel_blocks = max(_in_parts(panels * nr, COLUMNS), min(panels, _in_parts(wanted, job.row_blocks)))
     job.row_blocks = max(job.row_blocks, min(tiles, _in_parts(wanted, job.panel_blocks)))
     job.rows = _in_parts(tiles, job.row_blocks) * mr
