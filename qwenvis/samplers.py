@@ -75,7 +75,7 @@ def whole(value: object, name: str, error: type[ConfigError] | type[InputError])
 
 def checked_rate(value: object, name: str, error: type[ConfigError] | type[InputError]) -> Rate:
     """Frames a second, above 0: of Python, of NumPy, or a fraction, as PyAV has them."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value < 2**31:  # type: ignore[operator]  # typeshed compares no Real
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value < 2**31:  # type: ignore[operator]
         raise error(f"{name} is {value!r}; expected frames a second, above 0")
     return int(value) if isinstance(value, Integral) else float(value)
 
