@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property, partial
 from typing import Any, TypeAlias, cast
@@ -101,16 +100,13 @@ def _videos(videos: Videos) -> Iterable[Video | Picture]:
 
     Raises InputError for a list of pictures alone, which transformers takes as the frames of one video.
     """
-    single = str, os.PathLike, bytes, bytearray, memoryview, np.ndarray, Image.Image
-    if isinstance(videos, single) or hasattr(videos, "read") or not isinstance(videos, Iterable):
-        return [cast(Any, videos)]
     listed = list(videos) if isinstance(videos, list | tuple) else []
     if listed and all(isinstance(video, Image.Image | np.ndarray) and is_picture(video) for video in listed):
         raise InputError(
             f"videos is a {type(videos).__name__} of {len(listed)} pictures: for the frames of one video pass "
             "videos=[frames], for stills pass images"
         )
-    return videos
+    return cast(Iterable[Video | Picture], pictures.stream(cast(Any, videos)))
 
 
 def timing(items: Iterable[Item]) -> dict[str, Any]:
