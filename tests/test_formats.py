@@ -5,12 +5,15 @@ import numpy as np
 import pytest
 import reference
 from arrays import Fenced, assert_same_bits, normal
+from tiles import constant
 from tolerance import assert_close
 
 from qwenvis import ops
 from qwenvis.workspace import Workspace
 
 BF16 = ml_dtypes.bfloat16
+CHUNK = constant("kernels/kernels.h", "QV_CHUNK")
+EXPANDED_TILES = constant("ops/linear.pyx", "EXPANDED_TILES")
 SHAPES = [(1, 1, 1), (13, 7, 5), (14, 64, 32), (15, 129, 48), (29, 300, 33), (70, 588, 96)]  # (m, k, n)
 
 
@@ -44,6 +47,22 @@ def test_sums_are_those_of_the_rounded_values(isa, rng, shape):
     bound = 2.0**-22 * (k + 8) ** 0.5 * (np.abs(x) @ np.abs(rounded(w)).T + np.abs(b)) + 1e-30
     assert_close(out.array, reference.linear(x, rounded(w), b), bound, "sums")
     out.assert_intact()
+
+
+@pytest.mark.parametrize("k", [1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK + 3])
+def test_an_expanded_weight_has_the_bits_of_float32(tile, rng, k):
+    """On every edge of its tasks of rows; where bfloat16 is multiplied itself there is nothing to expand."""
+    if ops.rows_dtype("bf16") == "uint16":
+        pytest.skip("this instruction set multiplies bfloat16")
+    n = 2 * tile.nr + 1
+    x, w, b = normal(rng, 2 * EXPANDED_TILES * tile.mr + 1, k), normal(rng, n, k), normal(rng, n)
+    wide = ops.PackedWeight(*w.shape)
+    wide.pack(rounded(w))
+    wide.pack_bias(b)
+    for m in [1, tile.mr + 1, EXPANDED_TILES * tile.mr, len(x)]:
+        got, want = (np.empty((m, n), np.float32) for _ in range(2))
+        ops.linear(x[:m], packed(w, b), got)
+        assert_same_bits(got, ops.linear(x[:m], wide, want), f"{m} rows")
 
 
 @pytest.mark.parametrize("source", [np.float32, np.float16, BF16])

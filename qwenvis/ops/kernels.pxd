@@ -5,6 +5,7 @@ cdef extern from "kernels.h" nogil:
     enum:
         QV_MAX_MR
         QV_MAX_NR
+        QV_CHUNK
         QV_ACTIVATION_COUNT
 
     ctypedef enum qv_kind:

@@ -4,7 +4,7 @@ from libc.stdint cimport uint16_t
 
 import numpy as np
 
-from qwenvis.ops.kernels cimport (QV_ACTIVATION_COUNT, QV_BF16, QV_F32, QV_MAX_MR, QV_MAX_NR, qv_format,
+from qwenvis.ops.kernels cimport (QV_ACTIVATION_COUNT, QV_BF16, QV_CHUNK, QV_F32, QV_MAX_MR, QV_MAX_NR, qv_format,
                                   qv_kernels, qv_kind)
 from qwenvis.ops.runtime cimport Rows, kind_of, parallel_for, rows_of, selected, threads
 
@@ -19,8 +19,8 @@ cdef enum:
     CACHE_LINE = 64
     MAX_SIZE = 1 << 26   # of n and of k: the bytes of a weight fit 63 bits
     ROW_TILES = 12       # most tiles of rows a task: with 14 rows and K = 1280, 860 kB of x, most of a 1 MB L2
+    EXPANDED_TILES = 24  # the same where a panel is expanded for all rows of a task
     COLUMNS = 320        # columns a task: long enough to pay for its start, short enough to share out
-    STEPS = 256          # entries of K of a panel that are expanded at a time: 32 kB of a worker's stack
     LINES_X = 4          # after which the hardware has seen that a row is a stream
     TASKS_PER_THREAD = 16 # so that the last tasks end together, also where a thread was slowed down
 
@@ -219,16 +219,16 @@ cdef void _ask_for(const Rows *array, Py_ssize_t row, Py_ssize_t rows, Py_ssize_
 
 
 cdef void _expand_and_multiply(const Job *job, Py_ssize_t top, Py_ssize_t bottom, Py_ssize_t panel) noexcept nogil:
-    """Some steps of the panel at a time are expanded to float32, once for all rows of the task."""
+    """A chunk of the panel is expanded to float32, once for all rows of the task, which gets the bits of float32."""
     cdef const Panels *p = &job.panels
-    cdef float expanded[STEPS * QV_MAX_NR]
-    cdef float sums[ROW_TILES * QV_MAX_MR * QV_MAX_NR]
+    cdef float expanded[QV_CHUNK * QV_MAX_NR]
+    cdef float sums[EXPANDED_TILES * QV_MAX_MR * QV_MAX_NR]
     cdef Py_ssize_t width = p.last_width if panel == p.count - 1 else p.format.nr
     cdef const char *weights = p.data + panel * p.format.nr * p.k_padded * p.format.itemsize
     cdef const float *x = <const float *>job.x.data
     cdef Py_ssize_t first = 0, row, steps, mr = p.format.mr
     while first < p.k:
-        steps = min(STEPS, p.k - first)
+        steps = min(<Py_ssize_t>QV_CHUNK, p.k - first)
         p.format.expand(weights + first * width * p.format.itemsize, steps, width, expanded)
         row = top
         while row < bottom:
@@ -253,9 +253,9 @@ cdef void _finish(const Job *job, float *sums, Py_ssize_t row, Py_ssize_t rows, 
 cdef void _share_out(Job *job) noexcept nogil:
     """Even tasks, as large as the caches like, and small enough that every thread gets several."""
     cdef Py_ssize_t mr = job.panels.format.mr, nr = job.panels.format.nr, panels = job.panels.count
-    cdef Py_ssize_t tiles = _in_parts(job.x.n, mr), wanted = TASKS_PER_THREAD * threads(), most = ROW_TILES
-    if job.panels.format.expand == NULL:  # else a panel is expanded for many rows, or it does not pay
-        most = max(1, min(most, job.panels.isa.rows_nbytes // (mr * job.x.d * job.x.itemsize)))
+    cdef Py_ssize_t tiles = _in_parts(job.x.n, mr), wanted = TASKS_PER_THREAD * threads(), most = EXPANDED_TILES
+    if job.panels.format.expand == NULL:
+        most = max(1, min(<Py_ssize_t>ROW_TILES, job.panels.isa.rows_nbytes // (mr * job.x.d * job.x.itemsize)))
     job.row_blocks = _in_parts(tiles, most)
     job.panel_blocks = max(_in_parts(panels * nr, COLUMNS), min(panels, _in_parts(wanted, job.row_blocks)))
     job.row_blocks = max(job.row_blocks, min(tiles, _in_parts(wanted, job.panel_blocks)))
