@@ -45,11 +45,14 @@ static void bf16_pack_transposed(const float *w, ptrdiff_t pitch, ptrdiff_t colu
                                  ptrdiff_t width)
 {
     float *out = panel;
-    for (ptrdiff_t p = 0; p < k; p += 2, w += 2 * pitch, out += width)
-        for (ptrdiff_t c = 0; c < width; c += VL) {
-            vf second = p + 1 < k ? load_n(w + pitch + c, columns - c) : (vf){0};
-            store(out + c, (vf)pair(load_n(w + c, columns - c), second));
-        }
+    EACH_VECTOR(columns, for (ptrdiff_t p = 0; p < k; p += 2) {
+        const float *first = w + p * pitch + i;
+        vf second = p + 1 < k ? load_n(first + pitch, lanes) : (vf){0};
+        store(out + p / 2 * width + i, (vf)pair(load_n(first, lanes), second));
+    });
+    for (ptrdiff_t c = whole_vectors(columns); c < width; c += VL)
+        for (ptrdiff_t p = 0; p < k; p += 2)
+            store(out + p / 2 * width + c, (vf){0});
 }
 
 #define BF16_FORMAT                                                                                                    \

@@ -22,9 +22,11 @@ static void bf16_pack_transposed(const float *w, ptrdiff_t pitch, ptrdiff_t colu
                                  ptrdiff_t width)
 {
     uint16_t *out = panel;
-    for (ptrdiff_t p = 0; p < k; p++, w += pitch, out += width)
-        for (ptrdiff_t c = 0; c < width; c += VL)
-            put(out, c, load_n(w + c, columns - c), VL, QV_BF16);
+    EACH_VECTOR(columns, for (ptrdiff_t p = 0; p < k; p++)
+                             put(out, p * width + i, load_n(w + p * pitch + i, lanes), VL, QV_BF16));
+    for (ptrdiff_t c = whole_vectors(columns); c < width; c += VL)
+        for (ptrdiff_t p = 0; p < k; p++)
+            put(out, p * width + c, (vf){0}, VL, QV_BF16);
 }
 
 #define BF16_FORMAT                                                                                                    \

@@ -29,9 +29,16 @@ static void f32_pack_transposed(const float *w, ptrdiff_t pitch, ptrdiff_t colum
                                 ptrdiff_t width)
 {
     float *out = panel;
-    for (ptrdiff_t p = 0; p < k; p++, w += pitch, out += width)
-        for (ptrdiff_t c = 0; c < width; c += VL)
-            store(out + c, load_n(w + c, columns - c));
+    if (columns == NR) /* one loop instead of NV short ones */
+        for (ptrdiff_t p = 0; p < k; p++)
+            UNROLL for (int v = 0; v < NV; v++)
+                store(out + p * NR + v * VL, load(w + p * pitch + v * VL));
+    else
+        EACH_VECTOR(columns, for (ptrdiff_t p = 0; p < k; p++)
+                                 store(out + p * width + i, load_n(w + p * pitch + i, lanes)));
+    for (ptrdiff_t c = whole_vectors(columns); c < width; c += VL)
+        for (ptrdiff_t p = 0; p < k; p++)
+            store(out + p * width + c, (vf){0});
 }
 
 #define F32_FORMAT                                                                                                     \

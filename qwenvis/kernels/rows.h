@@ -4,10 +4,13 @@
 static float sum(const float *x, ptrdiff_t d)
 {
     vf even = {0}, odd = {0};
-    for (ptrdiff_t i = 0; i < d; i += 2 * VL) {
-        even += load_n(x + i, d - i);
-        odd += load_n(x + i + VL, d - i - VL);
+    ptrdiff_t i = 0;
+    for (; i + 2 * VL <= d; i += 2 * VL) {
+        even += load(x + i);
+        odd += load(x + i + VL);
     }
+    even += load_n(x + i, d - i);
+    odd += load_n(x + i + VL, d - i - VL);
     return sum_lanes(even + odd);
 }
 
@@ -33,10 +36,8 @@ static void layer_norm(const float *x, ptrdiff_t d, const float *weight, const f
 {
     float mean = sum(x, d) / (float)d;
     float scale = 1.0f / sqrtf(sum_of_squares(x, d, mean) / (float)d + eps);
-    for (ptrdiff_t i = 0; i < d; i += VL) {
-        vf y = (load_n(x + i, d - i) - mean) * scale;
-        put(out, i, y * load_n(weight + i, d - i) + load_n(bias + i, d - i), d - i, kind);
-    }
+    BY_KIND(kind, EACH_VECTOR(d, vf y = (load_n(x + i, lanes) - mean) * scale;
+                              put(out, i, y * load_n(weight + i, lanes) + load_n(bias + i, lanes), lanes, KIND)));
 }
 
 /* transformers Qwen2_5_VLRMSNorm */
@@ -45,8 +46,18 @@ static void rms_norm(const float *x, ptrdiff_t d, const float *weight, const flo
 {
     (void)bias;
     float scale = 1.0f / sqrtf(sum_of_squares(x, d, 0) / (float)d + eps);
-    for (ptrdiff_t i = 0; i < d; i += VL)
-        put(out, i, load_n(x + i, d - i) * scale * load_n(weight + i, d - i), d - i, kind);
+    BY_KIND(kind,
+            EACH_VECTOR(d, put(out, i, load_n(x + i, lanes) * scale * load_n(weight + i, lanes), lanes, KIND)));
+}
+
+/* `lanes` of both halves of a row, from i on. */
+INLINE void turn(const float *x, const float *cos, const float *sin, ptrdiff_t half, float scale, void *out,
+                 qv_kind kind, ptrdiff_t i, ptrdiff_t lanes)
+{
+    vf a = load_n(x + i, lanes), b = load_n(x + half + i, lanes);
+    vf c = load_n(cos + i, lanes) * scale, s = load_n(sin + i, lanes) * scale;
+    put(out, i, a * c - b * s, lanes, kind);
+    put(out, half + i, b * c + a * s, lanes, kind);
 }
 
 /* transformers apply_rotary_pos_emb_vision; lane i pairs with lane i + half. The last vector of a half overlaps the one
@@ -54,15 +65,11 @@ static void rms_norm(const float *x, ptrdiff_t d, const float *weight, const flo
 static void rope(const float *x, const float *cos, const float *sin, ptrdiff_t half, float scale, void *out,
                  qv_kind kind)
 {
-    for (ptrdiff_t i = 0; i < half; i += VL) {
-        if (i && i + VL > half)
-            i = half - VL;
-        ptrdiff_t n = half - i;
-        vf a = load_n(x + i, n), b = load_n(x + half + i, n);
-        vf c = load_n(cos + i, n) * scale, s = load_n(sin + i, n) * scale;
-        put(out, i, a * c - b * s, n, kind);
-        put(out, half + i, b * c + a * s, n, kind);
-    }
+    if (half < VL)
+        turn(x, cos, sin, half, scale, out, kind, 0, half);
+    else
+        BY_KIND(kind, for (ptrdiff_t i = 0; i < half; i += VL)
+                          turn(x, cos, sin, half, scale, out, KIND, i + VL > half ? half - VL : i, VL));
 }
 
 /* The largest of n scores, and of `top`; the last vector is filled up with -inf. */
@@ -80,6 +87,18 @@ INLINE float largest(float *s, ptrdiff_t n, float top)
     return max_lanes(max(max(best[0], best[1]), max(best[2], best[3])));
 }
 
+/* out = 2^(s - top) over n scores, and their sum. */
+INLINE float powers(const float *s, ptrdiff_t n, float top, void *out, ptrdiff_t at, qv_kind kind)
+{
+    vf total = {0};
+    for (ptrdiff_t j = 0; j < n; j += VL) {
+        vf e = kind == QV_F32 ? exp2_(load(s + j) - top) : exp2_coarse(load(s + j) - top);
+        put(out, at + j, e, VL, kind);
+        total += e;
+    }
+    return sum_lanes(total);
+}
+
 /* All maxima come first: joining the lanes of one takes long, and the next row does not wait for it. */
 static void softmax(float *s, ptrdiff_t pitch, ptrdiff_t rows, ptrdiff_t n, float *m, float *l, float *factors,
                     void *out, qv_kind kind)
@@ -88,28 +107,22 @@ static void softmax(float *s, ptrdiff_t pitch, ptrdiff_t rows, ptrdiff_t n, floa
     for (ptrdiff_t r = 0; r < rows; r++)
         tops[r] = largest(s + r * pitch, n, m[r]);
     for (ptrdiff_t r = 0; r < rows; r++) {
-        vf total = {0};
-        for (ptrdiff_t j = r * pitch; j < r * pitch + n; j += VL) {
-            vf e = exp2_(load(s + j) - tops[r]);
-            put(out, j, e, VL, kind);
-            total += e;
-        }
+        float total;
+        BY_KIND(kind, total = powers(s + r * pitch, n, tops[r], out, r * pitch, KIND));
         factors[r] = exp2_(splat(m[r] - tops[r]))[0];
-        l[r] = l[r] * factors[r] + sum_lanes(total);
+        l[r] = l[r] * factors[r] + total;
         m[r] = tops[r];
     }
 }
 
 static void scale(const float *x, ptrdiff_t d, float factor, void *out, qv_kind kind)
 {
-    for (ptrdiff_t i = 0; i < d; i += VL)
-        put(out, i, load_n(x + i, d - i) * factor, d - i, kind);
+    BY_KIND(kind, EACH_VECTOR(d, put(out, i, load_n(x + i, lanes) * factor, lanes, KIND)));
 }
 
 static void copy(const float *x, ptrdiff_t n, void *out, qv_kind kind)
 {
-    for (ptrdiff_t i = 0; i < n; i += VL)
-        put(out, i, load_n(x + i, n - i), n - i, kind);
+    BY_KIND(kind, EACH_VECTOR(n, put(out, i, load_n(x + i, lanes), lanes, KIND)));
 }
 
 static void lookup(const uint8_t *x, ptrdiff_t stride, ptrdiff_t n, const float *table, float *out)
