@@ -3,12 +3,11 @@
 static void store_tile(const float *sums, ptrdiff_t sums_pitch, ptrdiff_t rows, ptrdiff_t columns, void *out,
                        ptrdiff_t pitch, qv_kind kind, int add)
 {
-    if (add)
-        for (ptrdiff_t r = 0; r < rows; r++, sums += sums_pitch) {
-            float *row = (float *)out + r * pitch;
+    for (ptrdiff_t r = 0; r < rows; r++, sums += sums_pitch) {
+        float *row = (float *)out + r * pitch;
+        if (add)
             EACH_VECTOR(columns, store_n(row + i, load(sums + i) + load_n(row + i, lanes), lanes));
-        }
-    else
-        BY_KIND(kind, for (ptrdiff_t r = 0; r < rows; r++, sums += sums_pitch)
-                          EACH_VECTOR(columns, put(out, r * pitch + i, load(sums + i), lanes, KIND)));
+        else
+            BY_KIND(kind, EACH_VECTOR(columns, put(out, r * pitch + i, load(sums + i), lanes, KIND)));
+    }
 }

@@ -50,9 +50,6 @@ static void bf16_pack_transposed(const float *w, ptrdiff_t pitch, ptrdiff_t colu
         vf second = p + 1 < k ? load_n(first + pitch, lanes) : (vf){0};
         store(out + p / 2 * width + i, (vf)pair(load_n(first, lanes), second));
     });
-    for (ptrdiff_t c = whole_vectors(columns); c < width; c += VL)
-        for (ptrdiff_t p = 0; p < k; p += 2)
-            store(out + p / 2 * width + c, (vf){0});
 }
 
 #define BF16_FORMAT                                                                                                    \

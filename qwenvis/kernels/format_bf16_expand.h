@@ -1,6 +1,6 @@
 /* Weights in bfloat16, rows in float32: half the memory, on a CPU that cannot multiply bfloat16.
  *
- * Panels are those of f32 with two bytes an entry. They are expanded, some steps of K at a time, and multiplied by the
+ * Panels are those of f32 with two bytes an entry. They are expanded, a chunk of K at a time, and multiplied by the
  * f32 tile. */
 
 static void bf16_expand(const void *panel, ptrdiff_t steps, ptrdiff_t width, float *out)
@@ -22,11 +22,8 @@ static void bf16_pack_transposed(const float *w, ptrdiff_t pitch, ptrdiff_t colu
                                  ptrdiff_t width)
 {
     uint16_t *out = panel;
-    EACH_VECTOR(columns, for (ptrdiff_t p = 0; p < k; p++)
-                             put(out, p * width + i, load_n(w + p * pitch + i, lanes), VL, QV_BF16));
-    for (ptrdiff_t c = whole_vectors(columns); c < width; c += VL)
-        for (ptrdiff_t p = 0; p < k; p++)
-            put(out, p * width + c, (vf){0}, VL, QV_BF16);
+    for (ptrdiff_t p = 0; p < k; p++, w += pitch, out += width)
+        EACH_VECTOR(columns, put(out, i, load_n(w + i, lanes), VL, QV_BF16));
 }
 
 #define BF16_FORMAT                                                                                                    \

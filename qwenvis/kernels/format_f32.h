@@ -36,9 +36,6 @@ static void f32_pack_transposed(const float *w, ptrdiff_t pitch, ptrdiff_t colum
     else
         EACH_VECTOR(columns, for (ptrdiff_t p = 0; p < k; p++)
                                  store(out + p * width + i, load_n(w + p * pitch + i, lanes)));
-    for (ptrdiff_t c = whole_vectors(columns); c < width; c += VL)
-        for (ptrdiff_t p = 0; p < k; p++)
-            store(out + p * width + c, (vf){0});
 }
 
 #define F32_FORMAT                                                                                                     \

@@ -55,7 +55,7 @@ typedef struct {
      * zeros */
     void (*pack)(const void *w, ptrdiff_t pitch, ptrdiff_t columns, ptrdiff_t k, void *panel, ptrdiff_t fill,
                  ptrdiff_t width);
-    /* A whole panel of `width` columns <- columns of w (k, columns) in f32, then zeros */
+    /* A whole panel <- columns of w (k, columns) in f32, then zeros; `width` is nr / 2 where that holds them */
     void (*pack_transposed)(const float *w, ptrdiff_t pitch, ptrdiff_t columns, ptrdiff_t k, void *panel,
                             ptrdiff_t width);
     /* sums[r][c] = a[r][:] . panel[:][c], added to what is there if `add`; rows <= mr, width nr or nr / 2,
@@ -102,8 +102,9 @@ typedef struct {
                  qv_kind kind);
     /* One block of n scores of each of `rows` <= mr queries, in units of log 2, online: with m the running maximum and
      * l the running sum of a query, m' = max(m, max s), factor = 2^(m - m'), out = 2^(s - m'), l <- l factor + sum out,
-     * m <- m'. Earlier results of a query take its factor. Rows of s and of out lie `pitch` apart and are written up to
-     * a whole vector; out may be s, if it is f32. */
+     * m <- m'. Earlier results of a query take its factor. For a bf16 out, powers are off by up to 1.1e-4 before their
+     * rounding, in l too. Rows of s and of out lie `pitch` apart and are written up to a whole vector; out may be s, if
+     * it is f32. */
     void (*softmax)(float *s, ptrdiff_t pitch, ptrdiff_t rows, ptrdiff_t n, float *m, float *l, float *factors,
                     void *out, qv_kind kind);
     /* out = x * factor, over d entries; out may be x, if it is f32 */

@@ -14,7 +14,7 @@ static float sum(const float *x, ptrdiff_t d)
     return sum_lanes(even + odd);
 }
 
-/* sum of (x - mean)^2; what load_n fills up with zeros is taken out again */
+/* sum of (x - mean)^2 */
 static float sum_of_squares(const float *x, ptrdiff_t d, float mean)
 {
     vf even = {0}, odd = {0};

@@ -80,11 +80,8 @@ INLINE void put(void *row, ptrdiff_t i, vf x, ptrdiff_t n, qv_kind kind)
     }
 }
 
-/* Entries of the vectors that n entries fill, the last one in part. */
-INLINE ptrdiff_t whole_vectors(ptrdiff_t n) { return (n + VL - 1) / VL * VL; }
-
-/* A statement for every vector of a row of `size` entries: `lanes` of them, from i on. All but the last are whole, and
- * know it, so their loop has no branch. */
+/* A statement for every vector of a row of `size` entries: `lanes` of them, from i on. All but perhaps the last are
+ * whole, and know it, so their loop has no branch. */
 #define EACH_VECTOR(size, ...)                                                                                         \
     do {                                                                                                               \
         ptrdiff_t i = 0;                                                                                               \
@@ -93,7 +90,7 @@ INLINE ptrdiff_t whole_vectors(ptrdiff_t n) { return (n + VL - 1) / VL * VL; }
             __VA_ARGS__;                                                                                               \
         }                                                                                                              \
         if (i < (size)) {                                                                                              \
-            ptrdiff_t lanes = (size) - i;                                                                              \
+            const ptrdiff_t lanes = (size) - i;                                                                        \
             __VA_ARGS__;                                                                                               \
         }                                                                                                              \
     } while (0)
@@ -179,7 +176,7 @@ INLINE vf exp2_(vf x)
     return shift_exponent(p, shifted);
 }
 
-/* The same with a relative error of 1.1e-4, a twentieth of what rounding to bfloat16 adds to it. */
+/* The same with a relative error of 1.1e-4, a thirtieth of what rounding to bfloat16 may add to it. */
 INLINE vf exp2_coarse(vf x)
 {
     vf shifted, r = fraction(x, &shifted);

@@ -19,7 +19,7 @@ cdef enum:
     CACHE_LINE = 64
     MAX_SIZE = 1 << 26   # of n and of k: the bytes of a weight fit 63 bits
     ROW_TILES = 12       # most tiles of rows a task: with 14 rows and K = 1280, 860 kB of x, most of a 1 MB L2
-    EXPANDED_TILES = 24  # the same where a panel is expanded for all rows of a task
+    EXPANDED_ROWS = 144  # most rows a task where a panel is expanded, once for all of them
     COLUMNS = 320        # columns a task: long enough to pay for its start, short enough to share out
     LINES_X = 4          # after which the hardware has seen that a row is a stream
     TASKS_PER_THREAD = 16 # so that the last tasks end together, also where a thread was slowed down
@@ -221,8 +221,8 @@ cdef void _ask_for(const Rows *array, Py_ssize_t row, Py_ssize_t rows, Py_ssize_
 cdef void _expand_and_multiply(const Job *job, Py_ssize_t top, Py_ssize_t bottom, Py_ssize_t panel) noexcept nogil:
     """A chunk of the panel is expanded to float32, once for all rows of the task, which gets the bits of float32."""
     cdef const Panels *p = &job.panels
-    cdef float expanded[QV_CHUNK * QV_MAX_NR]
-    cdef float sums[EXPANDED_TILES * QV_MAX_MR * QV_MAX_NR]
+    cdef float expanded[QV_CHUNK * QV_MAX_NR]  # and sums: 82 kB of a worker's stack, which may have 128
+    cdef float sums[EXPANDED_ROWS * QV_MAX_NR]
     cdef Py_ssize_t width = p.last_width if panel == p.count - 1 else p.format.nr
     cdef const char *weights = p.data + panel * p.format.nr * p.k_padded * p.format.itemsize
     cdef const float *x = <const float *>job.x.data
@@ -253,9 +253,10 @@ cdef void _finish(const Job *job, float *sums, Py_ssize_t row, Py_ssize_t rows, 
 cdef void _share_out(Job *job) noexcept nogil:
     """Even tasks, as large as the caches like, and small enough that every thread gets several."""
     cdef Py_ssize_t mr = job.panels.format.mr, nr = job.panels.format.nr, panels = job.panels.count
-    cdef Py_ssize_t tiles = _in_parts(job.x.n, mr), wanted = TASKS_PER_THREAD * threads(), most = EXPANDED_TILES
+    cdef Py_ssize_t tiles = _in_parts(job.x.n, mr), wanted = TASKS_PER_THREAD * threads()
+    cdef Py_ssize_t most = ROW_TILES if job.panels.format.expand == NULL else EXPANDED_ROWS // mr
     if job.panels.format.expand == NULL:
-        most = max(1, min(<Py_ssize_t>ROW_TILES, job.panels.isa.rows_nbytes // (mr * job.x.d * job.x.itemsize)))
+        most = max(1, min(most, job.panels.isa.rows_nbytes // (mr * job.x.d * job.x.itemsize)))
     job.row_blocks = _in_parts(tiles, most)
     job.panel_blocks = max(_in_parts(panels * nr, COLUMNS), min(panels, _in_parts(wanted, job.row_blocks)))
     job.row_blocks = max(job.row_blocks, min(tiles, _in_parts(wanted, job.panel_blocks)))

@@ -41,6 +41,8 @@ static void *panel_of(const product *p)
 /* The transpose of the weight, packed, must be the same panel. */
 static void check_transposed(const product *p)
 {
+    if (p->columns <= p->width - p->format->nr / 2)
+        return; /* of a narrower panel */
     ptrdiff_t pitch = p->columns + EXTRA;
     float *turned = floats((p->k - 1) * pitch + p->columns);
     for (ptrdiff_t c = 0; c < p->columns; c++)
