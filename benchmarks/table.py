@@ -1,8 +1,8 @@
-"""What `benchmarks.peers` measured as a table in Markdown, printed or written into a page.
+"""What `benchmarks.peers` measured as tables in Markdown, one a run, printed or written into a page.
 
-python -m benchmarks.table benchmarks/peers.json --into README.md
+python -m benchmarks.table benchmarks/results/peers-*.json --into README.md
 
-In the page the table stands between two comments, which stay.
+In the page the tables stand between two comments, which stay.
 """
 
 from __future__ import annotations
@@ -19,9 +19,14 @@ from benchmarks.plot import FORMATS, cases
 BEGIN, END = "<!-- python -m benchmarks.table -->", "<!-- end of the table -->"
 
 
-def table(paths: list[Path], formats: list[str]) -> str:
+def tables(paths: list[Path], formats: list[str]) -> str:
+    """The table of each run."""
+    return "\n\n".join(table(path, formats) for path in paths)
+
+
+def table(path: Path, formats: list[str]) -> str:
     """One line a case and format, one column an engine; the fastest is bold."""
-    found = cases(paths)
+    found = cases([path])
     rows = [row for rows in found.values() for row in rows]
     engines = [name for name in NAMES if any(engine(row) == name for row in rows)]
     lines = [["tower", "input", "format", *(head(name, rows) for name in engines)]]
@@ -31,7 +36,7 @@ def table(paths: list[Path], formats: list[str]) -> str:
             of = {engine(row): row for row in measured if row["format"] == format}
             if of:
                 lines.append([*case, FORMATS[format], *(cell(of.get(name), of) for name in engines)])
-    about = json.loads(paths[0].read_text(encoding="utf-8"))
+    about = json.loads(path.read_text(encoding="utf-8"))
     where = f"{about['cpu']}, ISA {about['isa']}, {rows[0]['threads']} threads:"
     return "\n".join([where, "", *(f"| {' | '.join(line)} |" for line in lines)])
 
@@ -63,13 +68,13 @@ def cell(row: dict[str, Any] | None, others: dict[str, dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    """Print the table, or put it into a page."""
+    """Print the tables, or put them into a page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("json", type=Path, nargs="+", help="what `python -m benchmarks.peers --json` has written")
     parser.add_argument("--formats", nargs="+", choices=FORMATS, default=["f32", "bf16"])
     parser.add_argument("--into", type=Path, help="a page with the two comments")
     arguments = parser.parse_args()
-    made = table(arguments.json, arguments.formats)
+    made = tables(arguments.json, arguments.formats)
     if arguments.into is None:
         print(made)
         return
