@@ -10,6 +10,8 @@ is the largest in the life of the process, its workspace included, as Linux tell
 parent, if that is larger). ``faults`` are the minor page faults of the first encode, of the second, and of the later
 ones together; tokens are let go of before the next call.
 
+With ``--packed`` a process maps what `Encoder.save_packed` has written, and ``RSS`` counts the pages of that file.
+
 How long the kernel takes for a fresh page depends on what the machine, and one below it if there is one, did before:
 of several rounds the smallest load says most about the program.
 """
@@ -22,10 +24,12 @@ import subprocess
 import sys
 import time
 from itertools import pairwise
+from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 
 from benchmarks.timing import header, write
-from qwenvis import threads
+from qwenvis import Encoder, threads
 
 PROGRAM = """
 import time
@@ -64,6 +68,15 @@ def measure(model: str, dtype: str, side: int, count: int, calls: int) -> dict[s
     return {"dtype": dtype, **steps, "warm": warm, "cold - warm": sum(steps.values()) - warm, **found}
 
 
+def sources(model: str, dtypes: list[str], packed: Path | None) -> dict[str, str]:
+    """What each dtype is loaded from: the model, or its packed weights in a directory."""
+    if packed is None:
+        return dict.fromkeys(dtypes, model)
+    for dtype in dtypes:
+        Encoder.from_pretrained(model, dtype=dtype).save_packed(packed / dtype)
+    return {dtype: str(packed / dtype) for dtype in dtypes}
+
+
 def line(row: dict[str, object]) -> str:
     """A row for the reader."""
     seconds = "".join(f"{row[name]:8.2f}" for name in STEPS)
@@ -83,6 +96,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=threads.resolve())
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--calls", type=int, default=4, help="encodes of each process; at least 3")
+    parser.add_argument("--packed", action="store_true", help="from packed weights, which are written first")
     parser.add_argument("--json")
     arguments = parser.parse_args()
     arguments.calls = max(3, arguments.calls)
@@ -90,13 +104,16 @@ def main() -> None:
     steps = "".join(f"{name:>8s}" for name in (*STEPS, "warm"))
     print(f"{'format':10s}{steps}{'cold - warm':>13s}{'RSS GB':>8s}{'faults':>9s}{'second':>9s}{'later':>9s}")
     given = arguments.side, arguments.threads, arguments.calls
-    measure(arguments.model, arguments.dtype[0], *given)
     rows = []
-    for _ in range(arguments.rounds):
-        for dtype in arguments.dtype:
-            rows.append(measure(arguments.model, dtype, *given))
-            print(line(rows[-1]), flush=True)
-    write(arguments.json, [{"model": arguments.model, "side": arguments.side, **row} for row in rows])
+    with TemporaryDirectory() as directory:
+        found = sources(arguments.model, arguments.dtype, Path(directory) if arguments.packed else None)
+        measure(found[arguments.dtype[0]], arguments.dtype[0], *given)
+        for _ in range(arguments.rounds):
+            for dtype in arguments.dtype:
+                rows.append(measure(found[dtype], dtype, *given))
+                print(line(rows[-1]), flush=True)
+    about = {"model": arguments.model, "side": arguments.side, "packed": arguments.packed}
+    write(arguments.json, [{**about, **row} for row in rows])
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from qwenvis import shards
 from qwenvis.directory import read_json
 from qwenvis.errors import CheckpointError, ConfigError, SourceError, listed, shown
 from qwenvis.layouts import Read, Tensor, assembled, channels_first, refuse_quantised
-from qwenvis.weights import Request
+from qwenvis.weights import Request, Weights
 
 CONFIG = "config.json"
 PREPROCESSOR = "preprocessor_config.json"
@@ -46,6 +46,7 @@ class Checkpoint:
     tensors: Mapping[str, Tensor]
     opened: Callable[[Path], AbstractContextManager[Read]] = shards.opened
     video_preprocessor: dict[str, Any] = field(default_factory=dict)
+    format: str = ""  # the one format that its weights can be loaded in, where there is only one
 
     @classmethod
     def open(cls, directory: Path, accept: Callable[[str, dict[str, Any]], object] | None = None) -> Checkpoint:
@@ -55,21 +56,10 @@ class Checkpoint:
         `SourceError` where there is no checkpoint, `ConfigError` for a config that cannot be used, and
         `CheckpointError` for weights that are missing, damaged, quantised or without a tower.
         """
-        if not directory.is_dir():
-            raise SourceError(f"{directory} is no directory, so it holds no checkpoint")
-        config = read_json(directory, CONFIG, ConfigError)
-        if config is None:
-            files = sorted(path.name for path in directory.glob("*.gguf"))
-            hint = f"; to read {listed(files)}, name the file itself" if files else ""
-            raise SourceError(f"{directory} holds no {CONFIG}, so it is no checkpoint in the Hub's layout{hint}")
-        model_type, vision_config = _vision_part(config, directory / CONFIG)
-        if accept is not None:
-            accept(model_type, vision_config)
+        found = configs(directory, accept)
         prefix, tensors = shards.tower_tensors(directory)
-        refuse_quantised(directory, tensors, config)
-        tensors = channels_first(prefix, tensors)
-        images, videos = _preprocessor(directory), _video_preprocessor(directory)
-        return cls(directory, config, vision_config, model_type, images, prefix, tensors, video_preprocessor=videos)
+        refuse_quantised(directory, tensors, found["config"])
+        return cls(directory, prefix=prefix, tensors=channels_first(prefix, tensors), **found)
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -80,6 +70,10 @@ class Checkpoint:
     def files(self) -> list[Path]:
         """The files that hold the tower, in order."""
         return list(dict.fromkeys(tensor.file for tensor in self.tensors.values()))
+
+    def fill(self, weights: Weights, progress: Callable[[int, int], object] | None = None) -> None:
+        """Give a tower all that it asks for; as `load`."""
+        self.load(weights.requests, progress)
 
     def load(self, requests: Sequence[Request], progress: Callable[[int, int], object] | None = None) -> None:
         """Answer every request with its tensor: float32, float16 or bfloat16, contiguous, one at a time.
@@ -123,6 +117,27 @@ class Checkpoint:
 
     def _read(self, read: Read, name: str) -> np.ndarray:
         return assembled(self.prefix, name, self.tensors[name], read)
+
+
+def configs(directory: Path, accept: Callable[[str, dict[str, Any]], object] | None = None) -> dict[str, Any]:
+    """The fields of a `Checkpoint` that its configs fill; `Checkpoint.open` says what is raised."""
+    if not directory.is_dir():
+        raise SourceError(f"{directory} is no directory, so it holds no checkpoint")
+    config = read_json(directory, CONFIG, ConfigError)
+    if config is None:
+        files = sorted(path.name for path in directory.glob("*.gguf"))
+        hint = f"; to read {listed(files)}, name the file itself" if files else ""
+        raise SourceError(f"{directory} holds no {CONFIG}, so it is no checkpoint in the Hub's layout{hint}")
+    model_type, vision_config = _vision_part(config, directory / CONFIG)
+    if accept is not None:
+        accept(model_type, vision_config)
+    return {
+        "config": config,
+        "vision_config": vision_config,
+        "model_type": model_type,
+        "preprocessor": _preprocessor(directory),
+        "video_preprocessor": _video_preprocessor(directory),
+    }
 
 
 def _vision_part(config: dict[str, Any], path: Path) -> tuple[str, dict[str, Any]]:

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Unpack
 
 import numpy as np
@@ -19,6 +20,7 @@ from qwenvis.geometry import PATCH_BUDGET, spanned, spans
 from qwenvis.intake import Images, Intake, Videos, timing
 from qwenvis.models import Config
 from qwenvis.outline import ImageOptions, Outline
+from qwenvis.packed import save
 from qwenvis.plan import Item, Plan, ahead
 from qwenvis.threads import resolve as resolve_threads
 from qwenvis.version import __version__
@@ -65,8 +67,8 @@ class Encoder:
     ) -> Encoder:
         """Load the tower of a checkpoint.
 
-        - ``source``: a directory in the Hub's layout, an mmproj file of llama.cpp (``*.gguf``), a Hub id that is in
-          the local Hugging Face cache, or ``synthetic:PRESET``.
+        - ``source``: a directory in the Hub's layout or of `save_packed`, an mmproj file of llama.cpp (``*.gguf``), a
+          Hub id that is in the local Hugging Face cache, or ``synthetic:PRESET``.
         - ``dtype``: "float32"; "bfloat16", in which weights and the inputs of products are rounded to it, while sums,
           norms, softmax, rope and the residual stream stay float32; or "auto", bfloat16 where the checkpoint is stored
           in it and this CPU multiplies it, else float32. ``encoder.format`` says which it became: "f32" or
@@ -99,8 +101,17 @@ class Encoder:
         """
         count = resolve_threads(threads)
         with ops.use_threads(count):
-            outline.checkpoint.load(outline.weights.requests, progress)
+            outline.checkpoint.fill(outline.weights, progress)
         return cls(outline, threads=count)
+
+    def save_packed(self, directory: str | os.PathLike[str]) -> None:
+        """Write the weights as they are packed, so that `from_pretrained` of that directory maps them, and is ready.
+
+        Nothing is read, converted or copied then, and processes share the pages. The directory holds the configs too,
+        and is for CPUs that run this ``isa``, in this ``format``: pass ``dtype="auto"``. While it is in use its file
+        must not change. Raises InputError if the directory has anything in it, or cannot be written.
+        """
+        save(Path(directory), self._outline.checkpoint, self._outline.weights, self.isa)
 
     @property
     def config(self) -> Config:

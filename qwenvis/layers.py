@@ -36,7 +36,7 @@ class Linear:
 
     def __init__(self, weights: Weights, n: int, k: int, activation: str = "none", *, bias: bool = True) -> None:
         self.activation, self.format, self.shape = activation, weights.format, (n, k)
-        self.packed = ops.PackedWeight(n, k, weights.format)
+        self.packed = weights.keep(ops.PackedWeight(n, k, weights.format))
         self.rows = self.packed.rows_dtype
         weights.ask("weight", (n, k), self.packed.pack)
         if bias:
@@ -66,7 +66,7 @@ class LayerNorm:
 
     def __init__(self, weights: Weights, d: int, eps: float) -> None:
         self.eps = eps
-        self.weight, self.bias = np.empty(d, np.float32), np.empty(d, np.float32)
+        self.weight, self.bias = (weights.keep(np.empty(d, np.float32)) for _ in range(2))
         weights.ask("weight", (d,), _into(self.weight))
         weights.ask("bias", (d,), _into(self.bias))
 
@@ -80,7 +80,7 @@ class RMSNorm:
 
     def __init__(self, weights: Weights, d: int, eps: float) -> None:
         self.eps = eps
-        self.weight = np.empty(d, np.float32)
+        self.weight = weights.keep(np.empty(d, np.float32))
         weights.ask("weight", (d,), _into(self.weight))
 
     def __call__(self, x: np.ndarray, out: np.ndarray) -> np.ndarray:
@@ -110,8 +110,9 @@ class PatchEmbed:
     ) -> None:
         channels, frames, height, width = kernel
         self.parts = (channels, frames, height * width)
-        self.full = ops.PackedWeight(d, channels * frames * height * width, weights.format)
-        self.folded = ops.PackedWeight(d, channels * height * width, weights.format) if frames > 1 else self.full
+        self.full = self.folded = weights.keep(ops.PackedWeight(d, math.prod(kernel), weights.format))
+        if frames > 1:
+            self.folded = weights.keep(ops.PackedWeight(d, channels * height * width, weights.format))
         weights.ask("weight", (d, *(stored or kernel)), self._pack)
         if bias:
             weights.ask("bias", (d,), self._pack_bias)
@@ -156,7 +157,7 @@ class PositionTable:
 
     def __init__(self, weights: Weights, count: int, d: int) -> None:
         self.side = math.isqrt(count)
-        self.table = np.empty((count, d), np.float32)
+        self.table = weights.keep(np.empty((count, d), np.float32))
         weights.per(0).ask("weight", (count, d), _into(self.table))
 
     def __call__(self, rows: Taps, columns: Taps, x: np.ndarray) -> np.ndarray:
@@ -190,7 +191,7 @@ class GatedMlp:
     """
 
     def __init__(self, weights: Weights, d: int, inner: int, *, bias: bool = True, scratch: str = "hidden") -> None:
-        self.gate_up = ops.PackedWeight(inner, d, weights.format, gated=True)
+        self.gate_up = weights.keep(ops.PackedWeight(inner, d, weights.format, gated=True))
         self.rows, self.scratch = self.gate_up.rows_dtype, scratch
         for half, name in enumerate(("gate_proj", "up_proj")):
             place = weights.scope(name)

@@ -81,7 +81,7 @@ class Downsample:
     """A convolution over a merge unit: torch.nn.Conv2d whose stride is its kernel, on patches joined side by side."""
 
     def __init__(self, weights: Weights, out: int, d: int, side: int) -> None:
-        self.packed = ops.PackedWeight(out, side * side * d, weights.format)
+        self.packed = weights.keep(ops.PackedWeight(out, side * side * d, weights.format))
         self.rows = self.packed.rows_dtype
         weights.ask("weight", (out, d, side, side), self._pack)
         weights.ask("bias", (out,), self.packed.pack_bias)

@@ -14,6 +14,7 @@ from qwenvis.checkpoint import Checkpoint
 from qwenvis.cost import Cost, cost, weight_nbytes
 from qwenvis.errors import CheckpointError, ConfigError, InputError
 from qwenvis.models import Config
+from qwenvis.packed import open_packed
 from qwenvis.processors import ImageProcessor, processor_class
 from qwenvis.video_families import video_processor_class
 from qwenvis.video_processors import VideoProcessor
@@ -172,7 +173,7 @@ def _preset(source: str | os.PathLike[str]) -> str | None:
 def _open(path: Path) -> Checkpoint:
     """The checkpoint at a path, by the layout that it has."""
     if path.suffix.lower() != hub.GGUF:
-        return Checkpoint.open(path, models.named)
+        return open_packed(path, models.named) or Checkpoint.open(path, models.named)
     try:
         from qwenvis import mmproj
     except ImportError as error:
@@ -184,6 +185,10 @@ def _open(path: Path) -> Checkpoint:
 
 def _format(dtype: str, checkpoint: Checkpoint) -> str:
     """The number format of a dtype; "auto" is bf16 where the checkpoint is stored so and this CPU multiplies it."""
+    if checkpoint.format and dtype in ("auto", *(name for name, form in DTYPES.items() if form == checkpoint.format)):
+        return checkpoint.format
+    if checkpoint.format and dtype in DTYPES:
+        raise InputError(f'{checkpoint.path} is packed in {checkpoint.format}; dtype is {dtype!r}: pass dtype="auto"')
     if dtype == "auto":
         stored = {tensor.dtype for tensor in checkpoint.tensors.values()}
         return "bf16" if stored == {"BF16"} and ops.rows_dtype("bf16") == "uint16" else "f32"

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import numpy as np
 
 Receiver = Callable[[np.ndarray], object]
+Kept = TypeVar("Kept")
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Weights:
-    """A place in the tree of names, and the list of requests that the whole tree shares.
+    """A place in the tree of names, and the lists of requests and of what is kept that the whole tree shares.
 
     ``format`` is how the weights of products are to be packed: "f32" or "bf16".
     """
@@ -38,6 +40,7 @@ class Weights:
     prefix: str = ""
     format: str = "f32"
     requests: list[Request] = field(default_factory=list)
+    kept: list[object] = field(default_factory=list)
     patches: int = 1
 
     def scope(self, name: object) -> Weights:
@@ -47,6 +50,11 @@ class Weights:
     def per(self, patches: int) -> Weights:
         """The same place, for products with one row for so many patches: `Request` says what it means."""
         return replace(self, patches=patches)
+
+    def keep(self, memory: Kept) -> Kept:
+        """Note what tensors end up in, an array or a `PackedWeight`, and return it: all of the tower, in one order."""
+        self.kept.append(memory)
+        return memory
 
     def ask(self, name: str, shape: tuple[int, ...], receive: Receiver) -> None:
         """Ask for one tensor; ``receive`` gets it in its stored float type, contiguous, and must not keep it."""

@@ -93,10 +93,11 @@ def test_peak(monkeypatch, capsys, tmp_path):
     assert {row["isa"] for row in rows} == {isa for isa, present in ops.isas().items() if present}
 
 
-def test_start(monkeypatch, capsys, tmp_path):
+@pytest.mark.parametrize("more", [[], ["--packed"]], ids=str)
+def test_start(more, monkeypatch, capsys, tmp_path):
     """Each line is a process of its own; from the third call on none of them touches a fresh page."""
     options = ["--side", 112, "--threads", 1, "--rounds", 1, "--json", tmp_path / "out.json"]
-    run(monkeypatch, "start", "--model", "synthetic:tiny-qwen2-vl", *options)
+    run(monkeypatch, "start", "--model", "synthetic:tiny-qwen2-vl", *options, *more)
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[-2:]] == ["float32", "bfloat16"]
     for row in json.loads((tmp_path / "out.json").read_text())["rows"]:
         assert all(row[step] > 0 for step in ("import", "open", "load", "first", "warm"))

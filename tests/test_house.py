@@ -57,6 +57,7 @@ ROOMS = {
     "layouts": Room("errors", "numpy ml_dtypes"),
     "shards": Room("layouts directory errors", "numpy safetensors"),
     "checkpoint": Room("shards layouts directory weights errors", "numpy"),
+    "packed": Room("checkpoint shards layouts directory weights ops.isa errors", "numpy"),
     "gguf": Room("layouts errors", "numpy ml_dtypes gguf"),
     "projectors": Room(),
     "mmproj": Room("projectors gguf checkpoint layouts errors", "numpy"),
@@ -65,7 +66,7 @@ ROOMS = {
     "hub": Room("checkpoint shards directory errors", "huggingface_hub", lazily="synthetic presets"),
     "cost": Room("models geometry workspace ops weights errors", "numpy"),
     "outline": Room(
-        "ops.rows_dtype cost hub checkpoint video_families video_processors processors models geometry errors",
+        "ops.rows_dtype cost hub packed checkpoint video_families video_processors processors models geometry errors",
         "numpy",
         lazily="mmproj synthetic",
     ),
@@ -76,7 +77,7 @@ ROOMS = {
     "intake": Room("plan outline videos clips images pictures processors errors", "numpy PIL"),
     # the front door knows everybody
     "encoder": Room(
-        "intake work plan embeddings door outline cost hub synthetic checkpoint videos images pictures processors "
+        "intake work plan embeddings door outline cost hub packed synthetic checkpoint videos images pictures processors "
         "models geometry workspace weights ops threads errors version",
         "numpy PIL",
     ),

@@ -8,8 +8,9 @@ from qwenvis.ops.activate import activate
 from qwenvis.ops.attention import attention, attention_scratch
 from qwenvis.ops.blend import add_blend
 from qwenvis.ops.gather import gather
-from qwenvis.ops.linear import ACTIVATIONS, PackedWeight, linear
+from qwenvis.ops.linear import ACTIVATIONS, linear
 from qwenvis.ops.norm import layer_norm, rms_norm
+from qwenvis.ops.packed_weight import PackedWeight
 from qwenvis.ops.resample import resample_columns, resample_rows
 from qwenvis.ops.runtime import isa, isas, openmp, peak, rows_dtype, use_isa, use_threads
 from qwenvis.ops.vol2col import vol2col

@@ -1,22 +1,8 @@
-from typing import Self
-
 import numpy as np
-from typing_extensions import disjoint_base
+
+from qwenvis.ops.packed_weight import PackedWeight
 
 ACTIVATIONS: tuple[str, ...]
-
-@disjoint_base
-class PackedWeight:
-    gated: bool
-    def __new__(cls, n: int, k: int, format: str = "f32", *, gated: bool = False) -> Self: ...
-    @property
-    def shape(self) -> tuple[int, int]: ...
-    @property
-    def rows_dtype(self) -> str: ...
-    @property
-    def nbytes(self) -> int: ...
-    def pack(self, array: np.ndarray, half: int = 0) -> None: ...
-    def pack_bias(self, array: np.ndarray, half: int = 0) -> None: ...
 
 def linear(
     x: np.ndarray, weight: PackedWeight, out: np.ndarray, *, activation: str = "none", add: bool = False

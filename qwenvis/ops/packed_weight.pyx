@@ -1,0 +1,150 @@
+"""A weight as the kernels want it: packed once into panels of the selected instruction set."""
+
+from libc.stdint cimport uint16_t
+
+import numpy as np
+
+from qwenvis.ops.kernels cimport QV_BF16, QV_F32, qv_kind
+from qwenvis.ops.packed_weight cimport CACHE_LINE, Panels, in_parts
+from qwenvis.ops.runtime cimport kind_of, parallel_for, selected, threads
+
+cdef enum:
+    MAX_SIZE = 1 << 26  # of n and of k: the bytes of a weight fit 63 bits
+
+
+cdef class PackedWeight:
+    """A weight (n, k) and its bias as panels of the selected ISA, packed once, in "f32" or "bf16".
+
+    With ``gated`` the panels hold two weights (n, k) side by side, gate and up, for the activation "silu_gate".
+    ``memory``: the panels, and the bias behind them, as (nbytes,) uint8; None before the first tensor comes.
+    """
+
+    def __cinit__(self, Py_ssize_t n, Py_ssize_t k, str format="f32", *, bint gated=False):
+        if not (0 < n <= MAX_SIZE and 0 < k <= MAX_SIZE):
+            raise ValueError(f"a weight cannot be ({n}, {k}); sizes go from 1 to {MAX_SIZE}")
+        cdef Panels *p = &self.panels
+        self.gated = gated
+        p.isa = selected()
+        p.stored = kind_of(format)
+        p.format = &p.isa.formats[<int>p.stored]
+        p.n, p.k = n, k
+        p.step = p.format.nr // 2 if gated else p.format.nr
+        p.count = in_parts(n, p.step)
+        rest = n - (p.count - 1) * p.step
+        p.last_width = p.format.nr // 2 if not gated and 2 * rest <= p.format.nr else p.format.nr
+        p.k_padded = in_parts(k, p.format.kr) * p.format.kr
+        self.columns = (p.count - 1) * p.format.nr + p.last_width
+        self.memory = None
+
+    cdef _allocate(self):
+        """Memory for the panels and the bias, from a cache line on; not before there is something to pack."""
+        if self.memory is None:
+            raw = np.empty(self.nbytes + CACHE_LINE, np.uint8)
+            first = -raw.ctypes.data % CACHE_LINE
+            self._place(raw[first:first + self.nbytes])
+            self.memory[self._filled():].fill(0)
+        elif not self.memory.flags.writeable:
+            raise ValueError("the weight is mapped, so nothing can be packed into it")
+
+    cdef _place(self, memory):
+        cdef const unsigned char[::1] bytes_ = memory
+        self.memory = memory
+        self.panels.data = <char *>&bytes_[0]
+        self.panels.bias = <float *>(self.panels.data + _in_lines(self._filled()))
+
+    cdef Py_ssize_t _filled(self):
+        """Bytes of all panels; the bias follows in the next cache line."""
+        return self.columns * self.panels.k_padded * self.panels.format.itemsize
+
+    def map(self, memory):
+        """Take panels and bias from the ``memory`` of another weight like this one, and never write there.
+
+        (nbytes,) uint8, beginning with a cache line: the bytes of a file that is mapped, say.
+        """
+        if memory.shape != (self.nbytes,) or memory.dtype != np.uint8 or memory.ctypes.data % CACHE_LINE:
+            raise ValueError(f"memory is {memory.shape} {memory.dtype}; expected ({self.nbytes},) uint8, aligned")
+        self._place(memory)
+
+    @property
+    def shape(self):
+        """(n, k): columns of the product, and the sum's length."""
+        return self.panels.n, self.panels.k
+
+    @property
+    def rows_dtype(self):
+        """What `linear` multiplies it with: "float32", or "uint16", which holds bfloat16."""
+        return "uint16" if self.panels.format.rows == QV_BF16 else "float32"
+
+    @property
+    def nbytes(self):
+        """Bytes that the packed weight and its bias take, in whole cache lines."""
+        return _in_lines(self._filled()) + _in_lines(self.columns * sizeof(float))
+
+    def pack(self, array, Py_ssize_t half=0):
+        """Take the weight, (n, k) or (n, ...) with k entries a row, any float type; half 1 is ``up`` of a gated one."""
+        array = np.ascontiguousarray(array).reshape(len(array), -1)
+        if array.shape != self.shape:
+            raise ValueError(f"weight is {array.shape}, expected {self.shape}")
+        _check_half(self.gated, half)
+        self._allocate()
+        cdef Packing packing
+        packing.panels, packing.half = self.panels, half
+        packing.source = QV_BF16 if array.dtype.name == "bfloat16" else QV_F32
+        if packing.source == QV_F32:
+            array = array.astype(np.float32, copy=False)
+        cdef const char[::1] rows = array.reshape(-1).view(np.int8)
+        packing.rows = &rows[0]
+        cdef float[:, :, ::1] scratch
+        if packing.source != self.panels.stored:
+            scratch = np.empty((threads(), self.panels.step, self.panels.k), np.float32)
+            packing.scratch = &scratch[0, 0, 0]
+        with nogil:
+            parallel_for(_pack_piece, &packing, self.panels.count)
+
+    def pack_bias(self, array, Py_ssize_t half=0):
+        """Take the bias: (n,), any float type."""
+        _check_half(self.gated, half)
+        cdef Panels *p = &self.panels
+        cdef const float[::1] values = np.ascontiguousarray(array, np.float32)
+        if values.shape[0] != p.n:
+            raise ValueError(f"bias has {values.shape[0]} entries, expected {p.n}")
+        self._allocate()
+        cdef Py_ssize_t i
+        for i in range(p.n):
+            p.bias[i // p.step * p.format.nr + half * p.step + i % p.step] = values[i]
+
+
+cdef Py_ssize_t _in_lines(Py_ssize_t size) noexcept nogil:
+    return in_parts(size, CACHE_LINE) * CACHE_LINE
+
+
+cdef _check_half(bint gated, Py_ssize_t half):
+    if not 0 <= half <= gated:
+        raise ValueError(f"there is no half {half} of a weight with gated={gated}")
+
+
+cdef struct Packing:
+    Panels panels
+    const char *rows  # of the weight, in this kind;
+    qv_kind source
+    float *scratch    # where each worker turns them into what the format stores
+    Py_ssize_t half
+
+
+cdef void _pack_piece(const void *context, Py_ssize_t panel, int worker) noexcept nogil:
+    """One panel: its columns are rows of the weight."""
+    cdef const Packing *job = <const Packing *>context
+    cdef const Panels *p = &job.panels
+    cdef Py_ssize_t first = panel * p.step, columns = min(p.step, p.n - first)
+    cdef Py_ssize_t width = p.last_width if panel == p.count - 1 else p.format.nr
+    cdef const char *rows = job.rows + first * p.k * (2 if job.source == QV_BF16 else 4)
+    cdef float *scratch = job.scratch + worker * p.step * p.k
+    if job.source != p.stored:
+        if job.source == QV_BF16:
+            p.isa.widen_bf16(<const uint16_t *>rows, columns * p.k, scratch)
+        else:
+            p.isa.copy(<const float *>rows, columns * p.k, scratch, p.stored)
+        rows = <const char *>scratch
+    p.format.pack(rows, p.k, columns, p.k,
+                  p.data + (panel * p.format.nr * p.k_padded + job.half * p.step * p.format.kr) * p.format.itemsize,
+                  min(p.step, width), width)

@@ -1,0 +1,159 @@
+"""Packed checkpoints: the same bits from a file that is mapped, and one typed error for what cannot be used."""
+
+import json
+import struct
+
+import numpy as np
+import pytest
+from arrays import assert_same_bits
+from saved import tokens_of
+from tiles import ISAS, using_isa
+from towers import PRESETS
+from towers import checkpoint as preset_of
+from towers import encoder, pixels
+
+from qwenvis import CheckpointError, Encoder, InputError, IsaError, ops
+from qwenvis.packed import FILE
+
+GRIDS = [[1, 10, 14], [3, 4, 6]]
+
+
+def saved(directory, family="qwen2_vl", dtype="float32"):
+    """A packed checkpoint of a tiny preset, and the encoder that it was saved from."""
+    whole = Encoder.from_pretrained(preset_of(family), dtype=dtype, threads=2)
+    whole.save_packed(directory)
+    return whole
+
+
+def header_of(file):
+    """The JSON of a safetensors file, and what follows."""
+    data = file.read_bytes()
+    (length,) = struct.unpack("<Q", data[:8])
+    return json.loads(data[8 : 8 + length]), data[8 + length :]
+
+
+def rewrite(file, header, data, pad=64):
+    text = json.dumps(header).encode()
+    text += b" " * (-(8 + len(text)) % pad)
+    file.write_bytes(struct.pack("<Q", len(text)) + text + data)
+
+
+@pytest.mark.parametrize("family", PRESETS)
+def test_every_family_has_the_same_bits(family, tmp_path):
+    whole = saved(tmp_path / "packed", family)
+    again = Encoder.from_pretrained(tmp_path / "packed", dtype="auto", threads=1)
+    given = pixels(whole.config, GRIDS)
+    assert (again.family, again.config, again.format) == (whole.family, whole.config, "f32")
+    want, got = whole(*given), again(*given)
+    for a, b in zip([want.embeddings, *want.deepstack], [got.embeddings, *got.deepstack], strict=True):
+        assert_same_bits(a, b)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_every_isa_and_format(isa, dtype, tmp_path):
+    with using_isa(isa):
+        whole = saved(tmp_path / "packed", "qwen2_5_vl", dtype)
+        again = Encoder.from_pretrained(tmp_path / "packed", dtype=dtype)
+        picture = np.arange(84 * 56 * 3, dtype=np.uint8).reshape(84, 56, 3)
+        assert_same_bits(again.encode(picture).embeddings, whole.encode(picture).embeddings)
+        assert again.format == whole.format
+
+
+def test_weights_stay_in_the_file(tmp_path):
+    saved(tmp_path / "packed")
+    kept = Encoder.from_pretrained(tmp_path / "packed").outline.weights.kept
+    packed = [memory for memory in kept if isinstance(memory, ops.PackedWeight)]
+    assert packed
+    assert not any(weight.memory.flags.writeable for weight in packed)
+    with pytest.raises(ValueError, match="is mapped"):
+        packed[0].pack(np.zeros(packed[0].shape, np.float32))
+    with pytest.raises(ValueError, match="is mapped"):
+        packed[0].pack_bias(np.zeros(packed[0].shape[0], np.float32))
+
+
+def test_a_packed_checkpoint_can_be_packed_again_and_described(tmp_path):
+    first = saved(tmp_path / "first")
+    Encoder.from_pretrained(tmp_path / "first").save_packed(tmp_path / "second")
+    assert (tmp_path / "first" / FILE).read_bytes() == (tmp_path / "second" / FILE).read_bytes()
+    assert first.outline.parameters == Encoder.from_pretrained(tmp_path / "second").outline.parameters
+    assert_same_bits(tokens_of(tmp_path / "second"), tokens_of(preset_of("qwen2_vl")))
+
+
+def test_progress_ends(tmp_path):
+    saved(tmp_path / "packed")
+    calls = []
+    Encoder.from_pretrained(tmp_path / "packed", progress=lambda *done: calls.append(done))
+    assert calls[-1][0] == calls[-1][1] > 0
+
+
+def test_nothing_is_written_over(tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "config.json").write_text("mine")
+    for name in ("full", "full/config.json", "full/config.json/below"):
+        with pytest.raises(InputError, match=r"not empty|cannot be written"):
+            encoder("qwen2_vl").save_packed(tmp_path / name)
+    assert [path.read_text() for path in (tmp_path / "full").iterdir()] == ["mine"]
+
+
+def test_another_format_or_instruction_set(tmp_path):
+    saved(tmp_path / "packed", dtype="bfloat16")
+    with pytest.raises(InputError, match="is packed in bf16; dtype is 'float32': pass dtype=\"auto\""):
+        Encoder.from_pretrained(tmp_path / "packed")
+    with pytest.raises(InputError, match="dtype is 'int8'"):
+        Encoder.from_pretrained(tmp_path / "packed", dtype="int8")
+    if ops.isa() != "generic":
+        with using_isa("generic"), pytest.raises(IsaError, match=r"is packed for \w+, and this process runs generic"):
+            Encoder.from_pretrained(tmp_path / "packed", dtype="auto")
+
+
+def damage_metadata(header, data, **changes):
+    header["__metadata__"] |= changes
+    return header, data
+
+
+DAMAGED = {
+    "another layout": (lambda h, d: damage_metadata(h, d, layout="0"), "another version"),
+    "an unknown format": (lambda h, d: damage_metadata(h, d, format="int8"), "another version"),
+    "tensors that are none": (lambda h, d: damage_metadata(h, d, tensors='{"a": ["F32", [-1]]}'), "another version"),
+    "tensors that are no JSON": (lambda h, d: damage_metadata(h, d, tensors="{"), "does not say what it holds"),
+    "tensors of a list": (lambda h, d: damage_metadata(h, d, tensors="[1]"), "does not say what it holds"),
+    "nothing said": (lambda h, d: ({k: v for k, v in h.items() if k != "__metadata__"}, d), "does not say"),
+    "a tensor less": (lambda h, d: ({"__metadata__": h["__metadata__"], "0": h["0"]}, d[: h["0"]["shape"][0]]), "hold"),
+    "cut short": (lambda h, d: (h, d[:-1]), "cannot be read as safetensors"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_damaged_files(damage, tmp_path):
+    saved(tmp_path / "packed")
+    change, message = DAMAGED[damage]
+    rewrite(tmp_path / "packed" / FILE, *change(*header_of(tmp_path / "packed" / FILE)))
+    with pytest.raises(CheckpointError, match=message):
+        Encoder.from_pretrained(tmp_path / "packed", dtype="auto")
+
+
+def test_data_off_a_cache_line(tmp_path):
+    saved(tmp_path / "packed")
+    header, data = header_of(tmp_path / "packed" / FILE)
+    header["__metadata__"]["x"] = "y" * (64 - (8 + len(json.dumps(header))) % 64)
+    rewrite(tmp_path / "packed" / FILE, header, data, pad=1)
+    with pytest.raises(CheckpointError, match="does not hold what this tower keeps"):
+        Encoder.from_pretrained(tmp_path / "packed")
+
+
+def test_another_config(tmp_path):
+    saved(tmp_path / "packed")
+    path = tmp_path / "packed" / "config.json"
+    config = json.loads(path.read_text())
+    config["vision_config"]["depth"] -= 1
+    path.write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match="are not those of this tower"):
+        Encoder.from_pretrained(tmp_path / "packed")
+
+
+def test_an_unfinished_file_is_no_checkpoint(tmp_path):
+    saved(tmp_path / "packed")
+    (tmp_path / "packed" / FILE).rename(tmp_path / "packed" / f"{FILE}.unfinished")
+    with pytest.raises(CheckpointError):
+        Encoder.from_pretrained(tmp_path / "packed")
