@@ -71,6 +71,11 @@ class Checkpoint:
         """The files that hold the tower, in order."""
         return list(dict.fromkeys(tensor.file for tensor in self.tensors.values()))
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tower on disk."""
+        return sum(tensor.nbytes for tensor in self.tensors.values())
+
     def fill(self, weights: Weights, progress: Callable[[int, int], object] | None = None) -> None:
         """Give a tower all that it asks for; as `load`."""
         self.load(weights.requests, progress)
@@ -84,7 +89,7 @@ class Checkpoint:
         """
         self._compare(requests)
         receivers = {request.name: request.receive for request in requests}
-        done, total = 0, sum(tensor.nbytes for tensor in self.tensors.values())
+        done, total = 0, self.nbytes
         for file in self.files:
             names = [name for name, tensor in self.tensors.items() if tensor.file == file]
             with self.opened(file) as read, ThreadPoolExecutor(1) as reader:

@@ -70,9 +70,9 @@ class Encoder:
         - ``source``: a directory in the Hub's layout or of `save_packed`, an mmproj file of llama.cpp (``*.gguf``), a
           Hub id that is in the local Hugging Face cache, or ``synthetic:PRESET``.
         - ``dtype``: "float32"; "bfloat16", in which weights and the inputs of products are rounded to it, while sums,
-          norms, softmax, rope and the residual stream stay float32; or "auto", bfloat16 where the checkpoint is stored
-          in it and this CPU multiplies it, else float32. ``encoder.format`` says which it became: "f32" or
-          "bf16".
+          norms, softmax, rope and the residual stream stay float32; or "auto": what it is packed in, else bfloat16
+          where it is stored in that and this CPU multiplies it, else float32. ``encoder.format`` says which it became:
+          "f32" or "bf16".
         - ``threads``: default QWENVIS_NUM_THREADS, OMP_NUM_THREADS, or the CPUs that this process may use.
         - ``min_pixels``, ``max_pixels``: replace the limits of the checkpoint's preprocessor config.
         - ``pixels``: "natural", images as a person sees them, upright, on white, in 8 bits; or "transformers", as its
@@ -107,11 +107,11 @@ class Encoder:
     def save_packed(self, directory: str | os.PathLike[str]) -> None:
         """Write the weights as they are packed, so that `from_pretrained` of that directory maps them, and is ready.
 
-        Nothing is read, converted or copied then, and processes share the pages. The directory holds the configs too,
-        and is for CPUs that run this ``isa``, in this ``format``: pass ``dtype="auto"``. While it is in use its file
-        must not change. Raises InputError if the directory has anything in it, or cannot be written.
+        Processes share the pages of its file, which must not change while it is in use. The directory holds the
+        configs too, and is for CPUs that run this ``isa``, in this ``format``: pass ``dtype="auto"``. Raises InputError
+        if it is there already, or cannot be written.
         """
-        save(Path(directory), self._outline.checkpoint, self._outline.weights, self.isa)
+        save(Path(directory).expanduser().absolute(), self._outline.checkpoint, self._outline.weights)
 
     @property
     def config(self) -> Config:

@@ -185,13 +185,13 @@ def _open(path: Path) -> Checkpoint:
 
 def _format(dtype: str, checkpoint: Checkpoint) -> str:
     """The number format of a dtype; "auto" is bf16 where the checkpoint is stored so and this CPU multiplies it."""
-    if checkpoint.format and dtype in ("auto", *(name for name, form in DTYPES.items() if form == checkpoint.format)):
+    if dtype == "auto" and checkpoint.format:
         return checkpoint.format
-    if checkpoint.format and dtype in DTYPES:
-        raise InputError(f'{checkpoint.path} is packed in {checkpoint.format}; dtype is {dtype!r}: pass dtype="auto"')
     if dtype == "auto":
         stored = {tensor.dtype for tensor in checkpoint.tensors.values()}
         return "bf16" if stored == {"BF16"} and ops.rows_dtype("bf16") == "uint16" else "f32"
     if not isinstance(dtype, str) or dtype not in DTYPES:
         raise InputError(f"dtype is {dtype!r}; expected auto, {', '.join(DTYPES)}")
+    if checkpoint.format not in ("", DTYPES[dtype]):
+        raise InputError(f'{checkpoint.path} is packed in {checkpoint.format}; dtype is {dtype!r}: pass dtype="auto"')
     return DTYPES[dtype]

@@ -7,8 +7,11 @@ in its order, each on a cache line. It fits the instruction set and the format t
 from __future__ import annotations
 
 import json
+import os
+import secrets
+import shutil
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,15 +21,16 @@ import numpy as np
 from qwenvis import ops
 from qwenvis.checkpoint import CONFIG, PREPROCESSOR, VIDEO_PREPROCESSOR, Checkpoint, configs
 from qwenvis.directory import regular_file
-from qwenvis.errors import CheckpointError, InputError, IsaError
+from qwenvis.errors import CheckpointError, InputError, IsaError, shown
 from qwenvis.layouts import ARRAYS, Tensor
-from qwenvis.shards import handle
+from qwenvis.shards import INDEX, SINGLE, safetensors_at
 from qwenvis.weights import Weights
 
 FILE = "packed.safetensors"
 LAYOUT = "1"  # of panels and of what a tower keeps; a change of either is another one
 FORMATS = ("f32", "bf16")
 CACHE_LINE, PAGE = 64, 4096
+MOST = 1 << 32  # entries on one axis of a tensor
 AGAIN = "pack the checkpoint again with save_packed"
 
 
@@ -36,58 +40,74 @@ class Packed(Checkpoint):
 
     isa: str = ""
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes on disk."""
+        return (self.path / FILE).stat().st_size
+
     def fill(self, weights: Weights, progress: Callable[[int, int], object] | None = None) -> None:
         """Map all that the tower keeps. Raises CheckpointError if it is not this file's, IsaError for another CPU's."""
         self._compare(weights.requests)
-        if self.isa != ops.isa():
-            raise IsaError(f"{self.path} is packed for {self.isa}, and this process runs {ops.isa()}; {AGAIN}")
-        file, sizes = self.path / FILE, [_nbytes(memory) for memory in weights.kept]
-        for memory, part in zip(weights.kept, _mapped(file, sizes), strict=True):
+        wanted = {memory.isa for memory in weights.kept if isinstance(memory, ops.PackedWeight)}
+        if wanted != {self.isa}:
+            raise IsaError(f"{self.path} is packed for {shown(self.isa)}, not for {', '.join(wanted)}; {AGAIN}")
+        sizes = [_nbytes(memory) for memory in weights.kept]
+        for memory, part in zip(weights.kept, _mapped(self.path / FILE, sizes), strict=True):
             _take(memory, part)
         if progress is not None:
             progress(sum(sizes), sum(sizes))
 
 
-def open_packed(
-    directory: Path, accept: Callable[[str, dict[str, Any]], object] | None = None
-) -> Packed | None:
-    """The packed checkpoint of a directory, None where there is none; as `Checkpoint.open`, headers are all it reads."""
+def open_packed(directory: Path, accept: Callable[[str, dict[str, Any]], object] | None = None) -> Packed | None:
+    """The packed checkpoint of a directory, None where there is none, or other weights; `Checkpoint.open` explains."""
     file = regular_file(directory, FILE)
-    if file is None:
+    if file is None or any(regular_file(directory, name) for name in (SINGLE, INDEX)):
         return None
-    with handle(file) as opened:
+    with safetensors_at(file) as opened:
         about = opened.metadata() or {}
     try:
         stored = {name: (kind, tuple(shape)) for name, (kind, shape) in json.loads(about["tensors"]).items()}
         isa, number_format = about["isa"], about["format"]
-        fits = about["layout"] == LAYOUT and number_format in FORMATS and all(map(_is_tensor, stored.values()))
+        fits = about["layout"] == LAYOUT and number_format in FORMATS and _are_tensors(stored.values())
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{file} does not say what it holds; {AGAIN}") from error
     if not fits:
         raise CheckpointError(f"{file} was written by another version of qwenvis; {AGAIN}")
     tensors = {name: Tensor(file, kind, shape) for name, (kind, shape) in stored.items()}
-    found = configs(directory, accept)
-    return Packed(directory, prefix="", tensors=tensors, format=number_format, isa=isa, **found)
+    return Packed(directory, prefix="", tensors=tensors, format=number_format, isa=isa, **configs(directory, accept))
 
 
-def save(directory: Path, checkpoint: Checkpoint, weights: Weights, isa: str) -> None:
-    """Write a packed checkpoint of a tower that has been filled. Raises InputError where anything is in the way."""
+def save(directory: Path, checkpoint: Checkpoint, weights: Weights) -> None:
+    """Write a packed checkpoint of a tower that has been filled, all of it or nothing.
+
+    Raises InputError where something has that name already, or it cannot be written.
+    """
+    draft = directory.with_name(f".{directory.name}-{os.getpid()}-{secrets.token_hex(4)}")
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        if any(directory.iterdir()):
-            raise InputError(f"{directory} is not empty; name a directory that is not there yet")
+        if directory.exists():
+            raise InputError(f"{directory} is there already; name a directory that is not")
+        draft.mkdir(parents=True)
+        _write_configs(draft, checkpoint)
+        stored = {name: (tensor.dtype, tensor.shape) for name, tensor in checkpoint.tensors.items()}
+        isa = next(memory.isa for memory in weights.kept if isinstance(memory, ops.PackedWeight))
+        about = {"layout": LAYOUT, "isa": isa, "format": weights.format, "tensors": json.dumps(stored)}
+        _write(draft / FILE, weights.kept, about)
+        draft.rename(directory)
     except OSError as error:
         raise InputError(f"{directory} cannot be written: {error}") from error
-    config = {"model_type": checkpoint.model_type, "vision_config": checkpoint.vision_config}
-    files = {CONFIG: config, PREPROCESSOR: checkpoint.preprocessor, VIDEO_PREPROCESSOR: checkpoint.video_preprocessor}
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _write_configs(directory: Path, checkpoint: Checkpoint) -> None:
+    files = {
+        CONFIG: {"model_type": checkpoint.model_type, "vision_config": checkpoint.vision_config},
+        PREPROCESSOR: checkpoint.preprocessor,
+        VIDEO_PREPROCESSOR: checkpoint.video_preprocessor,
+    }
     for name, content in files.items():
         if content:
             (directory / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    stored = {name: (tensor.dtype, tensor.shape) for name, tensor in checkpoint.tensors.items()}
-    about = {"layout": LAYOUT, "isa": isa, "format": weights.format, "tensors": json.dumps(stored)}
-    unfinished = directory / f"{FILE}.unfinished"
-    _write(unfinished, weights.kept, about)
-    unfinished.rename(directory / FILE)
 
 
 def _write(file: Path, kept: list[Any], about: dict[str, str]) -> None:
@@ -103,19 +123,25 @@ def _write(file: Path, kept: list[Any], about: dict[str, str]) -> None:
     with file.open("wb") as out:
         out.write(struct.pack("<Q", len(text)) + text)
         for memory in kept:
-            out.write(_bytes(memory))
+            out.write(_bytes(memory).data)
             out.write(b"\0" * (_nbytes(memory) - _bytes(memory).nbytes))
 
 
 def _mapped(file: Path, sizes: list[int]) -> list[np.ndarray]:
     """The tensors of a packed file, which must have these sizes, as views of its pages."""
-    with handle(file) as opened:
-        shapes = [opened.get_slice(name).get_shape() for name in opened.offset_keys()]
-    with file.open("rb") as raw:
-        start = 8 + int(struct.unpack("<Q", raw.read(8))[0])
-    if shapes != [[size] for size in sizes] or start % CACHE_LINE:
+    with safetensors_at(file) as opened:
+        parts = [opened.get_slice(name) for name in opened.offset_keys()]
+        found = [(part.get_dtype(), part.get_shape()) for part in parts]
+    if found != [("U8", [size]) for size in sizes]:
         raise CheckpointError(f"{file} does not hold what this tower keeps; {AGAIN}")
-    pages = np.memmap(file, np.uint8, "r", start).view(np.ndarray)
+    try:
+        with file.open("rb") as raw:
+            start = 8 + int(struct.unpack("<Q", raw.read(8))[0])
+        pages = np.memmap(file, np.uint8, "r", start, (sum(sizes),)).view(np.ndarray)
+    except (OSError, ValueError, struct.error) as error:
+        raise CheckpointError(f"{file} cannot be mapped: {error}") from error
+    if start % CACHE_LINE:
+        raise CheckpointError(f"the tensors of {file} do not begin with a cache line; {AGAIN}")
     return np.split(pages, np.cumsum(sizes[:-1]))
 
 
@@ -125,17 +151,21 @@ def _nbytes(memory: Any) -> int:
 
 
 def _bytes(memory: Any) -> np.ndarray:
-    return memory.reshape(-1).view(np.uint8) if isinstance(memory, np.ndarray) else memory.memory
+    """What an array or a `PackedWeight` holds."""
+    array: np.ndarray = memory if isinstance(memory, np.ndarray) else memory.memory
+    return array.reshape(-1).view(np.uint8)
 
 
 def _take(memory: Any, part: np.ndarray) -> None:
-    """An array is copied, being small; a packed weight stays where it is."""
+    """A packed weight stays in the file; an array, of a norm or of positions, is copied."""
     if isinstance(memory, np.ndarray):
-        memory.reshape(-1).view(np.uint8)[:] = part[: memory.nbytes]
+        _bytes(memory)[:] = part[: memory.nbytes]
     else:
         memory.map(part)
 
 
-def _is_tensor(stored: tuple[Any, tuple[Any, ...]]) -> bool:
-    kind, shape = stored
-    return kind in ARRAYS and all(isinstance(size, int) and size >= 0 for size in shape)
+def _are_tensors(stored: Collection[tuple[Any, tuple[Any, ...]]]) -> bool:
+    """Whether these are types and shapes of tensors, at least one."""
+    sizes = [size for _, shape in stored for size in shape]
+    known = all(kind in ARRAYS and len(shape) <= 5 for kind, shape in stored)
+    return bool(stored) and known and all(type(size) is int and 0 <= size < MOST for size in sizes)

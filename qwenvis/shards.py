@@ -59,7 +59,7 @@ def tower_tensors(directory: Path) -> tuple[str, dict[str, Tensor]]:
 @contextmanager
 def opened(path: Path) -> Iterator[Read]:
     """A file whose tensors can be read by name; raises CheckpointError for what cannot."""
-    with handle(path) as handle:
+    with safetensors_at(path) as handle:
 
         def read(name: str) -> np.ndarray:
             try:
@@ -74,7 +74,7 @@ def opened(path: Path) -> Iterator[Read]:
 def _weight_map(directory: Path) -> dict[str, str]:
     """Which file holds each tensor. The single file comes before an index, as in transformers."""
     if (single := regular_file(directory, SINGLE)) is not None:
-        with handle(single) as handle:
+        with safetensors_at(single) as handle:
             return dict.fromkeys(handle.keys(), SINGLE)
     index = read_json(directory, INDEX, CheckpointError)
     if index is None:
@@ -97,7 +97,7 @@ def _read_header(directory: Path, shard: str, begin: re.Pattern[str], indexed: l
     if path is None:
         raise CheckpointError(f"{directory} lacks {shard}, which holds tensors of the tower: {listed(indexed)}")
     tensors = {}
-    with handle(path) as handle:
+    with safetensors_at(path) as handle:
         for name in handle.offset_keys():
             if begin.match(name):
                 header = handle.get_slice(name)
@@ -110,7 +110,7 @@ def _read_header(directory: Path, shard: str, begin: re.Pattern[str], indexed: l
 
 
 @contextmanager
-def handle(path: Path) -> Iterator[Any]:
+def safetensors_at(path: Path) -> Iterator[Any]:
     """A file as safetensors opens it, by pread; raises CheckpointError for what it cannot open."""
     try:
         handle = safe_open(path, framework="numpy", backend="pread")

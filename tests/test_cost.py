@@ -113,6 +113,12 @@ def parts(thing):
         yield from parts(list(vars(thing).values()))
 
 
+@every_family
+def test_all_that_a_tower_has_is_kept(family):
+    outline = encoder(family).outline
+    assert {id(part) for part in parts(outline.tower)} == {id(memory) for memory in outline.weights.kept}
+
+
 def test_rates_are_those_of_a_computer(isa):
     for rate in (cost.gemm_rate(1), cost.peak_rate(1)):
         assert math.isfinite(rate)

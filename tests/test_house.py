@@ -57,7 +57,7 @@ ROOMS = {
     "layouts": Room("errors", "numpy ml_dtypes"),
     "shards": Room("layouts directory errors", "numpy safetensors"),
     "checkpoint": Room("shards layouts directory weights errors", "numpy"),
-    "packed": Room("checkpoint shards layouts directory weights ops.isa errors", "numpy"),
+    "packed": Room("checkpoint shards layouts directory weights ops.PackedWeight errors", "numpy"),
     "gguf": Room("layouts errors", "numpy ml_dtypes gguf"),
     "projectors": Room(),
     "mmproj": Room("projectors gguf checkpoint layouts errors", "numpy"),
@@ -77,8 +77,8 @@ ROOMS = {
     "intake": Room("plan outline videos clips images pictures processors errors", "numpy PIL"),
     # the front door knows everybody
     "encoder": Room(
-        "intake work plan embeddings door outline cost hub packed synthetic checkpoint videos images pictures processors "
-        "models geometry workspace weights ops threads errors version",
+        "intake work plan embeddings door outline packed cost hub synthetic checkpoint videos images pictures "
+        "processors models geometry workspace weights ops threads errors version",
         "numpy PIL",
     ),
     "__init__": Room("encoder embeddings errors version"),

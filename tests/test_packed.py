@@ -1,19 +1,22 @@
 """Packed checkpoints: the same bits from a file that is mapped, and one typed error for what cannot be used."""
 
+import hashlib
 import json
+import shutil
 import struct
 
+import mmproj_files
 import numpy as np
 import pytest
 from arrays import assert_same_bits
-from saved import tokens_of
+from saved import config_of, tensors_of, tokens_of
 from tiles import ISAS, using_isa
 from towers import PRESETS
 from towers import checkpoint as preset_of
-from towers import encoder, pixels
+from towers import encoder, picture, pixels
 
 from qwenvis import CheckpointError, Encoder, InputError, IsaError, ops
-from qwenvis.packed import FILE
+from qwenvis.packed import FILE, LAYOUT
 
 GRIDS = [[1, 10, 14], [3, 4, 6]]
 
@@ -55,8 +58,7 @@ def test_every_isa_and_format(isa, dtype, tmp_path):
     with using_isa(isa):
         whole = saved(tmp_path / "packed", "qwen2_5_vl", dtype)
         again = Encoder.from_pretrained(tmp_path / "packed", dtype=dtype)
-        picture = np.arange(84 * 56 * 3, dtype=np.uint8).reshape(84, 56, 3)
-        assert_same_bits(again.encode(picture).embeddings, whole.encode(picture).embeddings)
+        assert_same_bits(again.encode(picture(84, 56)).embeddings, whole.encode(picture(84, 56)).embeddings)
         assert again.format == whole.format
 
 
@@ -91,9 +93,46 @@ def test_nothing_is_written_over(tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "config.json").write_text("mine")
     for name in ("full", "full/config.json", "full/config.json/below"):
-        with pytest.raises(InputError, match=r"not empty|cannot be written"):
+        with pytest.raises(InputError, match=r"is there already|cannot be written"):
             encoder("qwen2_vl").save_packed(tmp_path / name)
     assert [path.read_text() for path in (tmp_path / "full").iterdir()] == ["mine"]
+
+
+def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("qwenvis.packed._write", full)
+        with pytest.raises(InputError, match="No space left"):
+            saved(tmp_path / "packed")
+    assert not list(tmp_path.iterdir())
+    saved(tmp_path / "packed")
+    assert [path.name for path in tmp_path.iterdir()] == ["packed"]
+
+
+def test_other_weights_come_first(tmp_path):
+    saved(tmp_path / "packed", dtype="bfloat16")
+    shutil.copy(preset_of("qwen2_vl") / "model.safetensors", tmp_path / "packed")
+    found = Encoder.from_pretrained(tmp_path / "packed", threads=1)
+    assert found.format == "f32"
+    assert found.outline.checkpoint.files == [tmp_path / "packed" / "model.safetensors"]
+
+
+def test_a_file_of_llama_cpp(tmp_path):
+    pytest.importorskip("gguf")
+    given = tensors_of("qwen3_vl"), config_of("qwen3_vl")["vision_config"]
+    source = mmproj_files.write_tower(tmp_path / "mmproj.gguf", "qwen3_vl", *given)
+    Encoder.from_pretrained(source, threads=1).save_packed(tmp_path / "packed")
+    assert_same_bits(tokens_of(tmp_path / "packed"), tokens_of(source))
+
+
+def test_the_layout_has_a_number(tmp_path):
+    """Where these bytes change, so does `packed.LAYOUT`: files of before must not be taken for files of now."""
+    with using_isa("generic"):
+        saved(tmp_path / "packed", "qwen2_5_vl")
+    _, data = header_of(tmp_path / "packed" / FILE)
+    assert (LAYOUT, hashlib.sha256(data).hexdigest()[:16]) == ("1", "to be filled in")
 
 
 def test_another_format_or_instruction_set(tmp_path):
@@ -103,7 +142,7 @@ def test_another_format_or_instruction_set(tmp_path):
     with pytest.raises(InputError, match="dtype is 'int8'"):
         Encoder.from_pretrained(tmp_path / "packed", dtype="int8")
     if ops.isa() != "generic":
-        with using_isa("generic"), pytest.raises(IsaError, match=r"is packed for \w+, and this process runs generic"):
+        with using_isa("generic"), pytest.raises(IsaError, match=r"is packed for \w+, not for generic"):
             Encoder.from_pretrained(tmp_path / "packed", dtype="auto")
 
 
@@ -116,10 +155,13 @@ DAMAGED = {
     "another layout": (lambda h, d: damage_metadata(h, d, layout="0"), "another version"),
     "an unknown format": (lambda h, d: damage_metadata(h, d, format="int8"), "another version"),
     "tensors that are none": (lambda h, d: damage_metadata(h, d, tensors='{"a": ["F32", [-1]]}'), "another version"),
+    "no tensors": (lambda h, d: damage_metadata(h, d, tensors="{}"), "another version"),
+    "a tensor of many": (lambda h, d: damage_metadata(h, d, tensors=f'{{"a": ["F32", [{10**60}]]}}'), "another version"),
     "tensors that are no JSON": (lambda h, d: damage_metadata(h, d, tensors="{"), "does not say what it holds"),
     "tensors of a list": (lambda h, d: damage_metadata(h, d, tensors="[1]"), "does not say what it holds"),
     "nothing said": (lambda h, d: ({k: v for k, v in h.items() if k != "__metadata__"}, d), "does not say"),
-    "a tensor less": (lambda h, d: ({"__metadata__": h["__metadata__"], "0": h["0"]}, d[: h["0"]["shape"][0]]), "hold"),
+    "a tensor less": (lambda h, d: ({"__metadata__": h["__metadata__"], "0": h["0"]}, d[: h["0"]["shape"][0]]), "does not hold what"),
+    "a tensor of another type": (lambda h, d: (h | {"0": h["0"] | {"dtype": "I8"}}, d), "does not hold what"),
     "cut short": (lambda h, d: (h, d[:-1]), "cannot be read as safetensors"),
 }
 
@@ -138,7 +180,7 @@ def test_data_off_a_cache_line(tmp_path):
     header, data = header_of(tmp_path / "packed" / FILE)
     header["__metadata__"]["x"] = "y" * (64 - (8 + len(json.dumps(header))) % 64)
     rewrite(tmp_path / "packed" / FILE, header, data, pad=1)
-    with pytest.raises(CheckpointError, match="does not hold what this tower keeps"):
+    with pytest.raises(CheckpointError, match="do not begin with a cache line"):
         Encoder.from_pretrained(tmp_path / "packed")
 
 
@@ -152,8 +194,3 @@ def test_another_config(tmp_path):
         Encoder.from_pretrained(tmp_path / "packed")
 
 
-def test_an_unfinished_file_is_no_checkpoint(tmp_path):
-    saved(tmp_path / "packed")
-    (tmp_path / "packed" / FILE).rename(tmp_path / "packed" / f"{FILE}.unfinished")
-    with pytest.raises(CheckpointError):
-        Encoder.from_pretrained(tmp_path / "packed")

@@ -104,8 +104,7 @@ def _loaded(model: str, outline: Outline, threads: int) -> Encoder:
     """The encoder; its checkpoint is written before, where that is still to be done."""
     checkpoint = outline.checkpoint
     if not checkpoint.files[0].exists():
-        size = sum(tensor.nbytes for tensor in checkpoint.tensors.values())
-        _say("first use", f"writing {units.nbytes(size)} into {units.name(str(checkpoint.path))}")
+        _say("first use", f"writing {units.nbytes(checkpoint.nbytes)} into {units.name(str(checkpoint.path))}")
     start = time.perf_counter()
     steps.find(model)
     found = time.perf_counter()

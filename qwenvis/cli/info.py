@@ -98,9 +98,10 @@ def _tower(outline: Outline) -> list[tuple[str, str]]:
 
 def _disk(outline: Outline) -> str:
     """Bytes of the tower, their format, and where they are."""
-    tensors = outline.checkpoint.tensors.values()
-    shards, size = outline.checkpoint.files, units.nbytes(sum(tensor.nbytes for tensor in tensors))
-    dtypes = " and ".join(sorted({tensor.dtype for tensor in tensors}))
+    shards, size = outline.checkpoint.files, units.nbytes(outline.checkpoint.nbytes)
+    dtypes = " and ".join(sorted({tensor.dtype for tensor in outline.checkpoint.tensors.values()}))
+    if outline.checkpoint.format:
+        dtypes = f"{outline.checkpoint.format}, packed from {dtypes},"
     place = units.name(str(outline.checkpoint.path))
     if outline.checkpoint.path not in shards:
         place = f"{len(shards)} file{'s' * (len(shards) > 1)} of {place}"

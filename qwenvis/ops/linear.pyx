@@ -137,7 +137,8 @@ def linear(x, PackedWeight weight, out, *, str activation="none", bint add=False
         raise ValueError(f"rows of x lie {job.x.pitch} entries apart, no multiple of {job.panels.format.kr}")
     if activation not in ACTIVATIONS or weight.gated != (activation == "silu_gate"):
         raise ValueError(f"activation {activation!r} does not fit a weight with gated={weight.gated}")
-    if weight.memory is None:
+    memory = weight.memory  # held: another thread may map the weight anew meanwhile
+    if memory is None:
         raise ValueError("the weight has not been packed")
     if job.x.n == 0:
         return out

@@ -22,6 +22,9 @@ cdef class PackedWeight:
     cdef readonly object memory
     cdef Panels panels
     cdef Py_ssize_t columns  # packed
+    cdef _allocate(self)
+    cdef _place(self, memory)
+    cdef Py_ssize_t _filled(self)
 
 
 cdef inline Py_ssize_t in_parts(Py_ssize_t n, Py_ssize_t size) noexcept nogil:

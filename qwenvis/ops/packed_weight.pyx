@@ -5,7 +5,6 @@ from libc.stdint cimport uint16_t
 import numpy as np
 
 from qwenvis.ops.kernels cimport QV_BF16, QV_F32, qv_kind
-from qwenvis.ops.packed_weight cimport CACHE_LINE, Panels, in_parts
 from qwenvis.ops.runtime cimport kind_of, parallel_for, selected, threads
 
 cdef enum:
@@ -64,6 +63,11 @@ cdef class PackedWeight:
         if memory.shape != (self.nbytes,) or memory.dtype != np.uint8 or memory.ctypes.data % CACHE_LINE:
             raise ValueError(f"memory is {memory.shape} {memory.dtype}; expected ({self.nbytes},) uint8, aligned")
         self._place(memory)
+
+    @property
+    def isa(self):
+        """The instruction set that it is packed for."""
+        return self.panels.isa.name.decode()
 
     @property
     def shape(self):
