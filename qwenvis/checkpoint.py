@@ -46,7 +46,8 @@ class Checkpoint:
     tensors: Mapping[str, Tensor]
     opened: Callable[[Path], AbstractContextManager[Read]] = shards.opened
     video_preprocessor: dict[str, Any] = field(default_factory=dict)
-    format: str = ""  # the one format that its weights can be loaded in, where there is only one
+    format: str = ""  # what its weights are packed in and for, where they are
+    isa: str = ""
 
     @classmethod
     def open(cls, directory: Path, accept: Callable[[str, dict[str, Any]], object] | None = None) -> Checkpoint:

@@ -12,7 +12,7 @@ import numpy as np
 from qwenvis import hub, models, ops
 from qwenvis.checkpoint import Checkpoint
 from qwenvis.cost import Cost, cost, weight_nbytes
-from qwenvis.errors import CheckpointError, ConfigError, InputError
+from qwenvis.errors import CheckpointError, ConfigError, InputError, QwenvisError
 from qwenvis.models import Config
 from qwenvis.packed import open_packed
 from qwenvis.processors import ImageProcessor, processor_class
@@ -50,7 +50,13 @@ class Outline:
         self.checkpoint = checkpoint
         self.family = models.detect(checkpoint.model_type, checkpoint.vision_config, checkpoint.shapes)
         self.format = _format(dtype, checkpoint)
-        self.tower, self.weights = models.build(self.family, checkpoint.vision_config, checkpoint.shapes, self.format)
+        try:
+            found = models.build(self.family, checkpoint.vision_config, checkpoint.shapes, self.format)
+        except QwenvisError:
+            raise
+        except (MemoryError, ValueError) as error:
+            raise CheckpointError(f"{checkpoint.path}: a tower of these sizes cannot be held: {error}") from error
+        self.tower, self.weights = found
         self._images = images
         limits = images.get("min_pixels"), images.get("max_pixels")
         if self.config.in_channels == 3 and (checkpoint.preprocessor or None not in limits):
@@ -172,7 +178,7 @@ def _preset(source: str | os.PathLike[str]) -> str | None:
 
 def _open(path: Path) -> Checkpoint:
     """The checkpoint at a path, by the layout that it has."""
-    if path.suffix.lower() != hub.GGUF:
+    if path.suffix.lower() != hub.GGUF or path.is_dir():
         return open_packed(path, models.named) or Checkpoint.open(path, models.named)
     try:
         from qwenvis import mmproj
@@ -193,5 +199,7 @@ def _format(dtype: str, checkpoint: Checkpoint) -> str:
     if not isinstance(dtype, str) or dtype not in DTYPES:
         raise InputError(f"dtype is {dtype!r}; expected auto, {', '.join(DTYPES)}")
     if checkpoint.format not in ("", DTYPES[dtype]):
-        raise InputError(f'{checkpoint.path} is packed in {checkpoint.format}; dtype is {dtype!r}: pass dtype="auto"')
+        raise InputError(
+            f'{checkpoint.path} is packed in {checkpoint.format}; dtype is {dtype!r}: pass dtype="auto" (--dtype auto)'
+        )
     return DTYPES[dtype]

@@ -36,14 +36,14 @@ AGAIN = "pack the checkpoint again with save_packed"
 
 @dataclass(frozen=True)
 class Packed(Checkpoint):
-    """A checkpoint whose tensors are packed already, for one ``isa``."""
+    """A checkpoint whose tensors are packed already, in a file of so many bytes."""
 
-    isa: str = ""
+    size: int = 0
 
     @property
     def nbytes(self) -> int:
         """Bytes on disk."""
-        return (self.path / FILE).stat().st_size
+        return self.size
 
     def fill(self, weights: Weights, progress: Callable[[int, int], object] | None = None) -> None:
         """Map all that the tower keeps. Raises CheckpointError if it is not this file's, IsaError for another CPU's."""
@@ -68,13 +68,14 @@ def open_packed(directory: Path, accept: Callable[[str, dict[str, Any]], object]
     try:
         stored = {name: (kind, tuple(shape)) for name, (kind, shape) in json.loads(about["tensors"]).items()}
         isa, number_format = about["isa"], about["format"]
-        fits = about["layout"] == LAYOUT and number_format in FORMATS and _are_tensors(stored.values())
+        fits = about["layout"] == LAYOUT and number_format in FORMATS and isa and _are_tensors(stored.values())
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{file} does not say what it holds; {AGAIN}") from error
     if not fits:
         raise CheckpointError(f"{file} was written by another version of qwenvis; {AGAIN}")
     tensors = {name: Tensor(file, kind, shape) for name, (kind, shape) in stored.items()}
-    return Packed(directory, prefix="", tensors=tensors, format=number_format, isa=isa, **configs(directory, accept))
+    packing = {"format": number_format, "isa": isa, "size": file.stat().st_size}
+    return Packed(directory, prefix="", tensors=tensors, **configs(directory, accept), **packing)
 
 
 def save(directory: Path, checkpoint: Checkpoint, weights: Weights) -> None:
@@ -82,11 +83,11 @@ def save(directory: Path, checkpoint: Checkpoint, weights: Weights) -> None:
 
     Raises InputError where something has that name already, or it cannot be written.
     """
+    if os.path.lexists(directory):
+        raise InputError(f"{directory} is there already; name a directory that is not")
     draft = directory.with_name(f".{directory.name}-{os.getpid()}-{secrets.token_hex(4)}")
     try:
-        if directory.exists():
-            raise InputError(f"{directory} is there already; name a directory that is not")
-        draft.mkdir(parents=True)
+        draft.mkdir()
         _write_configs(draft, checkpoint)
         stored = {name: (tensor.dtype, tensor.shape) for name, tensor in checkpoint.tensors.items()}
         isa = next(memory.isa for memory in weights.kept if isinstance(memory, ops.PackedWeight))
@@ -94,7 +95,7 @@ def save(directory: Path, checkpoint: Checkpoint, weights: Weights) -> None:
         _write(draft / FILE, weights.kept, about)
         draft.rename(directory)
     except OSError as error:
-        raise InputError(f"{directory} cannot be written: {error}") from error
+        raise InputError(f"{directory} cannot be written: {error.strerror}") from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 

@@ -14,7 +14,7 @@ from tiles import ISAS, using_isa
 from towers import PRESETS, encoder, picture, pixels
 from towers import checkpoint as preset_of
 
-from qwenvis import CheckpointError, Encoder, InputError, IsaError, ops
+from qwenvis import CheckpointError, Encoder, InputError, IsaError, cli, ops
 from qwenvis.packed import FILE, LAYOUT
 
 GRIDS = [[1, 10, 14], [3, 4, 6]]
@@ -97,6 +97,33 @@ def test_nothing_is_written_over(tmp_path):
     assert [path.read_text() for path in (tmp_path / "full").iterdir()] == ["mine"]
 
 
+@pytest.mark.parametrize("name", ["a\0b", "\ud800", "~nobody-of-this-name/x", 5, None])
+def test_names_that_no_directory_has(name):
+    with pytest.raises(InputError, match="cannot be the name of one"):
+        encoder("qwen2_vl").save_packed(name)
+
+
+def test_the_parent_has_to_be_there(tmp_path):
+    with pytest.raises(InputError, match="cannot be written: No such file or directory"):
+        encoder("qwen2_vl").save_packed(tmp_path / "deep" / "er")
+    assert not list(tmp_path.iterdir())
+
+
+def test_sizes_that_nothing_holds(tmp_path):
+    """The metadata may claim any shape: no bytes stand behind it."""
+    saved(tmp_path / "packed", "qwen3_vl")
+    header, data = header_of(tmp_path / "packed" / FILE)
+    config = json.loads((tmp_path / "packed" / "config.json").read_text())
+    many, width = 1 << 24, config["vision_config"]["hidden_size"]
+    stored = json.loads(header["__metadata__"]["tensors"])
+    stored["pos_embed.weight"][1] = [many * many, width]
+    config["vision_config"]["num_position_embeddings"] = many * many
+    (tmp_path / "packed" / "config.json").write_text(json.dumps(config))
+    rewrite(tmp_path / "packed" / FILE, *damage_metadata(header, data, tensors=json.dumps(stored)))
+    with pytest.raises(CheckpointError):
+        Encoder.from_pretrained(tmp_path / "packed")
+
+
 def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
     def full(*arguments):
         raise OSError(28, "No space left on device")
@@ -122,8 +149,8 @@ def test_a_file_of_llama_cpp(tmp_path):
     pytest.importorskip("gguf")
     given = tensors_of("qwen3_vl"), config_of("qwen3_vl")["vision_config"]
     source = mmproj_files.write_tower(tmp_path / "mmproj.gguf", "qwen3_vl", *given)
-    Encoder.from_pretrained(source, threads=1).save_packed(tmp_path / "packed")
-    assert_same_bits(tokens_of(tmp_path / "packed"), tokens_of(source))
+    Encoder.from_pretrained(source, threads=1).save_packed(tmp_path / "packed.gguf")
+    assert_same_bits(tokens_of(tmp_path / "packed.gguf"), tokens_of(source))
 
 
 def test_the_layout_has_a_number(tmp_path):
@@ -136,7 +163,7 @@ def test_the_layout_has_a_number(tmp_path):
 
 def test_another_format_or_instruction_set(tmp_path):
     saved(tmp_path / "packed", dtype="bfloat16")
-    with pytest.raises(InputError, match="is packed in bf16; dtype is 'float32': pass dtype=\"auto\""):
+    with pytest.raises(InputError, match=r'is packed in bf16; dtype is .float32.: pass dtype="auto"'):
         Encoder.from_pretrained(tmp_path / "packed")
     with pytest.raises(InputError, match="dtype is 'int8'"):
         Encoder.from_pretrained(tmp_path / "packed", dtype="int8")
@@ -197,3 +224,9 @@ def test_another_config(tmp_path):
     path.write_text(json.dumps(config))
     with pytest.raises(CheckpointError, match="says depth = 3, but the checkpoint has 4"):
         Encoder.from_pretrained(tmp_path / "packed")
+
+
+def test_info_says_what_it_is_packed_for(tmp_path, capsys):
+    saved(tmp_path / "packed")
+    assert cli.main(["info", str(tmp_path / "packed")]) == 0
+    assert f"of f32, packed for {ops.isa()} from BF16, in 1 file of" in capsys.readouterr().out

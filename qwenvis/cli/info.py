@@ -101,7 +101,7 @@ def _disk(outline: Outline) -> str:
     shards, size = outline.checkpoint.files, units.nbytes(outline.checkpoint.nbytes)
     dtypes = " and ".join(sorted({tensor.dtype for tensor in outline.checkpoint.tensors.values()}))
     if outline.checkpoint.format:
-        dtypes = f"{outline.checkpoint.format}, packed from {dtypes},"
+        dtypes = f"{outline.checkpoint.format}, packed for {outline.checkpoint.isa} from {dtypes},"
     place = units.name(str(outline.checkpoint.path))
     if outline.checkpoint.path not in shards:
         place = f"{len(shards)} file{'s' * (len(shards) > 1)} of {place}"
