@@ -51,7 +51,7 @@ def test_ctrl_c_stops_an_encode_at_once_and_leaves_nothing(environment):
     Image.new("RGB", (4000, 3000), (200, 100, 50)).save("large.png")
     terminal, inside = pty.openpty()
     command = [*PYTHON, "encode", "large.png", "--model", TINY, "-o", "out.safetensors", "--threads", "1"]
-    process = subprocess.Popen(command, stderr=inside, stdout=subprocess.PIPE)
+    process = subprocess.Popen(command, stderr=inside, stdout=subprocess.PIPE, preexec_fn=hear_interrupts)
     os.close(inside)
     try:
         read_until(terminal, b"encoding  [", process)
@@ -65,6 +65,11 @@ def test_ctrl_c_stops_an_encode_at_once_and_leaves_nothing(environment):
         os.close(terminal)
     assert b"Traceback" not in screen
     assert sorted(path.name for path in environment.iterdir()) == ["cache", "large.png"]
+
+
+def hear_interrupts():
+    """What a shell starts in its background inherits that they are ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def read_until(terminal, words, process):
