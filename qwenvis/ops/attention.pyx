@@ -11,9 +11,8 @@ from libc.stdint cimport int32_t
 import numpy as np
 
 from qwenvis.ops.kernels cimport QV_F32, qv_format
-from qwenvis.ops.pairs cimport (MAX_HEAD_DIM, QUERY_TILES, Heads, Job, Pair, answer, blocks, pack, pair_of, round_up,
-                                scratch_size)
-from qwenvis.ops.runtime cimport Rows, kind_of, parallel_for, rows_of, selected, threads
+from qwenvis.ops.pairs cimport MAX_HEAD_DIM, QUERY_TILES, Heads, Job, Pair, answer, pack, pair_of, scratch_size
+from qwenvis.ops.runtime cimport Rows, in_parts, kind_of, parallel_for, round_up, rows_of, selected, threads
 
 cdef enum:
     PACKED = 16 << 20  # bytes of packed keys and values at a time, if one head needs no more: half of an L3
@@ -30,7 +29,7 @@ cdef void _plan(Job *job, Py_ssize_t heads, Py_ssize_t head_dim, Py_ssize_t long
     job.heads, job.head_dim, job.padded_dim = heads, head_dim, round_up(head_dim, job.format.nr // 2)
     job.pair_size = round_up(longest, job.format.nr) * (head_dim + job.padded_dim) * job.format.itemsize
     job.scratch_size = scratch_size(job)
-    job.key_blocks, job.query_blocks = blocks(longest, job.format.nr), blocks(longest, QUERY_TILES * job.format.mr)
+    job.key_blocks, job.query_blocks = in_parts(longest, job.format.nr), in_parts(longest, QUERY_TILES * job.format.mr)
 
 
 def attention_scratch(Py_ssize_t longest, Py_ssize_t pairs, Py_ssize_t head_dim, str format="f32"):
@@ -138,7 +137,7 @@ cdef void _share_out(Job *job, Py_ssize_t pairs, Py_ssize_t wave) noexcept nogil
     if pairs >= PAIRS * threads() and wave >= threads() and job.pair_size <= PAIR:
         parallel_for(_pair_piece, job, pairs)
         return
-    for i in range(blocks(pairs, wave)):
+    for i in range(in_parts(pairs, wave)):
         job.first_pair = i * wave
         count = min(wave, pairs - job.first_pair)
         parallel_for(_pack_piece, job, count * job.key_blocks)

@@ -1,8 +1,8 @@
 """The matrix product with a packed weight: out = activation(x Wᵀ + b)."""
 
 from qwenvis.ops.kernels cimport QV_ACTIVATION_COUNT, QV_CHUNK, QV_F32, QV_MAX_MR, QV_MAX_NR
-from qwenvis.ops.packed_weight cimport CACHE_LINE, PackedWeight, Panels, in_parts
-from qwenvis.ops.runtime cimport Rows, parallel_for, rows_of, threads
+from qwenvis.ops.packed_weight cimport PackedWeight, Panels
+from qwenvis.ops.runtime cimport CACHE_LINE, Rows, in_parts, parallel_for, rows_of, threads
 
 cdef extern from * nogil:
     """
@@ -107,9 +107,9 @@ cdef void _share_out(Job *job) noexcept nogil:
     """Even tasks, as large as the caches like, and small enough that every thread gets several."""
     cdef Py_ssize_t mr = job.panels.format.mr, nr = job.panels.format.nr, panels = job.panels.count
     cdef Py_ssize_t tiles = in_parts(job.x.n, mr), wanted = TASKS_PER_THREAD * threads()
-    cdef Py_ssize_t most = ROW_TILES if job.panels.format.expand == NULL else EXPANDED_ROWS // mr
-    if job.panels.format.expand == NULL:
-        most = max(1, min(most, job.panels.isa.rows_nbytes // (mr * job.x.d * job.x.itemsize)))
+    cdef Py_ssize_t most = EXPANDED_ROWS // mr
+    if job.panels.format.expand == NULL:  # else a chunk of each row is all that has to stay near
+        most = max(1, min(<Py_ssize_t>ROW_TILES, job.panels.isa.rows_nbytes // (mr * job.x.d * job.x.itemsize)))
     job.row_blocks = in_parts(tiles, most)
     job.panel_blocks = max(in_parts(panels * nr, COLUMNS), min(panels, in_parts(wanted, job.row_blocks)))
     job.row_blocks = max(job.row_blocks, min(tiles, in_parts(wanted, job.panel_blocks)))

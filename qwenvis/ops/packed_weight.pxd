@@ -1,9 +1,6 @@
 # A weight in panels, for the op that multiplies by it.
 from qwenvis.ops.kernels cimport qv_format, qv_kernels, qv_kind
 
-cdef enum:
-    CACHE_LINE = 64
-
 # A weight (n, k) in panels, and the table that it was packed with.
 cdef struct Panels:
     const qv_kernels *isa
@@ -25,8 +22,3 @@ cdef class PackedWeight:
     cdef _allocate(self)
     cdef _place(self, memory)
     cdef Py_ssize_t _filled(self)
-
-
-cdef inline Py_ssize_t in_parts(Py_ssize_t n, Py_ssize_t size) noexcept nogil:
-    """How many parts of at most ``size`` hold n."""
-    return (n + size - 1) // size

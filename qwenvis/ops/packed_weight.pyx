@@ -5,7 +5,7 @@ from libc.stdint cimport uint16_t
 import numpy as np
 
 from qwenvis.ops.kernels cimport QV_BF16, QV_F32, qv_kind
-from qwenvis.ops.runtime cimport kind_of, parallel_for, selected, threads
+from qwenvis.ops.runtime cimport CACHE_LINE, in_parts, kind_of, parallel_for, round_up, selected, threads
 
 cdef enum:
     MAX_SIZE = 1 << 26  # of n and of k: the bytes of a weight fit 63 bits
@@ -31,7 +31,7 @@ cdef class PackedWeight:
         p.count = in_parts(n, p.step)
         rest = n - (p.count - 1) * p.step
         p.last_width = p.format.nr // 2 if not gated and 2 * rest <= p.format.nr else p.format.nr
-        p.k_padded = in_parts(k, p.format.kr) * p.format.kr
+        p.k_padded = round_up(k, p.format.kr)
         self.columns = (p.count - 1) * p.format.nr + p.last_width
         self.memory = None
 
@@ -49,7 +49,7 @@ cdef class PackedWeight:
         cdef const unsigned char[::1] bytes_ = memory
         self.memory = memory
         self.panels.data = <char *>&bytes_[0]
-        self.panels.bias = <float *>(self.panels.data + _in_lines(self._filled()))
+        self.panels.bias = <float *>(self.panels.data + round_up(self._filled(), CACHE_LINE))
 
     cdef Py_ssize_t _filled(self):
         """Bytes of all panels; the bias follows in the next cache line."""
@@ -82,7 +82,7 @@ cdef class PackedWeight:
     @property
     def nbytes(self):
         """Bytes that the packed weight and its bias take, in whole cache lines."""
-        return _in_lines(self._filled()) + _in_lines(self.columns * sizeof(float))
+        return round_up(self._filled(), CACHE_LINE) + round_up(self.columns * sizeof(float), CACHE_LINE)
 
     def pack(self, array, Py_ssize_t half=0):
         """Take the weight, (n, k) or (n, ...) with k entries a row, any float type; half 1 is ``up`` of a gated one."""
@@ -116,10 +116,6 @@ cdef class PackedWeight:
         cdef Py_ssize_t i
         for i in range(p.n):
             p.bias[i // p.step * p.format.nr + half * p.step + i % p.step] = values[i]
-
-
-cdef Py_ssize_t _in_lines(Py_ssize_t size) noexcept nogil:
-    return in_parts(size, CACHE_LINE) * CACHE_LINE
 
 
 cdef _check_half(bint gated, Py_ssize_t half):

@@ -40,14 +40,6 @@ cdef struct Pair:
     char *values
 
 
-cdef inline Py_ssize_t blocks(Py_ssize_t n, Py_ssize_t size) noexcept nogil:
-    return (n + size - 1) // size
-
-
-cdef inline Py_ssize_t round_up(Py_ssize_t n, Py_ssize_t unit) noexcept nogil:
-    return blocks(n, unit) * unit
-
-
 cdef Py_ssize_t scratch_size(const Job *job) noexcept nogil
 cdef Pair pair_of(const Job *job, Py_ssize_t index, char *packed) noexcept nogil
 cdef void pack(const Job *job, const Pair *pair, Py_ssize_t block) noexcept nogil

@@ -3,13 +3,13 @@
 from libc.math cimport INFINITY, sqrt
 
 from qwenvis.ops.kernels cimport QV_F32, QV_MAX_MR, QV_MAX_NR, qv_format
+from qwenvis.ops.runtime cimport CACHE_LINE, in_parts, round_up
 
 cdef extern from "prefetch.h" nogil:
     void qv_prefetch(const char *address, Py_ssize_t lines)
 
 cdef enum:
     AHEAD = 8  # rows from the one that is turned to the one that is asked for
-    CACHE_LINE = 64
 
 cdef double LOG2_E = 1.4426950408889634
 
@@ -39,7 +39,7 @@ cdef void _ask_for(const Heads *x, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t h
     """Fetch rows that will be needed soon: they lie pages apart, which no hardware foresees."""
     cdef Py_ssize_t r
     for r in range(row, row + rows):
-        qv_prefetch(<const char *>_head(x, r, head), blocks(d * sizeof(float), CACHE_LINE))
+        qv_prefetch(<const char *>_head(x, r, head), in_parts(d * sizeof(float), CACHE_LINE))
 
 
 cdef Pair pair_of(const Job *job, Py_ssize_t index, char *packed) noexcept nogil:
@@ -68,7 +68,7 @@ cdef void pack(const Job *job, const Pair *pair, Py_ssize_t block) noexcept nogi
         _turn(job, _head(&job.k, row, head), row, 1, <char *>turned + (row - pair.start - first) * size)
     if count > 0:
         fmt.pack(turned, d, count, d, pair.keys + first * d * fmt.itemsize, nr, nr)
-    for panel in range(blocks(d, nr) if count > 0 else 0):
+    for panel in range(in_parts(d, nr) if count > 0 else 0):
         width = min(nr, job.padded_dim - panel * nr)
         fmt.pack_transposed(_head(&job.v, pair.start + first, head) + panel * nr, job.v.row, min(nr, d - panel * nr),
                             count, pair.values + (panel * nr * round_up(pair.n, nr) + first * width) * fmt.itemsize,
@@ -89,11 +89,11 @@ cdef void answer(const Job *job, const Pair *pair, Py_ssize_t block, char *scrat
         _turn(job, _head(&job.q, start + row, pair.head), start + row, scale,
               queries.turned + row * d * _row_itemsize(job.format))
         queries.tops[row], queries.totals[row] = -INFINITY, 0
-    for key in range(blocks(pair.n, KEYS)):
-        for tile in range(blocks(queries.rows, mr)):
+    for key in range(in_parts(pair.n, KEYS)):
+        for tile in range(in_parts(queries.rows, mr)):
             _attend(job, pair, &queries, tile * mr, key * KEYS)
     for row in range(queries.rows):
-        qv_prefetch(_place(job, pair, start + row + AHEAD), blocks(d * job.out.itemsize, CACHE_LINE) + 1)
+        qv_prefetch(_place(job, pair, start + row + AHEAD), in_parts(d * job.out.itemsize, CACHE_LINE) + 1)
         job.isa.scale(queries.sums + row * job.padded_dim, d, 1 / queries.totals[row], _place(job, pair, start + row),
                       job.out.kind)
 
@@ -127,7 +127,7 @@ cdef void _multiply_keys(const Job *job, const char *turned, Py_ssize_t rows, co
     """scores = Q Kᵀ for ``count`` keys."""
     cdef const qv_format *fmt = job.format
     cdef Py_ssize_t d = job.head_dim, nr = fmt.nr, panel
-    for panel in range(blocks(count, nr)):
+    for panel in range(in_parts(count, nr)):
         fmt.tile(rows, d, turned, d, keys + panel * nr * d * fmt.itemsize, nr, scores + panel * nr, KEYS, False)
 
 
@@ -136,7 +136,7 @@ cdef void _add_values(const Job *job, const char *weights, Py_ssize_t rows, cons
     """sums += weights V for the block of keys from ``first``; the first block begins them."""
     cdef const qv_format *fmt = job.format
     cdef Py_ssize_t panel, column, width, count = min(KEYS, pair.n - first), keys = round_up(pair.n, fmt.nr)
-    for panel in range(blocks(job.head_dim, fmt.nr)):
+    for panel in range(in_parts(job.head_dim, fmt.nr)):
         column = panel * fmt.nr
         width = min(<Py_ssize_t>fmt.nr, job.padded_dim - column)
         fmt.tile(rows, count, weights, KEYS, pair.values + (column * keys + first * width) * fmt.itemsize, width,

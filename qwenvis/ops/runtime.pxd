@@ -1,6 +1,9 @@
 # The door to the kernels, to the threads and to arrays, for the other ops.
 from qwenvis.ops.kernels cimport qv_format, qv_kernels, qv_kind
 
+cdef enum:
+    CACHE_LINE = 64
+
 # One independent piece of an op: piece(context, index, worker), worker < threads().
 ctypedef void (*piece_t)(const void *context, Py_ssize_t index, int worker) noexcept nogil
 
@@ -17,3 +20,13 @@ cdef qv_kind kind_of(str name) except *
 cdef Rows rows_of(array, str name, bint writable=*) except *
 cdef int threads() noexcept nogil
 cdef void parallel_for(piece_t piece, const void *context, Py_ssize_t n) noexcept nogil
+
+
+cdef inline Py_ssize_t in_parts(Py_ssize_t n, Py_ssize_t size) noexcept nogil:
+    """How many parts of at most ``size`` hold n."""
+    return (n + size - 1) // size
+
+
+cdef inline Py_ssize_t round_up(Py_ssize_t n, Py_ssize_t unit) noexcept nogil:
+    """The least whole number of units that holds n."""
+    return in_parts(n, unit) * unit
