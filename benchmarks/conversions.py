@@ -155,8 +155,8 @@ class Conversion:
         import torch
 
         example, _ = self.work.torch_inputs()
-        with torch.no_grad():
-            model = openvino.convert_model(self.plain, example_input=(example,), input=[tuple(example.shape)])
+        with torch.no_grad():  # exported, as a trace of the same tower takes four times the memory
+            model = openvino.convert_model(torch.export.export(self.plain, (example,)))
         openvino.save_model(model, self.file("ir"), compress_to_fp16=False)
 
     def ir_int8(self) -> None:

@@ -62,9 +62,42 @@ def build_onnxruntime(work: Work, file: str) -> Run:
     return lambda: session.run(None, feed)[0]
 
 
+def build_zentorch(work: Work, dtype: str) -> Run:
+    """A call of the tower that zentorch has compiled; RuntimeError where it would be torch's own compiler that did."""
+    import torch
+    import zentorch  # noqa: F401, registers its compiler
+    from torch._inductor import config
+
+    from benchmarks.plain_tower import PlainTower
+
+    if not torch.backends.cpu.get_cpu_capability().startswith("AVX512"):
+        raise RuntimeError("zentorch optimises for CPUs with AVX-512")
+    pixel_values, grid_thw = work.torch_inputs()
+    compiled = torch.compile(PlainTower(work.torch_tower(dtype), grid_thw).eval(), backend="zentorch")
+
+    def run() -> np.ndarray:
+        with torch.no_grad():
+            return compiled(pixel_values).float().numpy()
+
+    with config.patch(freezing=True):  # weights are packed while the first call is compiled
+        run()
+    return run
+
+
 # What an engine is called, and the packages whose versions say which it is.
-NAMES = {"qwenvis": "qwenvis", "openvino": "OpenVINO", "onnxruntime": "ONNX Runtime", "torch": "transformers"}
-PACKAGES = {"openvino": ["openvino"], "onnxruntime": ["onnxruntime"], "torch": ["transformers", "torch"]}
+NAMES = {
+    "qwenvis": "qwenvis",
+    "openvino": "OpenVINO",
+    "zentorch": "zentorch",
+    "onnxruntime": "ONNX Runtime",
+    "torch": "transformers",
+}
+PACKAGES = {
+    "openvino": ["openvino"],
+    "zentorch": ["zentorch", "torch"],
+    "onnxruntime": ["onnxruntime"],
+    "torch": ["transformers", "torch"],
+}
 
 
 def versions(engine: str) -> dict[str, str]:
@@ -85,10 +118,12 @@ ENGINES = {
     "qwenvis-f32": Engine("f32", partial(build_qwenvis, dtype="float32")),
     "torch-f32": Engine("f32", partial(build_torch, dtype="float32")),
     "openvino-f32": Engine("f32", partial(build_openvino, file="ir", precision="f32"), "ir"),
+    "zentorch-f32": Engine("f32", partial(build_zentorch, dtype="float32")),
     "onnxruntime-f32": Engine("f32", partial(build_onnxruntime, file="onnx"), "onnx"),
     "qwenvis-bf16": Engine("bf16", partial(build_qwenvis, dtype="bfloat16")),
     "torch-bf16": Engine("bf16", partial(build_torch, dtype="bfloat16")),
     "openvino-bf16": Engine("bf16", partial(build_openvino, file="ir", precision="bf16"), "ir"),
+    "zentorch-bf16": Engine("bf16", partial(build_zentorch, dtype="bfloat16")),
     # what is left in floats has the better of two precisions
     "openvino-int8": Engine("int8", partial(build_openvino, file="ir_int8", precision="bf16"), "ir_int8"),
     "onnxruntime-int8": Engine("int8", partial(build_onnxruntime, file="onnx_int8"), "onnx_int8"),

@@ -12,12 +12,12 @@ same for all: in stills the patch embedding is counted once, though only qwenvis
 of the instruction peak of the engine's own format; int8 has none. ``error`` is the largest deviation from transformers
 in float32, as a part of its largest number. In seconds, ``convert`` is the making of the engine's own file, which needs
 torch and is done once; ``build`` leads from this file, or from the checkpoint, to an engine, the import of all but
-qwenvis included; ``first`` is the first call.
+qwenvis and zentorch's compiler included; ``first`` is the first call.
 
-The engines do not disturb one another. After a call, OpenMP's workers (torch and qwenvis share one libgomp and one
-pool) spin for 10 ms, ONNX Runtime's for 40 ms, OpenVINO's for 1 ms, and none of them leaves the process pinned. ONNX
-Runtime is told to stop with its call; every call stands between two pauses, longer than what is left. So all keep the
-way of waiting that they have alone: OMP_WAIT_POLICY=passive would slow the OpenMP engines at each of their loops.
+The engines do not disturb one another. After a call, OpenMP's workers (torch, zentorch and qwenvis share one libgomp
+and one pool) spin for 10 ms, ONNX Runtime's for 40 ms, OpenVINO's for 1 ms, and none of them leaves the process pinned.
+ONNX Runtime is told to stop with its call; every call stands between two pauses, longer than what is left. So all keep
+the way of waiting that they have alone: OMP_WAIT_POLICY=passive would slow the OpenMP engines at each of their loops.
 On cores that other programs use, that way costs OpenMP's engines far more than the others: measure on idle ones.
 
 All engines on a tower of 665 million parameters take 15 GB of memory (converting it, before, 16 GB) and 7 GB of disk.

@@ -89,7 +89,7 @@ class PlainTower(nn.Module):
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Formula: the forward of transformers' class, in its order of operations."""
-        x = F.linear(pixel_values, self.patch_embed)  # (n, d)
+        x = F.linear(pixel_values.to(self.patch_embed.dtype), self.patch_embed)  # (n, d)
         if self.windowed:
             x = x[self.patches]
         for block, length in zip(self.blocks, self.lengths, strict=True):
@@ -102,7 +102,7 @@ class PlainTower(nn.Module):
     def _attention(self, attention: nn.Module, x: torch.Tensor, length: int) -> torch.Tensor:
         n, heads = len(x), attention.num_heads
         q, k, v = attention.qkv(x).reshape(n, 3, heads, -1).unbind(1)  # (n, heads, head_dim)
-        q, k = (t * self.cos + _rotate_half(t) * self.sin for t in (q, k))
+        q, k = ((t * self.cos + _rotate_half(t) * self.sin).to(t.dtype) for t in (q, k))  # rope in float32
         context = self.attention(*(t.reshape(n // length, length, heads, -1) for t in (q, k, v)))
         return attention.proj(context.reshape(n, -1))
 

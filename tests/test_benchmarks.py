@@ -191,6 +191,37 @@ def test_a_conversion_that_fails_in_its_process_says_why(tmp_path):
 
 @pytest.mark.skipif(not TORCH_IS_HERE, reason="needs torch and transformers")
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("tower", TOWERS)
+@pytest.mark.parametrize(("dtype", "error"), [("float32", 1e-5), ("bfloat16", 0.03)])
+def test_a_plain_tower_is_that_of_transformers(tower, dtype, error, tmp_path):
+    import torch
+
+    conversions, plain_tower = (
+        importlib.import_module(f"benchmarks.{name}") for name in ("conversions", "plain_tower")
+    )
+    work = conversions.Work(f"synthetic:{tower}", "224", 1, tmp_path)
+    pixel_values, grid_thw = work.torch_inputs()
+    with torch.inference_mode():
+        expected = work.torch_tower("float32")(pixel_values, grid_thw=grid_thw).pooler_output
+        tokens = plain_tower.PlainTower(work.torch_tower(dtype), grid_thw)(pixel_values)
+    assert tokens.dtype == getattr(torch, dtype)
+    assert conversions.deviation(tokens.float().numpy(), expected.numpy()) <= error
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_zentorch_is_measured_where_it_optimises(tmp_path):
+    pytest.importorskip("zentorch")
+    work = importlib.import_module("benchmarks.conversions").Work("synthetic:tiny-qwen2-vl", "224", 1, tmp_path)
+    build = importlib.import_module("benchmarks.engines").ENGINES["zentorch-f32"].build
+    if ops.isas()["avx512"]:
+        assert build(work)().shape == (64, 96)
+    else:
+        with pytest.raises(RuntimeError, match="AVX-512"):
+            build(work)
+
+
+@pytest.mark.skipif(not TORCH_IS_HERE, reason="needs torch and transformers")
+@pytest.mark.filterwarnings("ignore")
 def test_a_plain_tower_wants_equal_segments():
     import torch
 
