@@ -1,8 +1,13 @@
-"""What a checkpoint's directory hands out: files that lie in it, and the JSON objects in them."""
+"""A checkpoint's directory: the files that lie in it, the JSON objects in them, and how a new one comes to be."""
 
 from __future__ import annotations
 
 import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,3 +46,22 @@ def regular_file(directory: Path, name: str) -> Path | None:
     if not any(real.is_relative_to(root) for root in roots):
         raise CheckpointError(f"{path} is a link to {real}, outside the checkpoint; copy that file into {directory}")
     return path
+
+
+@contextmanager
+def draft_of(directory: Path) -> Iterator[Path]:
+    """An empty directory beside this one, to be filled and given its name; removed at the end where it has not got it."""
+    draft = directory.with_name(f".{directory.name}-{os.getpid()}-{secrets.token_hex(4)}")
+    try:
+        draft.mkdir()
+        yield draft
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def expanded(text: str) -> Path:
+    """The path of that name, a leading ~ read as a home, where there is one of that name."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        return Path(text)

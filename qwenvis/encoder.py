@@ -6,7 +6,6 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Unpack
 
 import numpy as np
@@ -15,7 +14,7 @@ from numpy.typing import ArrayLike
 from qwenvis import ops
 from qwenvis.door import Batch, checked_grid, checked_pixel_values
 from qwenvis.embeddings import Embeddings
-from qwenvis.errors import InputError, QwenvisError
+from qwenvis.errors import QwenvisError
 from qwenvis.geometry import PATCH_BUDGET, spanned, spans
 from qwenvis.intake import Images, Intake, Videos, timing
 from qwenvis.models import Config
@@ -111,11 +110,7 @@ class Encoder:
         configs too, and is for CPUs that run this ``isa``, in this ``format``: pass ``dtype="auto"``. Raises InputError
         if it is there already, or cannot be written: its parent has to be there.
         """
-        try:
-            path = Path(os.fsdecode(directory)).expanduser().resolve()
-        except (OSError, ValueError, TypeError, RuntimeError) as error:
-            raise InputError(f"directory is {directory!r}, which cannot be the name of one: {error}") from error
-        save(path, self._outline.checkpoint, self._outline.weights)
+        save(directory, self._outline.checkpoint, self._outline.weights)
 
     @property
     def config(self) -> Config:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from qwenvis.checkpoint import CONFIG, PREPROCESSOR, PROCESSOR
-from qwenvis.directory import regular_file
+from qwenvis.directory import expanded, regular_file
 from qwenvis.errors import CheckpointError, InputError, SourceError
 from qwenvis.shards import INDEX, SINGLE, tower_shards
 
@@ -51,7 +51,7 @@ def resolve(
         from qwenvis.synthetic import materialise
 
         return materialise(text.removeprefix(SYNTHETIC), cache_dir, progress)
-    path = _expand(text)
+    path = expanded(text)
     if _is_directory(path) or (path.suffix.lower() == GGUF and _exists(path)):
         return path
     if "--" not in text and ".." not in text:
@@ -67,7 +67,7 @@ def hub_cache() -> Path:
     """Where huggingface_hub keeps its cache: ``HF_HUB_CACHE``, else ``HF_HOME/hub``, else below ``~/.cache``."""
     home = os.environ.get("HF_HOME") or f"{os.environ.get('XDG_CACHE_HOME') or '~/.cache'}/huggingface"
     cache = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE") or f"{home}/hub"
-    return _expand(os.path.expandvars(cache))
+    return expanded(os.path.expandvars(cache))
 
 
 def _snapshot(
@@ -133,13 +133,6 @@ def _nothing(text: str, directory: Path) -> str:
         f"{text!r} names no checkpoint: {str(directory.absolute())!r} {place}; a Hub id is ORG/NAME; "
         f"presets are {', '.join(SYNTHETIC + name for name in PRESETS)}"
     )
-
-
-def _expand(text: str) -> Path:
-    try:
-        return Path(text).expanduser()
-    except RuntimeError:  # ~somebody who has no home here
-        return Path(text)
 
 
 def _is_directory(path: Path) -> bool:

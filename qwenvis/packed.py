@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
-import shutil
 import struct
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -20,7 +18,7 @@ import numpy as np
 
 from qwenvis import ops
 from qwenvis.checkpoint import CONFIG, PREPROCESSOR, VIDEO_PREPROCESSOR, Checkpoint, configs
-from qwenvis.directory import regular_file
+from qwenvis.directory import draft_of, expanded, regular_file
 from qwenvis.errors import CheckpointError, InputError, IsaError, shown
 from qwenvis.layouts import ARRAYS, Tensor
 from qwenvis.shards import INDEX, SINGLE, safetensors_at
@@ -78,26 +76,27 @@ def open_packed(directory: Path, accept: Callable[[str, dict[str, Any]], object]
     return Packed(directory, prefix="", tensors=tensors, **configs(directory, accept), **packing)
 
 
-def save(directory: Path, checkpoint: Checkpoint, weights: Weights) -> None:
+def save(place: str | os.PathLike[str], checkpoint: Checkpoint, weights: Weights) -> None:
     """Write a packed checkpoint of a tower that has been filled, all of it or nothing.
 
     Raises InputError where something has that name already, or it cannot be written.
     """
+    try:
+        directory = expanded(os.fsdecode(place)).resolve()
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"directory is {place!r}, which cannot be the name of one: {error}") from error
     if os.path.lexists(directory):
         raise InputError(f"{directory} is there already; name a directory that is not")
-    draft = directory.with_name(f".{directory.name}-{os.getpid()}-{secrets.token_hex(4)}")
+    stored = {name: (tensor.dtype, tensor.shape) for name, tensor in checkpoint.tensors.items()}
+    isa = next(memory.isa for memory in weights.kept if isinstance(memory, ops.PackedWeight))
+    about = {"layout": LAYOUT, "isa": isa, "format": weights.format, "tensors": json.dumps(stored)}
     try:
-        draft.mkdir()
-        _write_configs(draft, checkpoint)
-        stored = {name: (tensor.dtype, tensor.shape) for name, tensor in checkpoint.tensors.items()}
-        isa = next(memory.isa for memory in weights.kept if isinstance(memory, ops.PackedWeight))
-        about = {"layout": LAYOUT, "isa": isa, "format": weights.format, "tensors": json.dumps(stored)}
-        _write(draft / FILE, weights.kept, about)
-        draft.rename(directory)
+        with draft_of(directory) as draft:
+            _write_configs(draft, checkpoint)
+            _write(draft / FILE, weights.kept, about)
+            draft.rename(directory)
     except OSError as error:
         raise InputError(f"{directory} cannot be written: {error.strerror}") from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
 def _write_configs(directory: Path, checkpoint: Checkpoint) -> None:

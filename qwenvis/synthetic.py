@@ -11,7 +11,6 @@ import hashlib
 import json
 import math
 import os
-import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +22,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from qwenvis.checkpoint import CONFIG, PREPROCESSOR, Checkpoint
+from qwenvis.directory import draft_of, expanded
 from qwenvis.errors import SourceError
 from qwenvis.layouts import Tensor
 from qwenvis.presets import PRESETS, Preset
@@ -52,15 +52,13 @@ def materialise(name: str, cache_dir: str | os.PathLike[str] | None = None, prog
         return directory
     root, shards = directory.parent, _shards(PRESETS[name])
     _refuse_a_full_disk(name, root, sum(map(_nbytes, shards)))
-    draft = root / f".{directory.name}-{os.getpid()}-{secrets.token_hex(4)}"
     try:
-        draft.mkdir(parents=True)
-        _write(draft, name, shards, progress)
-        _publish(draft, directory)
+        root.mkdir(parents=True, exist_ok=True)
+        with draft_of(directory) as draft:
+            _write(draft, name, shards, progress)
+            _publish(draft, directory)
     except (OSError, SafetensorError) as error:
         raise SourceError(f"preset {name} cannot be written into {root}: {error}; {_ELSEWHERE}") from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
     return directory
 
 
@@ -97,7 +95,7 @@ def _file(number: int, count: int) -> str:
 def cache_root() -> Path:
     """Where synthetic checkpoints are kept: ``QWENVIS_CACHE``, else ``XDG_CACHE_HOME/qwenvis``, else ``~/.cache``."""
     own, shared = os.environ.get("QWENVIS_CACHE"), os.environ.get("XDG_CACHE_HOME")
-    return Path(own or f"{shared or '~/.cache'}/qwenvis").expanduser().absolute()
+    return expanded(own or f"{shared or '~/.cache'}/qwenvis").absolute()
 
 
 def tower_shapes(preset: Preset) -> Shapes:

@@ -62,7 +62,9 @@ ROOMS = {
     "projectors": Room(),
     "mmproj": Room("projectors gguf checkpoint layouts errors", "numpy"),
     "presets": Room("models errors"),
-    "synthetic": Room("presets models checkpoint shards layouts weights errors", "numpy safetensors ml_dtypes"),
+    "synthetic": Room(
+        "presets models checkpoint shards layouts directory weights errors", "numpy safetensors ml_dtypes"
+    ),
     "hub": Room("checkpoint shards directory errors", "huggingface_hub", lazily="synthetic presets"),
     "cost": Room("models geometry workspace ops weights errors", "numpy"),
     "outline": Room(

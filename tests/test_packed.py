@@ -97,15 +97,17 @@ def test_nothing_is_written_over(tmp_path):
     assert [path.read_text() for path in (tmp_path / "full").iterdir()] == ["mine"]
 
 
-@pytest.mark.parametrize("name", ["a\0b", "\ud800", "~nobody-of-this-name/x", 5, None])
+@pytest.mark.parametrize("name", ["a\0b", "\ud800", 5, None])
 def test_names_that_no_directory_has(name):
     with pytest.raises(InputError, match="cannot be the name of one"):
         encoder("qwen2_vl").save_packed(name)
 
 
-def test_the_parent_has_to_be_there(tmp_path):
+@pytest.mark.parametrize("name", ["deep/er", "~nobody-of-this-name/er"])
+def test_the_parent_has_to_be_there(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="cannot be written: No such file or directory"):
-        encoder("qwen2_vl").save_packed(tmp_path / "deep" / "er")
+        encoder("qwen2_vl").save_packed(name)
     assert not list(tmp_path.iterdir())
 
 
@@ -230,3 +232,32 @@ def test_info_says_what_it_is_packed_for(tmp_path, capsys):
     saved(tmp_path / "packed")
     assert cli.main(["info", str(tmp_path / "packed")]) == 0
     assert f"of f32, packed for {ops.isa()} from BF16, in 1 file of" in capsys.readouterr().out
+
+
+def test_pack_writes_what_save_packed_writes(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    saved("mine")
+    assert cli.main(["pack", str(preset_of("qwen2_vl")), "theirs"]) == 0
+    out, err = capsys.readouterr()
+    assert (out, err) == (f"wrote theirs: 1.6 MB of f32, packed for {ops.isa()}\n", "")
+    assert {path.name for path in tmp_path.iterdir()} == {"mine", "theirs"}
+    for path in (tmp_path / "mine").iterdir():
+        assert path.read_bytes() == (tmp_path / "theirs" / path.name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("target", "message"), [("full", "is there already"), ("deep/er", "there is no directory deep")]
+)
+def test_pack_looks_at_its_target_first(target, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "full").mkdir()
+    assert cli.main(["pack", "nothing/here", target]) == 1
+    assert message in capsys.readouterr().err
+    assert [path.name for path in tmp_path.rglob("*")] == ["full"]
+
+
+def test_pack_wants_room_on_the_disk(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(2, 1, 1))
+    assert cli.main(["pack", str(preset_of("qwen2_vl")), str(tmp_path / "packed")]) == 1
+    assert "its disk has 1 B free" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from qwenvis.cli import demo, doctor, encode, info, units
+from qwenvis.cli import demo, doctor, encode, info, pack, units
 from qwenvis.errors import QwenvisError
 
 OK, FAILED, INTERRUPTED, UNREAD = 0, 1, 130, 141  # argparse has 2
@@ -33,7 +33,7 @@ class Command(Protocol):
         """Do it; returns the exit code."""
 
 
-COMMANDS: dict[str, Command] = {"encode": encode, "info": info, "doctor": doctor, "demo": demo}
+COMMANDS: dict[str, Command] = {"encode": encode, "info": info, "pack": pack, "doctor": doctor, "demo": demo}
 
 DESCRIPTION = "The vision encoder of Qwen-VL on a CPU: images in, visual tokens out."
 EPILOG = """\

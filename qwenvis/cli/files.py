@@ -93,6 +93,18 @@ def output(path: str, sources: Sequence[str] = ()) -> Path:
         raise InputError(f"{target} cannot be written: {error.strerror}") from error
 
 
+def new_directory(path: str) -> Path:
+    """A directory that can be made; raises InputError for any other, and for what is there already."""
+    from pathlib import Path
+
+    target = Path(path)
+    if os.path.lexists(target):
+        raise InputError(f"{target} is there already; name a directory that is not")
+    if not target.parent.is_dir():
+        raise InputError(f"{target} cannot be written: there is no directory {target.parent}")
+    return target
+
+
 def refuse_a_full_disk(target: Path, size: int) -> None:
     """Raise InputError where ``size`` bytes do not fit beside ``target``."""
     import shutil

@@ -1,0 +1,45 @@
+"""``qwenvis pack``: the weights of a checkpoint as the kernels want them, in a directory that is ready at once."""
+
+from __future__ import annotations
+
+import argparse
+
+from qwenvis.cli import arguments, files, steps, units
+
+SUMMARY = "write the weights as they are used, for processes that start at once"
+DESCRIPTION = """\
+Write the vision tower of a checkpoint as it is used: packed for this CPU's instruction set and for one format. As the
+SOURCE of another command, with --dtype auto, the directory is mapped instead of being read and packed, and processes
+share its memory. It is a cache and no format to give away: another CPU or version may need another one. The directory
+must not be there yet; it appears whole or not at all.
+"""
+EXAMPLES = """\
+  qwenvis pack Qwen/Qwen2-VL-2B-Instruct qwen2-vl.packed --dtype auto
+  qwenvis encode cat.jpg --model qwen2-vl.packed --dtype auto
+"""
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this command."""
+    parser.add_argument("source", metavar="SOURCE", help=arguments.SOURCE)
+    parser.add_argument("directory", metavar="DIRECTORY", help="what to write")
+    arguments.add_dtype(parser)
+    arguments.add_threads(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Pack the weights; returns the exit code."""
+    from qwenvis.outline import Outline
+    from qwenvis.threads import resolve
+
+    target = files.new_directory(args.directory)
+    threads = resolve(args.threads)
+    outline = Outline.preview(args.source, dtype=args.dtype)
+    files.refuse_a_full_disk(target, outline.nbytes)
+
+    steps.find(args.source)
+    encoder = steps.load(outline, threads)
+    encoder.save_packed(target)
+    size = units.nbytes(outline.nbytes)
+    print(f"wrote {units.name(str(target))}: {size} of {encoder.format}, packed for {encoder.isa}")
+    return 0
