@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--json")
     arguments = parser.parse_args()
     encoder = Encoder.from_pretrained(arguments.model, dtype=arguments.dtype, threads=arguments.threads)
-    print(header(f"python -m benchmarks.encoder --model {arguments.model} --dtype {arguments.dtype}", encoder.threads))
+    print(header(encoder.threads))
     print(
         f"{'case':12s} {'patches':>8s} {'seconds':>8s} {'patches/s':>9s} {'GFLOP/s':>8s} {'peak':>6s} {'fraction':>8s}"
     )

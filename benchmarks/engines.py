@@ -42,6 +42,7 @@ def build_openvino(work: Work, file: str, precision: str) -> Run:
     settings = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": work.threads,
+        "ENABLE_HYPER_THREADING": True,  # else it may take fewer
         "INFERENCE_PRECISION_HINT": precision,
     }
     request = openvino.Core().compile_model(work.file(file), "CPU", settings).create_infer_request()
@@ -100,9 +101,9 @@ PACKAGES = {
 }
 
 
-def versions(engine: str) -> dict[str, str]:
-    """Of the packages of an engine, named as in `ENGINES`."""
-    return {package: version(package) for package in PACKAGES.get(engine.rsplit("-", 1)[0], [])}
+def versions(name: str) -> dict[str, str]:
+    """Of the packages of an engine of `ENGINES`."""
+    return {package: version(package) for package in PACKAGES.get(name.rsplit("-", 1)[0], [])}
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--json")
     arguments = parser.parse_args()
     ops.use_isa(arguments.isa)
-    print(header(f"python -m benchmarks.ops --format {arguments.format}", arguments.threads))
+    print(header(arguments.threads))
     cases = [("linear", product, shape) for shape in [*SHAPES, *ODD_SHAPES]]
     cases += [("attention", attention, segment) for segment in SEGMENTS]
     rows: list[dict[str, object]] = []

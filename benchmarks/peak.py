@@ -20,7 +20,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--json")
     arguments = parser.parse_args()
-    print(header("python -m benchmarks.peak", arguments.threads))
+    print(header(arguments.threads))
     print(f"{'ISA':14s} {'format':6s} {'threads':>7s} {'median GFLOP/s':>15s} {'best':>8s}")
     rows: list[dict[str, object]] = []
     for isa in [isa for isa, present in ops.isas().items() if present]:

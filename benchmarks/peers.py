@@ -3,8 +3,8 @@
 python -m benchmarks.peers --json peers.json
 python -m benchmarks.peers --cases synthetic:qwen2-vl-2b/448 --engines qwenvis-bf16 openvino-bf16 --minutes 2
 
-Without ``--cases`` it takes more than an hour on two cores; with ``--minutes`` every case has one round and begins
-others for so many minutes only. Each case has a process of its own, and the JSON, which `benchmarks.plot` and
+Without ``--cases`` it takes more than an hour on two cores. With ``--minutes`` a case begins no round after so many
+minutes, but has one at least. Each case has a process of its own, and the JSON, which `benchmarks.plot` and
 `benchmarks.table` read, is written after each.
 
 All have the same weights, patches and number of threads. GFLOP/s count the work that the tower needs, so they are the
@@ -12,7 +12,8 @@ same for all: in stills the patch embedding is counted once, though only qwenvis
 of the instruction peak of the engine's own format; int8 has none. ``error`` is the largest deviation from transformers
 in float32, as a part of its largest number. In seconds, ``convert`` is the making of the engine's own file, which needs
 torch and is done once; ``build`` leads from this file, or from the checkpoint, to an engine, the import of all but
-qwenvis and zentorch's compiler included; ``first`` is the first call.
+qwenvis included; ``first`` is the first call, for zentorch the second: its first one compiles, and is a part of
+``build``.
 
 The engines do not disturb one another. After a call, OpenMP's workers (torch, zentorch and qwenvis share one libgomp
 and one pool) spin for 10 ms, ONNX Runtime's for 40 ms, OpenVINO's for 1 ms, and none of them leaves the process pinned.
@@ -42,7 +43,7 @@ from benchmarks.timing import Measurement, alternate, header, within, write
 from qwenvis import cost, threads
 
 PAUSE = 0.05  # seconds: OpenMP's workers spin for 10 ms
-# The images and the video of which speed is claimed.
+# What is measured where no case is named.
 TABLE = [
     *(f"synthetic:qwen2-vl-2b/{name}" for name in ("448", "1344x896", "224", "video8x224")),
     *(f"synthetic:qwen2.5-vl-3b/{name}" for name in ("448", "1344x896")),
@@ -176,7 +177,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=math.inf, help="of the rounds of a case")
     parser.add_argument("--json")
     arguments = parser.parse_args()
-    print(header("python -m benchmarks.peers", arguments.threads))
+    print(header(arguments.threads))
     rows: list[dict[str, object]] = []
     for model, name in arguments.cases:
         with TemporaryDirectory() as directory:

@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
-from benchmarks.encoder import TITLES
 from benchmarks.engines import NAMES
+from benchmarks.measured import FORMATS, about, cases, engine
 
-FORMATS = {"f32": "float32", "bf16": "bfloat16", "int8": "int8"}
 HEADS = {
     "fraction": "Vision tower: fraction of the CPU's instruction peak (longer is better)",
     "seconds": "Vision tower: seconds (shorter is better)",
@@ -31,14 +29,6 @@ INK, FAINT, GRID = "#1f2933", "#7b8794", "#e4e7eb"
 OURS, THEIRS = "#2563c9", "#b6bfca"
 
 Panel = tuple[str, list[dict[str, Any]]]
-
-
-def cases(paths: list[Path]) -> dict[tuple[str, str], list[dict[str, Any]]]:
-    """The rows of files by model and input, in the words of people."""
-    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for row in itertools.chain(*(json.loads(path.read_text(encoding="utf-8"))["rows"] for path in paths)):
-        found.setdefault((row["model"].removeprefix("synthetic:"), TITLES[row["case"]]), []).append(row)
-    return found
 
 
 def panel(case: tuple[str, str], rows: list[dict[str, Any]], value: str) -> Panel:
@@ -97,10 +87,10 @@ def draw(canvas: Canvas, panel: Panel, corner: tuple[float, float], full: float,
         canvas.text((left, y + GAP / 2), FORMATS[format], 10, FAINT)
         y += GAP
         for row in group:
-            engine = row["engine"].removesuffix(f"-{format}")
+            name = engine(row)
             width = length * row["value"] / full
-            canvas.text((bars - 8, y + BAR / 2), NAMES[engine], 11, anchor="rm")
-            canvas.bar(bars, y + BAR / 2, width, OURS if engine == "qwenvis" else THEIRS)
+            canvas.text((bars - 8, y + BAR / 2), NAMES[name], 11, anchor="rm")
+            canvas.bar(bars, y + BAR / 2, width, OURS if name == "qwenvis" else THEIRS)
             canvas.text((bars + width + 6, y + BAR / 2), f"{row['value']:#.3g}", 11)
             y += STEP
 
@@ -130,9 +120,12 @@ def main() -> None:
     parser.add_argument("--value", choices=HEADS, default="fraction")
     parser.add_argument("--output", type=Path, default=Path("peers.png"))
     arguments = parser.parse_args()
-    about = json.loads(arguments.json[0].read_text(encoding="utf-8"))
+    machine, *others = [{name: about(path)[name] for name in ("cpu", "isa")} for path in arguments.json]
+    if any(other != machine for other in others):
+        parser.error("these are of several machines; a plot is of one")
     panels = [panel(case, rows, arguments.value) for case, rows in cases(arguments.json).items()]
-    plot(panels, arguments.value, f"{about['cpu']}, {about['isa']}; python -m benchmarks.peers").save(arguments.output)
+    footer = f"{machine['cpu']}, {machine['isa']}; python -m benchmarks.peers"
+    plot(panels, arguments.value, footer).save(arguments.output)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ THREADS_GRID = (32, 32)
 def line(encoder: Encoder, grid: tuple[int, int], rounds: int) -> dict[str, object]:
     """Measure one image and print it."""
     pixel_values, grid_thw = inputs(encoder, [(1, *grid)])
-    work = encoder.outline.cost(grid_thw)
+    work = encoder.outline.cost(grid_thw, threads=encoder.threads)
     contender = {"run": lambda: encoder(pixel_values, grid_thw)}
     run = alternate(contender, range(rounds), encoder.threads, encoder.format)["run"]
     print(
@@ -41,10 +41,9 @@ def main() -> None:
     parser.add_argument("--json")
     arguments = parser.parse_args()
     encoder = Encoder.from_pretrained(arguments.model, dtype=arguments.dtype, threads=arguments.threads)
-    print(header(f"python -m benchmarks.scaling --model {arguments.model} --dtype {arguments.dtype}", encoder.threads))
-    print(
-        f"{'threads':>7s} {'patches':>8s} {'seconds':>9s} {'patches/s':>9s} {'GFLOP/s':>8s} {'fraction':>8s} {'MB':>9s}"
-    )
+    print(header(encoder.threads))
+    columns = {"threads": 7, "patches": 8, "seconds": 9, "patches/s": 9, "GFLOP/s": 8, "fraction": 8, "est. MB": 9}
+    print(*(f"{name:>{width}s}" for name, width in columns.items()))
     rows = []
     for count in range(1, arguments.threads):
         encoder.threads = count

@@ -12,8 +12,8 @@ ones together; tokens are let go of before the next call.
 
 With ``--packed`` a process maps what `Encoder.save_packed` has written, and ``RSS`` counts the pages of that file.
 
-How long the kernel takes for a fresh page depends on what the machine, and one below it if there is one, did before:
-of several rounds the smallest load says most about the program.
+How long a fresh page takes depends on what ran before on the machine and its host, so the smallest load of several
+rounds says most.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def main() -> None:
     parser.add_argument("--json")
     arguments = parser.parse_args()
     arguments.calls = max(3, arguments.calls)
-    print(header(f"python -m benchmarks.start --model {arguments.model} --side {arguments.side}", arguments.threads))
+    print(header(arguments.threads))
     steps = "".join(f"{name:>8s}" for name in (*STEPS, "warm"))
     print(f"{'format':10s}{steps}{'cold - warm':>13s}{'RSS GB':>8s}{'faults':>9s}{'second':>9s}{'later':>9s}")
     given = arguments.side, arguments.threads, arguments.calls

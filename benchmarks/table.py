@@ -8,13 +8,12 @@ In the page the tables stand between two comments, which stay.
 from __future__ import annotations
 
 import argparse
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 from benchmarks.engines import NAMES
-from benchmarks.plot import FORMATS, cases
+from benchmarks.measured import FORMATS, about, cases, engine
 
 BEGIN, END = "<!-- python -m benchmarks.table -->", "<!-- end of the table -->"
 
@@ -25,7 +24,7 @@ def tables(paths: list[Path], formats: list[str]) -> str:
 
 
 def table(path: Path, formats: list[str]) -> str:
-    """One line a case and format, one column an engine; the fastest is bold."""
+    """One line a case and format, one column an engine; the fastest of several is bold."""
     found = cases([path])
     rows = [row for rows in found.values() for row in rows]
     engines = [name for name in NAMES if any(engine(row) == name for row in rows)]
@@ -36,14 +35,9 @@ def table(path: Path, formats: list[str]) -> str:
             of = {engine(row): row for row in measured if row["format"] == format}
             if of:
                 lines.append([*case, FORMATS[format], *(cell(of.get(name), of) for name in engines)])
-    about = json.loads(path.read_text(encoding="utf-8"))
-    where = f"{about['cpu']}, ISA {about['isa']}, {rows[0]['threads']} threads:"
+    run = about(path)
+    where = f"{run['cpu']}, ISA {run['isa']}, {rows[0]['threads']} threads, `{run['command']}`:"
     return "\n".join([where, "", *(f"| {' | '.join(line)} |" for line in lines)])
-
-
-def engine(row: dict[str, Any]) -> str:
-    """The name of an engine without the format."""
-    return str(row["engine"]).rsplit("-", 1)[0]
 
 
 def head(name: str, rows: list[dict[str, Any]]) -> str:
@@ -64,7 +58,8 @@ def cell(row: dict[str, Any] | None, others: dict[str, dict[str, Any]]) -> str:
         return ""
     fraction = "" if row["fraction"] is None else f" ({row['fraction']:.2f})"
     text = f"{row['median']:#.3g}{fraction}"
-    return f"**{text}**" if row["median"] == min(other["median"] for other in others.values()) else text
+    fastest = row["median"] == min(other["median"] for other in others.values())
+    return f"**{text}**" if fastest and len(others) > 1 else text
 
 
 def main() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import platform
+import shlex
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -87,12 +89,18 @@ def cpu() -> str:
     return ", ".join(sorted(names)) or platform.processor()
 
 
-def header(command: str, threads: int) -> str:
+def command() -> str:
+    """The command of this process, as the docs of the benchmarks write it."""
+    return shlex.join(["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]])
+
+
+def header(threads: int) -> str:
     """What a table is about: the command that makes it, the machine, the build."""
-    return f"{command}\nqwenvis {__version__}, ISA {ops.isa()}, {threads} threads, {cpu()}"
+    return f"{command()}\nqwenvis {__version__}, ISA {ops.isa()}, {threads} threads, {cpu()}"
 
 
 def write(path: str | None, rows: list[dict[str, object]]) -> None:
-    """Write the rows as JSON, if a file is asked for."""
+    """Write the rows as JSON, with what they are about, if a file is asked for."""
     if path:
-        Path(path).write_text(json.dumps({"cpu": cpu(), "isa": ops.isa(), "rows": rows}, indent=2) + "\n")
+        about = {"command": command(), "qwenvis": __version__, "cpu": cpu(), "isa": ops.isa()}
+        Path(path).write_text(json.dumps({**about, "rows": rows}, indent=2) + "\n")

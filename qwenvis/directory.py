@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -50,8 +49,8 @@ def regular_file(directory: Path, name: str) -> Path | None:
 
 @contextmanager
 def draft_of(directory: Path) -> Iterator[Path]:
-    """An empty directory beside this one, to be filled and given its name; removed at the end where it has not got it."""
-    draft = directory.with_name(f".{directory.name}-{os.getpid()}-{secrets.token_hex(4)}")
+    """An empty directory beside this one, to be filled and given its name, or removed where it has not got it."""
+    draft = directory.with_name(f".{secrets.token_hex(8)}")
     try:
         draft.mkdir()
         yield draft

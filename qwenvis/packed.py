@@ -27,9 +27,9 @@ from qwenvis.weights import Weights
 FILE = "packed.safetensors"
 LAYOUT = "1"  # of panels and of what a tower keeps; a change of either is another one
 FORMATS = ("f32", "bf16")
-CACHE_LINE, PAGE = 64, 4096
-MOST = 1 << 32  # entries on one axis of a tensor
-AGAIN = "pack the checkpoint again with save_packed"
+PAGE = 4096  # bytes
+MAX_SIDE = 1 << 32  # of a tensor
+AGAIN = "pack the checkpoint again with `qwenvis pack`"
 
 
 @dataclass(frozen=True)
@@ -65,12 +65,13 @@ def open_packed(directory: Path, accept: Callable[[str, dict[str, Any]], object]
         about = opened.metadata() or {}
     try:
         stored = {name: (kind, tuple(shape)) for name, (kind, shape) in json.loads(about["tensors"]).items()}
-        isa, number_format = about["isa"], about["format"]
-        fits = about["layout"] == LAYOUT and number_format in FORMATS and isa and _are_tensors(stored.values())
+        layout, isa, number_format = about["layout"], about["isa"], about["format"]
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{file} does not say what it holds; {AGAIN}") from error
-    if not fits:
+    if layout != LAYOUT or number_format not in FORMATS:
         raise CheckpointError(f"{file} was written by another version of qwenvis; {AGAIN}")
+    if not isa or not _are_tensors(stored.values()):
+        raise CheckpointError(f"{file} says that it holds what it cannot; {AGAIN}")
     tensors = {name: Tensor(file, kind, shape) for name, (kind, shape) in stored.items()}
     packing = {"format": number_format, "isa": isa, "size": file.stat().st_size}
     return Packed(directory, prefix="", tensors=tensors, **configs(directory, accept), **packing)
@@ -125,6 +126,8 @@ def _write(file: Path, kept: list[Any], about: dict[str, str]) -> None:
         for memory in kept:
             out.write(_bytes(memory).data)
             out.write(b"\0" * (_nbytes(memory) - _bytes(memory).nbytes))
+        out.flush()
+        os.fsync(out.fileno())  # before its directory has its name
 
 
 def _mapped(file: Path, sizes: list[int]) -> list[np.ndarray]:
@@ -140,14 +143,14 @@ def _mapped(file: Path, sizes: list[int]) -> list[np.ndarray]:
         pages = np.memmap(file, np.uint8, "r", start, (sum(sizes),)).view(np.ndarray)
     except (OSError, ValueError, struct.error) as error:
         raise CheckpointError(f"{file} cannot be mapped: {error}") from error
-    if start % CACHE_LINE:
+    if start % ops.cache_line:
         raise CheckpointError(f"the tensors of {file} do not begin with a cache line; {AGAIN}")
     return np.split(pages, np.cumsum(sizes[:-1]))
 
 
 def _nbytes(memory: Any) -> int:
     """Bytes of an array or of a `PackedWeight`, in whole cache lines."""
-    return -(-int(memory.nbytes) // CACHE_LINE) * CACHE_LINE
+    return -(-int(memory.nbytes) // ops.cache_line) * ops.cache_line
 
 
 def _bytes(memory: Any) -> np.ndarray:
@@ -168,4 +171,4 @@ def _are_tensors(stored: Collection[tuple[Any, tuple[Any, ...]]]) -> bool:
     """Whether these are types and shapes of tensors, at least one."""
     sizes = [size for _, shape in stored for size in shape]
     known = all(kind in ARRAYS and len(shape) <= 5 for kind, shape in stored)
-    return bool(stored) and known and all(type(size) is int and 0 <= size < MOST for size in sizes)
+    return bool(stored) and known and all(type(size) is int and 0 <= size < MAX_SIDE for size in sizes)

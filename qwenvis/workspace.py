@@ -8,7 +8,9 @@ from contextlib import contextmanager
 
 import numpy as np
 
-LINE = 64  # bytes of a cache line
+from qwenvis import ops
+
+LINE = ops.cache_line
 
 # name -> (rows, columns, dtype): float32, or uint16, which holds bfloat16
 Size = tuple[int, int, str]

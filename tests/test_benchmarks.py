@@ -85,7 +85,7 @@ def test_ops(format, monkeypatch, capsys):
 
 
 def test_peak(monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr("qwenvis.cost.PEAK_STEPS", 20_000)
+    monkeypatch.setattr("qwenvis.cost.PEAK_FLOPS", 1e7)
     run(monkeypatch, "peak", "--threads", 1, "--rounds", 1, "--json", tmp_path / "out.json")
     printed = capsys.readouterr().out
     assert all(isa in printed for isa, present in ops.isas().items() if present)
@@ -173,6 +173,34 @@ def test_cases_of_the_table_are_presets_and_cases():
     peers, encoder = (importlib.import_module(f"benchmarks.{name}") for name in ("peers", "encoder"))
     assert all(peers.case(text)[0].removeprefix("synthetic:") in PRESETS for text in peers.TABLE)
     assert encoder.CASES.keys() == encoder.TITLES.keys()
+
+
+def test_a_plot_is_of_one_machine(monkeypatch, capsys, tmp_path):
+    with pytest.raises(SystemExit):
+        run(
+            monkeypatch,
+            "plot",
+            *sorted((ROOT / "benchmarks" / "results").glob("peers-*.json")),
+            "--output",
+            tmp_path / "a.png",
+        )
+    assert "a plot is of one" in capsys.readouterr().err
+
+
+def test_a_table_marks_the_faster_of_several(tmp_path):
+    table = importlib.import_module("benchmarks.table")
+    row = {"model": "m", "case": "224", "threads": 2, "fraction": None, "versions": {}}
+    seconds = {("qwenvis-f32", "f32"): 2.0, ("torch-f32", "f32"): 1.0, ("qwenvis-bf16", "bf16"): 3.0}
+    rows = [{**row, "engine": name, "format": format, "median": median} for (name, format), median in seconds.items()]
+    (tmp_path / "a.json").write_text(json.dumps({"command": "it", "cpu": "c", "isa": "i", "rows": rows}))
+    assert table.table(tmp_path / "a.json", ["f32", "bf16"]).splitlines() == [
+        "c, ISA i, 2 threads, `it`:",
+        "",
+        "| tower | input | format | qwenvis | transformers |",
+        "| --- | --- | --- | --- | --- |",
+        "| m | 224 x 224 | float32 | 2.00 | **1.00** |",
+        "| m | 224 x 224 | bfloat16 | 3.00 |  |",
+    ]
 
 
 def test_tables_of_the_readme_are_those_of_its_json():

@@ -119,6 +119,13 @@ def test_all_that_a_tower_has_is_kept(family):
     assert {id(part) for part in parts(outline.tower)} == {id(memory) for memory in outline.weights.kept}
 
 
+def test_one_run_that_was_held_up_is_no_peak(monkeypatch):
+    clock = iter([0, 1, 1, 2, 2, 9, 9, 10, 10, 11])
+    monkeypatch.setattr(cost.ops, "peak", lambda steps, format: 100.0 * steps)
+    monkeypatch.setattr(cost.time, "perf_counter", lambda: next(clock))
+    assert cost.peak_rate(2) == 2 * cost.PEAK_FLOPS
+
+
 def test_rates_are_those_of_a_computer(isa):
     for rate in (cost.gemm_rate(1), cost.peak_rate(1)):
         assert math.isfinite(rate)

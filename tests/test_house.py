@@ -57,7 +57,7 @@ ROOMS = {
     "layouts": Room("errors", "numpy ml_dtypes"),
     "shards": Room("layouts directory errors", "numpy safetensors"),
     "checkpoint": Room("shards layouts directory weights errors", "numpy"),
-    "packed": Room("checkpoint shards layouts directory weights ops.PackedWeight errors", "numpy"),
+    "packed": Room("checkpoint shards layouts directory weights ops.PackedWeight ops.cache_line errors", "numpy"),
     "gguf": Room("layouts errors", "numpy ml_dtypes gguf"),
     "projectors": Room(),
     "mmproj": Room("projectors gguf checkpoint layouts errors", "numpy"),
@@ -88,8 +88,8 @@ ROOMS = {
     "adapters": Room("__init__ encoder embeddings errors", "numpy safetensors torch transformers vllm"),
     # of ops, what `doctor` reports
     "cli": Room(
-        "__init__ adapters bulk encoder embeddings outline cost hub videos films images pictures processors threads "
-        "errors version ops.isa ops.isas ops.openmp ops.rows_dtype",
+        "__init__ adapters bulk encoder embeddings outline cost hub directory videos films images pictures processors "
+        "threads errors version ops.isa ops.isas ops.openmp ops.rows_dtype",
         "numpy PIL",
         lazily="synthetic.cache_root presets",
     ),

@@ -15,6 +15,7 @@ from towers import PRESETS, encoder, picture, pixels
 from towers import checkpoint as preset_of
 
 from qwenvis import CheckpointError, Encoder, InputError, IsaError, cli, ops
+from qwenvis.cli import units
 from qwenvis.packed import FILE, LAYOUT
 
 GRIDS = [[1, 10, 14], [3, 4, 6]]
@@ -71,6 +72,20 @@ def test_weights_stay_in_the_file(tmp_path):
         packed[0].pack(np.zeros(packed[0].shape, np.float32))
     with pytest.raises(ValueError, match="is mapped"):
         packed[0].pack_bias(np.zeros(packed[0].shape[0], np.float32))
+
+
+def test_a_mapped_weight_never_writes_into_another():
+    first, second = (ops.PackedWeight(5, 7) for _ in range(2))
+    first.pack(np.ones((5, 7), np.float32))
+    second.map(first.memory)
+    with pytest.raises(ValueError, match="is mapped"):
+        second.pack(np.zeros((5, 7), np.float32))
+    first.pack(np.zeros((5, 7), np.float32))
+
+
+def test_a_name_as_long_as_a_file_may_have(tmp_path):
+    saved(tmp_path / ("n" * 255))
+    assert [path.name for path in tmp_path.iterdir()] == ["n" * 255]
 
 
 def test_a_packed_checkpoint_can_be_packed_again_and_described(tmp_path):
@@ -182,11 +197,14 @@ def damage_metadata(header, data, **changes):
 DAMAGED = {
     "another layout": (lambda h, d: damage_metadata(h, d, layout="0"), "another version"),
     "an unknown format": (lambda h, d: damage_metadata(h, d, format="int8"), "another version"),
-    "tensors that are none": (lambda h, d: damage_metadata(h, d, tensors='{"a": ["F32", [-1]]}'), "another version"),
-    "no tensors": (lambda h, d: damage_metadata(h, d, tensors="{}"), "another version"),
+    "tensors that are none": (
+        lambda h, d: damage_metadata(h, d, tensors='{"a": ["F32", [-1]]}'),
+        "holds what it cannot",
+    ),
+    "no tensors": (lambda h, d: damage_metadata(h, d, tensors="{}"), "holds what it cannot"),
     "a tensor of many": (
         lambda h, d: damage_metadata(h, d, tensors=f'{{"a": ["F32", [{10**60}]]}}'),
-        "another version",
+        "holds what it cannot",
     ),
     "tensors that are no JSON": (lambda h, d: damage_metadata(h, d, tensors="{"), "does not say what it holds"),
     "tensors of a list": (lambda h, d: damage_metadata(h, d, tensors="[1]"), "does not say what it holds"),
@@ -239,7 +257,8 @@ def test_pack_writes_what_save_packed_writes(tmp_path, capsys, monkeypatch):
     saved("mine")
     assert cli.main(["pack", str(preset_of("qwen2_vl")), "theirs"]) == 0
     out, err = capsys.readouterr()
-    assert (out, err) == (f"wrote theirs: 1.6 MB of f32, packed for {ops.isa()}\n", "")
+    size = units.nbytes((tmp_path / "theirs" / FILE).stat().st_size)
+    assert (out, err) == (f"wrote theirs: {size} of f32, packed for {ops.isa()}\n", "")
     assert {path.name for path in tmp_path.iterdir()} == {"mine", "theirs"}
     for path in (tmp_path / "mine").iterdir():
         assert path.read_bytes() == (tmp_path / "theirs" / path.name).read_bytes()
@@ -257,7 +276,8 @@ def test_pack_looks_at_its_target_first(target, message, tmp_path, capsys, monke
 
 
 def test_pack_wants_room_on_the_disk(tmp_path, capsys, monkeypatch):
+    source = preset_of("qwen2_vl")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(2, 1, 1))
-    assert cli.main(["pack", str(preset_of("qwen2_vl")), str(tmp_path / "packed")]) == 1
+    assert cli.main(["pack", str(source), str(tmp_path / "packed")]) == 1
     assert "its disk has 1 B free" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

@@ -71,14 +71,12 @@ def survey(
 
 def output(path: str, sources: Sequence[str] = ()) -> Path:
     """A file that can be written and that is none of the ``sources``; raises InputError for any other."""
-    import tempfile
     from pathlib import Path
 
     target = Path(path)
     if target.is_dir():
         raise InputError(f"{target} is a directory; name a file in it")
-    if not target.parent.is_dir():
-        raise InputError(f"{target} cannot be written: there is no directory {target.parent}")
+    _refuse_no_directory(target)
     if target.exists():
         if not target.is_file():
             raise InputError(f"{target} is no regular file, so no file can take its place")
@@ -86,23 +84,35 @@ def output(path: str, sources: Sequence[str] = ()) -> Path:
             raise InputError(f"{target} is one of the images; name another file to write")
         if not os.access(target, os.W_OK):
             raise InputError(f"{target} is read-only; name another file to write")
-    try:
-        with tempfile.TemporaryFile(dir=target.parent):
-            return target
-    except OSError as error:
-        raise InputError(f"{target} cannot be written: {error.strerror}") from error
+    _refuse_a_closed_directory(target)
+    return target
 
 
 def new_directory(path: str) -> Path:
     """A directory that can be made; raises InputError for any other, and for what is there already."""
-    from pathlib import Path
+    from qwenvis.directory import expanded
 
-    target = Path(path)
+    target = expanded(path)
     if os.path.lexists(target):
         raise InputError(f"{target} is there already; name a directory that is not")
+    _refuse_no_directory(target)
+    _refuse_a_closed_directory(target)
+    return target
+
+
+def _refuse_no_directory(target: Path) -> None:
     if not target.parent.is_dir():
         raise InputError(f"{target} cannot be written: there is no directory {target.parent}")
-    return target
+
+
+def _refuse_a_closed_directory(target: Path) -> None:
+    import tempfile
+
+    try:
+        with tempfile.TemporaryFile(dir=target.parent):
+            pass
+    except OSError as error:
+        raise InputError(f"{target} cannot be written: {error.strerror}") from error
 
 
 def refuse_a_full_disk(target: Path, size: int) -> None:

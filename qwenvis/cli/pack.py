@@ -40,6 +40,8 @@ def run(args: argparse.Namespace) -> int:
     steps.find(args.source)
     encoder = steps.load(outline, threads)
     encoder.save_packed(target)
-    size = units.nbytes(outline.nbytes)
-    print(f"wrote {units.name(str(target))}: {size} of {encoder.format}, packed for {encoder.isa}")
+    written = Outline.preview(target, dtype="auto").checkpoint
+    print(
+        f"wrote {units.name(str(target))}: {units.nbytes(written.nbytes)} of {written.format}, packed for {written.isa}"
+    )
     return 0

@@ -54,6 +54,6 @@ static void bf16_pack_transposed(const float *w, ptrdiff_t pitch, ptrdiff_t colu
 
 #define BF16_FORMAT                                                                                                    \
     {                                                                                                                  \
-        .name = "bf16", .rows = QV_BF16, .mr = MR, .nr = NR, .kr = 2, .itemsize = 2,                                   \
+        .name = "bf16", .rows_kind = QV_BF16, .mr = MR, .nr = NR, .kr = 2, .itemsize = 2,                              \
         .pack = bf16_pack, .pack_transposed = bf16_pack_transposed, .tile = bf16_tile, .peak = bf16_words_peak         \
     }

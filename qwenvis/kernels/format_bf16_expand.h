@@ -28,6 +28,6 @@ static void bf16_pack_transposed(const float *w, ptrdiff_t pitch, ptrdiff_t colu
 
 #define BF16_FORMAT                                                                                                    \
     {                                                                                                                  \
-        .name = "bf16", .rows = QV_F32, .mr = MR, .nr = NR, .kr = 1, .itemsize = 2, .expand = bf16_expand,             \
+        .name = "bf16", .rows_kind = QV_F32, .mr = MR, .nr = NR, .kr = 1, .itemsize = 2, .expand = bf16_expand,        \
         .pack = bf16_pack, .pack_transposed = bf16_pack_transposed, .tile = f32_tile, .peak = f32_chunk_peak           \
     }

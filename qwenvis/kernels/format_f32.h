@@ -40,6 +40,6 @@ static void f32_pack_transposed(const float *w, ptrdiff_t pitch, ptrdiff_t colum
 
 #define F32_FORMAT                                                                                                     \
     {                                                                                                                  \
-        .name = "f32", .rows = QV_F32, .mr = MR, .nr = NR, .kr = 1, .itemsize = 4,                                     \
+        .name = "f32", .rows_kind = QV_F32, .mr = MR, .nr = NR, .kr = 1, .itemsize = 4,                                \
         .pack = f32_pack, .pack_transposed = f32_pack_transposed, .tile = f32_tile, .peak = f32_chunk_peak             \
     }

@@ -71,11 +71,11 @@ static double PEAK(ptrdiff_t steps, float *sink)
         UNROLL for (int v = 0; v < NV; v++)
             c[r][v] = splat((float)(r * NV + v)); /* all different, or the compiler joins the chains */
     for (ptrdiff_t i = 0; i < steps; i++) {
-        UNROLL for (int v = 0; v < NV; v++)
-            OPAQUE(b[v]); /* or it takes the product out of the loop */
         UNROLL for (int r = 0; r < MR; r++)
-            UNROLL for (int v = 0; v < NV; v++)
+            UNROLL for (int v = 0; v < NV; v++) {
+                OPAQUE(b[v]); /* or it takes the product out of the loop, or once for all rows */
                 c[r][v] = DOT(c[r][v], a, b[v]);
+            }
     }
     vf total = {0};
     UNROLL for (int r = 0; r < MR; r++)

@@ -2,7 +2,7 @@
  *
  *     QV_ISA, QV_NAME, QV_PRESENT   the table, its name, and the test for this CPU
  *     VL, MR                        floats of a vector, rows of a tile
- *     ROWS_NBYTES                   rows of a product that stay near a core
+ *     ROWS_NBYTES                   most bytes of the rows that a task of a product takes
  *     QV_TARGET                     unless the compiler's own default is meant
  *     QV_BF16_DOT                   c + a0 b0 + a1 b1 of pairs of bfloat16, if they can be multiplied: a is a word
  *     QV_MAX, QV_NARROW             where one instruction takes a maximum or rounds to bfloat16

@@ -14,7 +14,8 @@
  *     ...                             ...
  *
  * A format of two bytes may take two steps of K at a time (kr = 2): neighbours in K stand side by side, and the last
- * group of an odd K is filled up with a zero.
+ * group of an odd K is filled up with a zero. Packed checkpoints are files of panels: LAYOUT in packed.py numbers this
+ * picture.
  *
  * A tile is the product of up to `mr` rows with one panel. It leaves its sums in a small array; `finish` adds the bias
  * and applies the activation there, and a store writes them out. So a tile knows nothing of what follows it.
@@ -45,7 +46,7 @@ enum {
 /* How a weight is stored and multiplied. */
 typedef struct {
     const char *name; /* "f32" */
-    qv_kind rows;     /* what the tile reads on its left side */
+    qv_kind rows_kind; /* what the tile reads on its left side */
     int mr, nr, kr;   /* rows and columns of a tile, entries of K that one step takes */
     int itemsize;     /* bytes of one stored entry */
 
@@ -82,7 +83,7 @@ typedef struct {
 typedef struct {
     const char *name;     /* as in /proc/cpuinfo; NULL where the compiler or the CPU family lacks it */
     int (*present)(void); /* does this CPU have it? */
-    ptrdiff_t rows_nbytes; /* of the rows of a product that one task should take, so that they stay near its core */
+    ptrdiff_t rows_nbytes; /* most bytes of the rows that one task of a product should take */
     qv_format formats[QV_KIND_COUNT]; /* by what they store */
 
     /* Epilogue of a tile. sums[r][c] = activation(sums[r][c] + bias[c]), in place */
@@ -93,9 +94,9 @@ typedef struct {
 
     /* Rows. `kind` is that of out; bfloat16 is rounded to nearest, ties to even.
      *
-     * out = (x - mean(x)) / sqrt(var(x) + eps) * weight + bias, over d entries */
+     * out = (x - mean(x)) / sqrt(var(x) + eps) * weight + bias, over d entries; out may be x, if it is f32 */
     qv_norm layer_norm;
-    /* out = x / sqrt(mean(x^2) + eps) * weight; `bias` is ignored */
+    /* out = x / sqrt(mean(x^2) + eps) * weight; `bias` is ignored; out may be x, if it is f32 */
     qv_norm rms_norm;
     /* out = scale * (x cos + rotate_half(x) sin), over 2 * half entries; cos and sin have `half` */
     void (*rope)(const float *x, const float *cos, const float *sin, ptrdiff_t half, float scale, void *out,

@@ -125,12 +125,11 @@ INLINE float max_lanes(vf x) { BY_HALVES(x, LARGER); }
 #undef PLUS
 #undef LARGER
 
-/* To the nearest integer, for |x| < 2^22: beyond 1.5 * 2^23 floats have no fraction. */
-INLINE vf nearest(vf x)
-{
-    const float big = 12582912.0f;
-    return (x + big) - big;
-}
+/* 1.5 * 2^23: at this size the last bits of a float count in ones, so a sum with it ends in the integer part. */
+#define ROUNDER 12582912.0f
+
+/* To the nearest integer, for |x| < 2^22. */
+INLINE vf nearest(vf x) { return (x + ROUNDER) - ROUNDER; }
 
 /* e^r for |r| <= ln(2)/2, to 1 ulp: the Taylor polynomial of degree 7. */
 INLINE vf exp_reduced(vf r)
@@ -152,11 +151,9 @@ INLINE vf times_power(vf x, vf n) { return x * (vf)((__builtin_convertvector(n, 
  * x is taken for -126. */
 INLINE vf fraction(vf x, vf *shifted)
 {
-    /* 1.5 * 2^23: its last bits count in ones, so the sum ends in the integer part of x */
-    const float big = 12582912.0f;
     x = max(splat(-126.0f), x); /* in this order, not a number stays one */
-    *shifted = x + big;
-    return x - (*shifted - big);
+    *shifted = x + ROUNDER;
+    return x - (*shifted - ROUNDER);
 }
 
 /* p 2^n */

@@ -1,7 +1,7 @@
 """The compiled operations: arrays, threads and shape checks over the C kernels.
 
-Every op writes into the array that it is given last and returns it, allocates nothing, and hands independent pieces
-to one parallel loop (`runtime.pyx`), so its bits do not depend on the number of threads.
+Every op writes into the array that it is given last and returns it, allocates no array for results, and hands
+independent pieces to one parallel loop (`runtime.pyx`), so its bits do not depend on the number of threads.
 """
 
 from qwenvis.ops.activate import activate
@@ -12,7 +12,7 @@ from qwenvis.ops.linear import ACTIVATIONS, linear
 from qwenvis.ops.norm import layer_norm, rms_norm
 from qwenvis.ops.packed_weight import PackedWeight
 from qwenvis.ops.resample import resample_columns, resample_rows
-from qwenvis.ops.runtime import isa, isas, openmp, peak, rows_dtype, use_isa, use_threads
+from qwenvis.ops.runtime import cache_line, isa, isas, openmp, peak, rows_dtype, use_isa, use_threads
 from qwenvis.ops.vol2col import vol2col
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "add_blend",
     "attention",
     "attention_scratch",
+    "cache_line",
     "gather",
     "isa",
     "isas",

@@ -4,7 +4,7 @@ from libc.math cimport INFINITY
 
 from qwenvis.ops.kernels cimport QV_F32, QV_MAX_NR, qv_kernels
 from qwenvis.ops.linear import ACTIVATIONS
-from qwenvis.ops.runtime cimport Rows, parallel_for, rows_of, selected
+from qwenvis.ops.runtime cimport Rows, in_parts, parallel_for, rows_of, selected
 
 cdef enum:
     ROWS = 32  # rows a piece
@@ -32,7 +32,7 @@ cdef void _piece(const void *context, Py_ssize_t index, int worker) noexcept nog
     for i in range(width):
         tile[i] = zeros[i] = 0
     for row in range(index * ROWS, min((index + 1) * ROWS, job.x.n)):
-        for part in range((job.out.d + step - 1) // step):
+        for part in range(in_parts(job.out.d, step)):
             column = part * step
             count = min(step, job.out.d - column)
             x = <const float *>job.x.data + row * job.x.pitch + column
@@ -64,5 +64,5 @@ def activate(x, out, *, str activation, float limit=INFINITY):
         raise ValueError(f"x is {x.shape}, out {out.shape}")
     job.activation = ACTIVATIONS.index(activation)
     with nogil:
-        parallel_for(_piece, &job, (job.x.n + ROWS - 1) // ROWS)
+        parallel_for(_piece, &job, in_parts(job.x.n, ROWS))
     return out

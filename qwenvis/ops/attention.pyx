@@ -1,9 +1,9 @@
 """Attention over segments, with an online softmax: memory grows with the longest segment, never with its square.
 
-For each pair of a segment and a head, keys are turned by rope and packed like a weight, values are packed as its
+For each pair of a segment and a head, keys are rotated by rope and packed like a weight, values are packed as its
 transpose; then blocks of queries pass by. Scores S = Q Kᵀ and results O = P V are both products with the GEMM tile, and
 between them a tile of scores stays in L1. Where there are many pairs, a thread packs one and goes through its queries;
-else all threads pack, and then share the queries.
+else all threads pack a wave, as many pairs as the scratch holds, and then share its queries.
 """
 
 from libc.stdint cimport int32_t
@@ -11,13 +11,15 @@ from libc.stdint cimport int32_t
 import numpy as np
 
 from qwenvis.ops.kernels cimport QV_F32, qv_format
-from qwenvis.ops.pairs cimport MAX_HEAD_DIM, QUERY_TILES, Heads, Job, Pair, answer, pack, pair_of, scratch_size
+from qwenvis.ops.pairs cimport (
+    MAX_HEAD_DIM, QUERY_TILES, Heads, Job, Pair, attend_queries, pack_keys_values, pair_of, scratch_size
+)
 from qwenvis.ops.runtime cimport Rows, in_parts, kind_of, parallel_for, round_up, rows_of, selected, threads
 
 cdef enum:
-    PACKED = 16 << 20  # bytes of packed keys and values at a time, if one head needs no more: half of an L3
-    PAIRS = 8          # a thread, or they would not end together
-    PAIR = 1 << 19     # bytes of a pair that stay in L2
+    PACKED_NBYTES = 16 << 20  # of keys and values that are packed at a time, if one head needs no more: half of an L3
+    PAIRS_PER_THREAD = 8      # at least, or they would not end together
+    PAIR_NBYTES = 1 << 19     # of a pair that stays in L2
 
 
 cdef void _plan(Job *job, Py_ssize_t heads, Py_ssize_t head_dim, Py_ssize_t longest, str format) except *:
@@ -36,17 +38,17 @@ def attention_scratch(Py_ssize_t longest, Py_ssize_t pairs, Py_ssize_t head_dim,
     """Floats of scratch that `attention` wants: ``longest`` segment, ``pairs`` = segments * heads."""
     cdef Job job
     _plan(&job, 1, head_dim, longest, format)
-    cdef Py_ssize_t wave = max(1, min(pairs, PACKED // max(1, job.pair_size)))
+    cdef Py_ssize_t wave = max(1, min(pairs, PACKED_NBYTES // max(1, job.pair_size)))
     return (wave * job.pair_size + threads() * job.scratch_size) // 4
 
 
 def attention(qkv, rope, const int32_t[::1] cu_seqlens, out, float[::1] scratch, *, str format="f32"):
-    """out = softmax(q kᵀ / sqrt(head_dim)) v by segment and head, with q and k turned by rope.
+    """out = softmax(q kᵀ / sqrt(head_dim)) v by segment and head, with q and k rotated by rope.
 
     ``qkv`` = (q, k, v): q is (n, heads, head_dim), k and v (n, kv_heads, head_dim), float32, any strides but the last;
     ``rope`` = (cos, sin), each (n, head_dim / 2); ``cu_seqlens`` (segments + 1,) int32 from 0 to n; ``out``
     (n, heads * head_dim) float32, or bfloat16 in uint16; ``scratch`` at least `attention_scratch` floats for one pair,
-    more is used where given. ``format`` is what turned queries and keys, values and softmax weights are rounded to,
+    more is used where given. ``format`` is what rotated queries and keys, values and softmax weights are rounded to,
     where the ISA multiplies that; scores, sums and the softmax itself are float32.
     Formula: transformers VisionAttention and apply_rotary_pos_emb_vision; softmax: Milakov and Gimelshein,
     arXiv 1805.02867.
@@ -111,14 +113,14 @@ cdef void _pack_piece(const void *context, Py_ssize_t index, int worker) noexcep
     cdef const Job *job = <const Job *>context
     cdef Py_ssize_t nth = index // job.key_blocks
     cdef Pair pair = pair_of(job, job.first_pair + nth, job.packed + nth * job.pair_size)
-    pack(job, &pair, index % job.key_blocks)
+    pack_keys_values(job, &pair, index % job.key_blocks)
 
 
 cdef void _query_piece(const void *context, Py_ssize_t index, int worker) noexcept nogil:
     cdef const Job *job = <const Job *>context
     cdef Py_ssize_t nth = index // job.query_blocks
     cdef Pair pair = pair_of(job, job.first_pair + nth, job.packed + nth * job.pair_size)
-    answer(job, &pair, index % job.query_blocks, job.scratch + worker * job.scratch_size)
+    attend_queries(job, &pair, index % job.query_blocks, job.scratch + worker * job.scratch_size)
 
 
 cdef void _pair_piece(const void *context, Py_ssize_t index, int worker) noexcept nogil:
@@ -126,15 +128,15 @@ cdef void _pair_piece(const void *context, Py_ssize_t index, int worker) noexcep
     cdef Pair pair = pair_of(job, index, job.packed + worker * job.pair_size)
     cdef Py_ssize_t block
     for block in range(job.key_blocks):
-        pack(job, &pair, block)
+        pack_keys_values(job, &pair, block)
     for block in range(job.query_blocks):
-        answer(job, &pair, block, job.scratch + worker * job.scratch_size)
+        attend_queries(job, &pair, block, job.scratch + worker * job.scratch_size)
 
 
 cdef void _share_out(Job *job, Py_ssize_t pairs, Py_ssize_t wave) noexcept nogil:
-    """Whole pairs where they are small and many; else as many at a time as the scratch holds, in two steps."""
+    """Whole pairs where they are small and many; else wave by wave, in two steps."""
     cdef Py_ssize_t count, i
-    if pairs >= PAIRS * threads() and wave >= threads() and job.pair_size <= PAIR:
+    if pairs >= PAIRS_PER_THREAD * threads() and wave >= threads() and job.pair_size <= PAIR_NBYTES:
         parallel_for(_pair_piece, job, pairs)
         return
     for i in range(in_parts(pairs, wave)):

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int32_t
 
-from qwenvis.ops.runtime cimport Rows, parallel_for, rows_of
+from qwenvis.ops.runtime cimport Rows, in_parts, parallel_for, rows_of
 
 cdef enum:
     ROWS = 32     # rows a piece
@@ -28,7 +28,7 @@ cdef void _piece(const void *context, Py_ssize_t index, int worker) noexcept nog
     cdef float sums[COLUMNS]
     cdef float *out
     for r in range(index * ROWS, min((index + 1) * ROWS, job.out.n)):
-        for part in range((job.d + COLUMNS - 1) // COLUMNS):
+        for part in range(in_parts(job.d, COLUMNS)):
             column = part * COLUMNS
             _blend(job, r, column, min(<Py_ssize_t>COLUMNS, job.d - column), sums)
             out = <float *>job.out.data + r * job.out.pitch + column
@@ -67,7 +67,7 @@ def add_blend(const float[:, :, ::1] grid, y, x, out):
         return out
     job.grid = &grid[0, 0, 0]
     with nogil:
-        parallel_for(_piece, &job, (job.out.n + ROWS - 1) // ROWS)
+        parallel_for(_piece, &job, in_parts(job.out.n, ROWS))
     return out
 
 

@@ -3,7 +3,7 @@
 from libc.stdint cimport int64_t
 
 from qwenvis.ops.kernels cimport qv_kernels
-from qwenvis.ops.runtime cimport Rows, parallel_for, rows_of, selected
+from qwenvis.ops.runtime cimport Rows, in_parts, parallel_for, rows_of, selected
 
 cdef enum:
     ROWS = 64  # rows a piece
@@ -48,5 +48,5 @@ def gather(x, const int64_t[::1] index, out):
     job.x, job.x_row, job.x_part = <const char *>&source[0, 0, 0], source.strides[0], source.strides[1]
     job.index = &index[0]
     with nogil:
-        parallel_for(_piece, &job, (job.out.n + ROWS - 1) // ROWS)
+        parallel_for(_piece, &job, in_parts(job.out.n, ROWS))
     return out

@@ -15,7 +15,7 @@ cdef extern from "kernels.h" nogil:
 
     ctypedef struct qv_format:
         const char *name
-        qv_kind rows
+        qv_kind rows_kind
         int mr
         int nr
         int kr
@@ -43,8 +43,9 @@ cdef extern from "kernels.h" nogil:
         const char *name
         int (*present)() noexcept nogil
         Py_ssize_t rows_nbytes
-        const qv_format formats[1]
-        void (*finish[1])(float *sums, Py_ssize_t rows, Py_ssize_t width, const float *bias) noexcept nogil
+        const qv_format formats[1]  # QV_KIND_COUNT of them
+        void (*finish[1])(float *sums, Py_ssize_t rows, Py_ssize_t width,
+                          const float *bias) noexcept nogil  # QV_ACTIVATION_COUNT of them
         void (*store)(const float *sums, Py_ssize_t sums_pitch, Py_ssize_t rows, Py_ssize_t columns, void *out,
                       Py_ssize_t pitch, qv_kind kind, int add) noexcept nogil
         qv_norm layer_norm

@@ -1,8 +1,8 @@
 """The matrix product with a packed weight: out = activation(x Wᵀ + b)."""
 
 from qwenvis.ops.kernels cimport QV_ACTIVATION_COUNT, QV_CHUNK, QV_F32, QV_MAX_MR, QV_MAX_NR
-from qwenvis.ops.packed_weight cimport PackedWeight, Panels
-from qwenvis.ops.runtime cimport CACHE_LINE, Rows, in_parts, parallel_for, rows_of, threads
+from qwenvis.ops.packed_weight cimport PackedWeight, Panels, panel_at, panel_width
+from qwenvis.ops.runtime cimport CACHE_LINE, Rows, in_parts, parallel_for, prefetch, rows_of, threads
 
 cdef extern from * nogil:
     """
@@ -17,9 +17,6 @@ cdef enum:
     COLUMNS = 320        # columns a task: long enough to pay for its start, short enough to share out
     LINES_X = 4          # after which the hardware has seen that a row is a stream
     TASKS_PER_THREAD = 16 # so that the last tasks end together, also where a thread was slowed down
-
-cdef extern from "prefetch.h" nogil:
-    void qv_prefetch(const char *address, Py_ssize_t lines)
 
 ACTIVATIONS = tuple([qv_activation_names[i].decode() for i in range(QV_ACTIVATION_COUNT)])
 
@@ -49,16 +46,16 @@ cdef void _multiply(const Job *job, Py_ssize_t top, Py_ssize_t bottom, Py_ssize_
     """The panel stays in L2 while the rows pass by."""
     cdef const Panels *p = &job.panels
     cdef float sums[QV_MAX_MR * QV_MAX_NR]
-    cdef Py_ssize_t width = p.last_width if panel == p.count - 1 else p.format.nr
-    cdef const char *weights = p.data + panel * p.format.nr * p.k_padded * p.format.itemsize
-    cdef Py_ssize_t row = top, rows, lines = in_parts(p.step * job.out.itemsize, CACHE_LINE)
+    cdef Py_ssize_t width = panel_width(p, panel)
+    cdef const char *weights = panel_at(p, panel)
+    cdef Py_ssize_t row = top, rows, lines = in_parts(p.columns * job.out.itemsize, CACHE_LINE)
     while row < bottom:
         rows = min(p.format.mr, bottom - row)
         _ask_for(&job.x, row + rows, rows, 0, LINES_X)
-        _ask_for(&job.out, row, rows, panel * p.step, lines)  # from memory, while the tile computes
+        _ask_for(&job.out, row, rows, panel * p.columns, lines)  # from memory, while the tile computes
         p.format.tile(rows, p.k, job.x.data + row * job.x.pitch * job.x.itemsize, job.x.pitch, weights, width, sums,
                       width, False)
-        _ask_for(&job.out, row, rows, panel * p.step, lines)  # from L2, where the panel drove it
+        _ask_for(&job.out, row, rows, panel * p.columns, lines)  # from L2, where the panel drove it
         _finish(job, sums, row, rows, panel, width)
         row += rows
 
@@ -68,7 +65,7 @@ cdef void _ask_for(const Rows *array, Py_ssize_t row, Py_ssize_t rows, Py_ssize_
     """Fetch cache lines of some rows, from a column on."""
     cdef Py_ssize_t r
     for r in range(row, row + rows):
-        qv_prefetch(array.data + (r * array.pitch + column) * array.itemsize, lines)
+        prefetch(array.data + (r * array.pitch + column) * array.itemsize, lines)
 
 
 cdef void _expand_and_multiply(const Job *job, Py_ssize_t top, Py_ssize_t bottom, Py_ssize_t panel) noexcept nogil:
@@ -76,8 +73,8 @@ cdef void _expand_and_multiply(const Job *job, Py_ssize_t top, Py_ssize_t bottom
     cdef const Panels *p = &job.panels
     cdef float expanded[QV_CHUNK * QV_MAX_NR]  # and sums: 82 kB of a worker's stack, which may have 128
     cdef float sums[EXPANDED_ROWS * QV_MAX_NR]
-    cdef Py_ssize_t width = p.last_width if panel == p.count - 1 else p.format.nr
-    cdef const char *weights = p.data + panel * p.format.nr * p.k_padded * p.format.itemsize
+    cdef Py_ssize_t width = panel_width(p, panel)
+    cdef const char *weights = panel_at(p, panel)
     cdef const float *x = <const float *>job.x.data
     cdef Py_ssize_t first = 0, row, steps, mr = p.format.mr
     while first < p.k:
@@ -97,9 +94,9 @@ cdef void _finish(const Job *job, float *sums, Py_ssize_t row, Py_ssize_t rows, 
                   Py_ssize_t width) noexcept nogil:
     """The epilogue of a tile, while its sums are in L1."""
     cdef const Panels *p = &job.panels
-    cdef Py_ssize_t column = panel * p.step
+    cdef Py_ssize_t column = panel * p.columns
     p.isa.finish[job.activation](sums, rows, width, p.bias + panel * p.format.nr)
-    p.isa.store(sums, width, rows, min(p.step, p.n - column),
+    p.isa.store(sums, width, rows, min(p.columns, p.n - column),
                 job.out.data + (row * job.out.pitch + column) * job.out.itemsize, job.out.pitch, job.out.kind, job.add)
 
 
@@ -128,16 +125,17 @@ def linear(x, PackedWeight weight, out, *, str activation="none", bint add=False
     A row of out depends on its row of x alone: not on m, on the other rows, or on the threads.
     """
     cdef Job job
-    job.panels, job.x, job.out = weight.panels, rows_of(x, "x"), rows_of(out, "out", True)
+    memory = weight.memory  # held with its panels: another thread may map the weight anew meanwhile
+    job.panels = weight.panels
+    job.x, job.out = rows_of(x, "x"), rows_of(out, "out", True)
     if job.x.d != job.panels.k or job.out.n != job.x.n or job.out.d != job.panels.n:
         raise ValueError(f"x is {x.shape}, out {out.shape}, weight {weight.shape}")
-    if job.x.kind != job.panels.format.rows or (add and job.out.kind != QV_F32):
+    if job.x.kind != job.panels.format.rows_kind or (add and job.out.kind != QV_F32):
         raise ValueError(f"x is {x.dtype}, the weight multiplies {weight.rows_dtype}; out is {out.dtype}, add={add}")
     if job.x.n > 1 and job.x.pitch % job.panels.format.kr:
         raise ValueError(f"rows of x lie {job.x.pitch} entries apart, no multiple of {job.panels.format.kr}")
     if activation not in ACTIVATIONS or weight.gated != (activation == "silu_gate"):
         raise ValueError(f"activation {activation!r} does not fit a weight with gated={weight.gated}")
-    memory = weight.memory  # held: another thread may map the weight anew meanwhile
     if memory is None:
         raise ValueError("the weight has not been packed")
     if job.x.n == 0:

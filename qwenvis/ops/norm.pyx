@@ -1,7 +1,7 @@
 """LayerNorm and RMSNorm over the rows of a matrix."""
 
 from qwenvis.ops.kernels cimport qv_norm
-from qwenvis.ops.runtime cimport Rows, parallel_for, rows_of, selected
+from qwenvis.ops.runtime cimport Rows, in_parts, parallel_for, rows_of, selected
 
 cdef enum:
     ROWS = 32  # rows a piece: some 10 us of work at 1280 columns
@@ -40,7 +40,7 @@ cdef _run(qv_norm norm, x, const float[::1] weight, const float[::1] bias, float
         return
     job.weight, job.bias = &weight[0], &bias[0]
     with nogil:
-        parallel_for(_piece, &job, (job.x.n + ROWS - 1) // ROWS)
+        parallel_for(_piece, &job, in_parts(job.x.n, ROWS))
 
 
 def layer_norm(x, weight, bias, float eps, out):

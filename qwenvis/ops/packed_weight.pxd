@@ -5,20 +5,29 @@ from qwenvis.ops.kernels cimport qv_format, qv_kernels, qv_kind
 cdef struct Panels:
     const qv_kernels *isa
     const qv_format *format
-    qv_kind stored
+    qv_kind weight_kind
     char *data
     float *bias            # of each packed column
     Py_ssize_t n, k
-    Py_ssize_t step        # output columns of a panel: nr, or nr / 2 where a panel holds gate and up
+    Py_ssize_t columns     # of the product that a panel makes: nr, or nr / 2 where it holds gate and up
     Py_ssize_t count
-    Py_ssize_t last_width  # packed columns of the last panel
+    Py_ssize_t last_width  # packed columns of the last panel, nr of all others
     Py_ssize_t k_padded    # whole groups of the format
 
 cdef class PackedWeight:
     cdef readonly bint gated
     cdef readonly object memory
     cdef Panels panels
-    cdef Py_ssize_t columns  # packed
+    cdef Py_ssize_t packed_columns
     cdef _allocate(self)
     cdef _place(self, memory)
     cdef Py_ssize_t _filled(self)
+
+
+cdef inline Py_ssize_t panel_width(const Panels *p, Py_ssize_t panel) noexcept nogil:
+    """Packed columns of a panel."""
+    return p.last_width if panel == p.count - 1 else p.format.nr
+
+
+cdef inline char *panel_at(const Panels *p, Py_ssize_t panel) noexcept nogil:
+    return p.data + panel * p.format.nr * p.k_padded * p.format.itemsize

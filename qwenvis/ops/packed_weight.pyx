@@ -5,7 +5,7 @@ from libc.stdint cimport uint16_t
 import numpy as np
 
 from qwenvis.ops.kernels cimport QV_BF16, QV_F32, qv_kind
-from qwenvis.ops.runtime cimport CACHE_LINE, in_parts, kind_of, parallel_for, round_up, selected, threads
+from qwenvis.ops.runtime cimport CACHE_LINE, in_parts, itemsize_of, kind_of, parallel_for, round_up, selected, threads
 
 cdef enum:
     MAX_SIZE = 1 << 26  # of n and of k: the bytes of a weight fit 63 bits
@@ -24,15 +24,15 @@ cdef class PackedWeight:
         cdef Panels *p = &self.panels
         self.gated = gated
         p.isa = selected()
-        p.stored = kind_of(format)
-        p.format = &p.isa.formats[<int>p.stored]
+        p.weight_kind = kind_of(format)
+        p.format = &p.isa.formats[<int>p.weight_kind]
         p.n, p.k = n, k
-        p.step = p.format.nr // 2 if gated else p.format.nr
-        p.count = in_parts(n, p.step)
-        rest = n - (p.count - 1) * p.step
+        p.columns = p.format.nr // 2 if gated else p.format.nr
+        p.count = in_parts(n, p.columns)
+        rest = n - (p.count - 1) * p.columns
         p.last_width = p.format.nr // 2 if not gated and 2 * rest <= p.format.nr else p.format.nr
         p.k_padded = round_up(k, p.format.kr)
-        self.columns = (p.count - 1) * p.format.nr + p.last_width
+        self.packed_columns = (p.count - 1) * p.format.nr + p.last_width
         self.memory = None
 
     cdef _allocate(self):
@@ -46,14 +46,15 @@ cdef class PackedWeight:
             raise ValueError("the weight is mapped, so nothing can be packed into it")
 
     cdef _place(self, memory):
+        """Panels and bias lie there from now on. The memory before goes last: another thread may run while it does."""
         cdef const unsigned char[::1] bytes_ = memory
-        self.memory = memory
         self.panels.data = <char *>&bytes_[0]
         self.panels.bias = <float *>(self.panels.data + round_up(self._filled(), CACHE_LINE))
+        self.memory = memory
 
     cdef Py_ssize_t _filled(self):
         """Bytes of all panels; the bias follows in the next cache line."""
-        return self.columns * self.panels.k_padded * self.panels.format.itemsize
+        return self.packed_columns * self.panels.k_padded * self.panels.format.itemsize
 
     def map(self, memory):
         """Take panels and bias from the ``memory`` of another weight like this one, and never write there.
@@ -62,6 +63,8 @@ cdef class PackedWeight:
         """
         if memory.shape != (self.nbytes,) or memory.dtype != np.uint8 or memory.ctypes.data % CACHE_LINE:
             raise ValueError(f"memory is {memory.shape} {memory.dtype}; expected ({self.nbytes},) uint8, aligned")
+        memory = memory.view()
+        memory.flags.writeable = False
         self._place(memory)
 
     @property
@@ -77,12 +80,12 @@ cdef class PackedWeight:
     @property
     def rows_dtype(self):
         """What `linear` multiplies it with: "float32", or "uint16", which holds bfloat16."""
-        return "uint16" if self.panels.format.rows == QV_BF16 else "float32"
+        return "uint16" if self.panels.format.rows_kind == QV_BF16 else "float32"
 
     @property
     def nbytes(self):
         """Bytes that the packed weight and its bias take, in whole cache lines."""
-        return round_up(self._filled(), CACHE_LINE) + round_up(self.columns * sizeof(float), CACHE_LINE)
+        return round_up(self._filled(), CACHE_LINE) + round_up(self.packed_columns * sizeof(float), CACHE_LINE)
 
     def pack(self, array, Py_ssize_t half=0):
         """Take the weight, (n, k) or (n, ...) with k entries a row, any float type; half 1 is ``up`` of a gated one."""
@@ -99,8 +102,8 @@ cdef class PackedWeight:
         cdef const char[::1] rows = array.reshape(-1).view(np.int8)
         packing.rows = &rows[0]
         cdef float[:, :, ::1] scratch
-        if packing.source != self.panels.stored:
-            scratch = np.empty((threads(), self.panels.step, self.panels.k), np.float32)
+        if packing.source != self.panels.weight_kind:
+            scratch = np.empty((threads(), self.panels.columns, self.panels.k), np.float32)
             packing.scratch = &scratch[0, 0, 0]
         with nogil:
             parallel_for(_pack_piece, &packing, self.panels.count)
@@ -115,7 +118,7 @@ cdef class PackedWeight:
         self._allocate()
         cdef Py_ssize_t i
         for i in range(p.n):
-            p.bias[i // p.step * p.format.nr + half * p.step + i % p.step] = values[i]
+            p.bias[i // p.columns * p.format.nr + half * p.columns + i % p.columns] = values[i]
 
 
 cdef _check_half(bint gated, Py_ssize_t half):
@@ -125,7 +128,7 @@ cdef _check_half(bint gated, Py_ssize_t half):
 
 cdef struct Packing:
     Panels panels
-    const char *rows  # of the weight, in this kind;
+    const char *rows  # of the weight, as it was passed
     qv_kind source
     float *scratch    # where each worker turns them into what the format stores
     Py_ssize_t half
@@ -135,16 +138,16 @@ cdef void _pack_piece(const void *context, Py_ssize_t panel, int worker) noexcep
     """One panel: its columns are rows of the weight."""
     cdef const Packing *job = <const Packing *>context
     cdef const Panels *p = &job.panels
-    cdef Py_ssize_t first = panel * p.step, columns = min(p.step, p.n - first)
-    cdef Py_ssize_t width = p.last_width if panel == p.count - 1 else p.format.nr
-    cdef const char *rows = job.rows + first * p.k * (2 if job.source == QV_BF16 else 4)
-    cdef float *scratch = job.scratch + worker * p.step * p.k
-    if job.source != p.stored:
+    cdef Py_ssize_t first = panel * p.columns, columns = min(p.columns, p.n - first)
+    cdef Py_ssize_t width = panel_width(p, panel)
+    cdef const char *rows = job.rows + first * p.k * itemsize_of(job.source)
+    cdef float *scratch = job.scratch + worker * p.columns * p.k
+    if job.source != p.weight_kind:
         if job.source == QV_BF16:
             p.isa.widen_bf16(<const uint16_t *>rows, columns * p.k, scratch)
         else:
-            p.isa.copy(<const float *>rows, columns * p.k, scratch, p.stored)
+            p.isa.copy(<const float *>rows, columns * p.k, scratch, p.weight_kind)
         rows = <const char *>scratch
     p.format.pack(rows, p.k, columns, p.k,
-                  p.data + (panel * p.format.nr * p.k_padded + job.half * p.step * p.format.kr) * p.format.itemsize,
-                  min(p.step, width), width)
+                  panel_at(p, panel) + job.half * p.columns * p.format.kr * p.format.itemsize, min(p.columns, width),
+                  width)

@@ -3,13 +3,10 @@
 from libc.math cimport INFINITY, sqrt
 
 from qwenvis.ops.kernels cimport QV_F32, QV_MAX_MR, QV_MAX_NR, qv_format
-from qwenvis.ops.runtime cimport CACHE_LINE, in_parts, round_up
-
-cdef extern from "prefetch.h" nogil:
-    void qv_prefetch(const char *address, Py_ssize_t lines)
+from qwenvis.ops.runtime cimport CACHE_LINE, in_parts, itemsize_of, prefetch, round_up
 
 cdef enum:
-    AHEAD = 8  # rows from the one that is turned to the one that is asked for
+    AHEAD = 8  # rows from the one that is rotated to the one that is asked for
 
 cdef double LOG2_E = 1.4426950408889634
 
@@ -17,7 +14,7 @@ cdef double LOG2_E = 1.4426950408889634
 # What one worker keeps of a block of queries; scores and weights are of one tile.
 cdef struct Queries:
     Py_ssize_t rows
-    char *turned    # (rows, head_dim) in the format's rows
+    char *rotated   # (rows, head_dim) in the format's rows
     float *sums     # (rows, padded_dim)
     float *tops     # (rows,) running maxima
     float *totals   # (rows,) running sums
@@ -29,17 +26,17 @@ cdef const float *_head(const Heads *x, Py_ssize_t row, Py_ssize_t head) noexcep
     return x.data + row * x.row + head * x.head
 
 
-cdef void _turn(const Job *job, const float *x, Py_ssize_t row, float scale, void *out) noexcept nogil:
-    """One head of one row, turned by rope, in the format's rows."""
+cdef void _rotate(const Job *job, const float *x, Py_ssize_t row, float scale, void *out) noexcept nogil:
+    """One head of one row, rotated by rope, in the format's rows."""
     cdef Py_ssize_t half = job.head_dim // 2
-    job.isa.rope(x, job.cos + row * half, job.sin + row * half, half, scale, out, job.format.rows)
+    job.isa.rope(x, job.cos + row * half, job.sin + row * half, half, scale, out, job.format.rows_kind)
 
 
 cdef void _ask_for(const Heads *x, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t head, Py_ssize_t d) noexcept nogil:
     """Fetch rows that will be needed soon: they lie pages apart, which no hardware foresees."""
     cdef Py_ssize_t r
     for r in range(row, row + rows):
-        qv_prefetch(<const char *>_head(x, r, head), in_parts(d * sizeof(float), CACHE_LINE))
+        prefetch(<const char *>_head(x, r, head), in_parts(d * sizeof(float), CACHE_LINE))
 
 
 cdef Pair pair_of(const Job *job, Py_ssize_t index, char *packed) noexcept nogil:
@@ -54,20 +51,20 @@ cdef Pair pair_of(const Job *job, Py_ssize_t index, char *packed) noexcept nogil
     return pair
 
 
-cdef void pack(const Job *job, const Pair *pair, Py_ssize_t block) noexcept nogil:
-    """Keys of one panel, turned by rope; and their values."""
+cdef void pack_keys_values(const Job *job, const Pair *pair, Py_ssize_t block) noexcept nogil:
+    """Keys of one panel, rotated by rope; and their values."""
     cdef const qv_format *fmt = job.format
     cdef Py_ssize_t nr = fmt.nr, d = job.head_dim, head = pair.head // job.group
     cdef Py_ssize_t first = block * nr, count = min(nr, pair.n - first), row, panel, width
-    cdef float turned[QV_MAX_NR * MAX_HEAD_DIM]  # in the format's rows
-    cdef Py_ssize_t size = d * _row_itemsize(fmt)
+    cdef float rotated[QV_MAX_NR * MAX_HEAD_DIM]  # in the format's rows
+    cdef Py_ssize_t size = d * itemsize_of(fmt.rows_kind)
     _ask_for(&job.k, pair.start + first, AHEAD, head, d)
     for row in range(pair.start + first, pair.start + first + count):
         _ask_for(&job.k, row + AHEAD, 1, head, d)
         _ask_for(&job.v, row, 1, head, d)
-        _turn(job, _head(&job.k, row, head), row, 1, <char *>turned + (row - pair.start - first) * size)
+        _rotate(job, _head(&job.k, row, head), row, 1, <char *>rotated + (row - pair.start - first) * size)
     if count > 0:
-        fmt.pack(turned, d, count, d, pair.keys + first * d * fmt.itemsize, nr, nr)
+        fmt.pack(rotated, d, count, d, pair.keys + first * d * fmt.itemsize, nr, nr)
     for panel in range(in_parts(d, nr) if count > 0 else 0):
         width = min(nr, job.padded_dim - panel * nr)
         fmt.pack_transposed(_head(&job.v, pair.start + first, head) + panel * nr, job.v.row, min(nr, d - panel * nr),
@@ -75,7 +72,7 @@ cdef void pack(const Job *job, const Pair *pair, Py_ssize_t block) noexcept nogi
                             width)
 
 
-cdef void answer(const Job *job, const Pair *pair, Py_ssize_t block, char *scratch) noexcept nogil:
+cdef void attend_queries(const Job *job, const Pair *pair, Py_ssize_t block, char *scratch) noexcept nogil:
     """One block of queries against all keys."""
     cdef Py_ssize_t d = job.head_dim, mr = job.format.mr, most = QUERY_TILES * mr, first = block * most
     cdef Py_ssize_t start = pair.start + first, row, key, tile
@@ -86,14 +83,14 @@ cdef void answer(const Job *job, const Pair *pair, Py_ssize_t block, char *scrat
     _ask_for(&job.q, start, AHEAD, pair.head, d)
     for row in range(queries.rows):
         _ask_for(&job.q, start + row + AHEAD, 1, pair.head, d)
-        _turn(job, _head(&job.q, start + row, pair.head), start + row, scale,
-              queries.turned + row * d * _row_itemsize(job.format))
+        _rotate(job, _head(&job.q, start + row, pair.head), start + row, scale,
+                queries.rotated + row * d * itemsize_of(job.format.rows_kind))
         queries.tops[row], queries.totals[row] = -INFINITY, 0
     for key in range(in_parts(pair.n, KEYS)):
         for tile in range(in_parts(queries.rows, mr)):
-            _attend(job, pair, &queries, tile * mr, key * KEYS)
+            _attend_tile(job, pair, &queries, tile * mr, key * KEYS)
     for row in range(queries.rows):
-        qv_prefetch(_place(job, pair, start + row + AHEAD), in_parts(d * job.out.itemsize, CACHE_LINE) + 1)
+        prefetch(_place(job, pair, start + row + AHEAD), in_parts(d * job.out.itemsize, CACHE_LINE) + 1)
         job.isa.scale(queries.sums + row * job.padded_dim, d, 1 / queries.totals[row], _place(job, pair, start + row),
                       job.out.kind)
 
@@ -103,8 +100,8 @@ cdef char *_place(const Job *job, const Pair *pair, Py_ssize_t row) noexcept nog
     return job.out.data + (row * job.out.pitch + pair.head * job.head_dim) * job.out.itemsize
 
 
-cdef void _attend(const Job *job, const Pair *pair, const Queries *queries, Py_ssize_t row,
-                  Py_ssize_t first) noexcept nogil:
+cdef void _attend_tile(const Job *job, const Pair *pair, const Queries *queries, Py_ssize_t row,
+                       Py_ssize_t first) noexcept nogil:
     """A tile of queries, from ``row``, and a block of keys, from ``first``.
 
     sums += 2^(S - tops) V and totals += 2^(S - tops), rescaled as tops rise.
@@ -112,23 +109,23 @@ cdef void _attend(const Job *job, const Pair *pair, const Queries *queries, Py_s
     cdef Py_ssize_t rows = min(<Py_ssize_t>job.format.mr, queries.rows - row), count = min(KEYS, pair.n - first), r
     cdef float factors[QV_MAX_MR]
     cdef float *sums = queries.sums + row * job.padded_dim
-    _multiply_keys(job, queries.turned + row * job.head_dim * _row_itemsize(job.format), rows,
+    _multiply_keys(job, queries.rotated + row * job.head_dim * itemsize_of(job.format.rows_kind), rows,
                    pair.keys + first * job.head_dim * job.format.itemsize, count, queries.scores)
     job.isa.softmax(queries.scores, KEYS, rows, count, queries.tops + row, queries.totals + row, factors,
-                    queries.weights, job.format.rows)
+                    queries.weights, job.format.rows_kind)
     for r in range(rows if first else 0):
         if factors[r] != 1:
             job.isa.scale(sums + r * job.padded_dim, job.padded_dim, factors[r], sums + r * job.padded_dim, QV_F32)
     _add_values(job, queries.weights, rows, pair, first, sums)
 
 
-cdef void _multiply_keys(const Job *job, const char *turned, Py_ssize_t rows, const char *keys, Py_ssize_t count,
+cdef void _multiply_keys(const Job *job, const char *rotated, Py_ssize_t rows, const char *keys, Py_ssize_t count,
                          float *scores) noexcept nogil:
     """scores = Q Kᵀ for ``count`` keys."""
     cdef const qv_format *fmt = job.format
     cdef Py_ssize_t d = job.head_dim, nr = fmt.nr, panel
     for panel in range(in_parts(count, nr)):
-        fmt.tile(rows, d, turned, d, keys + panel * nr * d * fmt.itemsize, nr, scores + panel * nr, KEYS, False)
+        fmt.tile(rows, d, rotated, d, keys + panel * nr * d * fmt.itemsize, nr, scores + panel * nr, KEYS, False)
 
 
 cdef void _add_values(const Job *job, const char *weights, Py_ssize_t rows, const Pair *pair, Py_ssize_t first,
@@ -143,10 +140,6 @@ cdef void _add_values(const Job *job, const char *weights, Py_ssize_t rows, cons
                  sums + column, job.padded_dim, first > 0)
 
 
-cdef inline Py_ssize_t _row_itemsize(const qv_format *fmt) noexcept nogil:
-    return 4 if fmt.rows == QV_F32 else 2
-
-
 cdef Py_ssize_t _lay_out(const Job *job, char *scratch, Queries *queries) noexcept nogil:
     """Give a worker's arrays their places in its scratch; returns the bytes that they take, in whole cache lines."""
     cdef Py_ssize_t mr = job.format.mr, rows = QUERY_TILES * mr
@@ -154,15 +147,15 @@ cdef Py_ssize_t _lay_out(const Job *job, char *scratch, Queries *queries) noexce
     queries.sums = queries.scores + mr * KEYS
     queries.tops = queries.sums + rows * job.padded_dim
     queries.totals = queries.tops + rows
-    queries.turned = <char *>(queries.totals + rows)
-    queries.weights = queries.turned + rows * job.head_dim * _row_itemsize(job.format)
-    if job.format.rows == QV_F32:
+    queries.rotated = <char *>(queries.totals + rows)
+    queries.weights = queries.rotated + rows * job.head_dim * itemsize_of(job.format.rows_kind)
+    if job.format.rows_kind == QV_F32:
         queries.weights = <char *>queries.scores
-        return round_up(queries.turned - scratch + rows * job.head_dim * 4, CACHE_LINE)
+        return round_up(queries.rotated - scratch + rows * job.head_dim * 4, CACHE_LINE)
     return round_up(queries.weights - scratch + mr * KEYS * 2, CACHE_LINE)
 
 
 cdef Py_ssize_t scratch_size(const Job *job) noexcept nogil:
-    """Bytes that `answer` wants."""
+    """Bytes that `attend_queries` wants."""
     cdef Queries queries
     return _lay_out(job, NULL, &queries)

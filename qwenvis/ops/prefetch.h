@@ -1,6 +1,8 @@
 /* Ask for the first `lines` cache lines at an address: a hint that cannot fault, so it may lie behind an array. */
+#define QV_CACHE_LINE 64 /* bytes */
+
 static inline void qv_prefetch(const char *address, Py_ssize_t lines)
 {
     for (Py_ssize_t i = 0; i < lines; i++)
-        __builtin_prefetch(address + 64 * i);
+        __builtin_prefetch(address + QV_CACHE_LINE * i);
 }

@@ -1,8 +1,10 @@
 # The door to the kernels, to the threads and to arrays, for the other ops.
-from qwenvis.ops.kernels cimport qv_format, qv_kernels, qv_kind
+from qwenvis.ops.kernels cimport QV_F32, qv_kernels, qv_kind
 
-cdef enum:
-    CACHE_LINE = 64
+cdef extern from "prefetch.h" nogil:
+    enum:
+        CACHE_LINE "QV_CACHE_LINE"
+    void prefetch "qv_prefetch"(const char *address, Py_ssize_t lines)
 
 # One independent piece of an op: piece(context, index, worker), worker < threads().
 ctypedef void (*piece_t)(const void *context, Py_ssize_t index, int worker) noexcept nogil
@@ -20,6 +22,11 @@ cdef qv_kind kind_of(str name) except *
 cdef Rows rows_of(array, str name, bint writable=*) except *
 cdef int threads() noexcept nogil
 cdef void parallel_for(piece_t piece, const void *context, Py_ssize_t n) noexcept nogil
+
+
+cdef inline Py_ssize_t itemsize_of(qv_kind kind) noexcept nogil:
+    """Bytes of an entry of a row."""
+    return 4 if kind == QV_F32 else 2
 
 
 cdef inline Py_ssize_t in_parts(Py_ssize_t n, Py_ssize_t size) noexcept nogil:

@@ -1,6 +1,7 @@
 from contextlib import AbstractContextManager
 
 openmp: int
+cache_line: int
 
 def isa() -> str: ...
 def isas() -> dict[str, bool]: ...

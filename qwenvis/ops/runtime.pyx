@@ -7,7 +7,7 @@ from qwenvis.errors import IsaError
 
 from libc.stdint cimport uint16_t
 
-from qwenvis.ops.kernels cimport QV_BF16, QV_F32, QV_KIND_COUNT, qv_isas, qv_kernels, qv_kind
+from qwenvis.ops.kernels cimport QV_BF16, QV_F32, QV_KIND_COUNT, qv_format, qv_isas, qv_kernels, qv_kind
 
 cdef extern from "parallel.h" nogil:
     const int qv_openmp
@@ -24,6 +24,7 @@ cdef extern from *:
 cdef const qv_kernels *_selected = NULL
 
 openmp = qv_openmp  # the version (a date, yyyymm) that the compiler implements; 0: a pool of our own
+cache_line = CACHE_LINE  # bytes
 
 
 cdef const qv_kernels *selected() noexcept nogil:
@@ -48,12 +49,13 @@ cdef Rows rows_of(array, str name, bint writable=False) except *:
         raise ValueError(f"{name} is read-only")
     if array.dtype.itemsize == 2:
         half = array
-        rows.kind, rows.itemsize, rows.n, rows.d = QV_BF16, 2, half.shape[0], half.shape[1]
+        rows.kind, rows.n, rows.d = QV_BF16, half.shape[0], half.shape[1]
         rows.data = <char *>&half[0, 0] if rows.n and rows.d else NULL
     else:
         wide = array
-        rows.kind, rows.itemsize, rows.n, rows.d = QV_F32, 4, wide.shape[0], wide.shape[1]
+        rows.kind, rows.n, rows.d = QV_F32, wide.shape[0], wide.shape[1]
         rows.data = <char *>&wide[0, 0] if rows.n and rows.d else NULL
+    rows.itemsize = itemsize_of(rows.kind)
     if rows.n and rows.d > 1 and array.strides[1] != rows.itemsize:
         raise ValueError(f"{name}: rows must be contiguous")
     rows.pitch = array.strides[0] // rows.itemsize
@@ -123,30 +125,32 @@ def use_isa(name=None):
 
 def rows_dtype(str format):
     """What the selected ISA multiplies with weights of a format: "float32" or "uint16", which holds bfloat16."""
-    return "uint16" if _selected.formats[<int>kind_of(format)].rows == QV_BF16 else "float32"
+    return "uint16" if _selected.formats[<int>kind_of(format)].rows_kind == QV_BF16 else "float32"
 
 
 cdef struct Probe:
     const qv_format *format
     Py_ssize_t steps
-    double *flops
+    double *flops  # of one thread: all do the same
 
 
 cdef void _probe(const void *context, Py_ssize_t index, int worker) noexcept nogil:
     cdef const Probe *probe = <const Probe *>context
     cdef float sink
-    probe.flops[index] = probe.format.peak(probe.steps, &sink)
+    cdef double flops = probe.format.peak(probe.steps, &sink)
+    if index == 0:
+        probe.flops[0] = flops
 
 
 def peak(Py_ssize_t steps, str format="f32"):
     """Run ``steps`` rounds of multiply-adds from registers on each thread; return the flops done (time it yourself)."""
-    cdef double flops[256]
-    cdef int count = min(threads(), 256)
+    cdef double flops
+    cdef int count = threads()
     cdef Probe probe
-    probe.format, probe.steps, probe.flops = &_selected.formats[<int>kind_of(format)], steps, &flops[0]
+    probe.format, probe.steps, probe.flops = &_selected.formats[<int>kind_of(format)], steps, &flops
     with nogil:
         parallel_for(_probe, &probe, count)
-    return sum([flops[i] for i in range(count)])
+    return count * flops
 
 
 def _after_fork():

@@ -3,7 +3,7 @@
 from libc.stdint cimport uint8_t
 
 from qwenvis.ops.kernels cimport qv_kernels
-from qwenvis.ops.runtime cimport parallel_for, selected
+from qwenvis.ops.runtime cimport in_parts, parallel_for, selected
 
 cdef struct Job:
     const qv_kernels *isa
@@ -57,7 +57,7 @@ def vol2col(const uint8_t[:, :, :, ::1] frames, const float[:, ::1] lut, Py_ssiz
         raise ValueError(f"sizes are {patch_size}, {temporal_patch_size} and {merge_size}; expected positive ones")
     if count == 0 or height % side or width % side or frames.shape[3] != 3:
         raise ValueError(f"frames are {tuple(frames.shape)[:4]}; sides must be multiples of {side}")
-    cdef Py_ssize_t steps = (count + temporal_patch_size - 1) // temporal_patch_size
+    cdef Py_ssize_t steps = in_parts(count, temporal_patch_size)
     cdef Py_ssize_t n = steps * (height // patch_size) * (width // patch_size)
     if lut.shape[0] != 3 or lut.shape[1] != 256:
         raise ValueError("lut must be (3, 256)")

@@ -1,4 +1,5 @@
-/* What all checks share, and the program: every slot of every instruction set that this CPU has.
+/* What all checks share, and the program: the slots of every instruction set that this CPU has, but for those of
+ * resampling, which tests/test_resample.py checks.
  *
  *     kernels [ISA ...]     the sets that have to be present; the program fails if one is not, or if any check fails */
 #include "check.h"
@@ -63,9 +64,6 @@ void true_that(int holds, const char *what)
     if (!holds)
         fail("not true: %s", what);
 }
-
-int failures(void) { return failed; }
-long comparisons(void) { return compared; }
 
 static void *fenced(size_t bytes, size_t fence)
 {

@@ -17,8 +17,6 @@ void subject(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void close_to(double got, double want, double bound, ptrdiff_t at);
 void equal(const void *got, const void *want, size_t bytes);
 void true_that(int holds, const char *what);
-int failures(void);
-long comparisons(void);
 
 /* An array of n entries that lives until `release`, which checks all fences. It is filled with NaN of either kind. */
 float *floats(ptrdiff_t n);
@@ -36,6 +34,7 @@ void *row_of(ptrdiff_t n, qv_kind kind);
 
 /* Units of round-off that a sum of `length` products may gather (tolerance.growth); UNIT is half an ulp of 1. */
 double growth(ptrdiff_t length);
+#define ELEMENTARY 8 /* units of an elementary function (tolerance.ELEMENTARY) */
 #define UNIT 0x1p-24
 #define UNIT_BF16 0x1p-8
 /* What rounding a result to the kind of its row adds to its bound. */

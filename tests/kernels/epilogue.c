@@ -6,7 +6,6 @@
 
 #define QV_WORD(name) #name,
 static const char *const NAMES[] = {QV_ACTIVATIONS(QV_WORD)};
-enum { POLYNOMIAL = 8 }; /* units of round-off of an elementary function (tolerance.ELEMENTARY) */
 
 static double sigmoid(double x) { return 1 / (1 + exp(-x)); }
 
@@ -27,7 +26,7 @@ static double activated(int activation, double x)
 }
 
 /* tolerance.activation_tolerance: the steepest slope of an activation, and its own error. */
-static double bound_of(double x, double size) { return UNIT * (1.13 * size + POLYNOMIAL * fabs(x)); }
+static double bound_of(double x, double size) { return UNIT * (1.13 * size + ELEMENTARY * fabs(x)); }
 
 static void check_finish(const qv_kernels *isa, int activation, ptrdiff_t rows, ptrdiff_t width)
 {

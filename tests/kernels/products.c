@@ -68,6 +68,18 @@ static void check_fill(const product *p, const void *w)
     }
 }
 
+/* A panel is the picture of kernels.h. */
+static void check_panel(const product *p, const char *w)
+{
+    ptrdiff_t kr = p->format->kr, size = p->format->itemsize;
+    const char zero[4] = {0};
+    for (ptrdiff_t c = 0; c < p->width; c++)
+        for (ptrdiff_t i = 0; i < p->k || i % kr; i++) {
+            const char *entry_of_w = c < p->columns && i < p->k ? w + (c * p->pitch + i) * size : zero;
+            equal((const char *)p->panel + ((i / kr * p->width + c) * kr + i % kr) * size, entry_of_w, (size_t)size);
+        }
+}
+
 static product made(const qv_kernels *isa, qv_kind kind, ptrdiff_t width, ptrdiff_t columns, ptrdiff_t k)
 {
     const qv_format *format = &isa->formats[kind];
@@ -77,6 +89,7 @@ static product made(const qv_kernels *isa, qv_kind kind, ptrdiff_t width, ptrdif
     void *w = as_stored(p.w, columns * p.pitch, kind);
     p.panel = panel_of(&p);
     format->pack(w, p.pitch, columns, k, p.panel, width, width);
+    check_panel(&p, w);
     check_transposed(&p);
     check_fill(&p, w);
     if (format->expand) {
@@ -86,7 +99,7 @@ static product made(const qv_kernels *isa, qv_kind kind, ptrdiff_t width, ptrdif
             true_that(wide[i] == from_bf16(((uint16_t *)p.panel)[i]), "an expanded entry has its value");
         p.panel = wide;
     }
-    p.a = as_stored(numbers(format->mr * p.pitch, 1), format->mr * p.pitch, format->rows);
+    p.a = as_stored(numbers(format->mr * p.pitch, 1), format->mr * p.pitch, format->rows_kind);
     return p;
 }
 
@@ -113,7 +126,7 @@ static void check_sums(const product *p, const float *sums, double before)
         for (ptrdiff_t c = 0; c < p->width; c++) {
             double want = before, size = fabs(before);
             for (ptrdiff_t i = 0; c < p->columns && i < p->k; i++) {
-                double term = (double)entry(p->a, r * p->pitch + i, p->format->rows) * p->w[c * p->pitch + i];
+                double term = (double)entry(p->a, r * p->pitch + i, p->format->rows_kind) * p->w[c * p->pitch + i];
                 want += term;
                 size += fabs(term);
             }

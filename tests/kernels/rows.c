@@ -5,7 +5,7 @@
 #include "check.h"
 
 static const ptrdiff_t WIDTHS[] = {1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 64, 65, 97, 1280};
-enum { WIDTH_COUNT = sizeof WIDTHS / sizeof *WIDTHS, SUM = 8 }; /* SUM: units of a polynomial (tolerance.ELEMENTARY) */
+enum { WIDTH_COUNT = sizeof WIDTHS / sizeof *WIDTHS };
 
 /* LayerNorm with a bias, RMSNorm without: tolerance.norm_tolerance. */
 static void check_norm(qv_norm norm, int layer, ptrdiff_t d, qv_kind kind)
@@ -23,6 +23,10 @@ static void check_norm(qv_norm norm, int layer, ptrdiff_t d, qv_kind kind)
         double shift = layer ? bias[i] : 0, want = (x[i] - mean) * rstd * weight[i] + shift;
         double off = (units * size + (units + 4) * fabs(x[i] - mean)) * rstd * fabs(weight[i]) + fabs(shift);
         close_to(entry(out, i, kind), want, UNIT * off + stored(want, kind), i);
+    }
+    if (kind == QV_F32) {
+        norm(x, d, weight, bias, 1e-6f, x, kind);
+        equal(x, out, (size_t)d * sizeof *x);
     }
 }
 
@@ -98,7 +102,7 @@ static double coarse(qv_kind kind) { return kind == QV_BF16 ? 1.1e-4 : 0; }
 /* Of 2^below; under the smallest normal number a result may stand at that. */
 static double off(double below, double error)
 {
-    return below < -126 ? 0x1p-125 : exp2(below) * (UNIT * (SUM - below) + error) + 0x1p-125;
+    return below < -126 ? 0x1p-125 : exp2(below) * (UNIT * (ELEMENTARY - below) + error) + 0x1p-125;
 }
 
 /* Blocks of scores of some queries, whose maxima rise; truth is the softmax over all of them, in double. */
@@ -126,7 +130,7 @@ static void check_online(const qv_kernels *isa, ptrdiff_t rows, ptrdiff_t n, flo
                 close_to(entry(out, r * PITCH + j, kind), want, off(below, coarse(kind)) + stored(want, kind), j);
                 total[r] += want;
             }
-            double units = growth((block + 1) * n) + 3 * (SUM + 2 * span);
+            double units = growth((block + 1) * n) + 3 * (ELEMENTARY + 2 * span);
             close_to(l[r], total[r], (UNIT * units + coarse(kind)) * total[r], r);
         }
     }

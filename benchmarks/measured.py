@@ -1,0 +1,31 @@
+"""What `benchmarks.peers` has measured, as its JSON holds it, in the words of people."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+from benchmarks.encoder import TITLES
+
+FORMATS = {"f32": "float32", "bf16": "bfloat16", "int8": "int8"}
+
+
+def about(path: Path) -> dict[str, Any]:
+    """The machine and the command of a file."""
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def cases(paths: list[Path]) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    """The rows of files by model and input."""
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in itertools.chain(*(about(path)["rows"] for path in paths)):
+        found.setdefault((row["model"].removeprefix("synthetic:"), TITLES[row["case"]]), []).append(row)
+    return found
+
+
+def engine(row: dict[str, Any]) -> str:
+    """The name of an engine, without its format."""
+    return str(row["engine"]).removesuffix(f"-{row['format']}")
