@@ -277,7 +277,7 @@ def test_pack_looks_at_its_target_first(target, message, tmp_path, capsys, monke
 
 def test_pack_wants_room_on_the_disk(tmp_path, capsys, monkeypatch):
     source = preset_of("qwen2_vl")
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(2, 1, 1))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(4, 2, 2))
     assert cli.main(["pack", str(source), str(tmp_path / "packed")]) == 1
-    assert "its disk has 1 B free" in capsys.readouterr().err
+    assert "its disk has 2 bytes free" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
