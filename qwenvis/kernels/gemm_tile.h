@@ -9,8 +9,10 @@
 #define MULTIPLY JOIN(TILE, _multiply)
 #define BY_ROWS JOIN(TILE, _by_rows)
 #define PEAK JOIN(TILE, _peak)
-#define LINE 16  /* floats of a cache line */
-#define AHEAD 32 /* steps from the one that is multiplied to the one that is asked for: the panel streams from L2 */
+#define LINE 16 /* floats of a cache line */
+/* Steps from the one that is multiplied to the one that is asked for, as the panel streams from L2: tuned by
+ * benchmarks.ops. */
+#define AHEAD 32
 
 /* `rows` and `vectors` are constants wherever this is inlined, so each remainder is its own straight-line loop. */
 INLINE void MULTIPLY(int rows, int vectors, ptrdiff_t words, const WORD *a, ptrdiff_t pitch, const float *panel,

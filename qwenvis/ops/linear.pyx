@@ -13,7 +13,7 @@ cdef extern from * nogil:
 
 cdef enum:
     ROW_TILES = 12       # most tiles of rows a task: with 14 rows and K = 1280, 860 kB of x, most of a 1 MB L2
-    EXPANDED_ROWS = 144  # most rows a task where a panel is expanded, once for all of them
+    EXPANDED_ROWS = 144  # most rows a task where a panel is expanded, once for all of them; tuned by benchmarks.ops
     COLUMNS = 320        # columns a task: long enough to pay for its start, short enough to share out
     LINES_X = 4          # after which the hardware has seen that a row is a stream
     TASKS_PER_THREAD = 16 # so that the last tasks end together, also where a thread was slowed down
