@@ -76,7 +76,6 @@ def output(path: str, sources: Sequence[str] = ()) -> Path:
     target = Path(path)
     if target.is_dir():
         raise InputError(f"{target} is a directory; name a file in it")
-    _refuse_no_directory(target)
     if target.exists():
         if not target.is_file():
             raise InputError(f"{target} is no regular file, so no file can take its place")
@@ -84,7 +83,7 @@ def output(path: str, sources: Sequence[str] = ()) -> Path:
             raise InputError(f"{target} is one of the images; name another file to write")
         if not os.access(target, os.W_OK):
             raise InputError(f"{target} is read-only; name another file to write")
-    _refuse_a_closed_directory(target)
+    _refuse_a_closed_parent(target)
     return target
 
 
@@ -95,19 +94,16 @@ def new_directory(path: str) -> Path:
     target = expanded(path)
     if os.path.lexists(target):
         raise InputError(f"{target} is there already; name a directory that is not")
-    _refuse_no_directory(target)
-    _refuse_a_closed_directory(target)
+    _refuse_a_closed_parent(target)
     return target
 
 
-def _refuse_no_directory(target: Path) -> None:
-    if not target.parent.is_dir():
-        raise InputError(f"{target} cannot be written: there is no directory {target.parent}")
-
-
-def _refuse_a_closed_directory(target: Path) -> None:
+def _refuse_a_closed_parent(target: Path) -> None:
+    """Raise InputError where nothing can be written beside ``target``."""
     import tempfile
 
+    if not target.parent.is_dir():
+        raise InputError(f"{target} cannot be written: there is no directory {target.parent}")
     try:
         with tempfile.TemporaryFile(dir=target.parent):
             pass
