@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from benchmarks.encoder import TITLES
@@ -16,6 +17,14 @@ def about(path: Path) -> dict[str, Any]:
     """The machine and the command of a file."""
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return found
+
+
+def with_fractions(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of one case, each with its fraction of the peak: the median of all that were measured of its format."""
+    for row in rows:
+        peaks = [peak for other in rows if other["format"] == row["format"] for peak in other["peaks"]]
+        row["fraction"] = row["flops"] / row["median"] / median(peaks) if peaks else None
+    return rows
 
 
 def cases(paths: list[Path]) -> dict[tuple[str, str], list[dict[str, Any]]]:

@@ -9,7 +9,8 @@ minutes, but has one at least. Each case has a process of its own, and the JSON,
 
 All have the same weights, patches and number of threads. GFLOP/s count the work that the tower needs, so they are the
 same for all: in stills the patch embedding is counted once, though only qwenvis computes it once. The fraction is that
-of the instruction peak of the engine's own format; int8 has none. ``error`` is the largest deviation from transformers
+of the instruction peak of the engine's own format, one for all of a case: the median of those around its runs; int8 has
+none. ``error`` is the largest deviation from transformers
 in float32, as a part of its largest number. In seconds, ``convert`` is the making of the engine's own file, which needs
 torch and is done once; ``build`` leads from this file, or from the checkpoint, to an engine, the import of all but
 qwenvis included; ``first`` is the first call, for zentorch the second: its first one compiles, and is a part of
@@ -21,7 +22,8 @@ ONNX Runtime is told to stop with its call; every call stands between two pauses
 the way of waiting that they have alone: OMP_WAIT_POLICY=passive would slow the OpenMP engines at each of their loops.
 On cores that other programs use, that way costs OpenMP's engines far more than the others: measure on idle ones.
 
-All engines on a tower of 665 million parameters take 15 GB of memory (converting it, before, 16 GB) and 7 GB of disk.
+All engines on a tower of 665 million parameters take 13 GB of memory at 1024 patches, 16 GB at 6144, and
+7 GB of disk.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ import numpy as np
 from benchmarks.conversions import Work, convert, deviation, in_a_process, reason
 from benchmarks.encoder import CASES
 from benchmarks.engines import ENGINES, Run, versions
+from benchmarks.measured import with_fractions
 from benchmarks.timing import Measurement, alternate, header, within, write
 from qwenvis import cost, threads
 
@@ -120,7 +123,6 @@ def row(name: str, engine: Built, run: Measurement, work: Work) -> dict[str, obj
         "peaks": run.peaks,
         "flops": flops,
         "median": run.median,
-        "fraction": run.fraction(flops) if run.peaks else None,
         "error": engine.error,
         "convert": engine.convert,
         "build": engine.build,
@@ -147,7 +149,7 @@ def measure(work: tuple[str, str, int, Path], names: list[str], rounds: int, min
     formats_with_peak = {name: peaks[format] for name, format in formats.items()}
     turns = within(minutes, rounds)
     runs = alternate(contenders, turns, case.threads, formats_with_peak, warm_up=False, pause=PAUSE)
-    return [row(name, engine, runs[name], case) for name, engine in engines.items()]
+    return with_fractions([row(name, engine, runs[name], case) for name, engine in engines.items()])
 
 
 def report(rows: list[dict[str, object]]) -> None:

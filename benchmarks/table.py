@@ -57,7 +57,7 @@ def cell(row: dict[str, Any] | None, others: dict[str, dict[str, Any]]) -> str:
     if row is None:
         return ""
     fraction = "" if row["fraction"] is None else f" ({row['fraction']:.2f})"
-    text = f"{row['median']:#.3g}{fraction}"
+    text = f"{row['median']:#.3g}".rstrip(".") + fraction
     fastest = row["median"] == min(other["median"] for other in others.values())
     return f"**{text}**" if fastest and len(others) > 1 else text
 

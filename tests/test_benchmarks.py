@@ -175,6 +175,15 @@ def test_cases_of_the_table_are_presets_and_cases():
     assert encoder.CASES.keys() == encoder.TITLES.keys()
 
 
+def test_all_engines_of_a_case_have_one_peak():
+    """One that was held up raises no fraction; a format without a peak has none."""
+    measured = importlib.import_module("benchmarks.measured")
+    peaks = {"a": [200.0, 100.0], "b": [200.0, 210.0]}
+    rows = [{"format": "f32", "flops": 300.0, "median": 2.0, "peaks": peaks[name]} for name in "ab"]
+    rows.append({"format": "int8", "flops": 300.0, "median": 1.0, "peaks": []})
+    assert [row["fraction"] for row in measured.with_fractions(rows)] == [0.75, 0.75, None]
+
+
 def test_a_plot_is_of_one_machine(monkeypatch, capsys, tmp_path):
     with pytest.raises(SystemExit):
         run(
