@@ -23,7 +23,7 @@ lint: ## check style, format and types
 check-tiles: ## fail if the compiler keeps a tile's sums on the stack
 	python tools/check_tiles.py
 
-test-kernels: ## check every kernel of this CPU by a C program
+test-kernels: ## check the kernels of this CPU by a C program
 	python tools/check_kernels.py
 
 NEON = aarch64-linux-gnu-gcc

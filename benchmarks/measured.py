@@ -13,8 +13,8 @@ from benchmarks.encoder import TITLES
 FORMATS = {"f32": "float32", "bf16": "bfloat16", "int8": "int8"}
 
 
-def about(path: Path) -> dict[str, Any]:
-    """The machine and the command of a file."""
+def read(path: Path) -> dict[str, Any]:
+    """A file: its machine, its command, its rows."""
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return found
 
@@ -30,7 +30,7 @@ def with_fractions(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def cases(paths: list[Path]) -> dict[tuple[str, str], list[dict[str, Any]]]:
     """The rows of files by model and input."""
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for row in itertools.chain(*(about(path)["rows"] for path in paths)):
+    for row in itertools.chain(*(read(path)["rows"] for path in paths)):
         found.setdefault((row["model"].removeprefix("synthetic:"), TITLES[row["case"]]), []).append(row)
     return found
 

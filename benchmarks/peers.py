@@ -1,4 +1,4 @@
-"""The whole tower in one process with other engines, in turn: seconds, and the fraction of the peak of each window.
+"""The whole tower in one process with other engines, in turn: seconds, and the fraction of the peak of each case.
 
 python -m benchmarks.peers --json peers.json
 python -m benchmarks.peers --cases synthetic:qwen2-vl-2b/448 --engines qwenvis-bf16 openvino-bf16 --minutes 2
@@ -10,11 +10,10 @@ minutes, but has one at least. Each case has a process of its own, and the JSON,
 All have the same weights, patches and number of threads. GFLOP/s count the work that the tower needs, so they are the
 same for all: in stills the patch embedding is counted once, though only qwenvis computes it once. The fraction is that
 of the instruction peak of the engine's own format, one for all of a case: the median of those around its runs; int8 has
-none. ``error`` is the largest deviation from transformers
-in float32, as a part of its largest number. In seconds, ``convert`` is the making of the engine's own file, which needs
-torch and is done once; ``build`` leads from this file, or from the checkpoint, to an engine, the import of all but
-qwenvis included; ``first`` is the first call, for zentorch the second: its first one compiles, and is a part of
-``build``.
+none. ``error`` is the largest deviation from transformers in float32, as a part of its largest number. In seconds,
+``convert`` is the making of the engine's own file, which needs torch and is done once; ``build`` leads from this file,
+or from the checkpoint, to an engine, the import of all but qwenvis included; ``first`` is the first call, for zentorch
+the second: its first one compiles, and is a part of ``build``.
 
 The engines do not disturb one another. After a call, OpenMP's workers (torch, zentorch and qwenvis share one libgomp
 and one pool) spin for 10 ms, ONNX Runtime's for 40 ms, OpenVINO's for 1 ms, and none of them leaves the process pinned.
@@ -22,8 +21,7 @@ ONNX Runtime is told to stop with its call; every call stands between two pauses
 the way of waiting that they have alone: OMP_WAIT_POLICY=passive would slow the OpenMP engines at each of their loops.
 On cores that other programs use, that way costs OpenMP's engines far more than the others: measure on idle ones.
 
-All engines on a tower of 665 million parameters take 13 GB of memory at 1024 patches, 16 GB at 6144, and
-7 GB of disk.
+All engines on a tower of 665 million parameters take 13 GB of memory at 1024 patches, 16 GB at 6144, and 7 GB of disk.
 """
 
 from __future__ import annotations

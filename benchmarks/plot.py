@@ -13,7 +13,7 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 
 from benchmarks.engines import NAMES
-from benchmarks.measured import FORMATS, about, cases, engine
+from benchmarks.measured import FORMATS, cases, engine, read
 
 HEADS = {
     "fraction": "Vision tower: fraction of the CPU's instruction peak (longer is better)",
@@ -120,7 +120,7 @@ def main() -> None:
     parser.add_argument("--value", choices=HEADS, default="fraction")
     parser.add_argument("--output", type=Path, default=Path("peers.png"))
     arguments = parser.parse_args()
-    machine, *others = [{name: about(path)[name] for name in ("cpu", "isa")} for path in arguments.json]
+    machine, *others = [{name: read(path)[name] for name in ("cpu", "isa")} for path in arguments.json]
     if any(other != machine for other in others):
         parser.error("these are of several machines; a plot is of one")
     panels = [panel(case, rows, arguments.value) for case, rows in cases(arguments.json).items()]

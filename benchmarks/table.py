@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.engines import NAMES
-from benchmarks.measured import FORMATS, about, cases, engine
+from benchmarks.measured import FORMATS, cases, engine, read
 
 BEGIN, END = "<!-- python -m benchmarks.table -->", "<!-- end of the table -->"
 
@@ -35,8 +35,9 @@ def table(path: Path, formats: list[str]) -> str:
             of = {engine(row): row for row in measured if row["format"] == format}
             if of:
                 lines.append([*case, FORMATS[format], *(cell(of.get(name), of) for name in engines)])
-    run = about(path)
-    where = f"{run['cpu']}, ISA {run['isa']}, {rows[0]['threads']} threads, `{run['command']}`:"
+    run = read(path)
+    command = f", `{run['command']}`" if "command" in run else ""
+    where = f"{run['cpu']}, ISA {run['isa']}, {rows[0]['threads']} threads{command}:"
     return "\n".join([where, "", *(f"| {' | '.join(line)} |" for line in lines)])
 
 

@@ -17,7 +17,7 @@ from qwenvis.workspace import Workspace
 # A product of the shape that fills the towers: rows, columns and sum of a width of 1280.
 PROBE = (512, 1280, 1280)
 PROBE_ROUNDS = 5
-PEAK_ROUNDS, PEAK_FLOPS = 5, 1e9  # of each thread a round, some 4 to 10 ms
+PEAK_ROUNDS, PEAK_FLOPS = 5, 1e9  # of each thread a round: 4 to 20 ms
 
 EMBEDDING = "patch_embed."  # names of the patch embedding
 
@@ -85,7 +85,7 @@ def gemm_rate(threads: int, format: str = "f32") -> float:
 
 
 def peak_rate(threads: int, format: str = "f32") -> float:
-    """Flops a second of multiply-adds that never leave the registers: the median of a few runs, some 50 ms."""
+    """Flops a second of multiply-adds that never leave the registers: the median of a few runs, 20 to 100 ms."""
     rates = []
     with ops.use_threads(threads):
         steps = int(PEAK_FLOPS * threads / ops.peak(1, format))

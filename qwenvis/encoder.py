@@ -66,8 +66,8 @@ class Encoder:
     ) -> Encoder:
         """Load the tower of a checkpoint.
 
-        - ``source``: a directory in the Hub's layout or of `save_packed`, an mmproj file of llama.cpp (``*.gguf``), a
-          Hub id that is in the local Hugging Face cache, or ``synthetic:PRESET``.
+        - ``source``: a directory in the Hub's layout or of ``qwenvis pack``, an mmproj file of llama.cpp (``*.gguf``),
+          a Hub id that is in the local Hugging Face cache, or ``synthetic:PRESET``.
         - ``dtype``: "float32"; "bfloat16", in which weights and the inputs of products are rounded to it, while sums,
           norms, softmax, rope and the residual stream stay float32; or "auto": what it is packed in, else bfloat16
           where it is stored in that and this CPU multiplies it, else float32. ``encoder.format`` says which it became:

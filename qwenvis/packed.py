@@ -84,7 +84,7 @@ def save(place: str | os.PathLike[str], checkpoint: Checkpoint, weights: Weights
     """
     try:
         directory = expanded(os.fsdecode(place)).resolve()
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RuntimeError) as error:  # RuntimeError: a loop of links, before 3.13
         raise InputError(f"directory is {place!r}, which cannot be the name of one: {error}") from error
     if os.path.lexists(directory):
         raise InputError(f"{directory} is there already; name a directory that is not")

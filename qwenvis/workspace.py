@@ -8,9 +8,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from qwenvis import ops
-
-LINE = ops.cache_line
+from qwenvis.ops import cache_line
 
 # name -> (rows, columns, dtype): float32, or uint16, which holds bfloat16
 Size = tuple[int, int, str]
@@ -36,7 +34,7 @@ class Workspace:
                 self._memory[name] = np.empty(_nbytes(size), np.uint8)
             rows, columns, dtype = size
             memory = self._memory[name]
-            start = -memory.ctypes.data % LINE
+            start = -memory.ctypes.data % cache_line
             whole = memory[start : start + rows * _pitch(size)].view(dtype)
             self._arrays[name] = whole.reshape(rows, _pitch(size) // whole.itemsize)[:, :columns]
         return self
@@ -79,8 +77,8 @@ def _pitch(size: Size) -> int:
     With a pitch of a power of two, all rows of a tile would fall into one set of the L1 cache.
     """
     _, columns, dtype = size
-    return -(-columns * np.dtype(dtype).itemsize // LINE) * LINE + LINE
+    return -(-columns * np.dtype(dtype).itemsize // cache_line) * cache_line + cache_line
 
 
 def _nbytes(size: Size) -> int:
-    return size[0] * _pitch(size) + LINE
+    return size[0] * _pitch(size) + cache_line

@@ -125,8 +125,8 @@ def test_attention(isa, rng, head_dim, lengths):
     out = np.empty((n, heads * head_dim), np.float32)
     scratch = np.empty(ops.attention_scratch(max(lengths), 1, head_dim, "bf16"), np.float32)
     ops.attention(qkv, (cos, sin), cu_seqlens, out, scratch, format="bf16")
-    turned = [reference.rope(part, cos, sin) for part in qkv[:2]]
-    want = reference.attention(*turned, qkv[2], cu_seqlens).reshape(n, -1)
+    rotated = [reference.rope(part, cos, sin) for part in qkv[:2]]
+    want = reference.attention(*rotated, qkv[2], cu_seqlens).reshape(n, -1)
     assert_close(out, want, 2e-2 if ops.rows_dtype("bf16") == "uint16" else 3e-6, "attention")
 
 

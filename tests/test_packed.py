@@ -118,6 +118,12 @@ def test_names_that_no_directory_has(name):
         encoder("qwen2_vl").save_packed(name)
 
 
+def test_a_loop_of_links(tmp_path):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(InputError, match=r"cannot be the name of one|cannot be written"):
+        encoder("qwen2_vl").save_packed(tmp_path / "loop" / "x")
+
+
 @pytest.mark.parametrize("name", ["deep/er", "~nobody-of-this-name/er"])
 def test_the_parent_has_to_be_there(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

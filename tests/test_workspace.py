@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from qwenvis.workspace import LINE, Workspace, nbytes
+from qwenvis.ops import cache_line
+from qwenvis.workspace import Workspace, nbytes
 
 
 def owner(array):
@@ -16,7 +17,7 @@ def test_arrays_are_as_asked():
     ws = Workspace().fit({"x": (3, 1280, "float32"), "one": (1, 1, "float32")})
     assert (ws.x.shape, ws.one.shape) == ((3, 1280), (1, 1))
     assert ws.x.dtype == np.float32
-    assert ws.x.strides == (4 * 1280 + LINE, 4)
+    assert ws.x.strides == (4 * 1280 + cache_line, 4)
 
 
 def test_arrays_do_not_overlap():
@@ -64,10 +65,10 @@ def test_no_rows():
 def test_rows_begin_with_a_cache_line(columns, dtype):
     """And never a power of two apart, where all rows of a tile would fall into one set of the L1 cache."""
     ws = Workspace().fit({"x": (3, columns, dtype)})
-    assert ws.x.ctypes.data % LINE == 0
+    assert ws.x.ctypes.data % cache_line == 0
     pitch = ws.x.strides[0]
-    assert pitch % LINE == 0
-    assert pitch - columns * ws.x.itemsize >= LINE
+    assert pitch % cache_line == 0
+    assert pitch - columns * ws.x.itemsize >= cache_line
     assert pitch & (pitch - 1) or pitch < 1024
 
 
@@ -79,4 +80,4 @@ def test_bytes_are_those_of_the_memory():
 
 def test_two_bytes_an_entry():
     ws = Workspace().fit({"x": (3, 100, "uint16")})
-    assert (ws.x.dtype, ws.x.shape, ws.x.strides) == (np.uint16, (3, 100), (256 + LINE, 2))
+    assert (ws.x.dtype, ws.x.shape, ws.x.strides) == (np.uint16, (3, 100), (256 + cache_line, 2))

@@ -9,9 +9,9 @@ from qwenvis.cli import arguments, files, steps, units
 SUMMARY = "write the weights as they are used, for processes that start at once"
 DESCRIPTION = """\
 Write the vision tower of a checkpoint as it is used: packed for this CPU's instruction set and for one format. As the
-SOURCE of another command, with --dtype auto, the directory is mapped instead of being read and packed, and processes
-share its memory. It is a cache and no format to give away: another CPU or version may need another one. The directory
-must not be there yet; it appears whole or not at all.
+SOURCE of info or the --model of encode, with --dtype auto, the directory is mapped instead of being read and packed,
+and processes share its memory. It is a cache and no format to give away: another CPU or version may need another one.
+The directory must not be there yet; it appears whole or not at all.
 """
 EXAMPLES = """\
   qwenvis pack Qwen/Qwen2-VL-2B-Instruct qwen2-vl.packed --dtype auto

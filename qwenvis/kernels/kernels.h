@@ -45,10 +45,10 @@ enum {
 
 /* How a weight is stored and multiplied. */
 typedef struct {
-    const char *name; /* "f32" */
+    const char *name;  /* "f32" */
     qv_kind rows_kind; /* what the tile reads on its left side */
-    int mr, nr, kr;   /* rows and columns of a tile, entries of K that one step takes */
-    int itemsize;     /* bytes of one stored entry */
+    int mr, nr, kr;    /* rows and columns of a tile, entries of K that one step takes */
+    int itemsize;      /* bytes of one stored entry */
 
     /* NULL, or: `steps` entries of K of a panel, widened for a tile that reads f32 panels */
     void (*expand)(const void *panel, ptrdiff_t steps, ptrdiff_t width, float *out);
