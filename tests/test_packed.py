@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 import struct
+from unittest.mock import Mock
 
 import mmproj_files
 import numpy as np
@@ -132,18 +133,27 @@ def test_the_parent_has_to_be_there(name, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_sizes_that_nothing_holds(tmp_path):
+@pytest.mark.parametrize(
+    ("side", "message"), [(1 << 24, "holds what it cannot"), (1 << 15, "expected sizes from 1 to 1048576")], ids=str
+)
+def test_sizes_that_nothing_holds(side, message, tmp_path):
     """The metadata may claim any shape: no bytes stand behind it."""
     saved(tmp_path / "packed", "qwen3_vl")
     header, data = header_of(tmp_path / "packed" / FILE)
     config = json.loads((tmp_path / "packed" / "config.json").read_text())
-    many, width = 1 << 24, config["vision_config"]["hidden_size"]
     stored = json.loads(header["__metadata__"]["tensors"])
-    stored["pos_embed.weight"][1] = [many * many, width]
-    config["vision_config"]["num_position_embeddings"] = many * many
+    stored["pos_embed.weight"][1] = [side**2, config["vision_config"]["hidden_size"]]
+    config["vision_config"]["num_position_embeddings"] = side**2
     (tmp_path / "packed" / "config.json").write_text(json.dumps(config))
     rewrite(tmp_path / "packed" / FILE, *damage_metadata(header, data, tensors=json.dumps(stored)))
-    with pytest.raises(CheckpointError):
+    with pytest.raises(CheckpointError, match=message):
+        Encoder.from_pretrained(tmp_path / "packed")
+
+
+def test_a_tower_that_memory_does_not_hold(tmp_path, monkeypatch):
+    saved(tmp_path / "packed")
+    monkeypatch.setattr("qwenvis.models.build", Mock(side_effect=MemoryError("Unable to allocate 4.00 TiB")))
+    with pytest.raises(CheckpointError, match=r"a tower of these sizes cannot be held: Unable to allocate 4\.00 TiB"):
         Encoder.from_pretrained(tmp_path / "packed")
 
 
@@ -186,7 +196,7 @@ def test_the_layout_has_a_number(tmp_path):
 
 def test_another_format_or_instruction_set(tmp_path):
     saved(tmp_path / "packed", dtype="bfloat16")
-    with pytest.raises(InputError, match=r'is packed in bf16; dtype is .float32.: pass dtype="auto"'):
+    with pytest.raises(InputError, match="is packed in bf16; dtype is 'float32': pass dtype=\"auto\""):
         Encoder.from_pretrained(tmp_path / "packed")
     with pytest.raises(InputError, match="dtype is 'int8'"):
         Encoder.from_pretrained(tmp_path / "packed", dtype="int8")
