@@ -1,4 +1,4 @@
-"""What `benchmarks.peers` measured as tables in Markdown, one a run, printed or written into a page.
+"""Tables in Markdown of what `benchmarks.peers` measured, one for each machine, printed or written into a page.
 
 python -m benchmarks.table benchmarks/results/peers-*.json --into README.md
 
@@ -19,26 +19,36 @@ BEGIN, END = "<!-- python -m benchmarks.table -->", "<!-- end of the table -->"
 
 
 def tables(paths: list[Path], formats: list[str]) -> str:
-    """The table of each run."""
-    return "\n\n".join(table(path, formats) for path in paths)
+    """One table for all runs of each machine: the same CPU, instruction set and number of threads."""
+    machines: dict[str, list[Path]] = {}
+    for path in paths:
+        run = read(path)
+        machine = f"{run['cpu']}, ISA {run['isa']}, {run['rows'][0]['threads']} threads"
+        machines.setdefault(machine, []).append(path)
+    return "\n\n".join(table(machine, runs, formats) for machine, runs in machines.items())
 
 
-def table(path: Path, formats: list[str]) -> str:
-    """One line a case and format, one column an engine; the fastest of several is bold."""
-    found = cases([path])
-    rows = [row for rows in found.values() for row in rows]
+def table(machine: str, paths: list[Path], formats: list[str]) -> str:
+    """One line for each case and format, one column for each engine; the fastest of several is bold."""
+    found = sorted(cases(paths).items(), key=lambda item: item[1][0]["patches"])
+    rows = [row for _, measured in found for row in measured]
     engines = [name for name in NAMES if any(engine(row) == name for row in rows)]
     lines = [["tower", "input", "format", *(head(name, rows) for name in engines)]]
     lines.append(["---"] * len(lines[0]))
-    for case, measured in found.items():
+    for case, measured in found:
         for format in formats:
             of = {engine(row): row for row in measured if row["format"] == format}
             if of:
                 lines.append([*case, FORMATS[format], *(cell(of.get(name), of) for name in engines)])
-    run = read(path)
-    command = f", `{run['command']}`" if "command" in run else ""
-    where = f"{run['cpu']}, ISA {run['isa']}, {rows[0]['threads']} threads{command}:"
-    return "\n".join([where, "", *(f"| {' | '.join(line)} |" for line in lines)])
+    return "\n".join([title(machine, paths), "", *(f"| {' | '.join(line)} |" for line in lines)])
+
+
+def title(machine: str, paths: list[Path]) -> str:
+    """The machine, and the command of each run."""
+    commands = [f"`{command}`" for path in paths if (command := read(path).get("command"))]
+    if len(commands) > 1:
+        return "\n".join([f"{machine}, {len(commands)} runs:", "", *(f"- {command}" for command in commands)])
+    return ", ".join([machine, *commands]) + ":"
 
 
 def head(name: str, rows: list[dict[str, Any]]) -> str:

@@ -198,18 +198,24 @@ def test_a_plot_is_of_one_machine(monkeypatch, capsys, tmp_path):
 
 def test_a_table_marks_the_faster_of_several(tmp_path):
     table = importlib.import_module("benchmarks.table")
-    row = {"model": "m", "case": "224", "threads": 2, "fraction": None, "versions": {}}
+    row = {"model": "m", "case": "224", "patches": 256, "threads": 2, "fraction": None, "versions": {}}
     seconds = {("qwenvis-f32", "f32"): 2.0, ("torch-f32", "f32"): 1.0, ("qwenvis-bf16", "bf16"): 3.0}
     rows = [{**row, "engine": name, "format": format, "median": median} for (name, format), median in seconds.items()]
     (tmp_path / "a.json").write_text(json.dumps({"command": "it", "cpu": "c", "isa": "i", "rows": rows}))
-    assert table.table(tmp_path / "a.json", ["f32", "bf16"]).splitlines() == [
-        "c, ISA i, 2 threads, `it`:",
-        "",
+    lines = [
         "| tower | input | format | qwenvis | transformers |",
         "| --- | --- | --- | --- | --- |",
         "| m | 224 x 224 | float32 | 2.00 | **1.00** |",
         "| m | 224 x 224 | bfloat16 | 3.00 |  |",
     ]
+    of_one = table.tables([tmp_path / "a.json"], ["f32", "bf16"])
+    assert of_one.splitlines() == ["c, ISA i, 2 threads, `it`:", "", *lines]
+
+    larger = {**row, "engine": "qwenvis-f32", "format": "f32", "median": 4.0, "case": "448", "patches": 1024}
+    (tmp_path / "b.json").write_text(json.dumps({"command": "its", "cpu": "c", "isa": "i", "rows": [larger]}))
+    of_two = table.tables([tmp_path / "b.json", tmp_path / "a.json"], ["f32", "bf16"])  # the smaller case comes first
+    head = ["c, ISA i, 2 threads, 2 runs:", "", "- `its`", "- `it`", ""]
+    assert of_two.splitlines() == [*head, *lines, "| m | 448 x 448 | float32 | 4.00 |  |"]
 
 
 def test_tables_of_the_readme_are_those_of_its_json():
