@@ -52,7 +52,7 @@ def survey(
         try:
             if watch is not None and is_film(path):
                 film = watch(path, index)
-                seen.append(Seen(path, film.clip.size, film.size.canvas, film.grid))
+                seen.append(Seen(path, film.size, film.resized.canvas, film.grid))
                 continue
             size = measure(path, where)
             seen.append(Seen(path, size, processor.resized(*size), processor.grid(*size)))
