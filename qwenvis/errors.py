@@ -109,8 +109,8 @@ class Place:
     @classmethod
     def of(cls, argument: str, index: int, given: object) -> Place:
         """The source of an item is its path as text, else its position."""
-        path = isinstance(given, str | os.PathLike)
-        return cls(argument, index, os.fsdecode(given) if path else f"{argument.removesuffix('s')} {index}")
+        path = os.fsdecode(given) if isinstance(given, str | os.PathLike) else None
+        return cls(argument, index, f"{argument.removesuffix('s')} {index}" if path is None else path)
 
 
 @contextmanager
@@ -122,6 +122,11 @@ def about(place: Place) -> Iterator[None]:
         if error.index is None:
             error.argument, error.index, error.source = place.argument, place.index, place.source
         raise
+
+
+def place(error: QwenvisError) -> tuple[bool, int]:
+    """What errors are sorted by, to be in the order of the call: images first."""
+    return error.argument != "images", -1 if error.index is None else error.index
 
 
 _T = TypeVar("_T")

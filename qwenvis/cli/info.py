@@ -47,6 +47,7 @@ def run(args: argparse.Namespace) -> int:
     from qwenvis.pictures import probe
     from qwenvis.threads import resolve
 
+    arguments.check_sampling(args)
     threads = resolve(args.threads)
     limits = {"min_pixels": args.min_pixels, "max_pixels": args.max_pixels}
     outline = Outline.preview(args.source, dtype=args.dtype, **limits)
