@@ -70,7 +70,7 @@ def squares(colour: NDArray[np.uint8], rows: int, side: int) -> Image.Image:
     """The colours (tokens, 3) in ``rows`` rows, a picture of at most ``side`` pixels; more tokens are thinned out."""
     grid = colour.reshape(rows, -1, 3)
     thinned = grid[:: -(-rows // side), :: -(-grid.shape[1] // side)]
-    scale = max(1, side // max(thinned.shape))
+    scale = max(1, side // max(thinned.shape[:2]))
     return Image.fromarray(np.repeat(np.repeat(thinned, scale, axis=0), scale, axis=1))
 
 

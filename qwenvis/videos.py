@@ -167,7 +167,7 @@ class Footage:
 
 
 class _named:
-    """Errors inside name the video."""
+    """Errors inside name the video, and are errors of videos: one of its frames may be a damaged picture."""
 
     def __init__(self, where: str) -> None:
         self.where = where
@@ -176,6 +176,7 @@ class _named:
         return None
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, QwenvisError) and not str(error).startswith(self.where):
-            named = VideoLimitError if isinstance(error, LimitError) else VideoError
-            raise named(f"{self.where}: {error}") from None
+        named = str(error).startswith(self.where)
+        if isinstance(error, QwenvisError) and not (named and isinstance(error, VideoError)):
+            kind = VideoLimitError if isinstance(error, LimitError) else VideoError
+            raise kind(str(error) if named else f"{self.where}: {error}") from None
