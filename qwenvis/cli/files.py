@@ -64,8 +64,7 @@ def output(path: str, sources: Sequence[str] = ()) -> Path:
     """A file that can be written and that is none of the ``sources``; raises InputError for any other."""
     from pathlib import Path
 
-    if path == "-":
-        raise InputError("- names no file, and nothing is written to stdout; ./- is a file of that name")
+    _refuse_a_dash(path)
     target = Path(path)
     if target.is_dir():
         raise InputError(f"{target} is a directory; name a file in it")
@@ -84,11 +83,18 @@ def new_directory(path: str) -> Path:
     """A directory that can be made; raises InputError for any other, and for what is there already."""
     from qwenvis.directory import expanded
 
+    _refuse_a_dash(path)
     target = expanded(path)
     if os.path.lexists(target):
         raise InputError(f"{target} is there already; name a directory that is not")
     _refuse_a_closed_parent(target)
     return target
+
+
+def _refuse_a_dash(path: str) -> None:
+    """Raise InputError for what means stdout to other programs."""
+    if path == "-":
+        raise InputError("- names no file, and nothing is written to stdout; ./- is a file of that name")
 
 
 def _refuse_a_closed_parent(target: Path) -> None:

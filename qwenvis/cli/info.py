@@ -40,6 +40,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Describe the checkpoint and the images, or else the families; returns the exit code."""
+    arguments.check_sampling(args)
     if args.source is None:
         print(*_families(), sep="\n")
         return 0
@@ -47,7 +48,6 @@ def run(args: argparse.Namespace) -> int:
     from qwenvis.pictures import probe
     from qwenvis.threads import resolve
 
-    arguments.check_sampling(args)
     threads = resolve(args.threads)
     limits = {"min_pixels": args.min_pixels, "max_pixels": args.max_pixels}
     outline = Outline.preview(args.source, dtype=args.dtype, **limits)
