@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from qwenvis.errors import CheckpointError as CheckpointError
     from qwenvis.errors import ConfigError as ConfigError
     from qwenvis.errors import ImageError as ImageError
+    from qwenvis.errors import ImageLimitError as ImageLimitError
     from qwenvis.errors import InputError as InputError
     from qwenvis.errors import IsaError as IsaError
     from qwenvis.errors import LimitError as LimitError
     from qwenvis.errors import QwenvisError as QwenvisError
     from qwenvis.errors import SourceError as SourceError
     from qwenvis.errors import VideoError as VideoError
+    from qwenvis.errors import VideoLimitError as VideoLimitError
     from qwenvis.version import __version__ as __version__
 
 _ROOMS = {
@@ -33,12 +35,14 @@ _ROOMS = {
     "CheckpointError": "errors",
     "ConfigError": "errors",
     "ImageError": "errors",
+    "ImageLimitError": "errors",
     "InputError": "errors",
     "IsaError": "errors",
     "LimitError": "errors",
     "QwenvisError": "errors",
     "SourceError": "errors",
     "VideoError": "errors",
+    "VideoLimitError": "errors",
     "__version__": "version",
 }
 __all__ = [
@@ -48,12 +52,14 @@ __all__ = [
     "Embeddings",
     "Encoder",
     "ImageError",
+    "ImageLimitError",
     "InputError",
     "IsaError",
     "LimitError",
     "QwenvisError",
     "SourceError",
     "VideoError",
+    "VideoLimitError",
     "__version__",
 ]
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from qwenvis import pictures
-from qwenvis.errors import ImageError, LimitError, VideoError
+from qwenvis.errors import ImageError, VideoError, VideoLimitError
 from qwenvis.films import Film, first_bytes
 from qwenvis.pictures import MAX_IMAGE_PIXELS, Picture
 from qwenvis.samplers import Length, Rate
@@ -58,7 +58,7 @@ def is_picture(source: Any) -> bool:
         return False
     try:
         pictures.probe(source)
-    except (ImageError, LimitError):
+    except ImageError:
         return False
     return isinstance(source, Image.Image) or first_bytes(source, 4) != b"GIF8"
 
@@ -120,4 +120,6 @@ def _check(frames: int, size: tuple[int, int], where: str) -> None:
     if not frames or not min(size):
         raise VideoError(f"{where} has no pixels: it is {frames} frames of {size[0]} x {size[1]} (height x width)")
     if size[0] * size[1] > MAX_IMAGE_PIXELS:
-        raise LimitError(f"{where} has frames of {size[0]} x {size[1]}; at most {MAX_IMAGE_PIXELS:,} pixels are read")
+        raise VideoLimitError(
+            f"{where} has frames of {size[0]} x {size[1]}; at most {MAX_IMAGE_PIXELS:,} pixels are read"
+        )

@@ -1,54 +1,74 @@
-"""What comes out: the visual tokens of all items, how they are split per item, saved and loaded."""
+"""What comes out: the visual tokens of all items, a sequence of one `Embeddings` an item, saved and loaded."""
 
 from __future__ import annotations
 
-import math
 import os
-import secrets
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, SupportsIndex, TypeAlias, cast
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from numpy.typing import ArrayLike, DTypeLike
 
-from qwenvis.errors import InputError
+from qwenvis import tokenfile
+from qwenvis.errors import InputError, QwenvisError, shown
 
-TOKENS, GRID, DEEPSTACK = "embeddings", "grid_thw", "deepstack"
-# Of videos, all items joined; as many frames of each item as the last says.
-FRAMES, STAMPS, SECONDS, COUNTS = "frame_indices", "timestamps", "second_per_grid_ts", "frame_counts"
-MERGE_SIZES = {str(size): size for size in range(1, 17)}  # as a file writes them
+NAMED = 3  # sources that a repr spells out
+
+Rows: TypeAlias = "slice | np.ndarray"  # of an array: a view, or a copy of some
 
 
-@dataclass(frozen=True, eq=False)
+def _nothing() -> np.ndarray:
+    return np.zeros(0)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Embeddings:
-    """The visual tokens of one call.
+    """The visual tokens of one call: a sequence whose items are an `Embeddings` each, one of every image and video.
+
+    ``len(out)`` counts the items, ``for item in out`` gives them, ``out[2]``, ``out[-1]`` and ``out[1:3]`` are an
+    `Embeddings` of views; ``out[mask]`` and ``out[[2, 0]]`` are copies. ``np.asarray(out)`` is ``embeddings``.
 
     - ``embeddings``: (tokens, out_hidden_size) float32, C-contiguous, the caller's own; items one after the other.
     - ``grid_thw``: (items, 3) int64, the (frames / 2, rows, columns) of patches of each item.
     - ``merge_size``: an item of t x h x w patches has t * h * w / merge_size^2 tokens.
     - ``hidden_states``: if asked for, depth + 1 arrays (patches, hidden_size) in the order of ``pixel_values``.
-    - ``provenance``: what made them: source, family, format, ISA, version, pixel limits.
+    - ``provenance``: what made them: source (the checkpoint), family, format, ISA, version, pixel limits.
     - ``deepstack``: arrays like ``embeddings`` made of the hidden states of some blocks, in the order of the blocks,
       which a language model adds to its own first layers; empty in families that have none.
     - ``frame_indices``, ``timestamps``: of calls with videos, for each item the frames of the video that were looked at
       (frames,) int64, and the seconds of each temporal step (t,) float64, both empty of a still.
     - ``second_per_grid_ts``: of calls with videos, (items,) float64, seconds from one temporal step to the next; 0 of a
       still.
+    - ``sources``: the name of each item: its path as text, else its position in the call, such as "image 3", "video 0",
+      or "item 2" where that is all that is known.
+    - ``sizes``: (items, 2) int64, the (height, width) in pixels of each image, or frame, upright and before it was
+      resized; (0, 0) where ``pixel_values`` were passed.
+    - ``errors``: the exceptions of what ``on_error="skip"`` left out, in the order of the call; see `QwenvisError`.
     """
 
     embeddings: np.ndarray
     grid_thw: np.ndarray
     merge_size: int
-    hidden_states: list[np.ndarray] = field(default_factory=list, repr=False)
-    provenance: Mapping[str, str] = field(default_factory=dict, repr=False)
-    deepstack: list[np.ndarray] = field(default_factory=list, repr=False)
-    frame_indices: list[np.ndarray] = field(default_factory=list, repr=False)
-    timestamps: list[np.ndarray] = field(default_factory=list, repr=False)
-    second_per_grid_ts: np.ndarray = field(default_factory=lambda: np.zeros(0), repr=False)
+    hidden_states: list[np.ndarray] = field(default_factory=list)
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    deepstack: list[np.ndarray] = field(default_factory=list)
+    frame_indices: list[np.ndarray] = field(default_factory=list)
+    timestamps: list[np.ndarray] = field(default_factory=list)
+    second_per_grid_ts: np.ndarray = field(default_factory=_nothing)
+    sources: list[str] = field(default_factory=list)
+    sizes: np.ndarray = field(default_factory=_nothing)
+    errors: tuple[QwenvisError, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Name items that nobody has named. Raises InputError for more or fewer sources, or sizes, than items."""
+        if not len(self.sources):
+            object.__setattr__(self, "sources", [f"item {index}" for index in range(len(self))])
+        if not len(self.sizes):
+            object.__setattr__(self, "sizes", np.zeros((len(self), 2), np.int64))
+        if len(self.sources) != len(self) or self.sizes.shape != (len(self), 2):
+            got = f"{len(self.sources)} sources and sizes of shape {self.sizes.shape}"
+            raise InputError(f"got {got}; expected {len(self)} sources and sizes of ({len(self)}, 2)")
 
     @property
     def last_hidden_state(self) -> np.ndarray:
@@ -68,104 +88,171 @@ class Embeddings:
 
     def split(self) -> list[np.ndarray]:
         """One array (tokens, out_hidden_size) per item: views of ``embeddings``, in order."""
-        return _split(self.embeddings, self.counts)
+        return tokenfile.split(self.embeddings, self.counts)
 
     def items(self) -> list[Embeddings]:
+        """One `Embeddings` per item, of views of this one: ``list(out)``."""
+        return list(self)
+
+    def __len__(self) -> int:
+        """The number of items."""
+        return len(self.grid_thw)
+
+    def __iter__(self) -> Iterator[Embeddings]:
         """One `Embeddings` per item, of views of this one."""
-        states = [_split(state, self.grid_thw.prod(axis=1)) for state in self.hidden_states]
-        deepstack = [_split(tokens, self.counts) for tokens in self.deepstack]
-        return [
-            replace(
-                self,
-                embeddings=tokens,
-                grid_thw=self.grid_thw[i : i + 1],
-                hidden_states=[each[i] for each in states],
-                deepstack=[each[i] for each in deepstack],
-                frame_indices=self.frame_indices[i : i + 1],
-                timestamps=self.timestamps[i : i + 1],
-                second_per_grid_ts=self.second_per_grid_ts[i : i + 1],
-            )
-            for i, tokens in enumerate(self.split())
-        ]
+        tokens, patches = self._bounds()
+        for i in range(len(self)):
+            yield self._taken(slice(i, i + 1), slice(*tokens[i : i + 2]), slice(*patches[i : i + 2]))
+
+    def __getitem__(self, key: SupportsIndex | slice | ArrayLike) -> Embeddings:
+        """The items of an index, a slice, a mask or a list of indices. Raises IndexError, as a list does."""
+        numbers: np.ndarray = np.arange(len(self))
+        chosen = np.atleast_1d(numbers[cast(Any, key)])
+        if chosen.ndim != 1:
+            raise IndexError(f"items are chosen along one axis, got {key!r}")
+        tokens, patches = self._bounds()
+        if len(chosen) and (np.diff(chosen) == 1).all():
+            first, stop = int(chosen[0]), int(chosen[-1]) + 1
+            bounds = slice(tokens[first], tokens[stop]), slice(patches[first], patches[stop])
+            return self._taken(slice(first, stop), *bounds)
+        return self._taken(chosen, _ranges(tokens, chosen), _ranges(patches, chosen))
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
+        """The tokens, ``embeddings``."""
+        return np.array(self.embeddings, dtype=dtype, copy=copy)
+
+    @classmethod
+    def concatenate(cls, parts: Iterable[Embeddings]) -> Embeddings:
+        """The items of all parts, in order, in arrays of their own.
+
+        Where the parts differ in their provenance (limits, version), it names the values of all. Raises InputError for
+        parts of other checkpoints, families, formats, widths or merge sizes, or with other deepstack or hidden states.
+        """
+        listed = list(parts)
+        _check_alike(listed)
+        timed = any(part.frame_indices for part in listed)
+        joined: dict[str, Any] = {
+            name: [np.concatenate(arrays) for arrays in zip(*(getattr(part, name) for part in listed), strict=True)]
+            for name in ("hidden_states", "deepstack")
+        }
+        joined |= {
+            name: np.concatenate([getattr(part, name) for part in listed])
+            for name in ("embeddings", "grid_thw", "sizes")
+        }
+        if timed:
+            for name in ("frame_indices", "timestamps"):
+                joined[name] = [array for part in listed for array in getattr(part._timed(), name)]
+            joined["second_per_grid_ts"] = np.concatenate([part._timed().second_per_grid_ts for part in listed])
+        joined["sources"] = [source for part in listed for source in part.sources]
+        joined["errors"] = tuple(error for part in listed for error in part.errors)
+        return cls(merge_size=listed[0].merge_size, provenance=_merged(part.provenance for part in listed), **joined)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write tokens, deepstack, grid and provenance as safetensors; a file appears whole or not at all.
+        """Write all but hidden states and errors as safetensors; a file appears whole or not at all.
 
-        Raises InputError where it cannot be written.
+        The metadata hold the provenance, and ``sources`` as JSON; a text that is no UTF-8, such as some paths, is
+        written as JSON in ASCII, and loads as it was. Raises InputError where it cannot be written, or where the suffix
+        names another format.
         """
-        named = {TOKENS: self.embeddings, GRID: self.grid_thw}
-        named |= {f"{DEEPSTACK}.{i}": tokens for i, tokens in enumerate(self.deepstack)}
-        if self.frame_indices:
-            named |= {FRAMES: np.concatenate(self.frame_indices), STAMPS: np.concatenate(self.timestamps)}
-            named |= {SECONDS: self.second_per_grid_ts, COUNTS: np.array([*map(len, self.frame_indices)], np.int64)}
-        arrays = {name: np.ascontiguousarray(array) for name, array in named.items()}
-        with whole_file(Path(path)) as draft:
-            save_file(arrays, draft, {**self.provenance, "merge_size": str(self.merge_size)})
+        tokenfile.save(path, {each.name: getattr(self, each.name) for each in fields(self)})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Embeddings:
         """Read what `save` wrote. Raises InputError for a file that is something else."""
-        name = os.fspath(path)
-        try:
-            with safe_open(path, framework="numpy", backend="pread") as file:
-                metadata = dict(file.metadata() or {})
-                tokens, grid = file.get_tensor(TOKENS), file.get_tensor(GRID)
-                count = sum(name.startswith(f"{DEEPSTACK}.") for name in file.keys())  # noqa: SIM118  no mapping
-                deepstack = [file.get_tensor(f"{DEEPSTACK}.{i}") for i in range(count)]
-                timed = COUNTS in file.keys()  # noqa: SIM118
-                times = {key: file.get_tensor(key) for key in (FRAMES, STAMPS, SECONDS, COUNTS) if timed}
-            merge_size = MERGE_SIZES[metadata.pop("merge_size")]
-        except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
-            raise InputError(f"{name} holds no embeddings: {error}") from error
-        if tokens.dtype != np.float32 or tokens.ndim != 2 or grid.dtype != np.int64 or grid.shape[1:] != (3,):
-            got = f"{tokens.dtype} {tokens.shape} and {grid.dtype} {grid.shape}"
-            raise InputError(f"{name} holds {got}; expected tokens (m, d) in float32 and a grid (items, 3) in int64")
-        if any((array.dtype, array.shape) != (tokens.dtype, tokens.shape) for array in deepstack):
-            raise InputError(f"{name} holds deepstack arrays of another type or shape than its tokens {tokens.shape}")
-        loaded = cls(tokens, grid, merge_size, provenance=metadata, deepstack=deepstack, **_times(times, grid, name))
-        patches, unit = [math.prod(item) for item in grid.tolist()], merge_size**2
-        if (grid < 1).any() or any(count % unit for count in patches) or sum(patches) != len(tokens) * unit:
-            raise InputError(f"{name}: {len(tokens)} tokens do not fit the grid {grid.tolist()}")
-        return loaded
+        return cls(**tokenfile.load(path))
+
+    def __repr__(self) -> str:
+        """Items, tokens, what made them, and the first sources."""
+        more = [f"and {len(self) - NAMED} more"] if len(self) > NAMED else []
+        names = ", ".join([*map(repr, map(shown, self.sources[:NAMED])), *more])
+        return f"<Embeddings: {self.summary}{': ' if names else ''}{names}>"
+
+    @property
+    def summary(self) -> str:
+        """Items, tokens, their width, and what made them, in words."""
+        tokens, width = self.embeddings.shape
+        made = [self.provenance[key] for key in ("family", "format") if key in self.provenance]
+        left_out = f", {len(self.errors)} left out" if self.errors else ""
+        words = f"{_count(len(self), 'item')}{left_out}, {_count(tokens, 'token')} of {width} float32"
+        return f"{words}, {' in '.join(map(shown, made))}" if made else words
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: a table of the first items with the picture of their tokens."""
+        from qwenvis import notebook
+
+        return notebook.page(self.summary, self[: notebook.ROWS], len(self) - notebook.ROWS)
+
+    def _bounds(self) -> tuple[list[int], list[int]]:
+        """Where the tokens and the patches of each item begin, and the last ones end."""
+        patches = np.concatenate([[0], np.cumsum(self.grid_thw.prod(axis=1))])
+        return (patches // self.merge_size**2).tolist(), patches.tolist()
+
+    def _taken(self, items: Rows, tokens: Rows, patches: Rows) -> Embeddings:
+        """Some of the items."""
+        numbers = range(len(self))[items] if isinstance(items, slice) else items.tolist()
+        timed = self if self.frame_indices else None
+        return replace(
+            self,
+            embeddings=self.embeddings[tokens],
+            grid_thw=self.grid_thw[items],
+            hidden_states=[state[patches] for state in self.hidden_states],
+            deepstack=[layer[tokens] for layer in self.deepstack],
+            frame_indices=[timed.frame_indices[i] for i in numbers] if timed else [],
+            timestamps=[timed.timestamps[i] for i in numbers] if timed else [],
+            second_per_grid_ts=timed.second_per_grid_ts[items] if timed else _nothing(),
+            sources=[self.sources[i] for i in numbers],
+            sizes=self.sizes[items],
+            errors=(),
+        )
+
+    def _timed(self) -> Embeddings:
+        """With the times of stills, where there are none."""
+        if self.frame_indices:
+            return self
+        indices, stamps = [np.zeros(0, np.int64) for _ in self.sources], [_nothing() for _ in self.sources]
+        return replace(self, frame_indices=indices, timestamps=stamps, second_per_grid_ts=np.zeros(len(self)))
 
 
-def _times(arrays: dict[str, np.ndarray], grid: np.ndarray, name: str) -> dict[str, Any]:
-    """The frames and times of each item, as a file has them. Raises InputError where they do not fit the grid."""
-    if not arrays:
-        return {}
-    frames, stamps, seconds, counts = (arrays[key] for key in (FRAMES, STAMPS, SECONDS, COUNTS))
-    steps = np.where(counts > 0, grid[:, 0], 0) if counts.shape == (len(grid),) else np.array([-1])
-    kinds = [array.dtype.name for array in (frames, stamps, seconds, counts)]
-    fits = seconds.shape == counts.shape and frames.shape == (counts.sum(),) and stamps.shape == (steps.sum(),)
-    if kinds != ["int64", "float64", "float64", "int64"] or not fits or counts.min(initial=0) < 0:
-        raise InputError(f"{name}: its frames and times do not fit the grid {grid.tolist()}")
-    return {FRAMES: _split(frames, counts), STAMPS: _split(stamps, steps), SECONDS: seconds}
+def _ranges(bounds: Sequence[int], chosen: np.ndarray) -> np.ndarray:
+    """The rows of some items."""
+    return np.concatenate([np.zeros(0, np.intp), *(np.arange(bounds[i], bounds[i + 1]) for i in chosen.tolist())])
 
 
-def _split(array: np.ndarray, counts: np.ndarray) -> list[np.ndarray]:
-    """Views of as many rows as each count says."""
-    return np.split(array, np.cumsum(counts)[:-1]) if len(counts) else []
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
-@contextmanager
-def whole_file(target: Path) -> Iterator[Path]:
-    """A draft beside ``target`` that takes its place after the block, or is gone if the block fails.
+def _check_alike(parts: Sequence[Embeddings]) -> None:
+    """Raise InputError for parts that do not go together."""
+    if not parts:
+        raise InputError("there is nothing to concatenate; expected at least one Embeddings")
+    for index, part in enumerate(parts):
+        if not isinstance(part, Embeddings):
+            raise InputError(f"part {index} is a {type(part).__name__}; expected Embeddings")
+        for (what, got), first in zip(_kind(part).items(), _kind(parts[0]).values(), strict=True):
+            if got != first:
+                raise InputError(
+                    f"part {index} has {what} {got}, part 0 {first}: tokens of different towers do not mix"
+                )
 
-    Its name is short, whatever the target's is. Raises InputError where the target cannot be written.
-    """
-    draft = target.parent / f".{secrets.token_hex(8)}"
-    try:
-        if target.exists() and not target.is_file():
-            raise InputError(f"{target} cannot be written: it is no regular file")
-        draft.touch()
-        mode = draft.stat().st_mode  # as the umask asks; safetensors makes its files private
-        yield draft
-        draft.chmod(mode)
-        draft.replace(target)
-    except InputError:
-        raise
-    except (OSError, ValueError, SafetensorError) as error:
-        raise InputError(f"{target} cannot be written: {error}") from error
-    finally:
-        with suppress(OSError, ValueError):  # ValueError: a path with a NUL
-            draft.unlink(missing_ok=True)
+
+def _kind(part: Embeddings) -> dict[str, object]:
+    """What has to be equal of parts that are concatenated, in words."""
+    told = {key: part.provenance.get(key, "unknown") for key in ("family", "format")}
+    return {
+        **told,
+        "the checkpoint": part.provenance.get("source", "unknown"),
+        "the width": part.embeddings.shape[1],
+        "the merge size": part.merge_size,
+        "deepstack arrays of the widths": [array.shape[1] for array in part.deepstack],
+        "hidden states of the widths": [array.shape[1] for array in part.hidden_states],
+    }
+
+
+def _merged(provenances: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    """All values of each key, each once, in order."""
+    values: dict[str, dict[str, None]] = {}
+    for provenance in provenances:
+        for key, value in provenance.items():
+            values.setdefault(key, {})[value] = None
+    return {key: ", ".join(found) for key, found in values.items()}

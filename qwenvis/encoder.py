@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
-from typing import Unpack
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,13 +13,16 @@ from numpy.typing import ArrayLike
 from qwenvis import ops
 from qwenvis.door import Batch, checked_grid, checked_pixel_values
 from qwenvis.embeddings import Embeddings
-from qwenvis.errors import QwenvisError
+from qwenvis.errors import InputError, joined, shown
 from qwenvis.geometry import PATCH_BUDGET, spanned, spans
-from qwenvis.intake import Images, Intake, Videos, timing
+from qwenvis.hub import found_again
+from qwenvis.intake import Entry, Images, Intake, Videos, skips
 from qwenvis.models import Config
 from qwenvis.outline import ImageOptions, Outline
 from qwenvis.packed import save
-from qwenvis.plan import Item, Plan, ahead
+from qwenvis.passage import Passage, finished
+from qwenvis.plan import Plan, ahead
+from qwenvis.stream import Runs, Stream, encoded
 from qwenvis.threads import resolve as resolve_threads
 from qwenvis.version import __version__
 from qwenvis.videos import Sampling
@@ -34,7 +36,8 @@ class Encoder:
     """The vision encoder of one checkpoint; it may be shared between Python threads.
 
     The child of a fork may use it too, but runs it on one thread, whatever ``threads`` says: threads do not
-    survive a fork.
+    survive a fork. `pickle` takes down where the checkpoint is and the arguments of `from_pretrained`, and loads it
+    again; `copy` shares the weights, which nothing changes.
 
     >>> encoder = Encoder.from_pretrained("synthetic:tiny-qwen2-vl")
     >>> encoder.encode(np.zeros((280, 420, 3), np.uint8)).embeddings.shape
@@ -48,6 +51,7 @@ class Encoder:
         self.threads = threads
         self._outline = outline
         self._workspaces = Workspaces()
+        self._arguments: dict[str, Any] | None = None  # of `from_pretrained`, for another process
 
     @classmethod
     def from_pretrained(
@@ -90,7 +94,10 @@ class Encoder:
             "backend": backend,
         }
         outline = Outline.open(source, dtype=dtype, revision=revision, cache_dir=cache_dir, **images)
-        return cls.from_outline(outline, threads=count, progress=progress)
+        encoder = cls.from_outline(outline, threads=count, progress=progress)
+        found = found_again(source, outline.checkpoint.path, cache_dir)
+        encoder._arguments = {**found, "dtype": dtype, "threads": threads, **images}
+        return encoder
 
     @classmethod
     def from_outline(cls, outline: Outline, *, threads: int | None = None, progress: Progress | None = None) -> Encoder:
@@ -111,6 +118,31 @@ class Encoder:
         if it is there already, or cannot be written: its parent has to be there.
         """
         save(directory, self._outline.checkpoint, self._outline.weights)
+
+    def __repr__(self) -> str:
+        """Family, format, instruction set, threads and source."""
+        source = self._outline.checkpoint.path if self._arguments is None else self._arguments["source"]
+        threads = f"{self.threads} thread{'s' * (self.threads > 1)}"
+        return f"<Encoder: {self.family} in {self.format} on {self.isa}, {threads}: {shown(str(source))!r}>"
+
+    def __reduce__(self) -> tuple[Callable[[], Encoder], tuple[()]]:
+        """Load it again. Raises InputError where `from_pretrained` has not made it."""
+        if self._arguments is None:
+            raise InputError(
+                "an encoder is pickled as the arguments of Encoder.from_pretrained, and this one was made of an "
+                "outline: make it with from_pretrained, or pass the arguments on"
+            )
+        return partial(type(self).from_pretrained, **self._arguments), ()
+
+    def __copy__(self) -> Encoder:
+        """Another one of the same weights."""
+        copied = type(self)(self._outline, threads=self.threads)
+        copied._arguments = self._arguments
+        return copied
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Encoder:
+        """As `copy`: nothing changes the weights."""
+        return self.__copy__()
 
     @property
     def config(self) -> Config:
@@ -135,6 +167,7 @@ class Encoder:
         min_pixels: int | None = None,
         max_pixels: int | None = None,
         hidden_states: bool = False,
+        on_error: str = "raise",
         progress: Progress | None = None,
         **sampling: Unpack[Sampling],
     ) -> Embeddings:
@@ -142,9 +175,15 @@ class Encoder:
 
         An image is a path, bytes, a binary file object, a PIL image or a uint8 array (H, W), (H, W, 1), (H, W, 3) or
         (H, W, 4). A video is a path, bytes, a binary file object, a uint8 array (T, H, W, 3) or a list of images of one
-        size; an image among the videos becomes a still. All headers are read first, so one error lists everything that
-        cannot be used before anything is encoded; then it is worked through by a budget of patches, frame by frame.
-        ``progress(done, total)`` follows the work, in patches times layers.
+        size; an image among the videos becomes a still. All headers are read first, and one error lists what cannot be
+        used by them before anything is encoded; then the items are worked through by a budget of patches, frame by
+        frame. ``progress(done, total)`` follows the work, in patches times layers.
+
+        ``on_error``: "raise", or "skip", by which the result has the items that can be used, and in ``errors`` the
+        exceptions of the others. Damage behind a header shows when its item is decoded, perhaps after hours of work.
+        With "raise" that error is raised then, and its ``done`` is the `Embeddings` of all items before. Every error
+        about an item has its ``index`` and ``source`` (`QwenvisError`). Where the first thousand items cannot be used,
+        no others are looked at, and "skip" raises too.
 
         Which frames of a video are looked at (docs/video.md):
 
@@ -153,13 +192,16 @@ class Encoder:
           processors take it; "qwen-vl-utils", as that package does; or "all".
         - ``video_fps``: the frames a second of what is passed, where no file says it, or says it wrong.
         """
+        skip = skips(on_error)
         intake = self._intake(sampling, min_pixels, max_pixels)
-        plan = Plan(intake.listed(images, videos), intake.columns)
-        work = self._work(plan.grid_thw, hidden_states, progress)
-        for _, coming in ahead(plan.parts(PATCH_BUDGET), PATCH_BUDGET, self.threads):
-            self._add(work, coming.result())
-            del coming  # and its patches, before the next ones are made
-        return self._result(work, plan.grid_thw, plan.items, **intake.provenance)
+        entries, errors = intake.listed(images, videos, skip=skip)
+        passage = self._begin(entries, Plan(entries, intake.columns), hidden_states, progress, strict=not skip)
+        for part, coming in ahead(passage.plan.parts(PATCH_BUDGET), PATCH_BUDGET, self.threads):
+            batch = coming.result()
+            if not passage.add(part, batch):
+                break
+            del coming, batch  # and its patches, before the next ones are made
+        return passage.result(self._provenance(intake), errors)
 
     def encode_iter(
         self,
@@ -169,34 +211,23 @@ class Encoder:
         min_pixels: int | None = None,
         max_pixels: int | None = None,
         hidden_states: bool = False,
+        on_error: str = "raise",
         patch_budget: int = PATCH_BUDGET,
         **sampling: Unpack[Sampling],
-    ) -> Iterator[Embeddings]:
+    ) -> Stream:
         """Visual tokens of a stream of images and of one of videos: one `Embeddings` an item, in order.
 
         Small images share a forward pass. Two runs of at most ``patch_budget`` patches are held, or of one temporal
         step: one is encoded while the next is prepared. What cannot be used raises its error when its turn comes, after
-        those before it have been given out.
+        those before it have been given out; ``next`` goes on with the item after it. ``on_error="skip"`` leaves it out,
+        and keeps the error in the ``errors`` of the iterator. An error of the iterable itself comes in its turn too, as
+        it is, and ends the stream.
         """
+        skip = skips(on_error)
         intake = self._intake(sampling, min_pixels, max_pixels)
-        plans = _plans(intake.stream(images, videos), intake.columns, patch_budget)
-        parts = (part for plan in plans for part in plan.parts(patch_budget))
-        for part, coming in ahead(parts, patch_budget, self.threads):
-            if part.first:
-                work = self._work(part.plan.grid_thw, hidden_states, None)
-            try:
-                batch = coming.result()
-            except QwenvisError:
-                singles = [Plan([item], part.plan.columns) for item in part.plan.items]
-                for single in singles if len(singles) > 1 else ():
-                    work = self._work(single.grid_thw, hidden_states, None)
-                    self._add(work, single.prepare(self.threads))
-                    yield self._result(work, single.grid_thw, single.items, **intake.provenance)
-                raise
-            self._add(work, batch)
-            del coming, batch
-            if part.last:
-                yield from _apart(self._result(work, part.plan.grid_thw, part.plan.items, **intake.provenance))
+        begin = partial(self._begin, hidden_states=hidden_states, progress=None, strict=False)
+        runs = Runs(intake.makers(images, videos), intake.columns, patch_budget)
+        return Stream(encoded(runs, begin, lambda: self._provenance(intake), self.threads), skip=skip)
 
     def preprocess(
         self,
@@ -207,10 +238,16 @@ class Encoder:
         max_pixels: int | None = None,
         **sampling: Unpack[Sampling],
     ) -> Batch:
-        """``pixel_values`` and ``grid_thw`` of images and videos, as transformers' processors make them."""
+        """``pixel_values`` and ``grid_thw`` of images and videos, as transformers' processors make them.
+
+        Raises one error that lists what cannot be used.
+        """
         intake = self._intake(sampling, min_pixels, max_pixels)
-        plan = Plan(intake.listed(images, videos), intake.columns)
-        return plan.prepare(self.threads)
+        entries, _ = intake.listed(images, videos, skip=False)
+        batch = Plan(entries, intake.columns).prepare(self.threads)
+        if errors := [entry.error for entry in entries if entry.error is not None]:
+            raise joined(errors, len(entries), "items")
+        return batch
 
     def __call__(
         self,
@@ -232,9 +269,10 @@ class Encoder:
         for run in spans(grid, PATCH_BUDGET):
             steps = spanned(grid, run)
             rows = int(steps.prod(axis=1).sum())
-            self._add(work, Batch(patches[top : top + rows], steps))
+            with ops.use_threads(self.threads):
+                work.add(patches[top : top + rows], steps)
             top += rows
-        return self._result(work, grid)
+        return finished(work, grid, self._provenance())
 
     def _intake(self, sampling: Sampling, min_pixels: int | None, max_pixels: int | None) -> Intake:
         return Intake(self._outline, sampling, min_pixels=min_pixels, max_pixels=max_pixels, threads=self.threads)
@@ -242,48 +280,18 @@ class Encoder:
     def _work(self, grid_thw: np.ndarray, hidden_states: bool, progress: Progress | None) -> Work:
         return Work(self._outline.tower, self._workspaces, grid_thw, hidden_states, progress)
 
-    def _add(self, work: Work, batch: Batch) -> None:
-        with ops.use_threads(self.threads):
-            work.add(*batch)
+    def _begin(
+        self, entries: list[Entry], plan: Plan, hidden_states: bool, progress: Progress | None, *, strict: bool
+    ) -> Passage:
+        work = self._work(plan.grid_thw, hidden_states, progress)
+        return Passage(entries, plan, work, strict=strict, threads=self.threads)
 
-    def _result(self, work: Work, grid_thw: np.ndarray, items: Sequence[Item] = (), **limits: str) -> Embeddings:
-        provenance = {
+    def _provenance(self, intake: Intake | None = None) -> dict[str, str]:
+        return {
             "source": str(self._outline.checkpoint.path),
             "family": self.family,
             "format": self.format,
             "isa": self.isa,
             "qwenvis_version": __version__,
-            **limits,
+            **(intake.provenance if intake is not None else {}),
         }
-        merge_size = self.config.spatial_merge_size
-        states, deepstack, times = work.hidden_states, work.deepstack, timing(items)
-        return Embeddings(work.tokens, grid_thw.copy(), merge_size, states, provenance, deepstack, **times)
-
-
-def _plans(items: Iterable[Item], columns: int, budget: int) -> Iterator[Plan]:
-    """Runs of items within the budget; an error comes after the items before it."""
-    run: list[Item] = []
-    held = 0
-    try:
-        for item in items:
-            patches = math.prod(item.grid)
-            if run and held + patches > budget:
-                yield Plan(run, columns)
-                run, held = [], 0
-            run.append(item)
-            held += patches
-    except QwenvisError:
-        yield Plan(run, columns)
-        raise
-    yield Plan(run, columns)
-
-
-def _apart(out: Embeddings) -> Iterator[Embeddings]:
-    """Its items, in arrays of their own: views would keep all of them alive as long as one."""
-    for item in out.items():
-        yield replace(
-            item,
-            embeddings=item.embeddings.copy(),
-            hidden_states=[state.copy() for state in item.hidden_states],
-            deepstack=[tokens.copy() for tokens in item.deepstack],
-        )

@@ -1,30 +1,49 @@
 """The exceptions of the package, one tree.
 
 QwenvisError
-├── SourceError        (FileNotFoundError)  a source names no checkpoint that is here
-├── CheckpointError    (ValueError)         files or tensors of a checkpoint cannot be used
-│   └── ConfigError                         its config.json or preprocessor config cannot be used
-├── InputError         (ValueError)         an argument, pixel_values or grid_thw cannot be used
-│   ├── ImageError                          an image cannot be used
-│   └── VideoError                          a video cannot be used
-├── LimitError         (ValueError)         an input is larger than a limit allows
-└── IsaError           (RuntimeError)       an instruction set is unknown, not compiled or not on this CPU
+├── SourceError           (FileNotFoundError)  a source names no checkpoint that is here
+├── CheckpointError       (ValueError)         files or tensors of a checkpoint cannot be used
+│   └── ConfigError                            its config.json or preprocessor config cannot be used
+├── InputError            (ValueError)         an argument, pixel_values or grid_thw cannot be used
+│   ├── ImageError                             an image cannot be used
+│   │   └── ImageLimitError                    an image is larger than a limit allows: a LimitError too
+│   ├── VideoError                             a video cannot be used
+│   │   └── VideoLimitError                    a video is larger than a limit allows: a LimitError too
+│   └── LimitError                             an input is larger than a limit allows
+└── IsaError              (RuntimeError)       an instruction set is unknown, not compiled or not on this CPU
 
 Every message says what was wrong, what was got, what was expected, and where. What it quotes of a file goes through
-`shown` or `listed`.
+`shown` or `listed`. An error about an image or a video of a call says which: `about` sets its attributes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 MOST_LISTED = 20  # bad items that one error spells out
+MOST_GATHERED = 1000  # bad items after which no others are looked for: the argument is something else
 LISTED = 10  # names spelt out in a list
 
 
 class QwenvisError(Exception):
-    """Root of every exception that the package raises on purpose."""
+    """Root of every exception that the package raises on purpose; all survive `pickle` and `copy`.
+
+    - ``argument``, ``index``: of an error about one image or video, "images" or "videos", and the position in that
+      argument of the call; None of any other error.
+    - ``source``: what `Embeddings.sources` calls that item: its path as text, else its position, such as "image 3".
+    - ``errors``: of an error about several items, one error of each; else empty.
+    - ``done``: of an error that `Encoder.encode` met on its way, the `Embeddings` of all items before it, else None.
+    """
+
+    argument: str | None = None
+    index: int | None = None
+    source: str | None = None
+    errors: tuple[QwenvisError, ...] = ()
+    done: Any = None
 
 
 class SourceError(QwenvisError, FileNotFoundError):
@@ -51,8 +70,16 @@ class VideoError(InputError):
     """A video cannot be used."""
 
 
-class LimitError(QwenvisError, ValueError):
+class LimitError(InputError):
     """An input is larger than a limit allows."""
+
+
+class ImageLimitError(ImageError, LimitError):
+    """An image is larger than a limit allows."""
+
+
+class VideoLimitError(VideoError, LimitError):
+    """A video is larger than a limit allows."""
 
 
 class IsaError(QwenvisError, RuntimeError):
@@ -71,29 +98,89 @@ def listed(names: Sequence[str]) -> str:
     return (", ".join(shown(name) for name in names[:LISTED]) or "nothing") + rest
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where an item stands in a call: in which argument, "images" or "videos", at which position, under which name."""
+
+    argument: str
+    index: int
+    source: str
+
+    @classmethod
+    def of(cls, argument: str, index: int, given: object) -> Place:
+        """The source of an item is its path as text, else its position."""
+        path = os.fsdecode(given) if isinstance(given, str | os.PathLike) else None
+        return cls(argument, index, f"{argument.removesuffix('s')} {index}" if path is None else path)
+
+
+@contextmanager
+def about(place: Place) -> Iterator[None]:
+    """Errors inside say which item they are about, unless they do already."""
+    try:
+        yield
+    except QwenvisError as error:
+        if error.index is None:
+            error.argument, error.index, error.source = place.argument, place.index, place.source
+        raise
+
+
+def place(error: QwenvisError) -> tuple[bool, int]:
+    """What errors are sorted by, to be in the order of the call: images first."""
+    return error.argument != "images", -1 if error.index is None else error.index
+
+
 _T = TypeVar("_T")
+_E = TypeVar("_E", bound=QwenvisError)
 
 
-def gathered(makers: Iterable[Callable[[], _T]], noun: str) -> list[_T]:
-    """What all make; one error lists those that cannot: an `InputError`, or `LimitError` where nothing worse was found.
+def detached(error: _E) -> _E:
+    """The error without its tracebacks, which keep alive what the functions held that it came through."""
+    link: BaseException | None = error
+    while link is not None:
+        link.__traceback__, link = None, link.__cause__ or link.__context__
+    return error
 
-    It is the one error where there is one, and of the kind of all where they are of one kind.
+
+def joined(errors: Sequence[InputError], looked_at: int, noun: str) -> InputError:
+    """One error for those of several items; of a single item its own, and of the kind that all are where there is one.
+
+    ``looked_at`` counts the items, the good ones too.
+    """
+    if len(errors) == 1:
+        return errors[0]
+    kinds = (ImageLimitError, VideoLimitError, ImageError, VideoError, LimitError, InputError)
+    kind = next(kind for kind in kinds if all(isinstance(error, kind) for error in errors))
+    head = f"{len(errors)} of {looked_at} {noun} cannot be used:"
+    if len(errors) >= MOST_GATHERED:
+        head = f"{len(errors)} of the first {looked_at} {noun} cannot be used, and no others were looked at:"
+    lines = [head, *map(str, errors[:MOST_LISTED])]
+    if len(errors) > MOST_LISTED:
+        lines.append(f"and {len(errors) - MOST_LISTED} more")
+    joint = kind("\n  ".join(lines))
+    joint.errors = tuple(map(detached, errors))
+    return joint
+
+
+def sifted(makers: Iterable[Callable[[], _T]], *, lenient: bool = False) -> tuple[list[_T], list[InputError]]:
+    """What all make, and the errors of those that cannot.
+
+    After `MOST_GATHERED` errors no others are looked for; if ``lenient``, only where nothing could be made until then.
     """
     made: list[_T] = []
-    errors: list[InputError | LimitError] = []
+    errors: list[InputError] = []
     for maker in makers:
         try:
             made.append(maker())
-        except (InputError, LimitError) as error:
-            errors.append(error)
-    if len(errors) == 1:
-        raise errors[0]
+        except InputError as error:
+            errors.append(detached(error) if lenient else error)
+            if len(errors) == MOST_GATHERED and not (lenient and made):
+                break
+    return made, errors
+
+
+def gathered(makers: Iterable[Callable[[], _T]], noun: str) -> list[_T]:
+    """What all make. Raises the error that `joined` makes of those that cannot."""
+    made, errors = sifted(makers)
     if errors:
-        lines = [f"{len(errors)} of {len(made) + len(errors)} {noun} cannot be used:", *map(str, errors[:MOST_LISTED])]
-        if len(errors) > MOST_LISTED:
-            lines.append(f"and {len(errors) - MOST_LISTED} more")
-        kinds = {type(error) for error in errors if isinstance(error, InputError)}
-        if not kinds:
-            raise LimitError("\n  ".join(lines))
-        raise (kinds.pop() if len(kinds) == 1 else InputError)("\n  ".join(lines))
+        raise joined(errors, len(made) + len(errors), noun)
     return made

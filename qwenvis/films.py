@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qwenvis.errors import LimitError, QwenvisError, VideoError
+from qwenvis.errors import QwenvisError, VideoError, VideoLimitError
 from qwenvis.pictures import MAX_IMAGE_PIXELS
 from qwenvis.samplers import Length, Rate
 
@@ -159,7 +159,7 @@ def _file(source: Any, where: str) -> Iterator[IO[bytes]]:
         if not path.is_file():
             raise VideoError(f"{where}: there is no such file; nothing is downloaded here")
         if path.stat().st_size > MAX_BYTES:
-            raise LimitError(f"{where} has {path.stat().st_size:,} bytes; at most {MAX_BYTES:,} are read")
+            raise VideoLimitError(f"{where} has {path.stat().st_size:,} bytes; at most {MAX_BYTES:,} are read")
         with path.open("rb") as file:
             yield file
     elif hasattr(source, "read") and hasattr(source, "seekable") and source.seekable():
@@ -180,9 +180,11 @@ def first_bytes(source: Any, count: int) -> bytes:
 
 def _check_count(count: int, where: str) -> None:
     if count > MAX_FRAMES:
-        raise LimitError(f"{where} has over {MAX_FRAMES:,} frames; cut it into parts")
+        raise VideoLimitError(f"{where} has over {MAX_FRAMES:,} frames; cut it into parts")
 
 
 def _check_sides(height: int, width: int, where: str) -> None:
     if height * width > MAX_IMAGE_PIXELS:
-        raise LimitError(f"{where} has frames of {height} x {width}; at most {MAX_IMAGE_PIXELS:,} pixels are decoded")
+        raise VideoLimitError(
+            f"{where} has frames of {height} x {width}; at most {MAX_IMAGE_PIXELS:,} pixels are decoded"
+        )

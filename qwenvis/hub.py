@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from qwenvis.checkpoint import CONFIG, PREPROCESSOR, PROCESSOR
 from qwenvis.directory import expanded, regular_file
@@ -61,6 +62,21 @@ def resolve(
         if _REPO.fullmatch(text) and path.suffix.lower() != GGUF:
             return _snapshot(text, cache_dir, revision)
     raise SourceError(_nothing(text, path))
+
+
+def found_again(source: str | os.PathLike[str], path: Path, cache_dir: str | os.PathLike[str] | None) -> dict[str, Any]:
+    """The arguments of `resolve` that find ``path``, which it found for ``source``, from any directory.
+
+    Of a Hub id the revision is the commit that was found.
+    """
+    text = os.fspath(source)
+    cache = None if cache_dir is None else str(Path(cache_dir).absolute())
+    if text.startswith(SYNTHETIC):
+        return {"source": text, "cache_dir": cache}
+    if expanded(text) == path:
+        return {"source": str(path.absolute())}
+    commit = next(folder.name for folder in (path, *path.parents) if folder.parent.name == "snapshots")
+    return {"source": text, "cache_dir": cache, "revision": commit}
 
 
 def hub_cache() -> Path:

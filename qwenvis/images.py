@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from qwenvis import ops, policies, resampling
-from qwenvis.errors import ImageError, LimitError
+from qwenvis.errors import ImageError
 from qwenvis.pictures import Picture, decode, label, probe
 from qwenvis.processors import ImageProcessor
 
@@ -25,19 +25,22 @@ class Still:
     """An image that is planned from its header, and not decoded: an item of ``plan``.
 
     ``grid`` is (1, rows, columns). The EXIF block of a PNG file may stand behind its pixels; the grid of such an image
-    is here the one before it is turned upright, which has as many patches.
+    is here the one before it is turned upright, which has as many patches. ``size`` is its (height, width), as far as
+    is known, before it is resized.
     """
 
     def __init__(self, source: Picture, processor: ImageProcessor, index: int) -> None:
         """Errors call the image by its index. Raises ImageError, or LimitError."""
         self.source, self.processor, self.where = source, processor, label(source, index)
         self.policy = policies.chosen(processor.pixels, processor.backend)
-        self.grid = _planned(probe(source, self.where, self.policy), processor, self.where)
+        self.size = probe(source, self.where, self.policy)
+        self.grid = _planned(self.size, processor, self.where)
 
     def fill(self, first: int, stop: int, out: NDArray[np.float32]) -> tuple[int, int, int]:
         """Decode, resize and cut; returns the grid. Raises ImageError for an image that turns out to be damaged."""
         image = decode(self.source, self.where, self.policy)
-        grid = _planned((image.height, image.width), self.processor, self.where)
+        self.size = image.height, image.width
+        grid = _planned(self.size, self.processor, self.where)
         if math.prod(grid) != len(out):
             raise ImageError(f"{self.where} changed while it was read")
         array = self.source if isinstance(self.source, np.ndarray) else None
@@ -78,5 +81,5 @@ def _planned(size: tuple[int, int], processor: ImageProcessor, where: str) -> tu
     """The grid of an image of a (height, width); errors name the image."""
     try:
         return processor.grid(*size)
-    except (ImageError, LimitError) as error:
+    except ImageError as error:
         raise type(error)(f"{where}: {error}") from None

@@ -2,25 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, partial
 from typing import Any, TypeAlias, cast
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from qwenvis import pictures
 from qwenvis.clips import Video, is_picture
-from qwenvis.errors import InputError, gathered
+from qwenvis.errors import MOST_GATHERED, InputError, Place, about, joined, sifted
 from qwenvis.images import Still
 from qwenvis.outline import Outline
 from qwenvis.pictures import Picture
-from qwenvis.plan import Item
 from qwenvis.processors import ImageProcessor
 from qwenvis.videos import Footage, Sampling, Viewing
 
 Images: TypeAlias = Picture | Iterable[Picture]
 Videos: TypeAlias = Video | Iterable[Video | Picture]
+
+
+class Entry:
+    """A still or a video with its place in the call: an item of ``plan`` that keeps its error instead of raising it.
+
+    ``error``: why it turned out to be unusable; what was written of its patches until then is worth nothing.
+    """
+
+    def __init__(self, place: Place, make: Callable[[], Still | Footage]) -> None:
+        """Plan it. Raises an InputError that says which item it is about."""
+        self.place = place
+        self.error: InputError | None = None
+        with about(place):
+            self.item = make()
+        self.grid = self.item.grid
+
+    def fill(self, first: int, stop: int, out: NDArray[np.float32]) -> tuple[int, int, int]:
+        """As `Item`, but raises no InputError."""
+        if self.error is None:
+            try:
+                with about(self.place):
+                    return self.item.fill(first, stop, out)
+            except InputError as error:
+                self.error = error
+        return stop - first, *self.grid[1:]
 
 
 class Intake:
@@ -52,17 +77,21 @@ class Intake:
         )
         return viewing.with_limits(**self._limits)
 
-    def listed(self, images: Images | None, videos: Videos | None) -> list[Item]:
-        """All items, planned. Raises one error that lists those which cannot be used."""
-        nouns = [noun for noun, given in (("images", images), ("videos", videos)) if given is not None]
-        return gathered(self._makers(images, videos), " and ".join(nouns))
+    def listed(
+        self, images: Images | None, videos: Videos | None, *, skip: bool
+    ) -> tuple[list[Entry], list[InputError]]:
+        """All items that can be used, planned, and the errors of the others if they are to be skipped.
 
-    def stream(self, images: Images | None, videos: Videos | None) -> Iterator[Item]:
-        """The items as they come."""
-        for make in self._makers(images, videos):
-            yield make()
+        Else, or if nothing can be used of a great many, raises one error that lists those.
+        """
+        entries, errors = sifted(self.makers(images, videos), lenient=skip)
+        if errors and (not skip or (len(errors) == MOST_GATHERED and not entries)):
+            nouns = [noun for noun, given in (("images", images), ("videos", videos)) if given is not None]
+            raise joined(errors, len(entries) + len(errors), " and ".join(nouns))
+        return entries, errors
 
-    def _makers(self, images: Images | None, videos: Videos | None) -> Iterator[Callable[[], Item]]:
+    def makers(self, images: Images | None, videos: Videos | None) -> Iterator[Callable[[], Entry]]:
+        """What plans the items, one after the other, as they come."""
         if images is None and videos is None:
             raise InputError("neither images nor videos are given")
         if videos is None and any(value is not None for value in self._sampling.values()):
@@ -72,12 +101,15 @@ class Intake:
         if images is not None:
             processor = self.images  # an error of its own, even of no image
             for index, source in enumerate(pictures.stream(images)):
-                yield partial(Still, source, processor, index)
+                yield partial(Entry, Place.of("images", index, source), partial(Still, source, processor, index))
         for index, video in enumerate(_videos(videos) if videos is not None else ()):
-            if is_picture(video):
-                yield partial(Still, cast(Picture, video), self.images, index)
-            else:
-                yield partial(Footage, cast(Video, video), self.videos, index)
+            yield partial(Entry, Place.of("videos", index, video), partial(self._seen, video, index))
+
+    def _seen(self, video: Video | Picture, index: int) -> Still | Footage:
+        """One of the videos, which may be a still."""
+        if is_picture(video):
+            return Still(cast(Picture, video), self.images, index)
+        return Footage(cast(Video, video), self.videos, index)
 
     @property
     def provenance(self) -> dict[str, str]:
@@ -109,13 +141,27 @@ def _videos(videos: Videos) -> Iterable[Video | Picture]:
     return cast(Iterable[Video | Picture], pictures.stream(cast(Any, videos)))
 
 
-def timing(items: Iterable[Item]) -> dict[str, Any]:
-    """The frames and times of items, as `Embeddings` names them: empty of a still, and nothing where all are stills."""
-    footage = [item if isinstance(item, Footage) else None for item in items]
-    if not any(footage):
-        return {}
-    return {
-        "frame_indices": [np.zeros(0, np.int64) if item is None else item.frame_indices for item in footage],
-        "timestamps": [np.zeros(0) if item is None else item.timestamps for item in footage],
-        "second_per_grid_ts": np.array([0.0 if item is None else item.second_per_grid for item in footage]),
+def skips(on_error: str) -> bool:
+    """Whether what cannot be used is to be left out. Raises InputError for a word that is not known."""
+    if on_error not in ("raise", "skip"):
+        raise InputError(f"on_error is {on_error!r}; expected 'raise' or 'skip'")
+    return on_error == "skip"
+
+
+def origins(entries: Sequence[Entry]) -> dict[str, Any]:
+    """The sources, sizes, frames and times of items, as `Embeddings` names them.
+
+    Frames and times are empty of a still, and left out where all are stills.
+    """
+    footage = [entry.item if isinstance(entry.item, Footage) else None for entry in entries]
+    told: dict[str, Any] = {
+        "sources": [entry.place.source for entry in entries],
+        "sizes": np.array([entry.item.size for entry in entries], np.int64).reshape(-1, 2),
     }
+    if any(footage):
+        told |= {
+            "frame_indices": [np.zeros(0, np.int64) if item is None else item.frame_indices for item in footage],
+            "timestamps": [np.zeros(0) if item is None else item.timestamps for item in footage],
+            "second_per_grid_ts": np.array([0.0 if item is None else item.second_per_grid for item in footage]),
+        }
+    return told

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
-from qwenvis.errors import ImageError, LimitError, QwenvisError
+from qwenvis.errors import ImageError, ImageLimitError, QwenvisError
 from qwenvis.policies import NATURAL, Policy
 
 Picture: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image.Image | NDArray[Any]
@@ -132,7 +132,7 @@ def _opened(source: Picture, where: str) -> Iterator[Image.Image]:
     except (QwenvisError, MemoryError):
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise LimitError(f"{where}: {error}") from error
+        raise ImageLimitError(f"{where}: {error}") from error
     except Exception as error:
         raise ImageError(f"{where} is truncated or damaged: {error or type(error).__name__}") from error
 
@@ -203,7 +203,7 @@ def _within(size: tuple[int, int], where: str) -> tuple[int, int]:
     if min(height, width) < 1:
         raise ImageError(f"{where} has no pixels: it is {height} x {width} (height x width)")
     if height * width > MAX_IMAGE_PIXELS:
-        raise LimitError(
+        raise ImageLimitError(
             f"{where} is {height} x {width}, {height * width:,} pixels; at most {MAX_IMAGE_PIXELS:,} are decoded: "
             "make it smaller first"
         )

@@ -63,13 +63,13 @@ class Part:
     @property
     def first(self) -> bool:
         """Whether it begins the plan."""
-        return self.spans[0][:2] == (0, 0)
+        return not self.spans or self.spans[0][:2] == (0, 0)
 
     @property
     def last(self) -> bool:
         """Whether it ends the plan."""
         grid = self.plan.grid_thw
-        return self.spans[-1][::2] == (len(grid) - 1, grid[-1, 0])
+        return not self.spans or self.spans[-1][::2] == (len(grid) - 1, grid[-1, 0])
 
     def prepare(self, threads: int = 1) -> Batch:
         """The patches of its steps; each item of the plan gets its final grid.

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qwenvis import resizing
-from qwenvis.errors import ConfigError, InputError, LimitError
+from qwenvis.errors import ConfigError, ImageLimitError, InputError
 from qwenvis.limits import given_limits, read_limits
 from qwenvis.normalisation import Normalisation
 
@@ -124,7 +124,7 @@ class ImageProcessor:
         """
         rows, columns = self._size(height, width)
         if rows * columns > MAX_RESIZED_PIXELS:
-            raise LimitError(
+            raise ImageLimitError(
                 f"an image of {height} x {width} would be resized to {rows} x {columns}, {rows * columns:,} pixels; "
                 f"at most {MAX_RESIZED_PIXELS:,} are allowed: lower max_pixels (now {self.max_pixels:,})"
             )

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
-from qwenvis.errors import ConfigError, InputError, LimitError
+from qwenvis.errors import ConfigError, InputError, VideoLimitError
 from qwenvis.limits import given_limits, read_limits
 from qwenvis.normalisation import CLIP_MEAN, CLIP_STD, Normalisation
 from qwenvis.processors import refuse_other_steps
@@ -124,7 +124,7 @@ class VideoProcessor:
         """
         size = self._size(frames, height, width)
         if (volume := frames * math.prod(size.canvas)) > MAX_VIDEO_PIXELS:
-            raise LimitError(
+            raise VideoLimitError(
                 f"{frames} frames of {height} x {width} would be resized to {size.canvas[0]} x {size.canvas[1]}, "
                 f"{volume:,} pixels; at most {MAX_VIDEO_PIXELS:,} are allowed: lower num_frames, fps or max_pixels"
             )

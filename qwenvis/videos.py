@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from qwenvis import ops, samplers
 from qwenvis.clips import Clip, Video, clip, label
-from qwenvis.errors import InputError, LimitError, QwenvisError, VideoError
+from qwenvis.errors import InputError, LimitError, QwenvisError, VideoError, VideoLimitError
 from qwenvis.resampling import resize
 from qwenvis.samplers import ASSUMED_FPS, REFERENCE_FPS, Asked, Rate
 from qwenvis.video_families import Reference
@@ -100,6 +100,7 @@ class Footage:
 
     ``grid`` is (temporal steps, rows, columns) of patches. ``frame_indices`` (frames,) are those that are looked at;
     ``timestamps`` (steps,) the seconds of each step; ``second_per_grid`` those from one step to the next, on average.
+    ``size`` is the (height, width) of a frame, upright, before it is resized.
     """
 
     def __init__(self, source: Video, viewing: Viewing, index: int) -> None:
@@ -112,10 +113,10 @@ class Footage:
             indices = viewing.indices(self.clip)
             if not indices:
                 raise VideoError("no frame would be looked at: raise fps or num_frames")
-            self.size = self.processor.resized(len(indices), *self.clip.size)
+            self.size, self.resized = self.clip.size, self.processor.resized(len(indices), *self.clip.size)
         self.frame_indices = np.array(indices, np.int64)
         step, side = self.processor.temporal_patch_size, self.processor.patch_size
-        height, width = self.size.canvas
+        height, width = self.resized.canvas
         self.grid = -(-len(indices) // step), height // side, width // side
         self._coming: Iterator[NDArray[np.uint8]] = iter(())
 
@@ -157,7 +158,7 @@ class Footage:
 
     def _fitted(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """A frame resized; beside what is smaller than the canvas, black."""
-        (height, width), content = self.size.canvas, resize(frame, *self.size.content)
+        (height, width), content = self.resized.canvas, resize(frame, *self.resized.content)
         if content.shape[:2] == (height, width):
             return content
         canvas = np.zeros((height, width, 3), np.uint8)
@@ -166,7 +167,7 @@ class Footage:
 
 
 class _named:
-    """Errors inside name the video."""
+    """Errors inside name the video, and are errors of videos: one of its frames may be a damaged picture."""
 
     def __init__(self, where: str) -> None:
         self.where = where
@@ -175,6 +176,7 @@ class _named:
         return None
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, QwenvisError) and not str(error).startswith(self.where):
-            named = LimitError if isinstance(error, LimitError) else VideoError
-            raise named(f"{self.where}: {error}") from None
+        named = str(error).startswith(self.where)
+        if isinstance(error, QwenvisError) and not (named and isinstance(error, VideoError)):
+            kind = VideoLimitError if isinstance(error, LimitError) else VideoError
+            raise kind(str(error) if named else f"{self.where}: {error}") from None

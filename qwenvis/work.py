@@ -55,3 +55,10 @@ class Work:
             out = Features(self.tokens[rows], [tokens[rows] for tokens in self.deepstack])
             self.tower.forward(patches, grid_thw, ws.fit(self.tower.sizes(grid_thw)), out, watch)
         self.patches += len(patches)
+
+    def leave_out(self, patches: int) -> None:
+        """Leave a gap of as many patches, which count as done."""
+        self.patches += patches
+        self.done += patches * (self.tower.config.depth + 1)
+        if self.progress is not None:
+            self.progress(self.done, self.total)

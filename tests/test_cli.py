@@ -1,6 +1,5 @@
 """The command line, in process: what each command prints and writes, and what it says of what it cannot use."""
 
-import json
 import re
 
 import numpy as np
@@ -65,7 +64,8 @@ def test_encode_writes_what_the_encoder_gives(run, folder):
     want = qwenvis.Encoder.from_pretrained(TINY).encode(["wide.png", "small.jpg"])
     assert np.array_equal(out.embeddings.view(np.int32), want.embeddings.view(np.int32))
     assert out.grid_thw.tolist() == [[1, 6, 14], [1, 4, 6]]
-    assert json.loads(out.provenance["images"]) == ["wide.png", "small.jpg"]
+    assert out.sources == ["wide.png", "small.jpg"]
+    assert out.sizes.tolist() == [[84, 200], [61, 97]]
     assert out.provenance["max_pixels"] == "12845056"
     assert files(folder) == {"wide.png", "small.jpg", "text.txt", "cut.png", "empty.png", "out.safetensors"}
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from qwenvis.cli import bar, mosaic, units
+from qwenvis import mosaic
+from qwenvis.cli import bar, units
 
 
 @pytest.mark.parametrize(

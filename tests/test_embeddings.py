@@ -1,12 +1,14 @@
 """Embeddings: split by item, saved whole or not at all, loaded as they were."""
 
+import json
+
 import ml_dtypes
 import numpy as np
 import pytest
 import safetensors.numpy
 from towers import encoder, picture, same_bits
 
-from qwenvis import Embeddings, embeddings
+from qwenvis import Embeddings, tokenfile
 from qwenvis.errors import InputError
 
 GRID = np.array([[1, 2, 4], [3, 2, 2], [1, 4, 6]])
@@ -96,10 +98,12 @@ def test_real_ones_survive_the_disk(tmp_path):
 def test_other_readers_understand_the_file(tmp_path):
     made().save(tmp_path / "tokens")
     tensors = safetensors.numpy.load_file(tmp_path / "tokens")
-    assert tensors.keys() == {"embeddings", "grid_thw", "deepstack.0", "deepstack.1", "deepstack.2"}
+    assert tensors.keys() == {"embeddings", "grid_thw", "sizes", "deepstack.0", "deepstack.1", "deepstack.2"}
     assert same_bits(tensors["embeddings"], made().embeddings)
     with safetensors.safe_open(tmp_path / "tokens", framework="numpy") as file:
-        assert file.metadata() == {"source": "somewhere", "isa": "generic", "merge_size": "2"}
+        metadata = file.metadata()
+    assert json.loads(metadata.pop("sources")) == ["item 0", "item 1", "item 2"]
+    assert metadata == {"source": "somewhere", "isa": "generic", "merge_size": "2"}
 
 
 def test_file_of_bfloat16(tmp_path):
@@ -131,7 +135,7 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path, monkeypatch, error):
         draft.write_bytes(before[:50])
         raise error
 
-    monkeypatch.setattr(embeddings, "save_file", half)
+    monkeypatch.setattr(tokenfile, "save_file", half)
     with pytest.raises((InputError, KeyboardInterrupt)):
         made(provenance={}).save(path)
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]

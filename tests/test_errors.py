@@ -1,8 +1,29 @@
 """One error for all that cannot be used."""
 
-import pytest
+import copy
+import pickle
+import re
+from pathlib import Path
 
-from qwenvis.errors import MOST_LISTED, ConfigError, ImageError, InputError, LimitError, VideoError, gathered
+import pytest
+import sources
+
+from qwenvis.errors import (
+    MOST_GATHERED,
+    MOST_LISTED,
+    ConfigError,
+    ImageError,
+    ImageLimitError,
+    InputError,
+    LimitError,
+    Place,
+    QwenvisError,
+    VideoError,
+    VideoLimitError,
+    about,
+    gathered,
+    sifted,
+)
 
 
 def failing(*errors):
@@ -17,6 +38,11 @@ def failing(*errors):
         return make
 
     return [maker(error) for error in errors]
+
+
+def every_kind(root=QwenvisError):
+    """The tree of exceptions, flat."""
+    return [*dict.fromkeys([root, *(kind for child in root.__subclasses__() for kind in every_kind(child))])]
 
 
 def test_what_all_make():
@@ -35,14 +61,15 @@ def test_one_error_is_itself():
     ("errors", "kind"),
     [
         ([ImageError("a"), ImageError("b")], ImageError),
-        ([LimitError("a"), ImageError("b")], ImageError),
-        ([LimitError("a"), LimitError("b")], LimitError),
-        ([VideoError("a"), LimitError("b")], VideoError),
+        ([ImageLimitError("a"), ImageError("b")], ImageError),
+        ([ImageLimitError("a"), ImageLimitError("b")], ImageLimitError),
+        ([ImageLimitError("a"), VideoLimitError("b")], LimitError),
+        ([VideoError("a"), VideoLimitError("b")], VideoError),
         ([VideoError("a"), ImageError("b")], InputError),
     ],
 )
 def test_several_are_listed(errors, kind):
-    with pytest.raises((InputError, LimitError)) as caught:
+    with pytest.raises(InputError) as caught:
         gathered(failing(0, *errors), "images and videos")
     assert type(caught.value) is kind
     assert str(caught.value) == "2 of 3 images and videos cannot be used:\n  a\n  b"
@@ -57,3 +84,67 @@ def test_a_long_list_is_cut():
 def test_what_is_wrong_with_the_checkpoint_is_raised_at_once():
     with pytest.raises(ConfigError, match="config"):
         gathered(failing(ImageError("a"), ConfigError("config")), "images")
+
+
+# Errors that go on for ever.
+
+
+def test_gathering_ends_where_nothing_can_be_used():
+    """An endless iterable of what cannot be used is an error all the same."""
+    with pytest.raises(ImageError) as caught:
+        gathered(failing(1, *[ImageError("a")] * MOST_GATHERED, "not looked at"), "images")
+    assert str(caught.value).startswith("1000 of the first 1001 images cannot be used, and no others were looked at:")
+    assert len(caught.value.errors) == MOST_GATHERED
+
+
+def test_lenience_ends_where_nothing_can_be_used():
+    bad = [ImageError("a")] * (MOST_GATHERED + 1)
+    assert [len(each) for each in sifted(failing(*bad, 1), lenient=True)] == [0, MOST_GATHERED]
+    assert [len(each) for each in sifted(failing(1, *bad, 2), lenient=True)] == [2, MOST_GATHERED + 1]
+
+
+# What an error knows.
+
+
+def test_an_error_about_an_item_says_which():
+    with pytest.raises(ImageError) as caught, about(Place.of("videos", 3, Path("a") / "b.mp4")):
+        raise ImageError("bad")
+    assert (caught.value.argument, caught.value.index, caught.value.source) == ("videos", 3, str(Path("a") / "b.mp4"))
+    with pytest.raises(ImageError) as again, about(Place.of("images", 4, b"")):
+        raise caught.value
+    assert again.value.index == 3  # what is nearest knows best
+    assert Place.of("images", 4, b"").source == "image 4"
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda error: pickle.loads(pickle.dumps(error))])
+@pytest.mark.parametrize("kind", every_kind())
+def test_errors_cross_borders(kind, again):
+    error = kind("some words")
+    error.index, error.source, error.errors = 2, "a.jpg", (ImageError("part"),)
+    got = again(error)
+    assert type(got) is kind
+    assert str(got) == "some words"
+    assert (got.index, got.source, [str(part) for part in got.errors]) == (2, "a.jpg", ["part"])
+
+
+def test_a_joint_error_holds_its_parts_and_nothing_else():
+    """Tracebacks would keep the arrays of their frames alive."""
+    errors = [ImageError("a"), ImageLimitError("b")]
+    with pytest.raises(ImageError) as caught:
+        gathered(failing(0, *errors), "images")
+    assert caught.value.errors == tuple(errors)
+    assert all(error.__traceback__ is None for error in errors)
+
+
+def test_limits_of_images_are_errors_of_images():
+    assert issubclass(ImageLimitError, ImageError)
+    assert issubclass(VideoLimitError, VideoError)
+    assert all(
+        issubclass(kind, LimitError) and issubclass(kind, InputError) for kind in (ImageLimitError, VideoLimitError)
+    )
+
+
+@pytest.mark.parametrize("path", sources.files(".py"), ids=lambda path: path.name)
+def test_a_limit_of_an_item_says_of_which_kind(path):
+    """`except ImageError` is to catch every error about an image."""
+    assert not re.search(r"raise LimitError\b", path.read_text(encoding="utf-8"))

@@ -73,14 +73,19 @@ ROOMS = {
         lazily="mmproj synthetic",
     ),
     "door": Room("models errors", "numpy"),
-    "embeddings": Room("geometry errors", "numpy safetensors ml_dtypes"),
+    "tokenfile": Room("errors", "numpy safetensors ml_dtypes"),
+    "mosaic": Room("", "numpy PIL"),
+    "notebook": Room("mosaic errors", "numpy"),
+    "embeddings": Room("tokenfile errors", "numpy", lazily="notebook"),
     "plan": Room("door geometry ops.use_threads errors", "numpy"),
     "work": Room("models workspace", "numpy"),
     "intake": Room("plan outline videos clips images pictures processors errors", "numpy PIL"),
+    "passage": Room("intake work plan embeddings door geometry ops.use_threads errors", "numpy"),
+    "stream": Room("passage intake plan embeddings errors"),
     # the front door knows everybody
     "encoder": Room(
-        "intake work plan embeddings door outline packed cost hub synthetic checkpoint videos images pictures "
-        "processors models geometry workspace weights ops threads errors version",
+        "stream passage intake work plan embeddings door outline packed cost hub synthetic checkpoint videos images "
+        "pictures processors models geometry workspace weights ops threads errors version",
         "numpy PIL",
     ),
     "__init__": Room("encoder embeddings errors version"),
@@ -88,8 +93,8 @@ ROOMS = {
     "adapters": Room("__init__ encoder embeddings errors", "numpy safetensors torch transformers vllm"),
     # of ops, what `doctor` reports
     "cli": Room(
-        "__init__ adapters bulk encoder embeddings outline cost hub directory videos films images pictures processors "
-        "threads errors version ops.isa ops.isas ops.openmp ops.rows_dtype",
+        "__init__ adapters bulk encoder embeddings tokenfile mosaic outline cost hub directory videos films images "
+        "pictures processors video_processors threads errors version ops.isa ops.isas ops.openmp ops.rows_dtype",
         "numpy PIL",
         lazily="synthetic.cache_root presets",
     ),

@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from qwenvis.cli import files
+from qwenvis.errors import InputError
+
 if TYPE_CHECKING:
     from qwenvis.videos import Sampling
 
@@ -48,17 +51,35 @@ def rate(text: str) -> float:
     return value
 
 
+def rule(text: str) -> str:
+    """A rule by which the frames of a video are chosen."""
+    from qwenvis.video_processors import SAMPLINGS
+
+    if text not in SAMPLINGS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not one of {', '.join(SAMPLINGS)}")
+    return text
+
+
 def add_sampling(parser: argparse.ArgumentParser) -> None:
     """``--fps``, ``--num-frames`` and ``--sampling``."""
     parser.add_argument("--fps", type=rate, metavar="N", help="frames a second of a video (default: as the model does)")
     parser.add_argument("--num-frames", type=positive, metavar="N", help="frames of a video, instead of --fps")
-    text = "natural, transformers, qwen-vl-utils or all: how frames of a video are chosen (default: %(default)s)"
-    parser.add_argument("--sampling", default="natural", help=text)
+    text = "natural, transformers, qwen-vl-utils or all: how frames of a video are chosen (default: natural)"
+    parser.add_argument("--sampling", type=rule, metavar="RULE", help=text)
 
 
 def sampling(args: argparse.Namespace) -> Sampling:
     """What these say, as the encoder takes it."""
-    return {"sampling": args.sampling, "fps": args.fps, "num_frames": args.num_frames}
+    asked: Sampling = {"fps": args.fps, "num_frames": args.num_frames}
+    return asked if args.sampling is None else {**asked, "sampling": args.sampling}
+
+
+def check_sampling(args: argparse.Namespace) -> None:
+    """Raise InputError for arguments that choose the frames of videos, where there are none."""
+    given = {"--fps": args.fps, "--num-frames": args.num_frames, "--sampling": args.sampling}
+    named = [name for name, value in given.items() if value is not None]
+    if named and not any(map(files.is_film, args.images)):
+        raise InputError(f"{' and '.join(named)} choose the frames of videos, and there is no video")
 
 
 def add_limits(parser: argparse.ArgumentParser) -> None:

@@ -144,7 +144,7 @@ def _pace(encoder: Encoder, timed: Timed) -> str:
 
 def _page(picture: Image.Image, seen: files.Seen, out: Embeddings, note: str) -> Image.Image:
     """The picture beside its tokens."""
-    from qwenvis.cli import mosaic
+    from qwenvis import mosaic
 
     colours, share = mosaic.colours(out.embeddings)
     _, rows, columns = (out.grid_thw[0] // out.merge_size).tolist()
@@ -160,7 +160,7 @@ def _save(page: Image.Image, target: Path) -> None:
     """Write the page; the file appears whole or not at all."""
     from PIL import Image
 
-    from qwenvis.embeddings import whole_file
+    from qwenvis.tokenfile import whole_file
 
     with whole_file(target) as draft:
         page.save(draft, Image.registered_extensions()[target.suffix.lower()])

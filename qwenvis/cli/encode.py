@@ -15,8 +15,9 @@ Write the visual tokens of images to one safetensors file:
   grid_thw     (images, 3) int64: frames, rows and columns of patches of each image
   deepstack.N  like embeddings, of towers that have it: for the first layers of the language model
   frame_indices, timestamps, second_per_grid_ts, frame_counts   where there are videos
-  metadata     the names of the images, and what made the tokens: checkpoint, family, format of
-               the weights (f32, bf16), ISA, version, limits
+  sizes        (images, 2) int64: height and width of each image before it was resized
+  metadata     sources, a JSON list of the names of the images; and what made the tokens: checkpoint,
+               family, format of the weights (f32, bf16), ISA, version, limits
 
 One line an image goes to stdout: name, width x height, grid_thw, tokens. All images are opened before the first is
 encoded; if any cannot be used, all of those are listed and nothing is written. The file appears whole or not at all.
@@ -27,7 +28,7 @@ EXAMPLES = """\
   qwenvis encode photo.jpg --model ./my-checkpoint --max-pixels 1024x1024
   qwenvis encode clip.mp4 --model ./my-checkpoint --num-frames 64
 
-  in Python: out = qwenvis.Embeddings.load("embeddings.safetensors"); out.split()
+  in Python: out = qwenvis.Embeddings.load("embeddings.safetensors"); out[0]
 """
 
 
@@ -47,15 +48,14 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Encode the images; returns the exit code."""
-    import json
-    from dataclasses import replace
-
     import numpy as np
 
     from qwenvis.outline import Outline
     from qwenvis.threads import resolve
+    from qwenvis.tokenfile import checked_name
 
-    target = files.output(args.output, args.images)
+    target = checked_name(files.output(args.output, args.images))
+    arguments.check_sampling(args)
     threads = resolve(args.threads)
     outline = Outline.preview(args.model, dtype=args.dtype, min_pixels=args.min_pixels, max_pixels=args.max_pixels)
     seen = steps.look(args.images, outline.processor, steps.watcher(outline, args))
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     encoder = steps.load(outline, threads)
     asked = {**arguments.sampling(args), "min_pixels": args.min_pixels, "max_pixels": args.max_pixels}
     out = steps.encode(encoder, args.images, grid_thw, sampling=asked)
-    replace(out, provenance={**out.provenance, "images": json.dumps(args.images)}).save(target)
+    out.save(target)
 
     rows = [
         (units.name(image.path), units.area(image.size), f"grid_thw {' '.join(map(str, grid))}", f"{tokens} tokens")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from qwenvis.cli import units
-from qwenvis.errors import ImageError, InputError, LimitError, VideoError
+from qwenvis.errors import ImageError, InputError, gathered
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,38 +42,29 @@ def survey(
 ) -> list[Seen]:
     """Look at every image; ``measure(path, label)`` returns its (height, width), ``watch(path, index)`` plans a video.
 
-    Raises one ImageError that lists all that cannot be used.
+    Raises one error that lists all that cannot be used.
     """
-    from qwenvis.errors import MOST_LISTED
     from qwenvis.pictures import label
 
-    seen, errors = [], []
-    for index, path in enumerate(paths):
+    def see(path: str, index: int) -> Seen:
+        if watch is not None and is_film(path):
+            film = watch(path, index)
+            return Seen(path, film.size, film.resized.canvas, film.grid)
         where = label(path, index)
+        size = measure(path, where)
         try:
-            if watch is not None and is_film(path):
-                film = watch(path, index)
-                seen.append(Seen(path, film.clip.size, film.size.canvas, film.grid))
-                continue
-            size = measure(path, where)
-            seen.append(Seen(path, size, processor.resized(*size), processor.grid(*size)))
-        except VideoError as error:
-            errors.append(str(error))
-        except (ImageError, LimitError) as error:
-            errors.append(str(error) if where in str(error) else f"{where}: {error}")
-    if len(errors) > 1:
-        more = [f"and {len(errors) - MOST_LISTED} more"] if len(errors) > MOST_LISTED else []
-        lines = [f"{len(errors)} of {len(paths)} images cannot be used:", *errors[:MOST_LISTED], *more]
-        raise ImageError("\n  ".join(lines))
-    if errors:
-        raise ImageError(errors[0])
-    return seen
+            return Seen(path, size, processor.resized(*size), processor.grid(*size))
+        except ImageError as error:  # of the size, which says nothing of the image
+            raise type(error)(f"{where}: {error}") from None
+
+    return gathered((partial(see, path, index) for index, path in enumerate(paths)), "images")
 
 
 def output(path: str, sources: Sequence[str] = ()) -> Path:
     """A file that can be written and that is none of the ``sources``; raises InputError for any other."""
     from pathlib import Path
 
+    _refuse_a_dash(path)
     target = Path(path)
     if target.is_dir():
         raise InputError(f"{target} is a directory; name a file in it")
@@ -91,11 +83,18 @@ def new_directory(path: str) -> Path:
     """A directory that can be made; raises InputError for any other, and for what is there already."""
     from qwenvis.directory import expanded
 
+    _refuse_a_dash(path)
     target = expanded(path)
     if os.path.lexists(target):
         raise InputError(f"{target} is there already; name a directory that is not")
     _refuse_a_closed_parent(target)
     return target
+
+
+def _refuse_a_dash(path: str) -> None:
+    """Raise InputError for what means stdout to other programs."""
+    if path == "-":
+        raise InputError("- names no file, and nothing is written to stdout; ./- is a file of that name")
 
 
 def _refuse_a_closed_parent(target: Path) -> None:

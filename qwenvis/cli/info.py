@@ -40,6 +40,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Describe the checkpoint and the images, or else the families; returns the exit code."""
+    arguments.check_sampling(args)
     if args.source is None:
         print(*_families(), sep="\n")
         return 0

@@ -1,4 +1,4 @@
-"""A picture beside its tokens: each token is a square, its colour what sets it apart from the others."""
+"""The picture of tokens: each is a square, its colour what sets it apart from the others; alone, or beside an image."""
 
 from __future__ import annotations
 
@@ -17,18 +17,21 @@ TITLE, NOTE, LEADING = 20, 16, 15  # sizes of the fonts, and tenths of them from
 PAPER, INK, GREY = (250, 249, 246), (34, 34, 40), (112, 112, 120)
 DARK, BRIGHT = 26, 244  # ends of a channel: full ones glare
 TAIL = 1.0  # per cent of the tokens at either end that saturate a channel
+SAMPLE = 2048  # tokens that the components are found from: the time of an SVD grows with them
 
 
 def colours(tokens: NDArray[np.float32]) -> tuple[NDArray[np.uint8], float]:
     """Colour of each token (tokens, 3), and the share of the variance that the colours show.
 
-    Red, green and blue are the first three principal components, each spread over its whole range.
+    Red, green and blue are the first three principal components, of `SAMPLE` tokens where there are more, each spread
+    over its whole range.
     """
-    centred = tokens - tokens.mean(axis=0)
-    u, s, _ = np.linalg.svd(centred, full_matrices=False)
+    sample = tokens[:: -(-len(tokens) // SAMPLE)]
+    mean = sample.mean(axis=0)
+    _, s, axes = np.linalg.svd(sample - mean, full_matrices=False)
     scores = np.zeros((len(tokens), 3))
     known = min(3, len(s))
-    scores[:, :known] = u[:, :known] * s[:known]
+    scores[:, :known] = tokens @ axes[:known].T - mean @ axes[:known].T
     # The sign of a component is arbitrary: the token farthest from the mean is bright.
     scores *= np.where(scores[np.abs(scores).argmax(axis=0), range(3)] < 0, -1, 1)
     low, high = np.percentile(scores, [TAIL, 100 - TAIL], axis=0)
@@ -61,6 +64,14 @@ def compose(
         _write(page, (left, heads), heading, TITLE, INK)
     _write(page, (MARGIN, feet), footers, NOTE, GREY)
     return page
+
+
+def squares(colour: NDArray[np.uint8], rows: int, side: int) -> Image.Image:
+    """The colours (tokens, 3) in ``rows`` rows, a picture of at most ``side`` pixels; more tokens are thinned out."""
+    grid = colour.reshape(rows, -1, 3)
+    thinned = grid[:: -(-rows // side), :: -(-grid.shape[1] // side)]
+    scale = max(1, side // max(thinned.shape[:2]))
+    return Image.fromarray(np.repeat(np.repeat(thinned, scale, axis=0), scale, axis=1))
 
 
 def _wrapped(text: str, size: int, width: int) -> list[str]:

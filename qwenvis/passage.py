@@ -1,0 +1,72 @@
+"""A plan on its way through the tower, without the items that turn out to be unusable once they are decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+
+from qwenvis import ops
+from qwenvis.door import Batch
+from qwenvis.embeddings import Embeddings
+from qwenvis.errors import InputError, detached, place
+from qwenvis.geometry import item_bounds
+from qwenvis.intake import Entry, origins
+from qwenvis.plan import Part, Plan
+from qwenvis.work import Work
+
+
+class Passage:
+    """Feeds the work of a plan with its parts, in order; what cannot be used leaves a gap in the arrays.
+
+    ``strict``: the first item that cannot be used ends it, and neither that nor what comes after it is encoded.
+    """
+
+    def __init__(self, entries: Sequence[Entry], plan: Plan, work: Work, *, strict: bool, threads: int) -> None:
+        """Of entries, their plan, and the work for that."""
+        self.plan, self.work = plan, work
+        self._entries, self._strict, self._threads = entries, strict, threads
+        self._end = len(entries)  # the first item that is left out because it ends the passage
+
+    def add(self, part: Part, batch: Batch) -> bool:
+        """Encode what can be used of a part; returns whether to go on."""
+        items = [item for item, *_ in part.spans]
+        left_out = {item for item in items if self._entries[item].error is not None}
+        if self._strict and left_out:
+            self._end = min(left_out)
+            left_out = {item for item in items if item >= self._end}
+        bounds = item_bounds(batch.grid_thw).tolist()
+        for used, run in groupby(range(len(items)), lambda row: items[row] not in left_out):
+            spans = list(run)
+            first, stop = spans[0], spans[-1] + 1
+            rows = slice(bounds[first], bounds[stop])
+            if used:
+                with ops.use_threads(self._threads):
+                    self.work.add(batch.pixel_values[rows], batch.grid_thw[first:stop])
+            else:
+                self.work.leave_out(rows.stop - rows.start)
+        return self._end == len(self._entries)
+
+    def result(self, provenance: dict[str, str], errors: Sequence[InputError] = ()) -> Embeddings:
+        """The items that went through; ``errors`` are of those that did not even come here.
+
+        Where it is strict, raises the error that ended it, with the items before as its ``done``.
+        """
+        used = [i for i, entry in enumerate(self._entries[: self._end]) if entry.error is None]
+        out = finished(self.work, self.plan.grid_thw, provenance, **origins(self._entries))
+        if len(used) < len(out):
+            out = out[used]
+        late = [entry.error for entry in self._entries[: self._end + 1] if entry.error is not None]
+        if self._strict and late:
+            late[0].done = out
+            raise late[0]
+        return replace(out, errors=tuple(sorted(map(detached, [*errors, *late]), key=place)))
+
+
+def finished(work: Work, grid_thw: np.ndarray, provenance: dict[str, str], **told: Any) -> Embeddings:
+    """What the forward passes of a call have made."""
+    merge_size = work.tower.config.spatial_merge_size
+    return Embeddings(work.tokens, grid_thw.copy(), merge_size, work.hidden_states, provenance, work.deepstack, **told)

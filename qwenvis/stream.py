@@ -1,0 +1,149 @@
+"""Items that come one after the other, for as long as they come: encoded in runs, given out one by one."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+from qwenvis.embeddings import Embeddings
+from qwenvis.errors import InputError, detached
+from qwenvis.intake import Entry
+from qwenvis.passage import Passage
+from qwenvis.plan import Part, Plan, ahead
+
+
+class Stream(Iterator[Embeddings]):
+    """What `Encoder.encode_iter` gives out: an iterator that can go on after an error.
+
+    Where an item cannot be used, ``next`` raises its error, and gives out the item after it when it is called again. If
+    errors are skipped, they are kept in ``errors`` instead, a list that may be cleared at any time. An error of another
+    kind ends the stream: one of the iterable that was passed, or an interruption.
+    """
+
+    def __init__(self, results: Iterator[Embeddings | InputError], *, skip: bool) -> None:
+        """``results`` are the items in order, and the errors of those that cannot be used in their place."""
+        self.errors: list[InputError] = []
+        self._results, self._skip = results, skip
+
+    def __next__(self) -> Embeddings:
+        """The next item. Raises the error of an item that cannot be used, or whatever ended the stream."""
+        for result in self._results:
+            if isinstance(result, Embeddings):
+                return result
+            if not self._skip:
+                raise result
+            self.errors.append(detached(result))
+        raise StopIteration
+
+    def close(self) -> None:
+        """End it, and forget what has been prepared."""
+        if close := getattr(self._results, "close", None):
+            close()
+
+
+@dataclass
+class Run:
+    """Items that go through the tower together, and the error of what comes after them, if that cannot be used.
+
+    ``ends``: nothing comes after that error.
+    """
+
+    entries: list[Entry]
+    plan: Plan
+    failure: Exception | None = None
+    ends: bool = False
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The runs of a stream, as they come: items within a budget of patches, by what plans them."""
+
+    makers: Iterator[Callable[[], Entry]]
+    columns: int
+    budget: int
+
+    def __iter__(self) -> Iterator[Run]:
+        """What cannot be used ends its run, so that its error comes soon."""
+        entries: list[Entry] = []
+        held = 0
+        for entry, failure, ends in _planned(self.makers):
+            patches = 0 if entry is None else math.prod(entry.grid)
+            if entries and held + patches > self.budget:
+                yield self._run(entries)
+                entries, held = [], 0
+            if entry is None:
+                yield self._run(entries, failure, ends)
+                entries, held = [], 0
+            else:
+                entries.append(entry)
+                held += patches
+        if entries:
+            yield self._run(entries)
+
+    def _run(self, entries: list[Entry], failure: Exception | None = None, ends: bool = False) -> Run:
+        return Run(entries, Plan(entries, self.columns), failure, ends)
+
+
+def encoded(
+    runs: Runs, begin: Callable[[list[Entry], Plan], Passage], provenance: Callable[[], dict[str, str]], threads: int
+) -> Iterator[Embeddings | InputError]:
+    """The items in order, and the errors of those that cannot be used in their place.
+
+    No more than two runs are held. What the makers raise comes after the items before it.
+    """
+    waiting: deque[Run] = deque()
+
+    def parts() -> Iterator[Part]:
+        for run in runs:
+            waiting.append(run)
+            yield from run.plan.parts(runs.budget) or [Part(run.plan, [])]
+
+    for part, coming in ahead(parts(), runs.budget, threads):
+        if part.first:
+            passage = begin(waiting[0].entries, waiting[0].plan)
+        batch = coming.result()
+        passage.add(part, batch)
+        del coming, batch  # and its patches, before the next ones are made
+        if part.last:
+            yield from _in_order(waiting.popleft(), passage.result(provenance()))
+
+
+def _in_order(run: Run, out: Embeddings) -> Iterator[Embeddings | InputError]:
+    """The items of a run and its errors, as they came. Raises what ends the stream."""
+    given = iter(out)
+    for entry in run.entries:
+        yield _apart(next(given)) if entry.error is None else entry.error
+    if run.failure is not None:
+        if run.ends or not isinstance(run.failure, InputError):
+            raise run.failure
+        yield run.failure
+
+
+def _planned(makers: Iterator[Callable[[], Entry]]) -> Iterator[tuple[Entry | None, Exception | None, bool]]:
+    """Each item, or the error in its place and whether it is one of the makers, after which there are no others."""
+    while True:
+        try:
+            make = next(makers)
+        except StopIteration:
+            return
+        except Exception as error:
+            yield None, error, True
+            return
+        try:
+            entry = make()
+        except Exception as error:
+            yield None, error, False
+        else:
+            yield entry, None, False
+
+
+def _apart(item: Embeddings) -> Embeddings:
+    """The item in arrays of its own: views would keep the whole run alive as long as one."""
+    return replace(
+        item,
+        embeddings=item.embeddings.copy(),
+        hidden_states=[state.copy() for state in item.hidden_states],
+        deepstack=[tokens.copy() for tokens in item.deepstack],
+    )
