@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property, partial
+from numbers import Number
 from typing import Any, TypeAlias, cast
 
 import numpy as np
-from PIL import Image
 
 from qwenvis import pictures
 from qwenvis.clips import Video, is_picture
-from qwenvis.errors import InputError, gathered
+from qwenvis.errors import ImageError, InputError, gathered
+from qwenvis.files import is_file
 from qwenvis.images import Still
 from qwenvis.outline import Outline
 from qwenvis.pictures import Picture
 from qwenvis.plan import Item
 from qwenvis.processors import ImageProcessor
+from qwenvis.streams import handed
 from qwenvis.videos import Footage, Sampling, Viewing
 
 Images: TypeAlias = Picture | Iterable[Picture]
@@ -71,13 +73,13 @@ class Intake:
             )
         if images is not None:
             processor = self.images  # an error of its own, even of no image
-            for index, source in enumerate(pictures.stream(images)):
-                yield partial(Still, source, processor, index)
-        for index, video in enumerate(_videos(videos) if videos is not None else ()):
-            if is_picture(video):
-                yield partial(Still, cast(Picture, video), self.images, index)
-            else:
-                yield partial(Footage, cast(Video, video), self.videos, index)
+            for index, (source, lasts) in enumerate(handed(pictures.stream(images))):
+                _check_kind(source, index)
+                yield partial(_made, partial(Still, source, processor, index), lasts)
+        for index, (video, lasts) in enumerate(handed(_videos(videos) if videos is not None else ())):
+            still = is_picture(video)
+            make = partial(Still, video, self.images) if still else partial(Footage, video, self.videos)
+            yield partial(_made, partial(make, index), lasts)
 
     @property
     def provenance(self) -> dict[str, str]:
@@ -95,18 +97,39 @@ class Intake:
         return told
 
 
+def _made(make: Callable[[], Still | Footage], lasts: bool) -> Item:
+    """An item, settled where its source may change before it is prepared."""
+    item = make()
+    if not lasts:
+        item.settle()
+    return item
+
+
+def _check_kind(source: object, index: int) -> None:
+    """Raise one error for pixels in lists, and not one for each of them."""
+    if isinstance(source, list | tuple | Number):
+        raise ImageError(
+            f"image {index} is a {type(source).__name__}; expected {pictures.EXPECTED}: of pixels in lists make "
+            "np.array(pixels, np.uint8), pass lists of images one by one, and the frames of a video as videos=[frames]"
+        )
+
+
 def _videos(videos: Videos) -> Iterable[Video | Picture]:
     """The videos as they come; a single file or array becomes a list of one.
 
     Raises InputError for a list of pictures alone, which transformers takes as the frames of one video.
     """
-    listed = list(videos) if isinstance(videos, list | tuple) else []
-    if listed and all(isinstance(video, Image.Image | np.ndarray) and is_picture(video) for video in listed):
+    listed = videos if isinstance(videos, list | tuple) else ()
+    if listed and all(_in_memory(video) and is_picture(video) for video in listed):
         raise InputError(
             f"videos is a {type(videos).__name__} of {len(listed)} pictures: for the frames of one video pass "
             "videos=[frames], for stills pass images"
         )
     return cast(Iterable[Video | Picture], pictures.stream(cast(Any, videos)))
+
+
+def _in_memory(source: object) -> bool:
+    return pictures.is_single(source) and not is_file(source)
 
 
 def timing(items: Iterable[Item]) -> dict[str, Any]:
