@@ -52,6 +52,7 @@ def alone(image: Image.Image) -> Iterator[None]:
             yield
         else:
             with _files[_identity(file) % LOCKS]:
+                _forget(file)
                 yield
 
 
@@ -134,6 +135,7 @@ class _Moved(_View):
 
     def _at(self, place: int, count: int) -> bytes:
         with _files[self._identity % LOCKS]:
+            _forget(self._source)
             self._source.seek(place)
             data: bytes = self._source.read(count)
         return data
@@ -149,6 +151,12 @@ def _system_file(source: Any) -> io.FileIO | None:
     """The file of the operating system whose bytes are those of the source. A subclass may read what it likes."""
     file = source.raw if type(source) in (io.BufferedReader, io.BufferedRandom) else source
     return file if type(file) is io.FileIO else None
+
+
+def _forget(file: Any) -> None:
+    """Make a buffered file drop what it has read ahead: another over the same raw file may have moved that since."""
+    if isinstance(file, io.BufferedReader | io.BufferedRandom):
+        file.seek(0, os.SEEK_END)  # of all seeks the only kind that always reaches the raw file
 
 
 def _identity(source: Any) -> int:
