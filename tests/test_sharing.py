@@ -5,16 +5,16 @@ import io
 import os
 import tarfile
 import tempfile
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 
 import clips_made
 import numpy as np
 import pytest
 from images_made import noise
 from PIL import Image
+from test_encoder_concurrency import SETUP
 from towers import encoder, output, same_bits
 
 from qwenvis import pictures, sharing
@@ -61,42 +61,42 @@ def packed(data, count):
     return file.getvalue()
 
 
-def file_objects(data, path, stack):
+@contextmanager
+def file_objects(data, path):
     """Lists of file objects of the same bytes that share something, by the name of what they share."""
     path.write_bytes(data)
-    opened = stack.enter_context(path.open("rb"))
-    again = stack.enter_context(os.fdopen(os.dup(opened.fileno()), "rb"))
-    written = stack.enter_context(tempfile.NamedTemporaryFile())
-    written.write(data)
-    spooled = stack.enter_context(tempfile.SpooledTemporaryFile())
-    spooled.write(data)
+    archive = path.with_suffix(".tar")
+    archive.write_bytes(packed(data, 3))
     raw = Slow(data)
-    tar = stack.enter_context(tarfile.open(fileobj=stack.enter_context(written_file(packed(data, 3), path))))
-    yield "nothing but themselves", [io.BytesIO(data)] * 3
-    yield "a file", [opened] * 3
-    yield "a descriptor", [opened, again, opened.raw]
-    yield "a temporary file", [written, written.file, written]
-    yield "a spooled file", [spooled] * 3
-    yield "a raw file", [raw, io.BufferedReader(raw), io.BufferedReader(raw)]
-    yield "a compressed file", [stack.enter_context(gzip.open(io.BytesIO(gzip.compress(data))))] * 3
-    yield "a tar file", [tar.extractfile(entry) for entry in tar]
-
-
-def written_file(data, beside):
-    path = beside.with_suffix(".tar")
-    path.write_bytes(data)
-    return path.open("rb")
+    with (
+        path.open("rb") as opened,
+        os.fdopen(os.dup(opened.fileno()), "rb") as again,
+        tempfile.NamedTemporaryFile() as written,
+        tempfile.SpooledTemporaryFile() as spooled,
+        gzip.open(io.BytesIO(gzip.compress(data))) as unpacked,
+        tarfile.open(archive) as tar,
+    ):
+        written.write(data)
+        spooled.write(data)
+        yield {
+            "nothing but themselves": [io.BytesIO(data)] * 3,
+            "a file": [opened] * 3,
+            "a descriptor": [opened, again, opened.raw],
+            "a temporary file": [written, written.file, written],
+            "a spooled file": [spooled] * 3,
+            "a raw file": [raw, io.BufferedReader(raw), io.BufferedReader(raw)],
+            "a compressed file": [unpacked] * 3,
+            "a tar file": [tar.extractfile(entry) for entry in tar],
+        }
 
 
 def shared_images(data, path):
     """The same, of PIL images that are not loaded yet, and file objects."""
     for name in ("a file", "a descriptor", "a temporary file", "a raw file"):
-        with ExitStack() as stack:
-            one, two, three = dict(file_objects(data, path, stack))[name]
-            images = Image.open(one), Image.open(two)
-            yield f"images over {name}", [images[0], three, images[1], images[0], one]
-            for image in images:
-                image.close()
+        with file_objects(data, path) as files:
+            one, two, three = files[name]
+            with Image.open(one) as image, Image.open(two) as other:
+                yield f"images over {name}", [image, three, other, image, one]
     with Image.open(path) as image:
         yield "one image", [image] * 5
 
@@ -112,8 +112,8 @@ def assert_each(tokens, alone, name):
 def test_p08_file_objects_and_images_in_a_list(kind, threads, tmp_path):
     found, data = encoder(threads=threads), image_file(kind)
     alone = found.encode(data).embeddings
-    with ExitStack() as stack:
-        for name, sources in file_objects(data, tmp_path / "image", stack):
+    with file_objects(data, tmp_path / "image") as files:
+        for name, sources in files.items():
             assert_each(found.encode(sources).embeddings, alone, name)
     for name, sources in shared_images(data, tmp_path / "image"):
         assert_each(found.encode(sources).embeddings, alone, name)
@@ -124,8 +124,8 @@ def test_films_of_one_file_object(threads, tmp_path):
     """Their frames are decoded by turns, a few steps of each."""
     found = encoder(threads=threads)
     alone = found.encode(videos=[FILM], sampling="all").embeddings
-    with ExitStack() as stack:
-        for name, sources in file_objects(FILM, tmp_path / "film", stack):
+    with file_objects(FILM, tmp_path / "film") as files:
+        for name, sources in files.items():
             assert_each(found.encode(videos=sources, sampling="all").embeddings, alone, name)
             streams = [found.encode_iter(videos=sources, sampling="all", patch_budget=8) for _ in range(2)]
             for outs in zip(*streams, strict=True):
@@ -145,8 +145,8 @@ def test_files_stay_where_they_are_and_open(tmp_path):
 def round_of_everything(stack, tmp_path, seed):
     """What a call gets, and the bytes of each item."""
     data = image_file(["PNG", "JPEG", "GIF"][seed % 3], seed)
-    files = dict(file_objects(data, tmp_path / f"{threading.get_ident()}-{seed}", stack))
-    films = dict(file_objects(FILM, tmp_path / f"film-{seed}", stack))
+    files = stack.enter_context(file_objects(data, tmp_path / "image"))
+    films = stack.enter_context(file_objects(FILM, tmp_path / "film"))
     image = stack.enter_context(Image.open(io.BytesIO(data)))
     other = stack.enter_context(Image.open(files["a file"][0]))
     images = [image, other, files["a raw file"][0], image, files["a file"][0], other, files["a raw file"][1]]
@@ -193,8 +193,8 @@ def test_orientation_and_palette_of_a_shared_image():
 
 def test_a_view_reads_as_a_file_does(tmp_path):
     data = bytes(np.random.default_rng(0).integers(0, 256, 200_000, np.uint8))
-    with ExitStack() as stack:
-        for _, sources in file_objects(data, tmp_path / "file", stack):
+    with file_objects(data, tmp_path / "file") as files:
+        for sources in files.values():
             with sharing.view(sources[0]) as view:
                 assert view.read() == data
                 assert view.seek(-7, os.SEEK_END) == len(data) - 7
@@ -230,6 +230,4 @@ go_on.set()
 
 
 def test_child_of_a_fork_waits_for_nobody():
-    from test_encoder_concurrency import SETUP
-
     assert output(SETUP + FORKED, timeout=60).split() == ["0"]
