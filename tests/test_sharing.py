@@ -78,7 +78,7 @@ def file_objects(data, path):
     ):
         written.write(data)
         spooled.write(data)
-        yield {
+        files = {
             "nothing but themselves": [io.BytesIO(data)] * 3,
             "a file": [opened] * 3,
             "a descriptor": [opened, again, opened.raw],
@@ -88,6 +88,7 @@ def file_objects(data, path):
             "a compressed file": [unpacked] * 3,
             "a tar file": [tar.extractfile(entry) for entry in tar],
         }
+        yield files  # which keeps all of them: a buffered file that goes away closes the raw one
 
 
 def shared_images(data, path):
