@@ -54,11 +54,11 @@ def is_picture(source: Any) -> bool:
     """Whether this is a still among videos: an image in memory, or a file that Pillow reads. A GIF is a video."""
     if isinstance(source, Image.Image):
         return True
-    if arrays.is_array(source):
-        return getattr(source, "ndim", 0) in (2, 3)
     if isinstance(source, list | tuple):
         return False
     try:
+        if arrays.is_array(source):
+            return arrays.plain(source, "the image", ImageError).ndim in (2, 3)
         pictures.probe(source)
     except (ImageError, LimitError):
         return False

@@ -6,8 +6,10 @@ import threading
 from pathlib import Path
 
 import pytest
+from towers import encoder
 
 from qwenvis import files
+from qwenvis.errors import ImageError, VideoError
 
 
 def opened(path):
@@ -71,6 +73,39 @@ def test_a_pipe_that_takes_the_place_of_a_file(tmp_path, monkeypatch):
     before = descriptors()
     assert refused(path) == "not a regular file but a named pipe"
     assert descriptors() == before
+
+
+@pytest.mark.parametrize(("noun", "error"), [("images", ImageError), ("videos", VideoError)])
+def test_p23_neither_an_image_nor_a_video_is_waited_for(noun, error, tmp_path):
+    """A URL is named as such, also where a `Path` has taken a slash away."""
+    os.mkfifo(tmp_path / "pipe.mp4")
+    refused = {
+        tmp_path / "pipe.mp4": "cannot be read: not a regular file but a named pipe",
+        "/dev/zero": "cannot be read: not a regular file but a device",
+        tmp_path: "is a directory",
+        "https://example.org/a.mp4": "is a URL; nothing is downloaded",
+        Path("https://example.org/a.mp4"): "is a URL; nothing is downloaded",
+        "file:///a.mp4": "is a URL; nothing is downloaded",
+        "s3://bucket/a.mp4": "is a URL; nothing is downloaded",
+        "data:video/mp4;base64,AAAA": "is a URL; nothing is downloaded",
+    }
+    for source, words in refused.items():
+        with pytest.raises(error, match=words):
+            encoder().encode(**{noun: source})
+
+
+def test_file_objects_that_cannot_be_read(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(b"bytes")
+    with path.open("rb") as closed:
+        pass
+    with path.open("wb") as written, path.open("r", encoding="utf-8") as text:
+        refused = {closed: "is closed", written: "is not open for reading", text: "is open as text"}
+        for source, words in refused.items():
+            with pytest.raises(ImageError, match=words):
+                encoder().encode(source)
+            with pytest.raises(VideoError, match=words):
+                encoder().encode(videos=[source])
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may read everything")
