@@ -5,12 +5,19 @@ A tensor says what it holds through ``__array__`` or DLPack, and NumPy shares it
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qwenvis.errors import InputError
+
+
+class Tensor(Protocol):
+    """An array of another package, for type checkers."""
+
+    def __array__(self, *args: Any, **options: Any) -> NDArray[Any]:
+        """As NumPy asks for it."""
 
 
 def is_array(value: Any) -> bool:
@@ -32,11 +39,9 @@ def plain(value: Any, where: str, error: type[InputError] = InputError) -> NDArr
     try:
         if str(getattr(value, "dtype", "")) == "torch.bfloat16":
             value = value.float()  # NumPy knows no bfloat16
-        return (
-            np.from_dlpack(value)
-            if not hasattr(value, "__array__") and hasattr(value, "__dlpack__")
-            else (np.asarray(value))
-        )
+        if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
+            return np.from_dlpack(value)
+        return np.asarray(value)
     except MemoryError:
         raise
     except Exception as cause:

@@ -22,7 +22,15 @@ from qwenvis.pictures import MAX_IMAGE_PIXELS, Picture
 from qwenvis.samplers import Length, Rate
 
 Video: TypeAlias = (
-    str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | NDArray[np.uint8] | Sequence[Picture]
+    str
+    | os.PathLike[str]
+    | bytes
+    | bytearray
+    | memoryview
+    | IO[bytes]
+    | NDArray[np.uint8]
+    | arrays.Tensor
+    | Sequence[Picture]
 )
 
 

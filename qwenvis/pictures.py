@@ -27,7 +27,9 @@ from qwenvis import arrays, files, sharing
 from qwenvis.errors import ImageError, LimitError, QwenvisError
 from qwenvis.policies import NATURAL, Policy
 
-Picture: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image.Image | NDArray[Any]
+Picture: TypeAlias = (
+    str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image.Image | NDArray[Any] | arrays.Tensor
+)
 EXPECTED = "a path, bytes, a binary file object, a PIL image, or a uint8 array or tensor"
 
 # Pillow's own default (Image.MAX_IMAGE_PIXELS), where it begins to warn of a decompression bomb: 358 MB decoded.

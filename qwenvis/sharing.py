@@ -155,7 +155,7 @@ def _system_file(source: Any) -> io.FileIO | None:
 
 def _forget(file: Any) -> None:
     """Make a buffered file drop what it has read ahead: another over the same raw file may have moved that since."""
-    if isinstance(file, io.BufferedReader | io.BufferedRandom):
+    if isinstance(file, io.BufferedReader | io.BufferedRandom) and not file.closed:
         file.seek(0, os.SEEK_END)  # of all seeks the only kind that always reaches the raw file
 
 

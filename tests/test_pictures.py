@@ -202,7 +202,7 @@ def test_labels(rgb):
     assert len(label("x" * 9999, 1)) < 130
 
 
-def test_p09_premultiplied_grey_is_read_on_white():
+def test_premultiplied_grey_is_read_on_white():
     """Mode La holds the grey times its alpha, so on white it is that and what the alpha leaves of 255."""
     grey = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 2), np.uint8)
     image = Image.fromarray(grey, "LA").convert("La")
