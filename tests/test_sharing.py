@@ -110,7 +110,7 @@ def assert_each(tokens, alone, name):
 
 @pytest.mark.parametrize("threads", [2, 4])
 @pytest.mark.parametrize("kind", FORMATS)
-def test_p08_file_objects_and_images_in_a_list(kind, threads, tmp_path):
+def test_file_objects_and_images_in_a_list(kind, threads, tmp_path):
     found, data = encoder(threads=threads), image_file(kind)
     alone = found.encode(data).embeddings
     with file_objects(data, tmp_path / "image") as files:
@@ -170,12 +170,12 @@ def rounds(count, tmp_path):
                     assert same_bits(out, want), seed
 
 
-def test_p08_rounds(tmp_path):
+def test_rounds(tmp_path):
     rounds(6, tmp_path)
 
 
 @pytest.mark.slow
-def test_p08_many_rounds(tmp_path):
+def test_many_rounds(tmp_path):
     rounds(200, tmp_path)
 
 

@@ -115,7 +115,7 @@ REUSING = [
 
 
 @pytest.mark.parametrize("reusing", REUSING)
-def test_p08_images_of_an_iterator(reusing, tmp_path, monkeypatch):
+def test_images_of_an_iterator(reusing, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     found = encoder(threads=2)
     want = found.encode(FRAMES).embeddings
@@ -155,7 +155,7 @@ def films_in_a_file():
         (lambda: map(io.BufferedReader, map(io.BytesIO, FILMS)), FILMS),
     ],
 )
-def test_p08_videos_of_an_iterator(reusing, held):
+def test_videos_of_an_iterator(reusing, held):
     found = encoder(threads=2)
     want = found.encode(videos=held).embeddings
     assert same_bits(found.encode(videos=reusing()).embeddings, want)
