@@ -1,8 +1,10 @@
 """Preprocessing of photographs, from JPEG to ``pixel_values``, beside transformers' PIL class; milliseconds an image.
 
     python -m benchmarks.pixels --size 4000 3000 --images 16
+    python -m benchmarks.pixels --sharing --size 1600 1200 --rounds 9
 
-Contenders alternate. transformers has one thread for this, whatever the machine has.
+Contenders alternate. transformers has one thread for this, whatever the machine has. With ``--sharing`` the question is
+what it costs that one image, file object or video may be passed many times (`benchmarks.sharing`).
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from benchmarks import sharing
 from benchmarks.timing import alternate, cpu
 from qwenvis.images import Still
 from qwenvis.plan import Plan
@@ -55,34 +58,44 @@ def ours(max_pixels: int, threads: int, backend: str = "pil") -> Callable[[list[
     return prepare
 
 
-def main() -> None:
+def compare(path: Path, images: int, threads: int, rounds: int) -> None:
     """Print a line for each contender, under each limit."""
+    one, batch = [str(path)], [str(path)] * images
+    for name, limit in LIMITS.items():
+        theirs, single = transformers_class(limit), ours(limit, 1)
+        many, torchvision = ours(limit, threads), ours(limit, 1, "torchvision")
+        contenders: dict[str, Callable[[], object]] = {
+            "transformers": lambda theirs=theirs: theirs(one),
+            "qwenvis, 1 thread": lambda single=single: single(one),
+            "qwenvis, 1 thread, as torchvision": lambda torchvision=torchvision: torchvision(one),
+            "qwenvis, 1 thread, batch": lambda single=single: single(batch),
+            f"qwenvis, {threads} threads, batch": lambda many=many: many(batch),
+        }
+        measured = alternate(contenders, range(rounds), threads, dict.fromkeys(contenders))
+        for contender, runs in measured.items():
+            each = runs.median / (images if contender.endswith("batch") else 1)
+            print(f"{name:9}  max_pixels {limit:>10,}  {contender:34} {1000 * each:8.1f} ms")
+
+
+def main() -> None:
+    """Measure on a photograph, or on copies of it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=int, nargs=2, default=(4000, 3000), metavar=("WIDTH", "HEIGHT"))
     parser.add_argument("--images", type=int, default=16, help="in a batch")
     parser.add_argument("--threads", type=int, help="default: as the encoder's")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--sharing", action="store_true", help="one object many times, beside what needs no lock")
     args = parser.parse_args()
     threads = resolve(args.threads)
     print(f"{cpu()}; JPEG of {args.size[0]} x {args.size[1]}")
     with tempfile.TemporaryDirectory() as directory:
-        path = Path(directory) / "photograph.jpg"
-        photograph(path, *args.size)
-        one, batch = [str(path)], [str(path)] * args.images
-        for name, limit in LIMITS.items():
-            theirs, single = transformers_class(limit), ours(limit, 1)
-            many, torchvision = ours(limit, threads), ours(limit, 1, "torchvision")
-            contenders: dict[str, Callable[[], object]] = {
-                "transformers": lambda theirs=theirs: theirs(one),
-                "qwenvis, 1 thread": lambda single=single: single(one),
-                "qwenvis, 1 thread, as torchvision": lambda torchvision=torchvision: torchvision(one),
-                "qwenvis, 1 thread, batch": lambda single=single: single(batch),
-                f"qwenvis, {threads} threads, batch": lambda many=many: many(batch),
-            }
-            measured = alternate(contenders, range(args.rounds), threads, dict.fromkeys(contenders))
-            for contender, runs in measured.items():
-                each = runs.median / (args.images if contender.endswith("batch") else 1)
-                print(f"{name:9}  max_pixels {limit:>10,}  {contender:34} {1000 * each:8.1f} ms")
+        paths = [Path(directory) / f"{index}.jpg" for index in range(args.images if args.sharing else 1)]
+        for path in paths:
+            photograph(path, *args.size)
+        if args.sharing:
+            sharing.measure(paths, Path(directory), threads, args.rounds)
+        else:
+            compare(paths[0], args.images, threads, args.rounds)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Whatever people pass as a video: how long and how large it is, and its frames, one after the other.
 
-A video is a file (a path, its bytes, a binary file object), a uint8 array of frames (T, H, W, 3), or a list of pictures
-of one size. A clip is one of these behind one face: it knows its length and size before any frame is decoded but the
-first, and gives out the frames that are asked for, in order, without keeping any.
+A video is a file (a path, its bytes, a binary file object), a uint8 array or tensor of frames (T, H, W, 3), or a list
+of pictures of one size. A clip is one of these behind one face: it knows its length and size before any frame is
+decoded but the first, and gives out the frames that are asked for, in order, without keeping any.
 """
 
 from __future__ import annotations
@@ -15,14 +15,22 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from qwenvis import pictures
+from qwenvis import arrays, pictures
 from qwenvis.errors import ImageError, VideoError, VideoLimitError
-from qwenvis.films import Film, first_bytes
+from qwenvis.films import MAX_FRAMES, Film, first_bytes
 from qwenvis.pictures import MAX_IMAGE_PIXELS, Picture
 from qwenvis.samplers import Length, Rate
 
 Video: TypeAlias = (
-    str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | NDArray[np.uint8] | Sequence[Picture]
+    str
+    | os.PathLike[str]
+    | bytes
+    | bytearray
+    | memoryview
+    | IO[bytes]
+    | NDArray[np.uint8]
+    | arrays.Tensor
+    | Sequence[Picture]
 )
 
 
@@ -43,8 +51,8 @@ def clip(source: Video, where: str, *, fps: Rate | None, upright: bool = True, t
     ``upright``: whether a file is turned as its metadata says. Raises VideoError for what is no video, LimitError for
     one that is too large.
     """
-    if isinstance(source, np.ndarray):
-        return Frames(source, where, fps)
+    if arrays.is_array(source):
+        return Frames(arrays.plain(source, where, VideoError), where, fps)
     if isinstance(source, list | tuple):
         return Pictures(source, where, fps)
     return Film(source, where, fps=fps, upright=upright, threads=threads)
@@ -52,15 +60,17 @@ def clip(source: Video, where: str, *, fps: Rate | None, upright: bool = True, t
 
 def is_picture(source: Any) -> bool:
     """Whether this is a still among videos: an image in memory, or a file that Pillow reads. A GIF is a video."""
-    if isinstance(source, np.ndarray):
-        return source.ndim in (2, 3)
+    if isinstance(source, Image.Image):
+        return True
     if isinstance(source, list | tuple):
         return False
     try:
+        if arrays.is_array(source):
+            return arrays.plain(source, "the image", ImageError).ndim in (2, 3)
         pictures.probe(source)
     except ImageError:
         return False
-    return isinstance(source, Image.Image) or first_bytes(source, 4) != b"GIF8"
+    return first_bytes(source, 4) != b"GIF8"
 
 
 class Frames:
@@ -70,8 +80,10 @@ class Frames:
 
     def __init__(self, frames: NDArray[Any], where: str, fps: Rate | None) -> None:
         if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3:
-            remedy = "; channels come last: pass np.moveaxis(frames, 1, -1)" if frames.shape[1:2] == (3,) else ""
+            last = "; channels come last: pass np.moveaxis(frames, 1, -1), of a tensor frames.permute(0, 2, 3, 1)"
+            remedy = last if frames.shape[1:2] == (3,) else ""
             raise VideoError(f"{where}: expected uint8 frames (T, H, W, 3), got {frames.dtype} {frames.shape}{remedy}")
+        _check_count(len(frames), where)
         self._frames, self.size, self.length = frames, frames.shape[1:3], Length(len(frames), fps)
         _check(self.length.frames, self.size, where)
 
@@ -89,7 +101,12 @@ class Pictures:
     def __init__(self, frames: Sequence[Picture], where: str, fps: Rate | None) -> None:
         self._frames, self._where, self.length = frames, where, Length(len(frames), fps)
         self.size = (0, 0)
+        _check_count(len(frames), where)
+        seen: set[int] = set()  # one picture may be many of the frames
         for index, frame in enumerate(frames):
+            if id(frame) in seen:
+                continue
+            seen.add(id(frame))
             size = pictures.probe(frame, self._name(index))
             if index and size != self.size:
                 first = f"frame 0 is {self.size[0]} x {self.size[1]}"
@@ -114,6 +131,11 @@ def label(source: object, index: int) -> str:
     if isinstance(source, list | tuple):
         return f"video {index} ({type(source).__name__} of {len(source)})"
     return "video" + pictures.label(source, index).removeprefix("image")
+
+
+def _check_count(frames: int, where: str) -> None:
+    if frames > MAX_FRAMES:
+        raise VideoLimitError(f"{where} has {frames:,} frames; at most {MAX_FRAMES:,} are read: cut it into parts")
 
 
 def _check(frames: int, size: tuple[int, int], where: str) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from qwenvis import arrays
 from qwenvis.errors import InputError
 from qwenvis.models import Config
 
@@ -36,7 +37,7 @@ def checked_grid(grid_thw: ArrayLike, config: Config) -> NDArray[np.int64]:
 
     Raises InputError unless every item has at least one frame and whole merge units.
     """
-    grid = _array(grid_thw, "grid_thw")
+    grid = arrays.plain(grid_thw, "grid_thw")
     if grid.ndim != 2 or grid.shape[1] != 3 or (grid.size and grid.dtype.kind not in "iu"):
         expected = "expected integers (items, 3): frames / 2, rows, columns"
         raise InputError(f"grid_thw is {grid.dtype} {grid.shape}; {expected}")
@@ -58,7 +59,7 @@ def checked_pixel_values(pixel_values: ArrayLike, grid_thw: NDArray[np.int64], c
 
     Raises InputError for another shape, for what is no float, and for NaN or infinity.
     """
-    values = _array(pixel_values, "pixel_values")
+    values = arrays.plain(pixel_values, "pixel_values")
     c, t, h, w = config.kernel
     columns, patches = c * t * h * w, int(grid_thw.prod(axis=1).sum())
     if values.shape[1:] == (c, h, w) and t == 1:
@@ -80,11 +81,3 @@ def checked_pixel_values(pixel_values: ArrayLike, grid_thw: NDArray[np.int64], c
             item = int(np.searchsorted(np.cumsum(grid_thw.prod(axis=1)), row, side="right"))
             raise InputError(f"pixel_values has NaN or infinity in row {row}, of item {item}")
     return np.ascontiguousarray(values, np.float32)
-
-
-def _array(value: ArrayLike, name: str) -> NDArray[np.generic]:
-    """Whatever NumPy can read: arrays, lists, tensors of torch on the CPU."""
-    try:
-        return np.asarray(value)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"{name} is no array that NumPy can read: {error}") from error

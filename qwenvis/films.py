@@ -7,16 +7,15 @@ dropped.
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from qwenvis import files
 from qwenvis.errors import QwenvisError, VideoError, VideoLimitError
 from qwenvis.pictures import MAX_IMAGE_PIXELS
 from qwenvis.samplers import Length, Rate
@@ -152,24 +151,17 @@ def _av(where: str) -> Any:
 @contextmanager
 def _file(source: Any, where: str) -> Iterator[IO[bytes]]:
     """A source as a binary file at its start."""
-    if isinstance(source, bytes | bytearray | memoryview):
-        yield io.BytesIO(source)
-    elif isinstance(source, str | os.PathLike):
-        path = Path(os.fsdecode(source))
-        if not path.is_file():
-            raise VideoError(f"{where}: there is no such file; nothing is downloaded here")
-        if path.stat().st_size > MAX_BYTES:
-            raise VideoLimitError(f"{where} has {path.stat().st_size:,} bytes; at most {MAX_BYTES:,} are read")
-        with path.open("rb") as file:
-            yield file
-    elif hasattr(source, "read") and hasattr(source, "seekable") and source.seekable():
-        source.seek(0)
-        yield source
-    else:
+    if not files.is_file(source):
         raise VideoError(
-            f"{where} is no video; expected a path, bytes, a binary file that can be rewound, a uint8 array "
+            f"{where} is no video; expected a path, bytes, a binary file that can be rewound, a uint8 array or tensor "
             "(T, H, W, 3), or a list of pictures"
         )
+    with files.opened(source, where, VideoError) as file:
+        size = file.seek(0, os.SEEK_END)
+        if size > MAX_BYTES:
+            raise VideoLimitError(f"{where} has {size:,} bytes; at most {MAX_BYTES:,} are read")
+        file.seek(0)
+        yield file
 
 
 def first_bytes(source: Any, count: int) -> bytes:

@@ -8,6 +8,9 @@ into merge-block order (ops.vol2col). For an opaque, upright 8-bit image, ``pixe
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +18,7 @@ from PIL import Image
 
 from qwenvis import ops, policies, resampling
 from qwenvis.errors import ImageError
-from qwenvis.pictures import Picture, decode, label, probe
+from qwenvis.pictures import Picture, as_array, decode, label, probe
 from qwenvis.processors import ImageProcessor
 
 BICUBIC = Image.Resampling.BICUBIC
@@ -29,44 +32,66 @@ class Still:
     is known, before it is resized.
     """
 
-    def __init__(self, source: Picture, processor: ImageProcessor, index: int) -> None:
+    def __init__(self, picture: Picture, processor: ImageProcessor, index: int) -> None:
         """Errors call the image by its index. Raises ImageError, or LimitError."""
-        self.source, self.processor, self.where = source, processor, label(source, index)
-        self.policy = policies.chosen(processor.pixels, processor.backend)
-        self.size = probe(source, self.where, self.policy)
+        self.processor, self.where = processor, label(picture, index)
+        self._frame: Callable[[], Frame] = partial(self._decoded, picture)
+        self.size = probe(picture, self.where, self._policy)
         self.grid = _planned(self.size, processor, self.where)
+
+    def settle(self) -> None:
+        """Decode and resize it now: what was passed may change. Raises ImageError for an image that is damaged."""
+        frame = self._frame()
+        self.grid = frame.grid
+        self._frame = lambda: frame
 
     def fill(self, first: int, stop: int, out: NDArray[np.float32]) -> tuple[int, int, int]:
         """Decode, resize and cut; returns the grid. Raises ImageError for an image that turns out to be damaged."""
-        image = decode(self.source, self.where, self.policy)
-        self.size = image.height, image.width
-        grid = _planned(self.size, self.processor, self.where)
-        if math.prod(grid) != len(out):
+        frame = self._frame()
+        if math.prod(frame.grid) != len(out):
             raise ImageError(f"{self.where} changed while it was read")
-        array = self.source if isinstance(self.source, np.ndarray) else None
-        unit = array is not None and self.policy.unit(array)
-        patches(image, self.processor, out, unit=unit)
-        return grid
+        frame.cut(out)
+        return frame.grid
+
+    @property
+    def _policy(self) -> policies.Policy:
+        return policies.chosen(self.processor.pixels, self.processor.backend)
+
+    def _decoded(self, picture: Picture) -> Frame:
+        image = decode(picture, self.where, self._policy)
+        self.size = image.height, image.width
+        _planned(self.size, self.processor, self.where)
+        array = as_array(picture, self.where)
+        return Frame.of(image, self.processor, unit=array is not None and self._policy.unit(array))
 
 
-def patches(
-    image: Image.Image, processor: ImageProcessor, out: NDArray[np.float32] | None = None, *, unit: bool = False
-) -> tuple[NDArray[np.float32], tuple[int, int, int]]:
-    """Return the patches of an RGB image, in the order of the tower, and its grid (1, rows, columns).
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """An image that has the size which its checkpoint asks for: (height, width, 3) bytes, and the value of each."""
 
-    They are (rows·columns, 3·T·p²) float32, written into ``out`` if it is given. ``unit``: bytes stand for 0..1.
-    Raises as ``ImageProcessor.resized``.
-    """
-    height, width = processor.resized(image.height, image.width)
-    grid = processor.grid(image.height, image.width)
-    frame = _resized(image, processor.content(image.height, image.width), processor.backend)
-    if frame.shape[:2] != (height, width):
-        frame = np.pad(frame, ((0, height - frame.shape[0]), (0, width - frame.shape[1]), (0, 0)))
-    if out is None:
-        out = np.empty((math.prod(grid), processor.columns), np.float32)
-    lut = processor.normalisation.unit_lut if unit else processor.lut
-    merge_size = 1 if processor.raster else processor.merge_size
-    return ops.vol2col(frame[None], lut, processor.patch_size, processor.temporal_patch_size, merge_size, out), grid
+    pixels: NDArray[np.uint8]
+    grid: tuple[int, int, int]  # (1, rows, columns)
+    lut: NDArray[np.float32]
+    processor: ImageProcessor
+
+    @classmethod
+    def of(cls, image: Image.Image, processor: ImageProcessor, *, unit: bool = False) -> Frame:
+        """An RGB image, resized; ``unit``: its bytes stand for 0..1. Raises as ``ImageProcessor.resized``."""
+        height, width = processor.resized(image.height, image.width)
+        pixels = _resized(image, processor.content(image.height, image.width), processor.backend)
+        if pixels.shape[:2] != (height, width):
+            pixels = np.pad(pixels, ((0, height - pixels.shape[0]), (0, width - pixels.shape[1]), (0, 0)))
+        lut = processor.normalisation.unit_lut if unit else processor.lut
+        return cls(pixels, processor.grid(image.height, image.width), lut, processor)
+
+    def cut(self, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """Its patches in the order of the tower, (rows·columns, 3·T·p²) float32, written into ``out`` if given."""
+        processor = self.processor
+        if out is None:
+            out = np.empty((math.prod(self.grid), processor.columns), np.float32)
+        merge_size = 1 if processor.raster else processor.merge_size
+        sizes = processor.patch_size, processor.temporal_patch_size, merge_size
+        return ops.vol2col(self.pixels[None], self.lut, *sizes, out)
 
 
 def _resized(image: Image.Image, sides: tuple[int, int], backend: str) -> NDArray[np.uint8]:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, partial
+from numbers import Number
 from typing import Any, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from qwenvis import pictures
 from qwenvis.clips import Video, is_picture
-from qwenvis.errors import MOST_GATHERED, InputError, Place, about, joined, sifted
+from qwenvis.errors import MOST_GATHERED, ImageError, InputError, Place, about, joined, sifted
+from qwenvis.files import is_file
 from qwenvis.images import Still
 from qwenvis.outline import Outline
 from qwenvis.pictures import Picture
 from qwenvis.processors import ImageProcessor
+from qwenvis.streams import handed
 from qwenvis.videos import Footage, Sampling, Viewing
 
 Images: TypeAlias = Picture | Iterable[Picture]
@@ -100,10 +102,14 @@ class Intake:
             )
         if images is not None:
             processor = self.images  # an error of its own, even of no image
-            for index, source in enumerate(pictures.stream(images)):
-                yield partial(Entry, Place.of("images", index, source), partial(Still, source, processor, index))
-        for index, video in enumerate(_videos(videos) if videos is not None else ()):
-            yield partial(Entry, Place.of("videos", index, video), partial(self._seen, video, index))
+            for index, (source, lasts) in enumerate(handed(pictures.stream(images))):
+                if index == 0:
+                    _refuse_pixels(source)
+                still = partial(Still, source, processor, index)
+                yield partial(Entry, Place.of("images", index, source), partial(_made, still, lasts))
+        for index, (video, lasts) in enumerate(handed(_videos(videos) if videos is not None else ())):
+            seen = partial(self._seen, cast(Any, video), index)
+            yield partial(Entry, Place.of("videos", index, video), partial(_made, seen, lasts))
 
     def _seen(self, video: Video | Picture, index: int) -> Still | Footage:
         """One of the videos, which may be a still."""
@@ -127,18 +133,39 @@ class Intake:
         return told
 
 
+def _made(make: Callable[[], Still | Footage], lasts: bool) -> Still | Footage:
+    """An item, settled where its source may change before it is prepared."""
+    item = make()
+    if not lasts:
+        item.settle()
+    return item
+
+
+def _refuse_pixels(source: object) -> None:
+    """Raise one error for a list of pixels, and not one for each number in it."""
+    if isinstance(source, list | tuple | Number):
+        raise ImageError(
+            f"image 0 is a {type(source).__name__}; expected {pictures.EXPECTED}: of pixels in lists make "
+            "np.array(pixels, np.uint8), pass lists of images one by one, and the frames of a video as videos=[frames]"
+        )
+
+
 def _videos(videos: Videos) -> Iterable[Video | Picture]:
     """The videos as they come; a single file or array becomes a list of one.
 
     Raises InputError for a list of pictures alone, which transformers takes as the frames of one video.
     """
-    listed = list(videos) if isinstance(videos, list | tuple) else []
-    if listed and all(isinstance(video, Image.Image | np.ndarray) and is_picture(video) for video in listed):
+    listed = videos if isinstance(videos, list | tuple) else ()
+    if listed and all(_in_memory(video) and is_picture(video) for video in listed):
         raise InputError(
             f"videos is a {type(videos).__name__} of {len(listed)} pictures: for the frames of one video pass "
             "videos=[frames], for stills pass images"
         )
     return cast(Iterable[Video | Picture], pictures.stream(cast(Any, videos)))
+
+
+def _in_memory(source: object) -> bool:
+    return pictures.is_single(source) and not is_file(source)
 
 
 def skips(on_error: str) -> bool:

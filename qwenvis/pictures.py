@@ -1,7 +1,7 @@
 """Whatever people pass as a picture: its size, and its pixels, upright in RGB.
 
-A picture is a path, the bytes of an encoded file, a binary file object (read from its start), a PIL image or an array
-of pixels. Whatever it comes as, the encoder sees what a person sees:
+A picture is a path, the bytes of an encoded file, a binary file object (read from its start), a PIL image, or an array
+or tensor of pixels. Whatever it comes as, the encoder sees what a person sees:
 
 - upright: the EXIF orientation is applied, to PIL images too;
 - on white: transparent pixels of every mode, and of (H, W, 4) arrays, are composited on white;
@@ -13,24 +13,24 @@ That is the natural policy; `policies` has transformers' beside it.
 
 from __future__ import annotations
 
-import io
 import os
-import re
-import stat
 import struct
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import IO, Any, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
+from qwenvis import arrays, files, sharing
 from qwenvis.errors import ImageError, ImageLimitError, QwenvisError
 from qwenvis.policies import NATURAL, Policy
 
-Picture: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image.Image | NDArray[Any]
+Picture: TypeAlias = (
+    str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image.Image | NDArray[Any] | arrays.Tensor
+)
+EXPECTED = "a path, bytes, a binary file object, a PIL image, or a uint8 array or tensor"
 
 # Pillow's own default (Image.MAX_IMAGE_PIXELS), where it begins to warn of a decompression bomb: 358 MB decoded.
 MAX_IMAGE_PIXELS = 89_478_485
@@ -58,10 +58,14 @@ def listed(images: Picture | Iterable[Picture]) -> list[Picture]:
 
 def stream(images: Picture | Iterable[Picture]) -> Iterable[Picture]:
     """Return the images as they come; a single image becomes a list of one."""
-    single = str, os.PathLike, bytes, bytearray, memoryview, Image.Image, np.ndarray
-    if isinstance(images, single) or hasattr(images, "read") or not isinstance(images, Iterable):
+    if is_single(images) or not isinstance(images, Iterable):
         return [cast(Picture, images)]
-    return images
+    return cast(Iterable[Picture], images)
+
+
+def is_single(source: object) -> bool:
+    """Whether this is a picture, or would be one: a file, an image or an array, and no collection."""
+    return isinstance(source, Image.Image) or files.is_file(source) or arrays.is_array(source)
 
 
 def probe(source: Picture, where: str = "the image", policy: Policy = NATURAL) -> tuple[int, int]:
@@ -69,9 +73,9 @@ def probe(source: Picture, where: str = "the image", policy: Policy = NATURAL) -
 
     ``where`` names the image in errors. Raises ImageError for what is no image, LimitError beyond ``MAX_IMAGE_PIXELS``.
     """
-    if isinstance(source, np.ndarray):
-        return _within(policy.size(source, where), where)
-    with _opened(source, where) as image:
+    if (array := as_array(source, where)) is not None:
+        return _within(policy.size(array, where), where)
+    with _opened(source, where) as image, sharing.alone(image):
         height, width, of_file = image.height, image.width, image is not source
         # A TIFF's size is already the upright one: Pillow turns the image itself while it loads it.
         turned = policy.turns(of_file) and image.format != "TIFF"
@@ -84,15 +88,23 @@ def decode(source: Picture, where: str = "the image", policy: Policy = NATURAL) 
 
     Raises as ``probe``, and ImageError for an image that is truncated, damaged or of a mode that is no picture.
     """
-    if isinstance(source, np.ndarray):
-        _within(policy.size(source, where), where)
-        return policy.picture(source, where)
+    if (array := as_array(source, where)) is not None:
+        _within(policy.size(array, where), where)
+        return policy.picture(array, where)
     with _opened(source, where) as image:
-        image.load()
         of_file = image is not source
-        turn = UPRIGHT.get(_orientation(image)) if policy.turns(of_file) else None
+        with sharing.alone(image):
+            image.load()
+            turn = UPRIGHT.get(_orientation(image)) if policy.turns(of_file) else None
         image = policy.rgb(image, where, of_file)
     return image if turn is None else image.transpose(turn)
+
+
+def as_array(source: Any, where: str) -> NDArray[Any] | None:
+    """The pixels of an array or tensor as a plain array; None of everything else. Raises ImageError."""
+    if isinstance(source, Image.Image) or not arrays.is_array(source):
+        return None
+    return arrays.plain(source, where, ImageError)
 
 
 def label(source: object, index: int) -> str:
@@ -125,7 +137,9 @@ def _opened(source: Picture, where: str) -> Iterator[Image.Image]:
             _within((source.height, source.width), where)
             yield source
         else:
-            with _file(source, where) as file:
+            if not files.is_file(source):
+                raise ImageError(f"{where} is no image; expected {EXPECTED}")
+            with files.opened(source, where, ImageError) as file:
                 image = _identify(file, where)
                 _within((image.height, image.width), where)
                 yield image
@@ -137,50 +151,13 @@ def _opened(source: Picture, where: str) -> Iterator[Image.Image]:
         raise ImageError(f"{where} is truncated or damaged: {error or type(error).__name__}") from error
 
 
-@contextmanager
-def _file(source: Any, where: str) -> Iterator[IO[bytes]]:
-    """A source as a binary file that can be rewound."""
-    if isinstance(source, bytes | bytearray | memoryview):
-        yield io.BytesIO(source)
-    elif isinstance(source, str | os.PathLike):
-        with _open_path(os.fsdecode(source), where) as file:
-            yield file
-    elif not hasattr(source, "read"):
-        raise ImageError(
-            f"{where} is no image; expected a path, bytes, a binary file object, a PIL image or a uint8 array"
-        )
-    elif not (hasattr(source, "seekable") and source.seekable()):
-        raise ImageError(f"{where} cannot be rewound; pass its bytes: file.read()")
-    else:
-        yield source
-
-
-def _open_path(path: str, where: str) -> IO[bytes]:
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://|data:", path):
-        raise ImageError(f"{where} is a URL; nothing is downloaded here: pass a path, or the bytes of the image")
-    try:
-        mode = Path(path).stat().st_mode
-        if stat.S_ISREG(mode):
-            return Path(path).open("rb")
-    except FileNotFoundError:
-        raise ImageError(f"{where}: there is no such file") from None
-    except (OSError, ValueError) as error:
-        raise ImageError(f"{where} cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    if stat.S_ISDIR(mode):
-        raise ImageError(f"{where} is a directory; pass the files in it")
-    raise ImageError(f"{where} is not a regular file; pass its bytes")
-
-
 def _identify(file: IO[bytes], where: str) -> Image.Image:
     """What ``PIL.Image.open`` does, but for its warning about large images: ``_within_limits`` raises instead.
 
     To silence the warning would mean to change Python's filters for all threads. No file name is passed on, so that
     Pillow reads the file and never maps it: a mapped file that is cut short kills the process.
     """
-    file.seek(0)
     prefix = file.read(16)
-    if not isinstance(prefix, bytes):
-        raise ImageError(f"{where} is open as text; open it with mode 'rb'")
     if not prefix:
         raise ImageError(f"{where} is empty (0 bytes)")
     for load_plugins in (Image.preinit, Image.init):

@@ -5,6 +5,8 @@ transformers treats one picture differently by what it is passed as. docs/pixels
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,6 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from qwenvis.errors import ImageError
+
+STRIP = 1 << 18  # pixels of an array that are converted at a time: 6 MB of three float64
 
 
 class Policy(Protocol):
@@ -46,7 +50,9 @@ class Natural:
             raise ImageError(f"{where} has float pixels (mode F); scale them to 0..255 and convert to mode L first")
         if image.mode.startswith("I"):
             return _grey(image, where).convert("RGB")
-        return _on_white(image) if _transparent(image) or image.mode in ("RGBa", "La") else _converted(image)
+        if image.mode == "La":
+            image = image.convert("LA")  # the one conversion that Pillow has of it
+        return _on_white(image) if _transparent(image) or image.mode == "RGBa" else _converted(image)
 
     def size(self, array: NDArray[Any], where: str) -> tuple[int, int]:
         """Of (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) uint8; raises ImageError, with the remedy, for others."""
@@ -60,7 +66,7 @@ class Natural:
         if array.ndim not in (2, 3) or array.shape[2:] not in ((), (1,), (3,), (4,)):
             remedy = "; for several images pass list(array)" if array.ndim == 4 else ""
             if array.ndim == 3 and array.shape[0] in (1, 3, 4):
-                remedy = "; channels come last: pass np.moveaxis(array, 0, -1)"
+                remedy = "; channels come last: pass np.moveaxis(array, 0, -1), of a tensor tensor.permute(1, 2, 0)"
             raise ImageError(f"{where}: expected (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), got {array.shape}{remedy}")
         return array.shape[0], array.shape[1]
 
@@ -88,6 +94,8 @@ class Transformers:
             # What is asked of Pillow without the detour warns of a palette whose entries have an alpha each.
             palette = image.mode == "P" and isinstance(image.info.get("transparency"), bytes)
             image = _converted(image.convert("RGBA") if palette else image)
+        if image.mode == "La":
+            raise ImageError(f"{where} has mode La, which transformers cannot convert; convert it to LA first")
         return _on_white(image) if _transparent(image) else _converted(image)
 
     def size(self, array: NDArray[Any], where: str) -> tuple[int, int]:
@@ -97,14 +105,37 @@ class Transformers:
 
     def picture(self, array: NDArray[Any], where: str) -> Image.Image:
         """Raises ImageError for values that are neither whole numbers in 0..255 nor in 0..1."""
-        rgb = self._rgb_array(array, where)
-        if rgb.dtype != np.uint8:
-            rgb = (rgb.astype(np.float64) * 255).astype(np.float32) if _scaled(rgb, where) else rgb
-        return Image.fromarray(np.ascontiguousarray(rgb.astype(np.uint8, copy=False)))
+        scaled = self._scaled(array, where)
+        picture = np.empty((*self.size(array, where), 3), np.uint8)
+        for rows, rgb in self._strips(array, where):
+            picture[rows] = (rgb.astype(np.float64) * 255).astype(np.float32) if scaled else rgb
+        return Image.fromarray(picture)
 
     def unit(self, array: NDArray[Any]) -> bool:
         """``_rescale_for_pil_conversion``."""
-        return array.dtype != np.uint8 and _scaled(self._rgb_array(array, "the image"), "the image")
+        return self._scaled(array, "the image")
+
+    def _scaled(self, array: NDArray[Any], where: str) -> bool:
+        """Whether values are fractions of 1; whole numbers are not. Raises ImageError where they are neither."""
+        if array.dtype == np.uint8:
+            return False
+        ranges = [_Range.of(rgb) for _, rgb in self._strips(array, where)]
+        whole = all(found.whole for found in ranges)
+        if not all(found.least >= 0 and found.most <= (255 if whole else 1) for found in ranges):
+            least, most = min(found.least for found in ranges), max(found.most for found in ranges)
+            expected = "whole numbers from 0 to 255, or 0 to 1"
+            raise ImageError(f"{where} has values from {least} to {most}; expected {expected}")
+        return not whole
+
+    def _strips(self, array: NDArray[Any], where: str) -> Iterator[tuple[slice, NDArray[Any]]]:
+        """Some rows after others, (rows, W, 3) of the array's type, alpha on white."""
+        array = self._channels_last(array, where)
+        if array.shape[-1] == 4:
+            self._check_alpha(array, where)
+        height = max(1, STRIP // max(1, array.shape[1]))
+        for top in range(0, len(array), height):
+            rows = slice(top, top + height)
+            yield rows, self._rgb_array(array[rows])
 
     def _channels_last(self, array: NDArray[Any], where: str) -> NDArray[Any]:
         if array.ndim == 3 and array.dtype.kind in "buif":
@@ -115,17 +146,17 @@ class Transformers:
             f"{where}: expected numbers with 1, 3 or 4 channels, first or last, got {array.dtype} {array.shape}"
         )
 
-    def _rgb_array(self, array: NDArray[Any], where: str) -> NDArray[Any]:
-        """(H, W, 3) of the array's type, alpha on white."""
-        array = self._channels_last(array, where)
+    def _rgb_array(self, array: NDArray[Any]) -> NDArray[Any]:
         if array.shape[-1] == 4:
-            return self._blended(array, where)
+            return self._blended(array)
         return np.broadcast_to(array, (*array.shape[:2], 3))
 
-    def _blended(self, array: NDArray[Any], where: str) -> NDArray[Any]:
-        whole = np.issubdtype(array.dtype, np.integer)
-        if not whole and not (array.min() >= 0 and array.max() <= 1):
+    def _check_alpha(self, array: NDArray[Any], where: str) -> None:
+        if not np.issubdtype(array.dtype, np.integer) and not (array.min() >= 0 and array.max() <= 1):
             raise ImageError(f"{where} has alpha and values from {array.min()} to {array.max()}; expected 0 to 1")
+
+    def _blended(self, array: NDArray[Any]) -> NDArray[Any]:
+        whole = np.issubdtype(array.dtype, np.integer)
         white = 255 if whole else 1.0
         alpha = array[..., 3:] / white
         blended: NDArray[Any] = alpha * array[..., :3] + (1 - alpha) * white
@@ -141,7 +172,7 @@ class TransformersTorchvision(Transformers):
             raise ImageError(f"{where}: with backend 'torchvision', pixels must be uint8, got {array.dtype}")
         return super().size(array, where)
 
-    def _blended(self, array: NDArray[Any], where: str) -> NDArray[Any]:
+    def _blended(self, array: NDArray[Any]) -> NDArray[Any]:
         """``convert_to_rgb`` of TorchvisionBackend: in float32, and cut, not rounded."""
         values = array.astype(np.float32) * np.float32(1 / 255)
         alpha = values[..., 3:]
@@ -190,11 +221,15 @@ def _grey(image: Image.Image, where: str) -> Image.Image:
     return Image.fromarray(grey)
 
 
-def _scaled(rgb: NDArray[Any], where: str) -> bool:
-    """Whether values are fractions of 1; whole numbers are not. Raises ImageError where they are neither."""
-    with np.errstate(invalid="ignore"):
-        whole = np.allclose(rgb, rgb.astype(int))
-    if not (np.all(rgb >= 0) and np.all(rgb <= (255 if whole else 1))):
-        expected = "whole numbers from 0 to 255, or 0 to 1"
-        raise ImageError(f"{where} has values from {rgb.min()} to {rgb.max()}; expected {expected}")
-    return not whole
+@dataclass(frozen=True)
+class _Range:
+    """Values of some pixels: whether they are whole numbers, as near as ``np.allclose`` has it, and their ends."""
+
+    whole: bool
+    least: Any
+    most: Any
+
+    @classmethod
+    def of(cls, values: NDArray[Any]) -> _Range:
+        with np.errstate(invalid="ignore"):
+            return cls(np.allclose(values, values.astype(int)), values.min(), values.max())

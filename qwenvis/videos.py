@@ -119,6 +119,7 @@ class Footage:
         height, width = self.resized.canvas
         self.grid = -(-len(indices) // step), height // side, width // side
         self._coming: Iterator[NDArray[np.uint8]] = iter(())
+        self._settled: list[NDArray[np.uint8]] | None = None
 
     @property
     def timestamps(self) -> NDArray[np.float64]:
@@ -133,18 +134,23 @@ class Footage:
         sampled = len(self.frame_indices) / length.frames * length.fps if length.fps else ASSUMED_FPS
         return float(self.processor.temporal_patch_size / sampled)
 
+    def settle(self) -> None:
+        """Decode and resize the frames now: what was passed may change. Raises VideoError for a damaged video."""
+        with _named(self.where):
+            self._settled = list(self._fitting())
+
     def fill(self, first: int, stop: int, out: NDArray[np.float32]) -> tuple[int, int, int]:
         """Decode, resize and cut the frames of some steps, which follow one another; a first of 0 begins anew.
 
         Raises VideoError for a video that turns out to be damaged.
         """
         if first == 0:
-            self._coming = self.clip.frames(self.frame_indices.tolist())
+            self._coming = self._fitting() if self._settled is None else iter(self._settled)
         processor, rows = self.processor, math.prod(self.grid[1:])
         sizes = processor.patch_size, processor.temporal_patch_size, processor.merge_size
         with _named(self.where):
             for step in range(stop - first):
-                frames = np.stack([self._fitted(frame) for frame in self._next(first + step)])
+                frames = np.stack(list(self._next(first + step)))
                 ops.vol2col(frames, processor.normalisation.lut, *sizes, out[step * rows : (step + 1) * rows])
         if stop == self.grid[0]:
             self._coming = iter(())  # closes the file: a call may have more videos than a process may have files
@@ -155,6 +161,10 @@ class Footage:
         size = self.processor.temporal_patch_size
         for _ in self.frame_indices[step * size : (step + 1) * size]:
             yield next(self._coming)
+
+    def _fitting(self) -> Iterator[NDArray[np.uint8]]:
+        """All frames that are looked at, resized."""
+        return map(self._fitted, self.clip.frames(self.frame_indices.tolist()))
 
     def _fitted(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """A frame resized; beside what is smaller than the canvas, black."""

@@ -284,3 +284,11 @@ def test_pixels(monkeypatch, capsys):
     assert len(lines) == 11
     assert sum("transformers" in line for line in lines) == 2
     assert all(line.endswith(" ms") for line in lines[1:])
+
+
+def test_sharing(monkeypatch, capsys):
+    pytest.importorskip("av")
+    run(monkeypatch, "pixels", "--sharing", "--size", 160, 120, "--images", 3, "--threads", 2, "--rounds", 1)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 7
+    assert all(line.endswith(" %") for line in lines[1:])

@@ -8,7 +8,7 @@ from PIL import Image
 
 from qwenvis import images, pictures
 from qwenvis.errors import ImageError, LimitError
-from qwenvis.images import Still, patches
+from qwenvis.images import Frame, Still
 from qwenvis.processors import ImageProcessor
 
 TOWER = {"patch_size": 14, "merge_size": 2, "temporal_patch_size": 2}
@@ -103,11 +103,11 @@ def test_p05_alone_and_in_any_order(processor):
 
 def test_patches_into_a_given_array(processor):
     image = Image.fromarray(noise(70, 98))
-    expected, grid = patches(image, processor)
+    frame = Frame.of(image, processor)
+    expected = frame.cut()
     out = np.full_like(expected, np.nan)
-    result, same_grid = patches(image, processor, out)
-    assert result is out
-    assert same_grid == grid == (1, 4, 8)
+    assert frame.cut(out) is out
+    assert frame.grid == (1, 4, 8)
     assert np.array_equal(out, expected)
 
 
@@ -179,4 +179,4 @@ def test_grid_of_a_png_with_its_exif_at_the_end(processor, monkeypatch):
     monkeypatch.setattr(images, "decode", lambda source, where, policy: turned)
     pixel_values, grid_thw = preprocess([png(noise(70, 98))], processor)
     assert grid_thw.tolist() == [list(processor.grid(98, 70))]
-    assert np.array_equal(pixel_values, patches(turned, processor)[0])
+    assert np.array_equal(pixel_values, Frame.of(turned, processor).cut())

@@ -200,3 +200,13 @@ def test_labels(rgb):
     assert label(Image.fromarray(rgb), 1) == "image 1 (PIL image, mode RGB)"
     assert label(io.BytesIO(), 1) == "image 1 (file object 'BytesIO')"
     assert len(label("x" * 9999, 1)) < 130
+
+
+def test_premultiplied_grey_is_read_on_white():
+    """Mode La holds the grey times its alpha, so on white it is that and what the alpha leaves of 255."""
+    grey = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 2), np.uint8)
+    image = Image.fromarray(grey, "LA").convert("La")
+    premultiplied, alpha = (np.frombuffer(image.tobytes(), np.uint8).reshape(HEIGHT, WIDTH, 2)[..., i] for i in (0, 1))
+    want = premultiplied.astype(int) + 255 - alpha
+    got = np.asarray(decode(image)).astype(int)
+    assert (np.abs(got - want[..., None]) <= 1).all()
