@@ -119,7 +119,7 @@ static int qv_start(void)
 }
 #endif
 
-/* The threads of the next loop, the caller among them, of `count` that are wanted: fewer where the system refuses some. */
+/* The threads of the next loop, with the caller, of `count` that are wanted: fewer where the system refuses some. */
 static int qv_pool_grow(int count)
 {
     qv_acquire(&qv_pool.lock);

@@ -1,6 +1,6 @@
-/* How many threads OpenMP may be asked for. libgomp ends the process where the system refuses one, so a team that has to
- * grow is tried first: the threads that it lacks are started, all at once, and ended, and the loop goes on with as many
- * as there were. */
+/* How many threads OpenMP may be asked for. libgomp ends the process where the system refuses one, so a team that has
+ * to grow is tried first: the threads that it lacks are started, all at once, and ended, and the loop goes on with as
+ * many as there were. */
 #include <ctype.h>
 #include <errno.h>
 #include <limits.h>
@@ -8,6 +8,7 @@
 #include <sched.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 #ifdef __linux__
 #include <sys/syscall.h>
@@ -18,7 +19,7 @@ static _Thread_local int qv_team_size = 1, qv_team_most = INT_MAX;
 /* One team grows at a time, or two would count on the same threads. */
 static pthread_mutex_t qv_team_lock = PTHREAD_MUTEX_INITIALIZER;
 
-/* Bytes that a variable of the environment asks for: a number of B, K, M or G, or of K; 0 where it says nothing else. */
+/* Bytes that an environment variable asks for, as a number of B, K, M or G, or of K; 0 where it is not that. */
 static size_t qv_bytes_of(const char *name)
 {
     static const char units[] = "bkmg";
