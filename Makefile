@@ -1,6 +1,6 @@
 # The verbs of the project, for use inside of a virtual environment. CI calls the same ones.
 .DEFAULT_GOAL := help
-.PHONY: build judges test test-slow lint check-tiles test-kernels test-neon check-sdist wheel check-wheel check-torch lint-workflows docs bench clean help
+.PHONY: build judges test test-slow lint check-tiles test-kernels test-emulated test-neon check-sdist wheel check-wheel check-torch lint-workflows docs bench clean help
 
 build: ## compile, and install into this environment in place, with what the tests need
 	pip install -e ".[test]"
@@ -25,6 +25,11 @@ check-tiles: ## fail if the compiler keeps a tile's sums on the stack
 
 test-kernels: ## check the kernels of this CPU by a C program
 	python tools/check_kernels.py
+
+EMULATED = $(CC) -Wno-psabi -include tests/kernels/emulated.h
+
+test-emulated: ## check the kernels of all x86-64 CPUs on any of them: what it lacks is emulated
+	CC="$(EMULATED)" python tools/check_kernels.py avx2 avx512 avx512_bf16
 
 NEON = aarch64-linux-gnu-gcc
 

@@ -17,6 +17,8 @@ typedef float vf_unaligned __attribute__((vector_size(4 * VL), aligned(4), may_a
 /* A value that the compiler has to take as changed. */
 #ifdef __aarch64__
 #define OPAQUE(x) __asm__ volatile("" : "+w"(x))
+#elif defined(QV_EMULATED) /* a vector may be longer than a register */
+#define OPAQUE(x) __asm__ volatile("" : "+m"(x))
 #else
 #define OPAQUE(x) __asm__ volatile("" : "+v"(x))
 #endif

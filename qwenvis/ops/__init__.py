@@ -12,7 +12,17 @@ from qwenvis.ops.linear import ACTIVATIONS, linear
 from qwenvis.ops.norm import layer_norm, rms_norm
 from qwenvis.ops.packed_weight import PackedWeight
 from qwenvis.ops.resample import resample_columns, resample_rows
-from qwenvis.ops.runtime import cache_line, isa, isas, openmp, peak, rows_dtype, use_isa, use_threads
+from qwenvis.ops.runtime import (
+    cache_line,
+    granted_threads,
+    isa,
+    isas,
+    openmp,
+    peak,
+    rows_dtype,
+    use_isa,
+    use_threads,
+)
 from qwenvis.ops.vol2col import vol2col
 
 __all__ = [
@@ -24,6 +34,7 @@ __all__ = [
     "attention_scratch",
     "cache_line",
     "gather",
+    "granted_threads",
     "isa",
     "isas",
     "layer_norm",

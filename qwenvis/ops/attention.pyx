@@ -113,7 +113,7 @@ cdef void _pack_piece(const void *context, Py_ssize_t index, int worker) noexcep
     cdef const Job *job = <const Job *>context
     cdef Py_ssize_t nth = index // job.key_blocks
     cdef Pair pair = pair_of(job, job.first_pair + nth, job.packed + nth * job.pair_size)
-    pack_keys_values(job, &pair, index % job.key_blocks)
+    pack_keys_values(job, &pair, index % job.key_blocks, job.scratch + worker * job.scratch_size)
 
 
 cdef void _query_piece(const void *context, Py_ssize_t index, int worker) noexcept nogil:
@@ -128,7 +128,7 @@ cdef void _pair_piece(const void *context, Py_ssize_t index, int worker) noexcep
     cdef Pair pair = pair_of(job, index, job.packed + worker * job.pair_size)
     cdef Py_ssize_t block
     for block in range(job.key_blocks):
-        pack_keys_values(job, &pair, block)
+        pack_keys_values(job, &pair, block, job.scratch + worker * job.scratch_size)
     for block in range(job.query_blocks):
         attend_queries(job, &pair, block, job.scratch + worker * job.scratch_size)
 

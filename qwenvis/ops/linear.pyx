@@ -1,8 +1,10 @@
 """The matrix product with a packed weight: out = activation(x Wᵀ + b)."""
 
+import numpy as np
+
 from qwenvis.ops.kernels cimport QV_ACTIVATION_COUNT, QV_CHUNK, QV_F32, QV_MAX_MR, QV_MAX_NR
 from qwenvis.ops.packed_weight cimport PackedWeight, Panels, panel_at, panel_width
-from qwenvis.ops.runtime cimport CACHE_LINE, Rows, in_parts, parallel_for, prefetch, rows_of, threads
+from qwenvis.ops.runtime cimport CACHE_LINE, Rows, in_parts, parallel_for, prefetch, round_up, rows_of, threads
 
 cdef extern from * nogil:
     """
@@ -14,6 +16,7 @@ cdef extern from * nogil:
 cdef enum:
     ROW_TILES = 12       # most tiles of rows a task: with 14 rows and K = 1280, 860 kB of x, most of a 1 MB L2
     EXPANDED_ROWS = 144  # most rows a task where a panel is expanded, once for all of them; tuned by benchmarks.ops
+    EXPANDED_FLOATS = (QV_CHUNK + EXPANDED_ROWS) * QV_MAX_NR  # of a worker: a chunk of a panel, and sums
     COLUMNS = 320        # columns a task: long enough to pay for its start, short enough to share out
     LINES_X = 4          # after which the hardware has seen that a row is a stream
     TASKS_PER_THREAD = 16 # so that the last tasks end together, also where a thread was slowed down
@@ -27,6 +30,7 @@ cdef struct Job:
     Py_ssize_t rows, row_blocks, panels_each, panel_blocks # a task: `rows` rows by `panels_each` panels
     int activation
     bint add
+    float *expanded  # of the workers, EXPANDED_FLOATS each, where the format has to be expanded
 
 
 cdef void _piece(const void *context, Py_ssize_t index, int worker) noexcept nogil:
@@ -39,7 +43,7 @@ cdef void _piece(const void *context, Py_ssize_t index, int worker) noexcept nog
         if job.panels.format.expand == NULL:
             _multiply(job, top, min(top + job.rows, job.x.n), panel)
         else:
-            _expand_and_multiply(job, top, min(top + job.rows, job.x.n), panel)
+            _expand_and_multiply(job, top, min(top + job.rows, job.x.n), panel, worker)
 
 
 cdef void _multiply(const Job *job, Py_ssize_t top, Py_ssize_t bottom, Py_ssize_t panel) noexcept nogil:
@@ -68,11 +72,12 @@ cdef void _ask_for(const Rows *array, Py_ssize_t row, Py_ssize_t rows, Py_ssize_
         prefetch(array.data + (r * array.pitch + column) * array.itemsize, lines)
 
 
-cdef void _expand_and_multiply(const Job *job, Py_ssize_t top, Py_ssize_t bottom, Py_ssize_t panel) noexcept nogil:
+cdef void _expand_and_multiply(const Job *job, Py_ssize_t top, Py_ssize_t bottom, Py_ssize_t panel,
+                               int worker) noexcept nogil:
     """A chunk of the panel is expanded to float32, once for all rows of the task, which gets the bits of float32."""
     cdef const Panels *p = &job.panels
-    cdef float expanded[QV_CHUNK * QV_MAX_NR]  # and sums: 82 kB of a worker's stack, which may have 128
-    cdef float sums[EXPANDED_ROWS * QV_MAX_NR]
+    cdef float *expanded = job.expanded + worker * <Py_ssize_t>EXPANDED_FLOATS
+    cdef float *sums = expanded + QV_CHUNK * QV_MAX_NR
     cdef Py_ssize_t width = panel_width(p, panel)
     cdef const char *weights = panel_at(p, panel)
     cdef const float *x = <const float *>job.x.data
@@ -98,6 +103,16 @@ cdef void _finish(const Job *job, float *sums, Py_ssize_t row, Py_ssize_t rows, 
     p.isa.finish[job.activation](sums, rows, width, p.bias + panel * p.format.nr)
     p.isa.store(sums, width, rows, min(p.columns, p.n - column),
                 job.out.data + (row * job.out.pitch + column) * job.out.itemsize, job.out.pitch, job.out.kind, job.add)
+
+
+cdef _place_expanded(Job *job):
+    """Give the workers room for what they expand, which would fill a small stack; returns the memory, if any."""
+    if job.panels.format.expand == NULL:
+        return None
+    memory = np.empty(threads() * EXPANDED_FLOATS + CACHE_LINE // sizeof(float), np.float32)
+    cdef float[::1] entries = memory
+    job.expanded = <float *>round_up(<Py_ssize_t>&entries[0], CACHE_LINE)
+    return memory
 
 
 cdef void _share_out(Job *job) noexcept nogil:
@@ -141,6 +156,7 @@ def linear(x, PackedWeight weight, out, *, str activation="none", bint add=False
     if job.x.n == 0:
         return out
     job.activation, job.add = ACTIVATIONS.index(activation), add
+    expanded = _place_expanded(&job)  # held until all is done
     _share_out(&job)
     with nogil:
         parallel_for(_piece, &job, job.row_blocks * job.panel_blocks)

@@ -42,5 +42,5 @@ cdef struct Pair:
 
 cdef Py_ssize_t scratch_size(const Job *job) noexcept nogil
 cdef Pair pair_of(const Job *job, Py_ssize_t index, char *packed) noexcept nogil
-cdef void pack_keys_values(const Job *job, const Pair *pair, Py_ssize_t block) noexcept nogil
+cdef void pack_keys_values(const Job *job, const Pair *pair, Py_ssize_t block, char *scratch) noexcept nogil
 cdef void attend_queries(const Job *job, const Pair *pair, Py_ssize_t block, char *scratch) noexcept nogil

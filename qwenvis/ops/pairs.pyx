@@ -2,7 +2,7 @@
 
 from libc.math cimport INFINITY, sqrt
 
-from qwenvis.ops.kernels cimport QV_F32, QV_MAX_MR, QV_MAX_NR, qv_format
+from qwenvis.ops.kernels cimport QV_F32, QV_MAX_MR, qv_format
 from qwenvis.ops.runtime cimport CACHE_LINE, in_parts, itemsize_of, prefetch, round_up
 
 cdef enum:
@@ -51,20 +51,19 @@ cdef Pair pair_of(const Job *job, Py_ssize_t index, char *packed) noexcept nogil
     return pair
 
 
-cdef void pack_keys_values(const Job *job, const Pair *pair, Py_ssize_t block) noexcept nogil:
+cdef void pack_keys_values(const Job *job, const Pair *pair, Py_ssize_t block, char *scratch) noexcept nogil:
     """Keys of one panel, rotated by rope; and their values."""
     cdef const qv_format *fmt = job.format
     cdef Py_ssize_t nr = fmt.nr, d = job.head_dim, head = pair.head // job.group
     cdef Py_ssize_t first = block * nr, count = min(nr, pair.n - first), row, panel, width
-    cdef float rotated[QV_MAX_NR * MAX_HEAD_DIM]  # in the format's rows
     cdef Py_ssize_t size = d * itemsize_of(fmt.rows_kind)
     _ask_for(&job.k, pair.start + first, AHEAD, head, d)
     for row in range(pair.start + first, pair.start + first + count):
         _ask_for(&job.k, row + AHEAD, 1, head, d)
         _ask_for(&job.v, row, 1, head, d)
-        _rotate(job, _head(&job.k, row, head), row, 1, <char *>rotated + (row - pair.start - first) * size)
+        _rotate(job, _head(&job.k, row, head), row, 1, scratch + (row - pair.start - first) * size)
     if count > 0:
-        fmt.pack(rotated, d, count, d, pair.keys + first * d * fmt.itemsize, nr, nr)
+        fmt.pack(scratch, d, count, d, pair.keys + first * d * fmt.itemsize, nr, nr)
     for panel in range(in_parts(d, nr) if count > 0 else 0):
         width = min(nr, job.padded_dim - panel * nr)
         fmt.pack_transposed(_head(&job.v, pair.start + first, head) + panel * nr, job.v.row, min(nr, d - panel * nr),
@@ -156,6 +155,7 @@ cdef Py_ssize_t _lay_out(const Job *job, char *scratch, Queries *queries) noexce
 
 
 cdef Py_ssize_t scratch_size(const Job *job) noexcept nogil:
-    """Bytes that `attend_queries` wants."""
+    """Bytes of a worker: `attend_queries` and `pack_keys_values` want them in turns."""
     cdef Queries queries
-    return _lay_out(job, NULL, &queries)
+    cdef Py_ssize_t rotated = job.format.nr * job.head_dim * itemsize_of(job.format.rows_kind)
+    return max(_lay_out(job, NULL, &queries), round_up(rotated, CACHE_LINE))

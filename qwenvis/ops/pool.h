@@ -83,7 +83,7 @@ static void qv_work(void)
     }
 }
 
-/* Start one more thread; 0 if the system refuses, and then the loop has fewer workers. */
+/* Start one more thread; 0 if the system refuses. */
 #define QV_STACK (1 << 20) /* bytes: a piece keeps some tiles there, and some systems give 128 kB */
 #ifdef _WIN32
 static DWORD WINAPI qv_thread(void *nothing)
@@ -119,19 +119,31 @@ static int qv_start(void)
 }
 #endif
 
-static void qv_pool_run(qv_loop *loop)
+/* The threads of the next loop, with the caller, of `count` that are wanted: fewer where the system refuses some. */
+static int qv_pool_grow(int count)
 {
     qv_acquire(&qv_pool.lock);
-    while (qv_pool.threads < loop->seats && qv_start())
+    while (qv_pool.threads < count - 1 && qv_start())
         qv_pool.threads++;
-    loop->after = qv_pool.offered;
-    qv_pool.offered = loop;
+    if (count > qv_pool.threads + 1)
+        count = qv_pool.threads + 1;
+    qv_release(&qv_pool.lock);
+    return count;
+}
+
+/* piece(context, i, worker) for every i < n, on `count` threads, handed out as they come free. */
+static void qv_pool_run(qv_piece piece, const void *context, ptrdiff_t n, int count)
+{
+    qv_loop loop = {.piece = piece, .context = context, .n = n, .seats = count - 1, .next_seat = 1};
+    qv_acquire(&qv_pool.lock);
+    loop.after = qv_pool.offered;
+    qv_pool.offered = &loop;
     qv_ring(&qv_pool.work);
     qv_release(&qv_pool.lock);
-    qv_take_pieces(loop, 0);
+    qv_take_pieces(&loop, 0);
     qv_acquire(&qv_pool.lock);
-    qv_withdraw(loop);
-    while (loop->running)
+    qv_withdraw(&loop);
+    while (loop.running)
         qv_wait(&qv_pool.done, &qv_pool.lock);
     qv_release(&qv_pool.lock);
 }

@@ -5,13 +5,16 @@ from contextlib import contextmanager
 
 from qwenvis.errors import IsaError
 
+from cython.parallel cimport prange, threadid
 from libc.stdint cimport uint16_t
 
 from qwenvis.ops.kernels cimport QV_BF16, QV_F32, QV_KIND_COUNT, qv_format, qv_isas, qv_kernels, qv_kind
 
 cdef extern from "parallel.h" nogil:
     const int qv_openmp
-    void qv_parallel_for(piece_t piece, const void *context, Py_ssize_t n, int count)
+    int qv_granted(int count)
+    void qv_run(piece_t piece, const void *context, Py_ssize_t i, int worker)
+    void qv_pool_run(piece_t piece, const void *context, Py_ssize_t n, int count)
 
 cdef extern from *:
     """
@@ -68,9 +71,28 @@ cdef int threads() noexcept nogil:
     return 1 if qv_forked else qv_thread_count
 
 
+cdef int granted(int count) noexcept nogil:
+    """As many of ``count`` threads as the operating system starts for this Python thread's ops, and starts them."""
+    return 1 if qv_forked or count < 2 else qv_granted(count)
+
+
 cdef void parallel_for(piece_t piece, const void *context, Py_ssize_t n) noexcept nogil:
     """Run piece(context, 0 .. n-1, worker) on this call's threads, handing out pieces as they come free."""
-    qv_parallel_for(piece, context, n, threads())
+    cdef int count = granted(threads()) if n > 1 else 1
+    cdef Py_ssize_t i, j
+    if count == 1:
+        for i in range(n):
+            qv_run(piece, context, i, 0)
+    elif qv_openmp:
+        for j in prange(n, schedule="dynamic", chunksize=1, num_threads=count):
+            qv_run(piece, context, j, threadid())
+    else:
+        qv_pool_run(piece, context, n, count)
+
+
+def granted_threads(int count):
+    """How many of ``count`` threads the operating system starts for the ops of this Python thread."""
+    return granted(count)
 
 
 @contextmanager

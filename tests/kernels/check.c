@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "instructions.h"
+
 #ifndef FENCE
 #define FENCE 17 /* floats on either side of an array; 0 leaves the watch to an address sanitizer */
 #endif
@@ -124,6 +126,12 @@ float from_bf16(uint16_t x)
     return value;
 }
 
+static int is(const qv_kernels *isa, const char *name) { return !strcmp(isa->name, name); }
+
+uint16_t rounded(const qv_kernels *isa, float x) { return is(isa, "avx512_bf16") ? narrowed(x) : to_bf16(x); }
+
+int multiplies_without_subnormals(const qv_kernels *isa) { return is(isa, "avx512_bf16") || is(isa, "neon_bf16"); }
+
 float entry(const void *row, ptrdiff_t i, qv_kind kind)
 {
     return kind == QV_F32 ? ((const float *)row)[i] : from_bf16(((const uint16_t *)row)[i]);
@@ -137,7 +145,7 @@ double stored(double want, qv_kind kind) { return kind == QV_F32 ? UNIT * fabs(w
 static int present(const char *name)
 {
     for (const qv_kernels *const *isa = qv_isas; *isa; isa++)
-        if ((*isa)->name && !strcmp((*isa)->name, name))
+        if ((*isa)->name && is(*isa, name))
             return (*isa)->present();
     return 0;
 }
@@ -148,6 +156,7 @@ int main(int count, char **names)
         subject("%s", names[i]);
         true_that(present(names[i]), "it is compiled, and this CPU has it");
     }
+    check_instructions();
     for (const qv_kernels *const *isa = qv_isas; *isa; isa++) {
         if (!(*isa)->name)
             continue;

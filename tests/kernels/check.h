@@ -28,6 +28,10 @@ float *numbers(ptrdiff_t n, float size);
 
 uint16_t to_bf16(float x);
 float from_bf16(uint16_t x);
+/* x in bfloat16 as this set rounds it; and whether its products of bfloat16 take subnormal numbers for zero and flush
+ * such sums: docs/kernels.md. Some instructions do. */
+uint16_t rounded(const qv_kernels *isa, float x);
+int multiplies_without_subnormals(const qv_kernels *isa);
 /* Entry i of a row of either kind. */
 float entry(const void *row, ptrdiff_t i, qv_kind kind);
 void *row_of(ptrdiff_t n, qv_kind kind);
@@ -40,6 +44,7 @@ double growth(ptrdiff_t length);
 /* What rounding a result to the kind of its row adds to its bound. */
 double stored(double want, qv_kind kind);
 
+void check_instructions(void);
 void check_products(const qv_kernels *isa);
 void check_rows(const qv_kernels *isa);
 void check_softmax(const qv_kernels *isa);

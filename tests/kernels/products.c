@@ -80,25 +80,37 @@ static void check_panel(const product *p, const char *w)
         }
 }
 
+/* The panel of a weight as a tile of this format reads it; returns what is stored of the weight. */
+static void *pack(product *p, qv_kind kind)
+{
+    void *w = as_stored(p->w, p->columns * p->pitch, kind);
+    p->panel = panel_of(p);
+    p->format->pack(w, p->pitch, p->columns, p->k, p->panel, p->width, p->width);
+    check_panel(p, w);
+    return w;
+}
+
+static void expand(product *p)
+{
+    if (!p->format->expand)
+        return;
+    float *wide = floats(p->k * p->width);
+    p->format->expand(p->panel, p->k, p->width, wide);
+    for (ptrdiff_t i = 0; i < p->k * p->width; i++)
+        true_that(wide[i] == from_bf16(((uint16_t *)p->panel)[i]), "an expanded entry has its value");
+    p->panel = wide;
+}
+
 static product made(const qv_kernels *isa, qv_kind kind, ptrdiff_t width, ptrdiff_t columns, ptrdiff_t k)
 {
     const qv_format *format = &isa->formats[kind];
     product p = {.format = format, .columns = columns, .k = k, .width = width};
     p.pitch = (k + format->kr - 1) / format->kr * format->kr + EXTRA;
     p.w = numbers(columns * p.pitch, 1);
-    void *w = as_stored(p.w, columns * p.pitch, kind);
-    p.panel = panel_of(&p);
-    format->pack(w, p.pitch, columns, k, p.panel, width, width);
-    check_panel(&p, w);
+    void *w = pack(&p, kind);
     check_transposed(&p);
     check_fill(&p, w);
-    if (format->expand) {
-        float *wide = floats(k * width);
-        format->expand(p.panel, k, width, wide);
-        for (ptrdiff_t i = 0; i < k * width; i++)
-            true_that(wide[i] == from_bf16(((uint16_t *)p.panel)[i]), "an expanded entry has its value");
-        p.panel = wide;
-    }
+    expand(&p);
     p.a = as_stored(numbers(format->mr * p.pitch, 1), format->mr * p.pitch, format->rows_kind);
     return p;
 }
@@ -147,6 +159,32 @@ static void check_tile(const product *p)
     }
 }
 
+/* k equal products of one factor that is subnormal, or all of them subnormal: exact, or nothing. */
+static void check_subnormals(const qv_kernels *isa, qv_kind kind, ptrdiff_t k)
+{
+    const qv_format *format = &isa->formats[kind];
+    const float factors[][2] = {{0x1p-130f, 0x1p100f}, {-0x1p100f, 0x1p-130f}, {0x1p-64f, -0x1p-70f}};
+    int kept = format->rows_kind == QV_F32 || !multiplies_without_subnormals(isa);
+    for (int i = 0; i < 3; i++) {
+        subject("%s %s product of %g and %g, K %td", isa->name, format->name, factors[i][0], factors[i][1], k);
+        product p = {.format = format, .columns = format->nr, .k = k, .width = format->nr, .pitch = k + k % 2 + EXTRA};
+        float *a = floats(format->mr * p.pitch);
+        p.w = floats(p.columns * p.pitch);
+        for (ptrdiff_t j = 0; j < format->mr * p.pitch; j++)
+            a[j] = factors[i][0];
+        for (ptrdiff_t j = 0; j < p.columns * p.pitch; j++)
+            p.w[j] = factors[i][1];
+        pack(&p, kind);
+        expand(&p);
+        p.a = as_stored(a, format->mr * p.pitch, format->rows_kind);
+        float want = kept ? (float)k * factors[i][0] * factors[i][1] : 0, *sums = sums_of(&p, format->mr, 0, 0);
+        for (ptrdiff_t r = 0; r < format->mr; r++)
+            for (ptrdiff_t c = 0; c < p.width; c++)
+                true_that(sums[r * (p.width + EXTRA) + c] == want, kept ? "it is exact" : "it counts for nothing");
+        release();
+    }
+}
+
 static void check_peak(const qv_kernels *isa, const qv_format *format)
 {
     float sink = NAN;
@@ -161,6 +199,8 @@ void check_products(const qv_kernels *isa)
         const qv_format *format = &isa->formats[kind];
         true_that(format->mr <= QV_MAX_MR && format->nr <= QV_MAX_NR, "the ops have room for the tile");
         check_peak(isa, format);
+        for (ptrdiff_t k = 1; k <= 3; k++)
+            check_subnormals(isa, (qv_kind)kind, k);
         for (ptrdiff_t width = format->nr; width >= format->nr / 2; width -= format->nr / 2)
             for (int length = 0; length < LENGTH_COUNT; length++)
                 for (ptrdiff_t columns = width; columns > 0; columns -= columns > 1 ? width / 2 - 1 : 1) {

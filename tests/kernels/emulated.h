@@ -1,0 +1,38 @@
+/* Included ahead of every file, this compiles each instruction set of x86-64 for the CPU that the compiler has in mind:
+ *
+ *     CC="cc -Wno-psabi -include tests/kernels/emulated.h" python tools/check_kernels.py avx2 avx512 avx512_bf16
+ *
+ * Vectors of 64 bytes become several shorter ones, and the intrinsics that the kernels name become what stands here. */
+#ifndef EMULATED_H
+#define EMULATED_H
+
+#include <immintrin.h>
+
+#include "instructions.h"
+
+#ifndef __clang__
+#pragma GCC optimize("O1") /* or unrolled loops of split vectors take half a minute */
+#endif
+
+#define QV_EMULATED /* target.h then asks for no instructions */
+#define __builtin_cpu_supports(feature) 1
+
+#define _mm256_max_ps(a, b) choose((a) > (b), a, b)
+#define _mm512_max_ps(a, b) choose((a) > (b), a, b)
+#define _mm512_set1_epi32(a) (((vi){0} + (a)))
+#define _mm512_dpbf16_ps(c, a, b)                                                                                      \
+    __extension__({                                                                                                    \
+        vf sums_ = (vf)(c);                                                                                            \
+        const vi a_ = (vi)(a), b_ = (vi)(b);                                                                           \
+        dots_of_pairs((float *)&sums_, (const int32_t *)&a_, (const int32_t *)&b_, VL);                                \
+        sums_;                                                                                                         \
+    })
+#define _mm512_cvtneps_pbh(x)                                                                                          \
+    __extension__({                                                                                                    \
+        vh halves_;                                                                                                    \
+        const vf x_ = (x);                                                                                             \
+        narrowed_halves((const float *)&x_, (uint16_t *)&halves_, VL);                                                 \
+        halves_;                                                                                                       \
+    })
+
+#endif
