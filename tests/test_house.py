@@ -30,6 +30,7 @@ ROOMS = {
     "version": Room(),
     "errors": Room(),
     "threads": Room("errors"),
+    "tasks": Room(),
     "weights": Room("errors", "numpy"),
     "kernels": Room(),
     "ops": Room("kernels errors", "numpy cython libc openmp typing_extensions"),  # the last in stubs alone
@@ -56,14 +57,14 @@ ROOMS = {
     "directory": Room("errors"),
     "layouts": Room("errors", "numpy ml_dtypes"),
     "shards": Room("layouts directory errors", "numpy safetensors"),
-    "checkpoint": Room("shards layouts directory weights errors", "numpy"),
+    "checkpoint": Room("tasks shards layouts directory weights errors", "numpy"),
     "packed": Room("checkpoint shards layouts directory weights ops.PackedWeight ops.cache_line errors", "numpy"),
     "gguf": Room("layouts errors", "numpy ml_dtypes gguf"),
     "projectors": Room(),
     "mmproj": Room("projectors gguf checkpoint layouts errors", "numpy"),
     "presets": Room("models errors"),
     "synthetic": Room(
-        "presets models checkpoint shards layouts directory weights errors", "numpy safetensors ml_dtypes"
+        "presets models checkpoint shards layouts directory tasks weights errors", "numpy safetensors ml_dtypes"
     ),
     "hub": Room("checkpoint shards directory errors", "huggingface_hub", lazily="synthetic presets"),
     "cost": Room("models geometry workspace ops weights errors", "numpy"),
@@ -74,7 +75,7 @@ ROOMS = {
     ),
     "door": Room("models errors", "numpy"),
     "embeddings": Room("geometry errors", "numpy safetensors ml_dtypes"),
-    "plan": Room("door geometry ops.use_threads errors", "numpy"),
+    "plan": Room("tasks door geometry ops.use_threads errors", "numpy"),
     "work": Room("models workspace", "numpy"),
     "intake": Room("plan outline videos clips images pictures processors errors", "numpy PIL"),
     # the front door knows everybody
