@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, TypeAlias, cast
 
 import numpy as np
@@ -13,6 +13,7 @@ from qwenvis import pictures
 from qwenvis.clips import Video, is_picture
 from qwenvis.errors import InputError, gathered
 from qwenvis.images import Still
+from qwenvis.memo import cached_property
 from qwenvis.outline import Outline
 from qwenvis.pictures import Picture
 from qwenvis.plan import Item

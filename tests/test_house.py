@@ -31,6 +31,7 @@ ROOMS = {
     "errors": Room(),
     "threads": Room("errors"),
     "tasks": Room(),
+    "memo": Room(),
     "weights": Room("errors", "numpy"),
     "kernels": Room(),
     "ops": Room("kernels errors", "numpy cython libc openmp typing_extensions"),  # the last in stubs alone
@@ -43,7 +44,7 @@ ROOMS = {
     "resizing": Room("errors"),
     "resampling": Room("ops.resample_rows ops.resample_columns", "numpy"),
     "limits": Room("errors", "numpy"),
-    "normalisation": Room("errors", "numpy"),
+    "normalisation": Room("memo errors", "numpy"),
     "processors": Room("resizing limits normalisation errors", "numpy"),
     "policies": Room("errors", "numpy PIL"),
     "pictures": Room("policies errors", "numpy PIL"),
@@ -69,7 +70,8 @@ ROOMS = {
     "hub": Room("checkpoint shards directory errors", "huggingface_hub", lazily="synthetic presets"),
     "cost": Room("models geometry workspace ops weights errors", "numpy"),
     "outline": Room(
-        "ops.rows_dtype cost hub packed checkpoint video_families video_processors processors models geometry errors",
+        "ops.rows_dtype cost hub packed checkpoint video_families video_processors processors models geometry memo "
+        "errors",
         "numpy",
         lazily="mmproj synthetic",
     ),
@@ -77,7 +79,7 @@ ROOMS = {
     "embeddings": Room("geometry errors", "numpy safetensors ml_dtypes"),
     "plan": Room("tasks door geometry ops.use_threads errors", "numpy"),
     "work": Room("models workspace", "numpy"),
-    "intake": Room("plan outline videos clips images pictures processors errors", "numpy PIL"),
+    "intake": Room("plan outline videos clips images pictures processors memo errors", "numpy PIL"),
     # the front door knows everybody
     "encoder": Room(
         "intake work plan embeddings door outline packed cost hub synthetic checkpoint videos images pictures "

@@ -4,7 +4,7 @@ import os
 import sys
 
 import pytest
-from towers import output, program
+from towers import output
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="counts threads in /proc")
 
@@ -127,6 +127,28 @@ print({wait_for(in_child(right)) for _ in range(25)})
 ended.set()
 """
     assert output(SETUP + code).split() == ["{0}"]
+
+
+def test_child_computes_what_another_thread_was_computing():
+    """What an encoder keeps is computed without a lock, which the child would find held by nobody."""
+    code = """
+from qwenvis.memo import cached_property
+class Kept:
+    @cached_property
+    def value(self):
+        if os.getpid() == parent:
+            begun.set()
+            ended.wait()
+        return 3
+parent, begun, ended = os.getpid(), threading.Event(), threading.Event()
+first = Kept()
+thread = threading.Thread(target=lambda: first.value)
+thread.start()
+begun.wait()
+print(wait_for(in_child(lambda: first.value + Kept().value == 6)))
+ended.set()
+"""
+    assert output(SETUP + code).split() == ["0"]
 
 
 # A signal at every instruction of `tasks`: the n-th one of a call, for every n.
