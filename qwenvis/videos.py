@@ -7,9 +7,11 @@ the bit, where its torchvision resizes bytes as bytes (CPUs with AVX2).
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TypedDict
+from weakref import WeakSet
 
 import numpy as np
 from numpy.typing import NDArray
@@ -118,6 +120,7 @@ class Footage:
         height, width = self.size.canvas
         self.grid = -(-len(indices) // step), height // side, width // side
         self._coming: Iterator[NDArray[np.uint8]] = iter(())
+        self._process = os.getpid()
 
     @property
     def timestamps(self) -> NDArray[np.float64]:
@@ -135,10 +138,13 @@ class Footage:
     def fill(self, first: int, stop: int, out: NDArray[np.float32]) -> tuple[int, int, int]:
         """Decode, resize and cut the frames of some steps, which follow one another; a first of 0 begins anew.
 
+        So does the child of a fork, at any step: the threads of its parent's decoder are not there.
         Raises VideoError for a video that turns out to be damaged.
         """
-        if first == 0:
-            self._coming = self.clip.frames(self.frame_indices.tolist())
+        if first == 0 or self._process != os.getpid():
+            self._process = os.getpid()
+            self._coming = self.clip.frames(self.frame_indices[first * self.processor.temporal_patch_size :].tolist())
+            _DECODING.add(self._coming)
         processor, rows = self.processor, math.prod(self.grid[1:])
         sizes = processor.patch_size, processor.temporal_patch_size, processor.merge_size
         with _named(self.where):
@@ -163,6 +169,22 @@ class Footage:
         canvas = np.zeros((height, width, 3), np.uint8)
         canvas[: content.shape[0], : content.shape[1]] = content
         return canvas
+
+
+# Frames that are being decoded: FFmpeg does it on threads, and waits for them when it is freed.
+_DECODING: WeakSet[Iterator[NDArray[np.uint8]]] = WeakSet()
+
+
+def _keep_what_was_decoding() -> None:
+    """Never free what the child of a fork has of them: the threads are its parent's."""
+    import ctypes
+
+    for frames in _DECODING:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(frames))
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no forks
+    os.register_at_fork(after_in_child=_keep_what_was_decoding)
 
 
 class _named:
