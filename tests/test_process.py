@@ -57,7 +57,7 @@ begun.wait()
     assert output(SETUP + code, timeout=30).split() == ["True", "True"]
 
 
-# A signal at every instruction of `tasks`: the n-th one of a call, for every n.
+# A signal at an instruction of `tasks`: the n-th one of a call.
 INSTANTS = """
 def at(instant, work):
     met = 0
@@ -90,8 +90,8 @@ def handler(*_):
     sys.settrace(None)
     heard.append(list(stream(pictures[4:])) == wanted[4:])
 signal.signal(signal.SIGUSR1, handler)
-print({at(n, lambda: list(stream(pictures[:3])) == wanted[:3]) for n in range(1, most)}, set(heard))
-print(len(heard) >= instants[0] // 2 > 100)
+print({at(n, lambda: list(stream(pictures[:3])) == wanted[:3]) for n in range(1, most, 2)}, set(heard))
+print(len(heard) >= instants[0] // 4 > 50)
 """
     assert output(SETUP + INSTANTS + code, THREADS="1").splitlines() == ["{True} {True}", "True"]
 
