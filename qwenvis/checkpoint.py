@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from qwenvis import shards
 from qwenvis.directory import read_json
 from qwenvis.errors import CheckpointError, ConfigError, SourceError, listed, shown
 from qwenvis.layouts import Read, Tensor, assembled, channels_first, refuse_quantised
+from qwenvis.tasks import ahead
 from qwenvis.weights import Request, Weights
 
 CONFIG = "config.json"
@@ -93,12 +94,9 @@ class Checkpoint:
         done, total = 0, self.nbytes
         for file in self.files:
             names = [name for name, tensor in self.tensors.items() if tensor.file == file]
-            with self.opened(file) as read, ThreadPoolExecutor(1) as reader:
-                ahead = (reader.submit(self._read, read, name) for name in names)
-                following = next(ahead)
-                for name in names:
-                    array, following = following.result(), next(ahead, following)
-                    receivers[name](array)
+            with self.opened(file) as read, closing(ahead((n, partial(self._read, read, n)) for n in names)) as reading:
+                for name, task in reading:
+                    receivers[name](task.result())
                     done += self.tensors[name].nbytes
                     if progress is not None:
                         progress(done, total)

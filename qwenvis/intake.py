@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cached_property, partial
+from functools import partial
 from numbers import Number
 from typing import Any, TypeAlias, cast
 
@@ -15,6 +15,7 @@ from qwenvis.clips import Video, is_picture
 from qwenvis.errors import MOST_GATHERED, ImageError, InputError, Place, about, joined, sifted
 from qwenvis.files import is_file
 from qwenvis.images import Still
+from qwenvis.memo import cached_property
 from qwenvis.outline import Outline
 from qwenvis.pictures import Picture
 from qwenvis.processors import ImageProcessor

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from functools import cached_property
 from pathlib import Path
 from typing import TypedDict, Unpack
 
@@ -13,6 +12,7 @@ from qwenvis import hub, models, ops
 from qwenvis.checkpoint import Checkpoint
 from qwenvis.cost import Cost, cost, weight_nbytes
 from qwenvis.errors import CheckpointError, ConfigError, InputError, QwenvisError
+from qwenvis.memo import cached_property
 from qwenvis.models import Config
 from qwenvis.packed import open_packed
 from qwenvis.processors import ImageProcessor, processor_class

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import repeat
+from functools import partial
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qwenvis import ops
+from qwenvis import ops, tasks
 from qwenvis.door import Batch
-from qwenvis.errors import QwenvisError
 from qwenvis.geometry import Span, item_bounds, spanned, spans
+from qwenvis.tasks import Task
 
 
 class Item(Protocol):
@@ -91,30 +89,15 @@ class Part:
             for row in range(len(self.spans)):
                 fill(row, threads)
         else:
-            with ThreadPoolExecutor(threads) as workers:
-                for _ in workers.map(fill, range(len(self.spans)), repeat(1)):
-                    pass
+            list(tasks.side_by_side([partial(fill, row, 1) for row in range(len(self.spans))], threads))
         return Batch(values, grid)
 
 
-def ahead(parts: Iterable[Part], budget: int, threads: int) -> Iterator[tuple[Part, Future[Batch]]]:
+def ahead(parts: Iterable[Part], budget: int, threads: int) -> Iterator[tuple[Part, Task[Batch]]]:
     """Each part with its batch, which is prepared on ``threads`` while the one before is used.
 
-    One above the budget waits until then, so that no two of them are in memory. A QwenvisError of ``parts`` comes after
-    the parts before it.
+    One above the budget waits until then, so that no two of them are in memory. An error of ``parts`` comes after the
+    parts before it.
     """
-    coming: deque[tuple[Part, Future[Batch]]] = deque()
-    with ThreadPoolExecutor(1) as worker:
-        try:
-            for part in parts:
-                if coming and part.patches > budget:
-                    yield coming.popleft()
-                coming.append((part, worker.submit(part.prepare, threads)))
-                if len(coming) > 1:
-                    yield coming.popleft()
-        except QwenvisError:  # of what cannot be planned: after those before it
-            while coming:
-                yield coming.popleft()
-            raise
-        while coming:
-            yield coming.popleft()
+    calls = ((part, partial(part.prepare, threads)) for part in parts)
+    return tasks.ahead(calls, lambda part: part.patches <= budget)

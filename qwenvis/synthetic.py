@@ -13,7 +13,7 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import ml_dtypes
@@ -27,6 +27,7 @@ from qwenvis.errors import SourceError
 from qwenvis.layouts import Tensor
 from qwenvis.presets import PRESETS, Preset
 from qwenvis.shards import INDEX
+from qwenvis.tasks import side_by_side
 
 Progress = Callable[[int, int], object]
 Shapes = dict[str, tuple[int, ...]]
@@ -136,26 +137,26 @@ def _write(draft: Path, preset: str, shards: list[Shapes], progress: Progress | 
     """Write shards, index and configs; ``progress`` is told of every tensor."""
     done, total = 0, sum(map(_nbytes, shards))
     weight_map: dict[str, str] = {}
-    with ThreadPoolExecutor(WRITERS) as pool:
-        for number, shapes in enumerate(shards, start=1):
-            file = _file(number, len(shards))
-            weight_map |= dict.fromkeys(shapes, file)
-            for nbytes in _write_shard(draft / file, preset, shapes, pool):
-                done += nbytes
-                if progress is not None:
-                    progress(done, total)
+    for number, shapes in enumerate(shards, start=1):
+        file = _file(number, len(shards))
+        weight_map |= dict.fromkeys(shapes, file)
+        for nbytes in _write_shard(draft / file, preset, shapes):
+            done += nbytes
+            if progress is not None:
+                progress(done, total)
     index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
     contents = {INDEX: index, PREPROCESSOR: PRESETS[preset].preprocessor, CONFIG: PRESETS[preset].config}
     for file, content in contents.items():
         (draft / file).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def _write_shard(path: Path, preset: str, shapes: Shapes, pool: ThreadPoolExecutor) -> Iterator[int]:
+def _write_shard(path: Path, preset: str, shapes: Shapes) -> Iterator[int]:
     """Draw and write one shard; yields the bytes of each tensor that is drawn."""
     arrays = {name: np.empty(shape, BFLOAT16) for name, shape in shapes.items()}
     # The largest first, so that the threads end together.
     names = sorted(arrays, key=lambda name: -arrays[name].size)
-    for name, _ in zip(names, pool.map(lambda name: _draw(preset, name, arrays[name]), names), strict=True):
+    draws = [partial(_draw, preset, name, arrays[name]) for name in names]
+    for name, _ in zip(names, side_by_side(draws, WRITERS), strict=True):
         yield arrays[name].nbytes
     path.touch()
     mode = path.stat().st_mode  # as the umask asks; safetensors makes its files private

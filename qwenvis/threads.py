@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import operator
 import os
 from pathlib import Path
+from typing import SupportsIndex, cast
 
-from qwenvis.errors import InputError
+from qwenvis.errors import InputError, shown
 
 VARIABLES = ("QWENVIS_NUM_THREADS", "OMP_NUM_THREADS")
 MOST = 1024  # more is a slip of the keyboard
@@ -14,10 +16,10 @@ MOST = 1024  # more is a slip of the keyboard
 CGROUP = Path("/sys/fs/cgroup")
 
 
-def resolve(threads: int | None = None) -> int:
+def resolve(threads: SupportsIndex | None = None) -> int:
     """Threads: the argument, else QWENVIS_NUM_THREADS, else OMP_NUM_THREADS, else the CPUs that may be used.
 
-    Raises InputError for what is no positive integer.
+    An integer of NumPy's will do. Raises InputError for what is no positive integer.
     """
     if threads is not None:
         return _positive(threads, "threads")
@@ -48,6 +50,18 @@ def _quota() -> float:
 
 
 def _positive(value: object, where: str) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MOST:
-        raise InputError(f"{where} is {value!r}; expected an integer from 1 to {MOST}")
-    return value
+    """An integer of any library, as a count."""
+    try:
+        number = 0 if isinstance(value, bool) else operator.index(cast(SupportsIndex, value))
+    except TypeError:
+        number = 0
+    if not 1 <= number <= MOST:
+        raise InputError(f"{where} is {_spelt(value)}; expected an integer from 1 to {MOST}")
+    return number
+
+
+def _spelt(value: object) -> str:
+    try:
+        return shown(repr(value))
+    except ValueError:  # Python spells no integer of thousands of digits
+        return "an integer of thousands of digits"

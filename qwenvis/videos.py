@@ -7,9 +7,11 @@ the bit, where its torchvision resizes bytes as bytes (CPUs with AVX2).
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TypedDict
+from weakref import WeakSet
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,6 +122,7 @@ class Footage:
         self.grid = -(-len(indices) // step), height // side, width // side
         self._coming: Iterator[NDArray[np.uint8]] = iter(())
         self._settled: list[NDArray[np.uint8]] | None = None
+        self._process = os.getpid()
 
     @property
     def timestamps(self) -> NDArray[np.float64]:
@@ -142,10 +145,12 @@ class Footage:
     def fill(self, first: int, stop: int, out: NDArray[np.float32]) -> tuple[int, int, int]:
         """Decode, resize and cut the frames of some steps, which follow one another; a first of 0 begins anew.
 
+        So does the child of a fork, at any step: the threads of its parent's decoder are not there.
         Raises VideoError for a video that turns out to be damaged.
         """
-        if first == 0:
-            self._coming = self._fitting() if self._settled is None else iter(self._settled)
+        if first == 0 or self._process != os.getpid():
+            self._process = os.getpid()
+            self._coming = self._fitting(first) if self._settled is None else iter(self._settled[self._frame(first) :])
         processor, rows = self.processor, math.prod(self.grid[1:])
         sizes = processor.patch_size, processor.temporal_patch_size, processor.merge_size
         with _named(self.where):
@@ -158,13 +163,18 @@ class Footage:
 
     def _next(self, step: int) -> Iterator[NDArray[np.uint8]]:
         """The frames of a temporal step; the last step may have fewer, and its last is repeated (`ops.vol2col`)."""
-        size = self.processor.temporal_patch_size
-        for _ in self.frame_indices[step * size : (step + 1) * size]:
+        for _ in self.frame_indices[self._frame(step) : self._frame(step + 1)]:
             yield next(self._coming)
 
-    def _fitting(self) -> Iterator[NDArray[np.uint8]]:
-        """All frames that are looked at, resized."""
-        return map(self._fitted, self.clip.frames(self.frame_indices.tolist()))
+    def _frame(self, step: int) -> int:
+        """The first frame of a temporal step, among those that are looked at."""
+        return step * self.processor.temporal_patch_size
+
+    def _fitting(self, first: int = 0) -> Iterator[NDArray[np.uint8]]:
+        """The frames that are looked at from a temporal step on, resized."""
+        frames = self.clip.frames(self.frame_indices[self._frame(first) :].tolist())
+        _DECODING.add(frames)
+        return map(self._fitted, frames)
 
     def _fitted(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """A frame resized; beside what is smaller than the canvas, black."""
@@ -174,6 +184,22 @@ class Footage:
         canvas = np.zeros((height, width, 3), np.uint8)
         canvas[: content.shape[0], : content.shape[1]] = content
         return canvas
+
+
+# Frames that are being decoded: FFmpeg does it on threads, and waits for them when it is freed.
+_DECODING: WeakSet[Iterator[NDArray[np.uint8]]] = WeakSet()
+
+
+def _keep_what_was_decoding() -> None:
+    """Never free what the child of a fork has of them: the threads are its parent's."""
+    import ctypes
+
+    for frames in _DECODING:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(frames))
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no forks
+    os.register_at_fork(after_in_child=_keep_what_was_decoding)
 
 
 class _named:

@@ -8,7 +8,7 @@ from PIL import Image
 from towers import PRESETS as TINY_OF
 
 import qwenvis
-from qwenvis import cli, ops, synthetic
+from qwenvis import cli, synthetic
 from qwenvis.models import FAMILIES
 from qwenvis.outline import Outline
 
@@ -252,29 +252,6 @@ def test_info_asks_for_fewer_pixels_where_an_image_takes_long(run, folder):
     lines = run("info synthetic:qwen2-vl-2b large.png")[1]
     assert re.search(r"about \d+ (min|h)", " ".join(lines))
     assert lines[-1].startswith("A smaller --max-pixels")
-
-
-def test_doctor_is_well(run, monkeypatch):
-    for name in ("QWENVIS_NUM_THREADS", "OMP_NUM_THREADS"):
-        monkeypatch.delenv(name, raising=False)
-    code, lines, err = run("doctor")
-    assert (code, err) == (0, "")
-    text = dict(line.split(maxsplit=1) for line in lines)
-    assert text["ISA"].startswith(ops.isa())
-    assert "generic" in text["ISA"]
-    assert "CPUs that this process may use" in text["threads"] or "quota" in text["threads"]
-    assert f"NumPy {np.__version__}" in text["libraries"]
-    assert lines[-1] == "All is well."
-
-
-def test_doctor_names_the_variable_and_the_problem(run, monkeypatch):
-    monkeypatch.setenv("QWENVIS_NUM_THREADS", "3")
-    assert any(line.startswith("threads     3, from QWENVIS_NUM_THREADS=3") for line in run("doctor")[1])
-    monkeypatch.setenv("QWENVIS_NUM_THREADS", "many")
-    code, lines, err = run("doctor")
-    assert code == 1
-    assert any(line.startswith("threads     PROBLEM: the environment variable QWENVIS_NUM_THREADS") for line in lines)
-    assert err.startswith("qwenvis: ")
 
 
 def test_demo_paints_the_picture_that_ships(run, folder):

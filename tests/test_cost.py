@@ -126,7 +126,23 @@ def test_one_run_that_was_held_up_is_no_peak(monkeypatch):
     assert cost.peak_rate(2) == 2 * cost.PEAK_FLOPS
 
 
+def test_best_rates_are_of_moments_without_a_neighbour(monkeypatch):
+    """Which comes and goes: half of the products and of the peaks take three times as long."""
+    clock, nth = [0.0], itertools.count()
+
+    def takes(seconds, result=None):
+        clock[0] += seconds * (3 if next(nth) % 4 < 2 else 1)
+        return result
+
+    monkeypatch.setattr(cost.ops, "peak", lambda steps, format: takes(0.01, 1e9) if steps > 1 else 1.0)
+    monkeypatch.setattr(cost.ops, "linear", lambda x, weight, out: takes(0.02))
+    monkeypatch.setattr(cost.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(cost.time, "monotonic", lambda: clock[0])
+    assert cost.best_rates(1) == pytest.approx((2.0 * np.prod(cost.PROBE) / 0.02, 1e9 / 0.01))
+    assert cost.BEST_SECONDS <= clock[0] < cost.BEST_SECONDS + 0.1
+
+
 def test_rates_are_those_of_a_computer(isa):
-    for rate in (cost.gemm_rate(1), cost.peak_rate(1)):
+    for rate in (cost.gemm_rate(1), cost.peak_rate(1), *cost.best_rates(1)):
         assert math.isfinite(rate)
         assert rate > 1e7

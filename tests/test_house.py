@@ -34,6 +34,8 @@ ROOMS = {
     "files": Room("sharing errors"),
     "streams": Room("sharing", "PIL"),
     "threads": Room("errors"),
+    "tasks": Room(),
+    "memo": Room(),
     "weights": Room("errors", "numpy"),
     "kernels": Room(),
     "ops": Room("kernels errors", "numpy cython libc openmp typing_extensions"),  # the last in stubs alone
@@ -46,7 +48,7 @@ ROOMS = {
     "resizing": Room("errors"),
     "resampling": Room("ops.resample_rows ops.resample_columns", "numpy"),
     "limits": Room("errors", "numpy"),
-    "normalisation": Room("errors", "numpy"),
+    "normalisation": Room("memo errors", "numpy"),
     "processors": Room("resizing limits normalisation errors", "numpy"),
     "policies": Room("errors", "numpy PIL"),
     "pictures": Room("policies arrays files sharing errors", "numpy PIL"),
@@ -60,19 +62,20 @@ ROOMS = {
     "directory": Room("files errors"),
     "layouts": Room("errors", "numpy ml_dtypes"),
     "shards": Room("layouts directory errors", "numpy safetensors"),
-    "checkpoint": Room("shards layouts directory weights errors", "numpy"),
+    "checkpoint": Room("tasks shards layouts directory weights errors", "numpy"),
     "packed": Room("checkpoint shards layouts directory weights ops.PackedWeight ops.cache_line errors", "numpy"),
     "gguf": Room("layouts errors", "numpy ml_dtypes gguf"),
     "projectors": Room(),
     "mmproj": Room("projectors gguf checkpoint layouts errors", "numpy"),
     "presets": Room("models errors"),
     "synthetic": Room(
-        "presets models checkpoint shards layouts directory weights errors", "numpy safetensors ml_dtypes"
+        "presets models checkpoint shards layouts directory tasks weights errors", "numpy safetensors ml_dtypes"
     ),
     "hub": Room("checkpoint shards directory errors", "huggingface_hub", lazily="synthetic presets"),
     "cost": Room("models geometry workspace ops weights errors", "numpy"),
     "outline": Room(
-        "ops.rows_dtype cost hub packed checkpoint video_families video_processors processors models geometry errors",
+        "ops.rows_dtype cost hub packed checkpoint video_families video_processors processors models geometry memo "
+        "errors",
         "numpy",
         lazily="mmproj synthetic",
     ),
@@ -81,9 +84,9 @@ ROOMS = {
     "mosaic": Room("", "numpy PIL"),
     "notebook": Room("mosaic errors", "numpy"),
     "embeddings": Room("tokenfile errors", "numpy", lazily="notebook"),
-    "plan": Room("door geometry ops.use_threads errors", "numpy"),
+    "plan": Room("tasks door geometry ops.use_threads errors", "numpy"),
     "work": Room("models workspace", "numpy"),
-    "intake": Room("plan outline videos clips images pictures processors streams files errors", "numpy"),
+    "intake": Room("plan outline videos clips images pictures processors streams files memo errors", "numpy"),
     "passage": Room("intake work plan embeddings door geometry ops.use_threads errors", "numpy"),
     "stream": Room("passage intake plan embeddings errors"),
     # the front door knows everybody

@@ -1,6 +1,7 @@
 """Items prepared in parts, ahead of whoever takes them: on how many threads, in which order, with which errors."""
 
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -50,14 +51,25 @@ def test_parts_are_the_whole_in_order(budget):
 
 
 def test_one_part_is_ahead_and_has_the_threads_of_the_call():
+    """The first has nothing to be ahead of: it is prepared by the caller."""
     calls = []
     plan = Plan(items(calls, *[(1, 2, 2)] * 4), 3)
     for taken, (_, coming) in enumerate(ahead(plan.parts(4), 4, 3), 1):
         coming.result()
         assert len(calls) <= taken + 1
+        until(lambda taken=taken: len(calls) == min(taken + 1, 4))
     assert len(calls) == 4
     assert {count for *_, count in calls} == {3}
-    assert threading.current_thread() not in {thread for _, _, thread, _ in calls}
+    first, *others = [thread for _, _, thread, _ in calls]
+    assert first is threading.current_thread()
+    assert threading.current_thread() not in others
+
+
+def until(happened):
+    """Wait for what another thread does."""
+    end = time.monotonic() + 60
+    while not happened() and time.monotonic() < end:
+        time.sleep(0.001)
 
 
 def test_no_two_parts_above_the_budget_are_there():

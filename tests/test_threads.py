@@ -2,6 +2,7 @@
 
 import os
 
+import numpy as np
 import pytest
 from towers import checkpoint
 
@@ -105,10 +106,25 @@ def test_quota_does_not_bind_what_was_asked_for(machine, monkeypatch):
     assert threads.resolve() == 5
 
 
-@pytest.mark.parametrize("value", [0, -1, 1025, 10**30, 1.5, 2.0, "2", True, [2]], ids=str)
+@pytest.mark.parametrize("kind", [np.int64, np.uint8, np.array])
+def test_integers_of_every_library(kind):
+    assert Encoder.from_pretrained(checkpoint(), threads=kind(2)).threads == 2
+
+
+WRONG = [0, -1, 1025, 10**30, 1.5, 2.0, "2", True, [2], np.int64(0), np.True_, np.float64(2), np.array([2, 3])]
+
+
+@pytest.mark.parametrize("value", WRONG, ids=repr)
 def test_wrong_arguments(value):
     with pytest.raises(InputError, match=r"threads is .*; expected an integer from 1 to 1024"):
         threads.resolve(value)
+
+
+def test_messages_stay_short():
+    with pytest.raises(InputError, match="threads is an integer of thousands of digits; expected"):
+        threads.resolve(10**5000)
+    with pytest.raises(InputError, match=r"threads is .{200}[.]{3}; expected"):
+        threads.resolve("2" * 10**6)
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "1025", "two", "1.5", "2x", "²", "9" * 5000])

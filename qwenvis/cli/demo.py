@@ -43,8 +43,7 @@ class Timed(NamedTuple):
     @property
     def rate(self) -> str:
         """Speed, and its share of the peak."""
-        rate = self.flops / self.seconds
-        return f"{rate / 1e9:.0f} GFLOP/s, {rate / (sum(self.peaks) / 2):.0%} of the peak"
+        return units.speed(self.flops / self.seconds, sum(self.peaks) / 2)
 
 
 def add(parser: argparse.ArgumentParser) -> None:

@@ -7,6 +7,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable
+from importlib import metadata
 from typing import TYPE_CHECKING
 
 from qwenvis.cli import units
@@ -25,6 +26,7 @@ EXAMPLES = """\
   QWENVIS_ISA=avx2 qwenvis doctor
 """
 LIBRARIES = {"NumPy": "numpy", "Pillow": "PIL", "safetensors": "safetensors", "ml_dtypes": "ml_dtypes"}
+EXTRAS = (("gguf", "gguf", "the mmproj files of llama.cpp"), ("av", "video", "videos"))
 RUNTIMES = ("libgomp", "libomp", "libiomp", "vcomp")  # files of OpenMP runtimes: GCC, LLVM, Intel, Microsoft
 
 
@@ -66,12 +68,18 @@ def _libraries() -> str:
 
 
 def _extras() -> str:
-    from importlib.metadata import PackageNotFoundError, version
+    return "; ".join(_extra(*row) for row in EXTRAS)
 
+
+def _extra(package: str, extra: str, reads: str) -> str:
+    """A package that is here or not, and what for."""
     try:
-        return f"gguf {version('gguf')}, which reads the mmproj files of llama.cpp"
-    except PackageNotFoundError:
-        return "no gguf: pip install 'qwenvis[gguf]' to read the mmproj files of llama.cpp"
+        module = importlib.import_module(package)
+    except ImportError as error:
+        return f"no {package}: pip install 'qwenvis[{extra}]' to read {reads} ({error})"
+    inside = getattr(module, "library_versions", {}).get("libavcodec")
+    codecs = f" with libavcodec {'.'.join(map(str, inside))}" if inside else ""
+    return f"{package} {metadata.version(package)}{codecs}, which reads {reads}"
 
 
 def _cpu() -> str:
@@ -111,17 +119,45 @@ def _openmp() -> str:
     return f"{ops.openmp}, {', '.join(loaded) or 'runtime library unknown'}"
 
 
+def _waiting() -> str:
+    """What OpenMP's threads do between two loops; its runtime looks at its own variable first."""
+    from qwenvis import ops
+
+    if not ops.openmp:
+        return "threads sleep between two loops"
+    own = "GOMP_SPINCOUNT" if "libgomp" in _openmp() else "KMP_BLOCKTIME"
+    told = {name: os.environ.get(name, "").strip().lower() for name in (own, "OMP_WAIT_POLICY")}
+    name, value = next((item for item in told.items() if item[1]), ("", ""))
+    if not value:
+        return "threads spin for some milliseconds after a loop; beside busy programs set OMP_WAIT_POLICY=passive"
+    words = {"0": "sleep", "passive": "sleep", "active": "spin"}.get(value, "spin for a while, then sleep")
+    return f"threads {words} between two loops, by {name}={value}"
+
+
+def _load() -> str:
+    """How busy the machine is: threads that wait for one another, of which one has no CPU, are slow all together."""
+    from qwenvis.threads import resolve
+
+    try:
+        load = os.getloadavg()[0]
+    except (AttributeError, OSError):  # Windows has none
+        return "unknown"
+    cpus = os.cpu_count() or 1
+    told = f"{load:.1f} of {cpus} CPUs in the last minute"
+    if load + min(resolve(), cpus) < cpus + 1:
+        return told
+    return f"{told}: other programs are at work, so speeds vary, and fewer threads may be faster"
+
+
 def _speed() -> str:
     from qwenvis import ops
-    from qwenvis.cost import gemm_rate, peak_rate
+    from qwenvis.cost import best_rates
     from qwenvis.threads import resolve
 
     threads = resolve()
-    shares = []
-    for format in ["f32", "bf16"] if ops.rows_dtype("bf16") == "uint16" else ["f32"]:
-        product, peak = gemm_rate(threads, format), peak_rate(threads, format)
-        shares.append(f"{product / 1e9:.0f} GFLOP/s in {format} products, {product / peak:.0%} of the peak")
-    return f"{'; '.join(shares)}, on {threads} thread{'s' * (threads > 1)}"
+    formats = ["f32", "bf16"] if ops.rows_dtype("bf16") == "uint16" else ["f32"]
+    speeds = [f"{format} products {units.speed(*best_rates(threads, format))}" for format in formats]
+    return f"{'; '.join(speeds)}, on {threads} thread{'s' * (threads > 1)}"
 
 
 def _memory() -> str:
@@ -171,6 +207,8 @@ LINES: dict[str, Callable[[], str]] = {
     "ISA": _isa,
     "threads": _threads,
     "OpenMP": _openmp,
+    "waiting": _waiting,
+    "load": _load,
     "speed": _speed,
     "memory": _memory,
     "Hub cache": _hub,

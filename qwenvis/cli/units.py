@@ -37,6 +37,12 @@ def count(value: int) -> str:
     return f"{value:,}"
 
 
+def speed(rate: float, peak: float) -> str:
+    """Flops a second beside those that were found possible: ``100 GFLOP/s, 80% of the peak``."""
+    share = f"{rate / peak:.0%} of the peak" if rate <= peak else "above a peak that other programs held down"
+    return f"{rate / 1e9:.0f} GFLOP/s, {share}"
+
+
 def area(size: tuple[int, int]) -> str:
     """(height, width) as people say it: ``width x height``."""
     return f"{size[1]} x {size[0]}"
