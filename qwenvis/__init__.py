@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from qwenvis.errors import QwenvisError as QwenvisError
     from qwenvis.errors import SourceError as SourceError
     from qwenvis.errors import VideoError as VideoError
+    from qwenvis.errors import VideoWarning as VideoWarning
     from qwenvis.version import __version__ as __version__
 
 _ROOMS = {
@@ -39,6 +40,7 @@ _ROOMS = {
     "QwenvisError": "errors",
     "SourceError": "errors",
     "VideoError": "errors",
+    "VideoWarning": "errors",
     "__version__": "version",
 }
 __all__ = [
@@ -54,6 +56,7 @@ __all__ = [
     "QwenvisError",
     "SourceError",
     "VideoError",
+    "VideoWarning",
     "__version__",
 ]
 

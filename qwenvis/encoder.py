@@ -16,7 +16,7 @@ from qwenvis.door import Batch, checked_grid, checked_pixel_values
 from qwenvis.embeddings import Embeddings
 from qwenvis.errors import QwenvisError
 from qwenvis.geometry import PATCH_BUDGET, spanned, spans
-from qwenvis.intake import Images, Intake, Videos, timing
+from qwenvis.intake import Images, Intake, Videos, remarks, timing
 from qwenvis.models import Config
 from qwenvis.outline import ImageOptions, Outline
 from qwenvis.packed import save
@@ -254,6 +254,7 @@ class Encoder:
             "isa": self.isa,
             "qwenvis_version": __version__,
             **limits,
+            **remarks(items),
         }
         merge_size = self.config.spatial_merge_size
         states, deepstack, times = work.hidden_states, work.deepstack, timing(items)

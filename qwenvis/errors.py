@@ -10,6 +10,8 @@ QwenvisError
 ├── LimitError         (ValueError)         an input is larger than a limit allows
 └── IsaError           (RuntimeError)       an instruction set is unknown, not compiled or not on this CPU
 
+VideoWarning           (UserWarning)        frames of a video are damaged, and others stand for them
+
 Every message says what was wrong, what was got, what was expected, and where. What it quotes of a file goes through
 `shown` or `listed`.
 """
@@ -49,6 +51,10 @@ class ImageError(InputError):
 
 class VideoError(InputError):
     """A video cannot be used."""
+
+
+class VideoWarning(UserWarning):
+    """Frames of a video are damaged, and others stand for them."""
 
 
 class LimitError(QwenvisError, ValueError):

@@ -17,7 +17,7 @@ from qwenvis.outline import Outline
 from qwenvis.pictures import Picture
 from qwenvis.plan import Item
 from qwenvis.processors import ImageProcessor
-from qwenvis.videos import Footage, Sampling, Viewing
+from qwenvis.videos import ASSUMED_FPS, Footage, Sampling, Viewing
 
 Images: TypeAlias = Picture | Iterable[Picture]
 Videos: TypeAlias = Video | Iterable[Video | Picture]
@@ -50,7 +50,7 @@ class Intake:
         viewing = Viewing.of(
             self._outline.video_processor, self._sampling, upright=self._outline.upright, threads=self._threads
         )
-        return viewing.with_limits(**self._limits)
+        return viewing.with_limits(**self._outline.limits).with_limits(**self._limits)
 
     def listed(self, images: Images | None, videos: Videos | None) -> list[Item]:
         """All items, planned. Raises one error that lists those which cannot be used."""
@@ -119,3 +119,14 @@ def timing(items: Iterable[Item]) -> dict[str, Any]:
         "timestamps": [np.zeros(0) if item is None else item.timestamps for item in footage],
         "second_per_grid_ts": np.array([0.0 if item is None else item.second_per_grid for item in footage]),
     }
+
+
+def remarks(items: Iterable[Item]) -> dict[str, str]:
+    """What provenance says of videos: a rate that was assumed, and frames that are damaged."""
+    footage = [item for item in items if isinstance(item, Footage)]
+    told: dict[str, str] = {}
+    if any(not item.clip.length.fps for item in footage):
+        told["video_fps"] = f"{ASSUMED_FPS} (assumed)"
+    if damaged := sum(item.damaged for item in footage):
+        told["damaged_frames"] = str(damaged)
+    return told

@@ -45,13 +45,17 @@ ROOMS = {
     "normalisation": Room("errors", "numpy"),
     "processors": Room("resizing limits normalisation errors", "numpy"),
     "policies": Room("errors", "numpy PIL"),
-    "pictures": Room("policies errors", "numpy PIL"),
+    "signatures": Room(),
+    "pictures": Room("policies signatures errors", "numpy PIL"),
     "images": Room("pictures policies processors resampling ops.vol2col errors", "numpy PIL"),
     "samplers": Room("errors", "numpy"),
     "video_processors": Room("samplers processors limits normalisation errors", "numpy"),
-    "video_families": Room("video_processors samplers normalisation resizing errors"),
+    "video_families": Room("video_processors samplers limits normalisation resizing errors"),
     "films": Room("samplers pictures errors", "numpy av"),
-    "clips": Room("films samplers pictures errors", "numpy PIL"),
+    "timelines": Room("", "numpy av"),
+    "playback": Room("films timelines samplers errors", "numpy av"),
+    "animations": Room("films samplers pictures errors", "numpy PIL"),
+    "clips": Room("animations playback films samplers pictures errors", "numpy PIL"),
     "videos": Room("clips samplers video_families video_processors resampling ops.vol2col errors", "numpy"),
     "directory": Room("errors"),
     "layouts": Room("errors", "numpy ml_dtypes"),
@@ -88,8 +92,8 @@ ROOMS = {
     "adapters": Room("__init__ encoder embeddings errors", "numpy safetensors torch transformers vllm"),
     # of ops, what `doctor` reports
     "cli": Room(
-        "__init__ adapters bulk encoder embeddings outline cost hub directory videos films images pictures processors "
-        "threads errors version ops.isa ops.isas ops.openmp ops.rows_dtype",
+        "__init__ adapters bulk encoder embeddings outline cost hub directory videos animations films images pictures "
+        "signatures processors threads errors version ops.isa ops.isas ops.openmp ops.rows_dtype",
         "numpy PIL",
         lazily="synthetic.cache_root presets",
     ),

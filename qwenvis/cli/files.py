@@ -27,19 +27,36 @@ class Seen(NamedTuple):
 
 
 def is_film(path: str) -> bool:
-    """Whether a file is a video, by its name."""
-    from qwenvis.films import SUFFIXES
+    """Whether a file is a video, by its bytes; by its name where they say nothing that is known."""
+    from qwenvis.films import SUFFIXES, first_bytes
+    from qwenvis.pictures import probe
+    from qwenvis.signatures import HEAD, video_container
 
-    return path.lower().endswith(SUFFIXES)
+    named = path.lower().endswith(SUFFIXES)
+    try:
+        if video_container(first_bytes(path, HEAD)):
+            return True
+        probe(path)
+    except (VideoError, ImageError, LimitError):
+        return named
+    return False
+
+
+def moves(path: str) -> bool:
+    """Whether a file is an animated image."""
+    from qwenvis.animations import format_of
+
+    return format_of(path) is not None
 
 
 def survey(
     paths: Sequence[str],
     processor: ImageProcessor,
     measure: Callable[[Picture, str], tuple[int, int]],
-    watch: Callable[[str, int], Footage] | None = None,
+    watch: Callable[[str, int], Footage | None] | None = None,
 ) -> list[Seen]:
-    """Look at every image; ``measure(path, label)`` returns its (height, width), ``watch(path, index)`` plans a video.
+    """Look at every image; ``measure(path, label)`` returns its (height, width), ``watch(path, index)`` plans a video and returns
+    None for what is none.
 
     Raises one ImageError that lists all that cannot be used.
     """
@@ -50,8 +67,7 @@ def survey(
     for index, path in enumerate(paths):
         where = label(path, index)
         try:
-            if watch is not None and is_film(path):
-                film = watch(path, index)
+            if watch is not None and (film := watch(path, index)) is not None:
                 seen.append(Seen(path, film.clip.size, film.size.canvas, film.grid))
                 continue
             size = measure(path, where)
