@@ -1,4 +1,4 @@
-"""Animated images as videos: GIF, WebP, APNG, AVIF and FLI, whose frames Pillow decodes and whose files say for how long.
+"""Animated images as videos: GIF, WebP, APNG, AVIF and FLI. Pillow decodes the frames; their times are read here.
 
 Frames are what `pictures` makes of stills: upright, on white. Pages are no animation: TIFF, MPO and icons stay stills.
 """
@@ -29,7 +29,9 @@ class Animation:
     damaged = 0
 
     def __init__(self, source: Any, where: str, fps: Rate | None) -> None:
-        """Read the header, and how long each frame is shown. Raises ImageError, or LimitError."""
+        """Read the header, and how long each frame is shown. Raises ImageError, VideoError, or LimitError."""
+        if isinstance(source, Image.Image):
+            raise VideoError(f"{where} has several frames and stands at one: pass its file, or a list of its frames")
         self._source, self._where = source, where
         with pictures.opened(source, where) as image:
             self._skipped = _hidden_frames(image)
@@ -53,19 +55,12 @@ class Animation:
 
 
 def format_of(source: Any) -> str | None:
-    """Pillow's name of the format of an animation of several frames; None of everything else.
-
-    Raises VideoError for a PIL image that is one: it stands at one frame, and may be at another soon.
-    """
+    """Pillow's name of the format of an animation of several frames; None of everything else."""
     try:
         with pictures.opened(source, "the image") as image:
             animated = image.format in DURATIONS and _frames(image) - _hidden_frames(image) > 1
     except (ImageError, LimitError):
         return None
-    if animated and image is source:
-        raise VideoError(
-            "a PIL image of several frames is neither a still nor a video; pass its file, or a list of frames"
-        )
     return image.format if animated else None
 
 

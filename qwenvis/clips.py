@@ -1,8 +1,8 @@
 """Whatever people pass as a video: how long and how large it is, and its frames, one after the other.
 
-A video is a file (a path, its bytes, a binary file object), be it a film or an animated image, a uint8 array of frames (T, H, W, 3), or a list of pictures
-of one size. A clip is one of these behind one face: it knows its length and size before any frame is decoded but the
-first, and gives out the frames that are asked for, in order, without keeping any.
+A video is a file (a path, its bytes, a binary file object) of a film or an animated image, a uint8 array of frames
+(T, H, W, 3), or a list of pictures of one size. A clip is one of these behind one face: it knows its length and size
+before any frame is decoded but the first, and gives out the frames that are asked for, in order, without keeping any.
 """
 
 from __future__ import annotations
@@ -68,10 +68,7 @@ def clip(
 
 
 def is_picture(source: Any) -> bool:
-    """Whether this is a still among videos: an image in memory, or a file that Pillow reads and that does not move.
-
-    Raises VideoError for a PIL image that does.
-    """
+    """Whether this is a still among videos: an image in memory, or a file that Pillow reads and that does not move."""
     if isinstance(source, np.ndarray):
         return source.ndim in (2, 3)
     if isinstance(source, list | tuple):

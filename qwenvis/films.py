@@ -1,8 +1,8 @@
 """Video files, through PyAV: length and size from the header and the first frame, and the frames in their order.
 
-That is how transformers reads them; `playback` has what a player shows. Nothing but the file itself is opened: FFmpeg gets its bytes, never its name, may open no other file and no network, and
-reads no playlist. A frame is decoded, turned upright if that is wanted, converted to RGB if it is asked for, and
-dropped.
+That is how transformers reads them; `playback` has what a player shows. Nothing but the file itself is opened: FFmpeg
+gets its bytes, never its name, may open no other file and no network, and reads no playlist. A frame is decoded, turned
+upright if that is wanted, converted to RGB if it is asked for, and dropped.
 """
 
 from __future__ import annotations
@@ -186,7 +186,10 @@ def _file(source: Any, where: str) -> Iterator[IO[bytes]]:
 
 
 def first_bytes(source: Any, count: int) -> bytes:
-    """What a source begins with, all of it for a count of -1. Raises VideoError, or LimitError, for what cannot be read."""
+    """What a source begins with; all of it for a count of -1.
+
+    Raises VideoError, or LimitError, for what cannot be read.
+    """
     with _file(source, "the video") as file:
         return file.read(count)
 

@@ -17,7 +17,8 @@ from qwenvis.outline import Outline
 from qwenvis.pictures import Picture
 from qwenvis.plan import Item
 from qwenvis.processors import ImageProcessor
-from qwenvis.videos import ASSUMED_FPS, Footage, Sampling, Viewing
+from qwenvis.samplers import ASSUMED_FPS
+from qwenvis.videos import Footage, Sampling, Viewing
 
 Images: TypeAlias = Picture | Iterable[Picture]
 Videos: TypeAlias = Video | Iterable[Video | Picture]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -150,9 +150,9 @@ def _packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet[
     try:
         yield from container.demux(stream)
     except FFmpegError:
-        end: Packet[VideoStream] = Packet()
+        end = Packet()
         end.stream = stream
-        yield end
+        yield cast("Packet[VideoStream]", end)
 
 
 def _decoded(packet: Packet[VideoStream]) -> list[VideoFrame] | None:

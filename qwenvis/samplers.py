@@ -250,7 +250,7 @@ def _bounded(count: int) -> int:
     """The number of frames to look at, before a list of them is made. Raises LimitError."""
     if count > MAX_TAKEN:
         raise LimitError(
-            f"{count:,} frames would be looked at; at most {MAX_TAKEN:,} are allowed: lower num_frames, fps or max_frames"
+            f"{count:,} frames would be looked at; at most {MAX_TAKEN:,} are: lower num_frames, fps or max_frames"
         )
     return count
 

@@ -95,7 +95,7 @@ class Packets:
         pts, dts, durations = pts[shown], dts[shown], durations[shown]
         if not told and (dts == NO_STAMP).any():
             step = Fraction(int(np.median(durations))) * self._unit or (1 / rate if rate else Fraction(0))
-            return Timeline(None, np.arange(len(pts)) * float(step), len(pts) * step)
+            return Timeline(None, np.arange(len(pts), dtype=np.float64) * float(step), len(pts) * step)
         order = np.argsort(pts if told else dts, kind="stable")
         stamps = (pts if told else dts)[order]
         known = told and not self._shift and not (reorders and bool((np.diff(pts) > 0).all()))
@@ -112,7 +112,7 @@ class Packets:
         duration = (int(units[-1:].sum()) + last) * self._unit or (1 / rate if rate else Fraction(0))
         if rate and abs(len(units) / rate - duration) <= 2 * self._unit:
             duration = len(units) / rate
-        seconds = units * float(self._unit.numerator) / self._unit.denominator
+        seconds = units.astype(np.float64) * self._unit.numerator / self._unit.denominator
         return Timeline(stamps if known else None, seconds, duration if len(units) else Fraction(0))
 
 

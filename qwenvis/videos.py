@@ -164,8 +164,8 @@ class Footage:
                 ops.vol2col(frames, processor.normalisation.lut, *sizes, out[step * rows : (step + 1) * rows])
         if stop == self.grid[0]:
             if self.damaged:
-                frames = f"{self.damaged} of {self.clip.length.frames} frames"
-                text = f"{self.where}: {frames} cannot be decoded, and the ones before stand for them"
+                share = f"{self.damaged} of {self.clip.length.frames} frames"
+                text = f"{self.where}: {share} cannot be decoded, and those before stand for them"
                 warnings.warn(text, VideoWarning, stacklevel=2)
             self._coming = iter(())  # closes the file: a call may have more videos than a process may have files
         return stop - first, *self.grid[1:]

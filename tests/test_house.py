@@ -80,7 +80,7 @@ ROOMS = {
     "embeddings": Room("geometry errors", "numpy safetensors ml_dtypes"),
     "plan": Room("door geometry ops.use_threads errors", "numpy"),
     "work": Room("models workspace", "numpy"),
-    "intake": Room("plan outline videos clips images pictures processors errors", "numpy PIL"),
+    "intake": Room("plan outline videos clips samplers images pictures processors errors", "numpy PIL"),
     # the front door knows everybody
     "encoder": Room(
         "intake work plan embeddings door outline packed cost hub synthetic checkpoint videos images pictures "

@@ -55,9 +55,9 @@ def survey(
     measure: Callable[[Picture, str], tuple[int, int]],
     watch: Callable[[str, int], Footage | None] | None = None,
 ) -> list[Seen]:
-    """Look at every image; ``measure(path, label)`` returns its (height, width), ``watch(path, index)`` plans a video and returns
-    None for what is none.
+    """Look at every image; ``measure(path, label)`` returns its (height, width), ``watch(path, index)`` plans a video.
 
+    It returns None for what is no video.
     Raises one ImageError that lists all that cannot be used.
     """
     from qwenvis.errors import MOST_LISTED

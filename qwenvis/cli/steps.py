@@ -97,8 +97,9 @@ def encode(
 
 def is_video(path: str, sampling: Mapping[str, Any]) -> bool:
     """Whether a file is taken as a video: films always, and animated images where frames are asked for."""
-    named = sampling.get("fps"), sampling.get("num_frames"), sampling.get("sampling")
-    return files.is_film(path) or (named not in ((None, None, "natural"), (None, None, None)) and files.moves(path))
+    rule = sampling.get("sampling") not in (None, "natural")
+    asked = rule or any(sampling.get(name) is not None for name in ("fps", "num_frames"))
+    return files.is_film(path) or (asked and files.moves(path))
 
 
 def _still(image: Picture) -> Picture:
