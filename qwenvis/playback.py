@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
+MOMENT = 0.5  # seconds
 MOST_DAMAGED = 0.1  # of the frames of a film; past that share it is refused
 
 
@@ -54,17 +55,20 @@ class Playback(Film):
                 packets.add(packet)
                 check_count(packets.arrived, self._where)
                 if not first:
-                    first = [frame for frame in _decoded(packet) or () if not frame.is_corrupt]
+                    frames = _decoded(packet)
+                    self._broken = self._broken or (frames is None and bool(promised))
+                    first = [frame for frame in frames or () if not frame.is_corrupt]
             rate = stream.average_rate or stream.guessed_rate
-            stamp = first[0].pts if first else None
+            stamp = first[0].pts if first and not self._broken else None  # what cannot be decoded before it was meant
             self._timeline = packets.timeline(rate, stamp, bool(stream.codec_context.has_b_frames))
+            late = _late(stream, packets.end)
             if first:
                 self._on_its_side = self._turns(first[0]) % 2 == 1
                 self._aspect = _aspect(stream) if self._upright else self._aspect
         count, duration = len(self._timeline.seconds), self._timeline.duration
         if not first or not count:
             raise VideoError(f"{self._where} has no frame that can be decoded")
-        if promised - packets.arrived > max(2, count / duration if duration else 0):
+        if late and promised - packets.arrived > max(2, count / duration if duration else 0):
             raise VideoError(f"{self._where} ends after {count} of {promised} frames: it is truncated")
         return self._turned(first[0]), _length(self._timeline, fps)
 
@@ -163,6 +167,13 @@ def _decoded(packet: Packet[VideoStream]) -> list[VideoFrame] | None:
         return packet.decode()
     except FFmpegError:
         return None
+
+
+def _late(stream: VideoStream, end: int) -> bool:
+    """Whether packets end more than a moment before the header says; it may count some that an edit list leaves out."""
+    if stream.duration is None or stream.time_base is None:
+        return True
+    return ((stream.start_time or 0) + stream.duration - end) * stream.time_base > MOMENT
 
 
 def _aspect(stream: VideoStream) -> Fraction:

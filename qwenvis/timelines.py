@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from av.packet import Packet
 
 NO_STAMP = -(2**63)  # FFmpeg's AV_NOPTS_VALUE
-JUMP = 1  # seconds by which a clock goes back where files were joined; reordering within a film takes less
+JUMP = 1  # seconds that a clock goes back by, to another packet than a key frame, where files were joined
 
 
 class Timeline(NamedTuple):
@@ -43,11 +43,11 @@ class Packets:
         """``codec`` is FFmpeg's name, ``time_base`` the seconds of one unit of its time stamps."""
         self._codec, self._unit = codec, time_base
         self._pts, self._dts, self._durations = array("q"), array("q"), array("q")
-        self.arrived = 0  # packets, shown or not
-        self._first_key = NO_STAMP
-        self._before_key: int | None = None  # shown packets before the first key frame
+        self._joints: list[int] = []  # packets that are shown before the clock begins anew
+        self._latest = self._first_key = NO_STAMP
+        self._before_key: int | None = None  # packets that are shown before the first key frame
         self._cut = False  # whether the last one arrived damaged
-        self._shift, self._latest = 0, NO_STAMP  # units that joined files are moved by; the latest decoding time
+        self.arrived, self.end = 0, NO_STAMP  # packets, shown or not, and when the last of them ends
 
     def __len__(self) -> int:
         """Packets that hold a frame to be shown."""
@@ -58,48 +58,42 @@ class Packets:
         if not packet.size:
             self.arrived += packet.dts is not None
             return
-        self.arrived += 1
+        pts, dts, duration = _stamp(packet.pts), _stamp(packet.dts), max(packet.duration or 0, 0)
+        self.arrived, self.end = self.arrived + 1, max(self.end, pts + duration)
         if packet.is_keyframe and self._before_key is None:
-            self._first_key, self._before_key = _stamp(packet.pts), len(self)
-        if packet.is_discard or _hidden(self._codec, packet):
-            return
-        self._cut = packet.is_corrupt
-        shift = self._moved(_stamp(packet.dts), packet.duration or 0)
-        self._pts.append(_shifted(packet.pts, shift))
-        self._dts.append(_shifted(packet.dts, shift))
-        self._durations.append(max(packet.duration or 0, 0))
-
-    def _moved(self, dts: int, duration: int) -> int:
-        """By how much its stamps are moved: where the clock begins anew, time goes on."""
-        if dts == NO_STAMP:
-            return self._shift
-        if self._latest != NO_STAMP and dts + self._shift + int(JUMP / self._unit) < self._latest:
-            self._shift = self._latest + duration - dts
-        self._latest = max(self._latest, dts + self._shift)
-        return self._shift
+            self._first_key, self._before_key = pts, len(self)
+        back = (self._latest - dts) * self._unit if dts != NO_STAMP else 0
+        if back > (0 if packet.is_keyframe else JUMP):
+            self._joints.append(len(self))
+        self._latest = dts
+        if not packet.is_discard and not _hidden(self._codec, packet):
+            self._cut = packet.is_corrupt
+            self._pts.append(pts)
+            self._dts.append(dts)
+            self._durations.append(duration)
 
     def timeline(self, rate: Fraction | None, first: int | None, reorders: bool) -> Timeline:
-        """The frames that they make, of which ``first`` is the stamp of the first that was decoded.
+        """The frames that they make. ``first`` is the stamp of the first that was decoded; None: all count.
 
         ``rate`` is the header's; ``reorders``: frames come in another order than packets. The stamps of some files are
         of no use: raw streams have none, and AVI numbers packets where H.264 would have times. Their frames are known
-        by their order.
+        by their order, and so are those of a clock that begins anew.
         """
         pts, dts, durations = (np.array(each, np.int64) for each in (self._pts, self._dts, self._durations))
         told = not (pts == NO_STAMP).any()
-        if told and not self._shift:
-            shown = pts >= (self._first_key if first is None else min(self._first_key, first))
+        if told and not self._joints:
+            shown = pts >= (NO_STAMP if first is None else min(self._first_key, first))
         else:
             shown = np.arange(len(pts)) >= (self._before_key or 0)
         shown[len(shown) - self._cut :] = False  # where the file ends
-        pts, dts, durations = pts[shown], dts[shown], durations[shown]
+        known = told and not self._joints and not (reorders and bool((np.diff(pts) > 0).all()))
         if not told and (dts == NO_STAMP).any():
             step = Fraction(int(np.median(durations))) * self._unit or (1 / rate if rate else Fraction(0))
-            return Timeline(None, np.arange(len(pts), dtype=np.float64) * float(step), len(pts) * step)
-        order = np.argsort(pts if told else dts, kind="stable")
-        stamps = (pts if told else dts)[order]
-        known = told and not self._shift and not (reorders and bool((np.diff(pts) > 0).all()))
-        return self._timed(stamps, int(durations[order[-1:]].sum()), rate, known)
+            count = int(shown.sum())
+            return Timeline(None, np.arange(count, dtype=np.float64) * float(step), count * step)
+        stamps = _joined(pts if told else dts, durations, self._joints)[shown]
+        order = np.argsort(stamps, kind="stable")
+        return self._timed(stamps[order], int(durations[shown][order[-1:]].sum()), rate, known)
 
     def _timed(self, stamps: NDArray[np.int64], last: int, rate: Fraction | None, known: bool) -> Timeline:
         """With the time that the last one takes: ``last``, or that of the others where the file does not say.
@@ -120,9 +114,16 @@ def _stamp(value: int | None) -> int:
     return NO_STAMP if value is None else value
 
 
-def _shifted(value: int | None, shift: int) -> int:
-    """A stamp moved, within what a stamp may be."""
-    return NO_STAMP if value is None else min(max(value + shift, NO_STAMP + 1), 2**63 - 1)
+def _joined(stamps: NDArray[np.int64], durations: NDArray[np.int64], joints: list[int]) -> NDArray[np.int64]:
+    """Stamps whose clock goes on at the joints, where it begins anew before the end of what was there."""
+    end, moved = NO_STAMP, []
+    for part, lasting in zip(np.split(stamps, joints), np.split(durations, joints), strict=True):
+        if len(part):
+            start = int(part.min())
+            part = part + (end - start if start < end else 0)
+            end = int((part + lasting).max())
+        moved.append(part)
+    return np.concatenate(moved)
 
 
 def _hidden(codec: str, packet: Packet[Any]) -> bool:
