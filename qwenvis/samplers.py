@@ -200,14 +200,17 @@ def clock(length: Length, wanted: Wanted) -> list[int]:
 def _by_the_clock(length: Length, rate: Rate, count: int, fps: Rate, most_seconds: int) -> list[int]:
     """What both share: ``count`` frames, by the clock where that gives as many, else evenly."""
     total, count, frame, tick = length.frames, _bounded(count), 1 / rate, 1 / fps
-    indices, due = [], 0.0
-    if total >= count:
-        for index in range(total):
-            if index * frame >= due:
-                due += tick
-                indices.append(index)
-                if due >= most_seconds:
-                    break
+    indices: list[int] = []
+    due, index = 0.0, 0
+    while total >= count >= len(indices) and (not indices or due < most_seconds):  # one too many is as good as all
+        index = max(index, int(due / frame) - 1)
+        while index * frame < due:
+            index += 1
+        if index >= total:
+            break
+        due += tick
+        indices.append(index)
+        index += 1
     first, last = (indices[0], indices[-1]) if indices and len(indices) < count else (0, total - 1)
     if len(indices) != count:
         indices = np.linspace(first, last, count, dtype=int).tolist()

@@ -41,5 +41,5 @@ def video_container(head: bytes) -> str | None:
 
 
 def _synced(head: bytes, first: int, step: int) -> bool:
-    """Whether there is a sync byte at the start of every packet, of three at least."""
-    return len(head) > first + 2 * step and set(head[first::step]) == {0x47}
+    """Whether each of the first packets starts with a sync byte."""
+    return head[first::step][:3] == b"GGG"

@@ -106,7 +106,7 @@ def _still(image: Picture) -> Picture:
     """A still as it is passed among videos, where the file of an animated image would be a video."""
     from qwenvis.pictures import decode
 
-    return decode(image) if isinstance(image, str) and files.moves(image) else image
+    return decode(image).copy() if isinstance(image, str) and files.moves(image) else image  # of one frame
 
 
 def estimate(outline: Outline, grid_thw: np.ndarray, threads: int) -> float:
