@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 MAX_FRAMES = 24 * 3600 * 60
 MAX_BYTES = 24 * 3600 * 10_000_000 // 8
 
+OLDEST_PYAV = 18  # what came with earlier ones is not safe where containers are restricted
+
 # FFmpeg's names of the containers that hold what is played, and hold it themselves: no playlists, no lists of files.
 CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,ogg,asf,gif,apng,ivf,h264,hevc,av1,obu,m4v,mjpeg,"
@@ -159,6 +161,10 @@ def _av(where: str) -> Any:
         raise VideoError(
             f"{where} is read with PyAV, which is not here: pip install 'qwenvis[video]' ({error})"
         ) from error
+    if int(av.__version__.partition(".")[0]) < OLDEST_PYAV:
+        raise VideoError(
+            f"{where} is read with PyAV {OLDEST_PYAV} or later, and {av.__version__} is here: pip install -U av"
+        )
     return av
 
 

@@ -116,7 +116,7 @@ def covered(data, form, cover):
         stream = container.add_stream_from_template(source.streams.video[0]) if source else container.add_stream("aac")
         front = container.add_stream("mjpeg", rate=1)
         front.height, front.width, front.pix_fmt = *cover.shape[:2], "yuvj420p"
-        front.disposition = av.stream.Disposition.attached_pic
+        front.disposition = av.stream.Disposition.attached_pic.value
         picture = front.encode(av.VideoFrame.from_ndarray(cover, format="rgb24")) + front.encode()
         for packet in source.demux(source.streams.video[0]) if source else stream.encode(silence()) + stream.encode():
             if packet.size:

@@ -262,6 +262,12 @@ def test_limits_come_before_the_frames(monkeypatch, tmp_path):
                 film(tmp_path / "clip.mp4")
 
 
+def test_an_old_pyav(monkeypatch):
+    monkeypatch.setattr("av.__version__", "17.1.0")
+    with pytest.raises(VideoError, match=r"read with PyAV 18 or later, and 17.1.0 is here: pip install -U av"):
+        film(b"")
+
+
 def test_without_pyav(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "av", None)
     with pytest.raises(VideoError, match=r"PyAV, which is not here: pip install 'qwenvis\[video\]'"):
