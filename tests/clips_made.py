@@ -31,6 +31,7 @@ def film(pictures, *, fps=10, form="mp4", codec="libx264", times=None, audio=Fal
         first = next(pictures)
         stream.height, stream.width = first.shape[:2]
         stream.pix_fmt = "yuv420p"
+        stream.codec_context.thread_count = 1  # with more, x264 writes other bytes on other runs
         if keys is not None:
             stream.codec_context.gop_size = keys
         if times is not None:
