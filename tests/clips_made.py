@@ -10,6 +10,7 @@ import av
 import numpy as np
 
 TICK = Fraction(1, 1000)  # seconds
+STEADY = {"x264-params": "mbtree=0:threads=1"}  # with macroblock trees x264 writes other bytes on other runs
 
 
 def frames(count, height=64, width=96, seed=0):
@@ -26,12 +27,11 @@ def film(pictures, *, fps=10, form="mp4", codec="libx264", times=None, audio=Fal
     """
     file = io.BytesIO()
     with av.open(file, "w", format=form) as container:
-        stream = container.add_stream(codec, rate=fps)
+        stream = container.add_stream(codec, rate=fps, options=STEADY if codec == "libx264" else {})
         pictures = iter(pictures)
         first = next(pictures)
         stream.height, stream.width = first.shape[:2]
         stream.pix_fmt = "yuv420p"
-        stream.codec_context.thread_count = 1  # with more, x264 writes other bytes on other runs
         if keys is not None:
             stream.codec_context.gop_size = keys
         if times is not None:
