@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from qwenvis.errors import SourceError as SourceError
     from qwenvis.errors import VideoError as VideoError
     from qwenvis.errors import VideoLimitError as VideoLimitError
+    from qwenvis.errors import VideoWarning as VideoWarning
     from qwenvis.version import __version__ as __version__
 
 _ROOMS = {
@@ -43,6 +44,7 @@ _ROOMS = {
     "SourceError": "errors",
     "VideoError": "errors",
     "VideoLimitError": "errors",
+    "VideoWarning": "errors",
     "__version__": "version",
 }
 __all__ = [
@@ -60,6 +62,7 @@ __all__ = [
     "SourceError",
     "VideoError",
     "VideoLimitError",
+    "VideoWarning",
     "__version__",
 ]
 

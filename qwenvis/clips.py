@@ -1,8 +1,9 @@
 """Whatever people pass as a video: how long and how large it is, and its frames, one after the other.
 
-A video is a file (a path, its bytes, a binary file object), a uint8 array or tensor of frames (T, H, W, 3), or a list
-of pictures of one size. A clip is one of these behind one face: it knows its length and size before any frame is
-decoded but the first, and gives out the frames that are asked for, in order, without keeping any.
+A video is a file (a path, its bytes, a binary file object) of a film or an animated image, a uint8 array or tensor of
+frames (T, H, W, 3), or a list of pictures of one size. A clip is one of these behind one face: it knows its length and
+size before any frame is decoded but the first, and gives out the frames that are asked for, in order, without keeping
+any.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from qwenvis import arrays, pictures
+from qwenvis import animations, arrays, pictures
 from qwenvis.errors import ImageError, VideoError, VideoLimitError
-from qwenvis.films import MAX_FRAMES, Film, first_bytes
+from qwenvis.films import MAX_FRAMES, Film
 from qwenvis.pictures import MAX_IMAGE_PIXELS, Picture
+from qwenvis.playback import Playback
 from qwenvis.samplers import Length, Rate
 
 Video: TypeAlias = (
@@ -38,28 +40,45 @@ class Clip(Protocol):
     """A video before its frames are looked at."""
 
     length: Length
-    size: tuple[int, int]  # (height, width)
+    size: tuple[int, int]  # (height, width), as seen
     chosen: bool  # its frames were chosen by who passed them
+    damaged: int  # frames that could not be decoded, as far as it was read
 
     def frames(self, indices: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
-        """The frames of rising indices, (height, width, 3) uint8, C-contiguous. Raises VideoError."""
+        """The frames of rising indices, (rows, columns, 3) uint8, C-contiguous, as stored: a film may be seen wider.
+
+        Raises VideoError.
+        """
 
 
-def clip(source: Video, where: str, *, fps: Rate | None, upright: bool = True, threads: int = 1) -> Clip:
+def clip(
+    source: Video,
+    where: str,
+    *,
+    fps: Rate | None,
+    upright: bool = True,
+    by_header: bool = False,
+    threads: int = 1,
+) -> Clip:
     """The clip of a source; ``where`` names it in errors. ``fps`` is that of frames, and overrides a file's.
 
-    ``upright``: whether a file is turned as its metadata says. Raises VideoError for what is no video, LimitError for
+    ``upright``: whether a file is turned as its metadata says. ``by_header``: whether a file is what its header says,
+    as in transformers, or what can be played. Raises VideoError for what is no video, LimitError for
     one that is too large.
     """
     if arrays.is_array(source):
         return Frames(arrays.plain(source, where, VideoError), where, fps)
     if isinstance(source, list | tuple):
         return Pictures(source, where, fps)
-    return Film(source, where, fps=fps, upright=upright, threads=threads)
+    found = animations.format_of(source)
+    if found and not (by_header and found == "GIF"):
+        return animations.Animation(source, where, fps)
+    film = Film if by_header else Playback
+    return film(source, where, fps=fps, upright=upright, threads=threads)
 
 
 def is_picture(source: Any) -> bool:
-    """Whether this is a still among videos: an image in memory, or a file that Pillow reads. A GIF is a video."""
+    """Whether this is a still among videos: an image in memory, or a file that Pillow reads and that does not move."""
     if isinstance(source, Image.Image):
         return True
     if isinstance(source, list | tuple):
@@ -70,13 +89,14 @@ def is_picture(source: Any) -> bool:
         pictures.probe(source)
     except ImageError:
         return False
-    return first_bytes(source, 4) != b"GIF8"
+    return animations.format_of(source) is None
 
 
 class Frames:
     """An array (T, H, W, 3)."""
 
     chosen = True
+    damaged = 0
 
     def __init__(self, frames: NDArray[Any], where: str, fps: Rate | None) -> None:
         if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3:
@@ -97,6 +117,7 @@ class Pictures:
     """A list of pictures of one size, decoded as stills are; only those that are asked for."""
 
     chosen = True
+    damaged = 0
 
     def __init__(self, frames: Sequence[Picture], where: str, fps: Rate | None) -> None:
         self._frames, self._where, self.length = frames, where, Length(len(frames), fps)

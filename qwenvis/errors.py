@@ -12,6 +12,8 @@ QwenvisError
 │   └── LimitError                             an input is larger than a limit allows
 └── IsaError              (RuntimeError)       an instruction set is unknown, not compiled or not on this CPU
 
+VideoWarning           (UserWarning)        frames of a video are damaged, and others stand for them
+
 Every message says what was wrong, what was got, what was expected, and where. What it quotes of a file goes through
 `shown` or `listed`. An error about an image or a video of a call says which: `about` sets its attributes.
 """
@@ -68,6 +70,10 @@ class ImageError(InputError):
 
 class VideoError(InputError):
     """A video cannot be used."""
+
+
+class VideoWarning(UserWarning):
+    """Frames of a video are damaged, and others stand for them."""
 
 
 class LimitError(InputError):

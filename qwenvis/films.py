@@ -1,8 +1,8 @@
-"""Video files, through PyAV: length and size from the header and the first frame, and the frames as they are played.
+"""Video files, through PyAV: length and size from the header and the first frame, and the frames in their order.
 
-Nothing but the file itself is opened: FFmpeg gets its bytes, never its name, may open no other file and no network, and
-reads no playlist. A frame is decoded, turned upright if that is wanted, converted to RGB if it is asked for, and
-dropped.
+That is how transformers reads them; `playback` has what a player shows. Nothing but the file itself is opened: FFmpeg
+gets its bytes, never its name, may open no other file and no network, and reads no playlist. A frame is decoded, turned
+upright if that is wanted, converted to RGB if it is asked for, and dropped.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 MAX_FRAMES = 24 * 3600 * 60
 MAX_BYTES = 24 * 3600 * 10_000_000 // 8
 
+OLDEST_PYAV = 18  # what came with earlier ones is not safe where containers are restricted
+
 # FFmpeg's names of the containers that hold what is played, and hold it themselves: no playlists, no lists of files.
 CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,ogg,asf,gif,apng,ivf,h264,hevc,av1,obu,m4v,mjpeg,"
@@ -40,9 +42,10 @@ SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".
 
 
 class Film:
-    """A video file."""
+    """A video file, by its header."""
 
     chosen = False
+    damaged = 0
 
     def __init__(
         self, source: Any, where: str, *, fps: Rate | None = None, upright: bool = True, threads: int = 1
@@ -53,16 +56,21 @@ class Film:
         LimitError for one that is too large, before anything large is decoded.
         """
         self._source, self._where, self._upright, self._threads = source, where, upright, threads
+        self._sides, self.length = self._planned(fps)
+        self.size = self._sides
+
+    def _planned(self, fps: Rate | None) -> tuple[tuple[int, int], Length]:
+        """The (height, width) of its frames, turned, and how long it is."""
         with self._opened() as (container, stream):
             count, rate = stream.frames, fps or stream.average_rate
-            _check_count(count, where)
+            check_count(count, self._where)
             first = next(container.decode(stream), None)
             if first is None:
-                raise VideoError(f"{where} has no frame that can be decoded")
-            self.size = self._sides(first)
+                raise VideoError(f"{self._where} has no frame that can be decoded")
+            sides = self._turned(first)
         if not count:
             count = self._counted()
-        self.length = Length(count, float(rate) if rate else None, float(count / rate) if rate else None)
+        return sides, Length(count, float(rate) if rate else None, float(count / rate) if rate else None)
 
     def frames(self, indices: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
         """As `Clip`. Where the file ends at most a second before its header says, its last frame stands for the rest.
@@ -90,26 +98,33 @@ class Film:
             yield from [picture] * len(wanted)
 
     @contextmanager
-    def _opened(self) -> Iterator[tuple[InputContainer, VideoStream]]:
-        """The container and its first video stream; whatever FFmpeg raises becomes a VideoError."""
+    def _opened(self, threads: int | None = None) -> Iterator[tuple[InputContainer, VideoStream]]:
+        """The container and its video stream; whatever FFmpeg raises becomes a VideoError, its lack of memory too.
+
+        A damaged file may have FFmpeg ask for any amount. Where Python itself has no memory, the error stays.
+        """
         av = _av(self._where)
         options = {"protocol_whitelist": "none", "format_whitelist": CONTAINERS}
         try:
             with _file(self._source, self._where) as file, av.open(file, options=options) as container:
-                if not container.streams.video:
+                stream = self._stream(container)
+                if stream is None:
                     raise VideoError(f"{self._where} has no video in it")
-                stream = container.streams.video[0]
                 if stream.codec_context is None:
                     raise VideoError(f"{self._where} is in a codec that is not known here")
-                _check_sides(stream.codec_context.height, stream.codec_context.width, self._where)
+                check_sides(stream.codec_context.height, stream.codec_context.width, self._where)
                 stream.codec_context.options = {"max_pixels": str(MAX_IMAGE_PIXELS)}
-                stream.thread_type, stream.codec_context.thread_count = "AUTO", self._threads
+                stream.thread_type, stream.codec_context.thread_count = "AUTO", threads or self._threads
                 yield container, stream
-        except (QwenvisError, MemoryError):
+        except QwenvisError:
             raise
-        except (av.error.FFmpegError, OSError, ValueError, TypeError, UnicodeError) as error:
+        except (av.error.FFmpegError, OSError, ValueError, TypeError, ArithmeticError) as error:
             words = getattr(error, "strerror", None) or error  # without FFmpeg's number and its name of the file
             raise VideoError(f"{self._where} is no video, or is damaged: {words}") from error
+
+    def _stream(self, container: InputContainer) -> VideoStream | None:
+        """Which of its streams is the video: the first."""
+        return next(iter(container.streams.video), None)
 
     def _counted(self) -> int:
         """The frames of a file whose header does not tell: its packets, none decoded."""
@@ -117,12 +132,12 @@ class Film:
             count = 0
             for packet in container.demux(stream):
                 count += packet.size > 0
-                _check_count(count, self._where)
+                check_count(count, self._where)
         return count
 
-    def _sides(self, frame: VideoFrame) -> tuple[int, int]:
+    def _turned(self, frame: VideoFrame) -> tuple[int, int]:
         """The (height, width) of a frame, turned."""
-        _check_sides(frame.height, frame.width, self._where)
+        check_sides(frame.height, frame.width, self._where)
         sides = frame.height, frame.width
         return sides[::-1] if self._turns(frame) % 2 else sides
 
@@ -131,8 +146,8 @@ class Film:
         return round(frame.rotation / 90) % 4 if self._upright else 0
 
     def _pixels(self, frame: VideoFrame, index: int) -> NDArray[np.uint8]:
-        if self._sides(frame) != self.size:
-            (height, width), first = self._sides(frame), f"{self.size[0]} x {self.size[1]}"
+        if self._turned(frame) != self._sides:
+            (height, width), first = self._turned(frame), f"{self._sides[0]} x {self._sides[1]}"
             raise VideoError(f"{self._where}: frame {index} is {height} x {width} (height x width), the first {first}")
         pixels = np.rot90(frame.to_ndarray(format="rgb24"), self._turns(frame))
         return np.ascontiguousarray(pixels, np.uint8)
@@ -145,6 +160,10 @@ def _av(where: str) -> Any:
         raise VideoError(
             f"{where} is read with PyAV, which is not here: pip install 'qwenvis[video]' ({error})"
         ) from error
+    if int(av.__version__.partition(".")[0]) < OLDEST_PYAV:
+        raise VideoError(
+            f"{where} is read with PyAV {OLDEST_PYAV} or later, and {av.__version__} is here: pip install -U av"
+        )
     return av
 
 
@@ -165,17 +184,22 @@ def _file(source: Any, where: str) -> Iterator[IO[bytes]]:
 
 
 def first_bytes(source: Any, count: int) -> bytes:
-    """What a source begins with. Raises VideoError, or LimitError, for what cannot be read."""
+    """What a source begins with; all of it for a count of -1.
+
+    Raises VideoError, or LimitError, for what cannot be read.
+    """
     with _file(source, "the video") as file:
         return file.read(count)
 
 
-def _check_count(count: int, where: str) -> None:
+def check_count(count: int, where: str) -> None:
+    """Raise LimitError for more frames than a film may have."""
     if count > MAX_FRAMES:
         raise VideoLimitError(f"{where} has over {MAX_FRAMES:,} frames; cut it into parts")
 
 
-def _check_sides(height: int, width: int, where: str) -> None:
+def check_sides(height: int, width: int, where: str) -> None:
+    """Raise LimitError for larger frames than are decoded."""
     if height * width > MAX_IMAGE_PIXELS:
         raise VideoLimitError(
             f"{where} has frames of {height} x {width}; at most {MAX_IMAGE_PIXELS:,} pixels are decoded"

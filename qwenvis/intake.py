@@ -19,6 +19,7 @@ from qwenvis.memo import cached_property
 from qwenvis.outline import Outline
 from qwenvis.pictures import Picture
 from qwenvis.processors import ImageProcessor
+from qwenvis.samplers import ASSUMED_FPS
 from qwenvis.streams import handed
 from qwenvis.videos import Footage, Sampling, Viewing
 
@@ -78,7 +79,7 @@ class Intake:
         viewing = Viewing.of(
             self._outline.video_processor, self._sampling, upright=self._outline.upright, threads=self._threads
         )
-        return viewing.with_limits(**self._limits)
+        return viewing.with_limits(**self._outline.limits).with_limits(**self._limits)
 
     def listed(
         self, images: Images | None, videos: Videos | None, *, skip: bool
@@ -192,4 +193,15 @@ def origins(entries: Sequence[Entry]) -> dict[str, Any]:
             "timestamps": [np.zeros(0) if item is None else item.timestamps for item in footage],
             "second_per_grid_ts": np.array([0.0 if item is None else item.second_per_grid for item in footage]),
         }
+    return told
+
+
+def remarks(entries: Sequence[Entry]) -> dict[str, str]:
+    """What provenance says of videos: a rate that was assumed, and frames that are damaged."""
+    footage = [entry.item for entry in entries if isinstance(entry.item, Footage) and entry.error is None]
+    told: dict[str, str] = {}
+    if any(not item.clip.length.fps for item in footage):
+        told["video_fps"] = f"{ASSUMED_FPS} (assumed)"
+    if damaged := sum(item.damaged for item in footage):
+        told["damaged_frames"] = str(damaged)
     return told

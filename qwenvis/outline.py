@@ -163,7 +163,12 @@ class Outline:
             merge_size=config.spatial_merge_size,
             temporal_patch_size=config.temporal_patch_size,
         )
-        return processor.with_limits(self._images.get("min_pixels"), self._images.get("max_pixels"))
+        return processor.with_limits(**self.limits)
+
+    @property
+    def limits(self) -> dict[str, int | None]:
+        """``min_pixels`` and ``max_pixels`` that take the place of the checkpoint's; None where it keeps its own."""
+        return {"min_pixels": self._images.get("min_pixels"), "max_pixels": self._images.get("max_pixels")}
 
     def cost(self, grid_thw: np.ndarray, still: bool = True, threads: int = 1) -> Cost:
         """What one forward pass over ``grid_thw`` (items, 3) takes on as many threads."""

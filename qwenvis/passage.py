@@ -14,7 +14,7 @@ from qwenvis.door import Batch
 from qwenvis.embeddings import Embeddings
 from qwenvis.errors import InputError, detached, place
 from qwenvis.geometry import item_bounds
-from qwenvis.intake import Entry, origins
+from qwenvis.intake import Entry, origins, remarks
 from qwenvis.plan import Part, Plan
 from qwenvis.work import Work
 
@@ -56,7 +56,8 @@ class Passage:
         Where it is strict, raises the error that ended it, with the items before as its ``done``.
         """
         used = [i for i, entry in enumerate(self._entries[: self._end]) if entry.error is None]
-        out = finished(self.work, self.plan.grid_thw, provenance, **origins(self._entries))
+        told = {**provenance, **remarks(self._entries)}
+        out = finished(self.work, self.plan.grid_thw, told, **origins(self._entries))
         if len(used) < len(out):
             out = out[used]
         late = [entry.error for entry in self._entries[: self._end + 1] if entry.error is not None]

@@ -26,6 +26,7 @@ from PIL import ExifTags, Image
 from qwenvis import arrays, files, sharing
 from qwenvis.errors import ImageError, ImageLimitError, QwenvisError
 from qwenvis.policies import NATURAL, Policy
+from qwenvis.signatures import HEAD, video_container
 
 Picture: TypeAlias = (
     str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image.Image | NDArray[Any] | arrays.Tensor
@@ -75,7 +76,7 @@ def probe(source: Picture, where: str = "the image", policy: Policy = NATURAL) -
     """
     if (array := as_array(source, where)) is not None:
         return _within(policy.size(array, where), where)
-    with _opened(source, where) as image, sharing.alone(image):
+    with opened(source, where) as image, sharing.alone(image):
         height, width, of_file = image.height, image.width, image is not source
         # A TIFF's size is already the upright one: Pillow turns the image itself while it loads it.
         turned = policy.turns(of_file) and image.format != "TIFF"
@@ -91,7 +92,7 @@ def decode(source: Picture, where: str = "the image", policy: Policy = NATURAL) 
     if (array := as_array(source, where)) is not None:
         _within(policy.size(array, where), where)
         return policy.picture(array, where)
-    with _opened(source, where) as image:
+    with opened(source, where) as image:
         of_file = image is not source
         with sharing.alone(image):
             image.load()
@@ -126,7 +127,7 @@ def label(source: object, index: int) -> str:
 
 
 @contextmanager
-def _opened(source: Picture, where: str) -> Iterator[Image.Image]:
+def opened(source: Picture, where: str) -> Iterator[Image.Image]:
     """The image of a source that is no array: header read, size checked, pixels not decoded until they are loaded.
 
     Whatever Pillow raises inside becomes an ImageError or a LimitError. Its decoders raise nearly everything on
@@ -170,6 +171,9 @@ def _identify(file: IO[bytes], where: str) -> Image.Image:
                     return factory(file, "")
             except (SyntaxError, IndexError, TypeError, struct.error):
                 continue  # another format with the same first bytes
+    file.seek(0)
+    if container := video_container(file.read(HEAD)):
+        raise ImageError(f"{where} is a video ({container}), not an image: pass it as videos=")
     hint = ": HEIC is read once pillow-heif is installed and registered" if prefix[4:11] == b"ftyphei" else ""
     raise ImageError(f"{where} is not an image that Pillow can read; it begins with {prefix!r}{hint}")
 

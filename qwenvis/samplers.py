@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import TypeAlias, TypedDict, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
-from qwenvis.errors import ConfigError, InputError, VideoError
+from qwenvis.errors import ConfigError, InputError, VideoLimitError, VideoError, shown
 
 Rate: TypeAlias = int | float  # frames a second
 
+MAX_TAKEN = 2**20  # frames that are looked at: the smallest of so many are over the limit of pixels
 ASSUMED_FPS = 24  # of frames whose rate nobody told, in transformers
 
 # qwen-vl-utils 0.0.14: FPS, FPS_MIN_FRAMES, FPS_MAX_FRAMES, FRAME_FACTOR
@@ -30,7 +32,15 @@ class Length:
 
     frames: int
     fps: Rate | None
-    duration: Rate | None = None  # seconds, as a file's header has them
+    duration: Rate | None = None  # seconds, as a file has them
+    times: NDArray[np.float64] | None = field(default=None, compare=False)  # seconds of each, where a file has them
+
+    def seconds(self, indices: Sequence[int]) -> list[float]:
+        """The times of frames: their own, or index over rate; a rate that nobody told is 24."""
+        if self.times is not None:
+            return [float(self.times[index]) for index in indices]
+        rate = self.fps or ASSUMED_FPS
+        return [index / rate for index in indices]
 
 
 @dataclass(frozen=True)
@@ -69,20 +79,28 @@ def whole(value: object, name: str, error: type[ConfigError] | type[InputError])
     """A whole number above 0; of max_duration 0 too."""
     least = 0 if name == "max_duration" else 1
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or not least <= value < 2**31:
-        raise error(f"{name} is {value!r}; expected a whole number above 0")
+        raise error(f"{name} is {_said(value)}; expected a whole number above 0")
     return int(value)
 
 
 def checked_rate(value: object, name: str, error: type[ConfigError] | type[InputError]) -> Rate:
     """Frames a second, above 0: of Python, of NumPy, or a fraction, as PyAV has them."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value < 2**31:  # type: ignore[operator]
-        raise error(f"{name} is {value!r}; expected frames a second, above 0")
+    if isinstance(value, bool) or not isinstance(value, Real) or not 2**-31 < value < 2**31:  # type: ignore[operator]
+        raise error(f"{name} is {_said(value)}; expected frames a second, above 0")
     return int(value) if isinstance(value, Integral) else float(value)
+
+
+def _said(value: object) -> str:
+    """A value as an error quotes it."""
+    try:
+        return shown(repr(value))
+    except ValueError:  # Python spells out no number of over 4,300 digits
+        return f"{type(value).__name__} of very many digits"
 
 
 def every(length: Length, wanted: Wanted) -> list[int]:
     """All frames."""
-    return list(range(length.frames))
+    return list(range(_bounded(length.frames)))
 
 
 def even(length: Length, wanted: Wanted) -> list[int]:
@@ -148,12 +166,12 @@ def seconds(length: Length, wanted: Wanted) -> list[int]:
     last, rate, fps = length.frames - 1, _rate(length, wanted), _told(wanted.fps)
     duration = length.duration or round(last / rate) + 1
     if duration <= _told(wanted.max_duration):
-        count = max(math.floor(duration * fps), 1)
+        count = _bounded(max(math.floor(duration * fps), 1))
         indices = [min(last, math.ceil(i * rate / fps)) for i in range(count)]
     elif (count := int(_told(wanted.max_duration) * fps)) >= length.frames:
-        indices = list(range(length.frames))
+        indices = every(length, wanted)
     else:
-        indices = [min(last, math.ceil(t * rate)) for t in np.linspace(0, duration, count).tolist()]
+        indices = [min(last, math.ceil(t * rate)) for t in np.linspace(0, duration, _bounded(count)).tolist()]
     return _paired(indices)
 
 
@@ -181,15 +199,18 @@ def clock(length: Length, wanted: Wanted) -> list[int]:
 
 def _by_the_clock(length: Length, rate: Rate, count: int, fps: Rate, most_seconds: int) -> list[int]:
     """What both share: ``count`` frames, by the clock where that gives as many, else evenly."""
-    total, frame, tick = length.frames, 1 / rate, 1 / fps
-    indices, due = [], 0.0
-    if total >= count:
-        for index in range(total):
-            if index * frame >= due:
-                due += tick
-                indices.append(index)
-                if due >= most_seconds:
-                    break
+    total, count, frame, tick = length.frames, _bounded(count), 1 / rate, 1 / fps
+    indices: list[int] = []
+    due, index = 0.0, 0
+    while total >= count >= len(indices) and (not indices or due < most_seconds):  # one too many is as good as all
+        index = max(index, int(due / frame) - 1)
+        while index * frame < due:
+            index += 1
+        if index >= total:
+            break
+        due += tick
+        indices.append(index)
+        index += 1
     first, last = (indices[0], indices[-1]) if indices and len(indices) < count else (0, total - 1)
     if len(indices) != count:
         indices = np.linspace(first, last, count, dtype=int).tolist()
@@ -203,7 +224,7 @@ def _paired(indices: Sequence[int]) -> list[int]:
 
 
 def _linspace(total: int, count: int) -> list[int]:
-    indices: list[int] = np.linspace(0, total - 1, count).round().astype(int).tolist()
+    indices: list[int] = np.linspace(0, total - 1, _bounded(count)).round().astype(int).tolist()
     return indices
 
 
@@ -225,6 +246,16 @@ def _refuse_count(count: int, least: int, total: int) -> None:
             f"the video has {total} frames, of which {count} would be taken; expected {least} to {total}: "
             "change num_frames or fps"
         )
+    _bounded(count)
+
+
+def _bounded(count: int) -> int:
+    """The number of frames to look at, before a list of them is made. Raises VideoLimitError."""
+    if count > MAX_TAKEN:
+        raise VideoLimitError(
+            f"{count:,} frames would be looked at; at most {MAX_TAKEN:,} are: lower num_frames, fps or max_frames"
+        )
+    return count
 
 
 def _linspace32(total: int, count: int) -> list[int]:

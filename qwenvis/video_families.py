@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from qwenvis import resizing, samplers
 from qwenvis.errors import ConfigError
+from qwenvis.limits import given_limits
 from qwenvis.normalisation import CLIP_MEAN, CLIP_STD
 from qwenvis.samplers import Length, Wanted
 from qwenvis.video_processors import Size, VideoProcessor
@@ -136,6 +137,15 @@ class Reference(Areas):
         unit = processor.factor**2
         wanted = Wanted(temporal_patch_size=processor.temporal_patch_size)
         return cls(**{**kept, "min_pixels": 128 * unit, "max_pixels": 768 * unit, "wanted": wanted, "samples": True})
+
+    def with_limits(self, min_pixels: int | None = None, max_pixels: int | None = None) -> VideoProcessor:
+        """As above; of its own limits, the one that the other does not fit gives way."""
+        smallest, largest = given_limits((1, 2**63 - 1), min_pixels, max_pixels)
+        return replace(
+            self,
+            min_pixels=min(self.min_pixels, largest) if min_pixels is None else smallest,
+            max_pixels=max(self.max_pixels, smallest) if max_pixels is None else largest,
+        )
 
     def _size(self, frames: int, height: int, width: int) -> Size:
         unit = self.factor**2

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TypedDict
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from qwenvis import ops, samplers
 from qwenvis.clips import Clip, Video, clip, label
-from qwenvis.errors import InputError, LimitError, QwenvisError, VideoError, VideoLimitError
+from qwenvis.errors import InputError, LimitError, QwenvisError, VideoError, VideoLimitError, VideoWarning
 from qwenvis.resampling import resize
 from qwenvis.samplers import ASSUMED_FPS, REFERENCE_FPS, Asked, Rate
 from qwenvis.video_families import Reference
@@ -65,6 +66,11 @@ class Viewing:
         wants = any(value is not None for value in asked.values())
         return cls(processor.asked(asked), sampling, wants, rate, upright, threads)
 
+    @property
+    def by_header(self) -> bool:
+        """Whether films are what their headers say, as where the rule comes from; else what can be played."""
+        return self.sampling in ("transformers", "qwen-vl-utils")
+
     def with_limits(self, min_pixels: int | None, max_pixels: int | None) -> Viewing:
         """With other limits of pixels; None keeps one. Raises InputError."""
         return replace(self, processor=self.processor.with_limits(min_pixels, max_pixels))
@@ -98,7 +104,7 @@ class Viewing:
 
 
 class Footage:
-    """A video that is planned from its header, its frames not decoded but the first: an item of ``plan``.
+    """A video that is planned from its packets or header, its frames not decoded but the first: an item of ``plan``.
 
     ``grid`` is (temporal steps, rows, columns) of patches. ``frame_indices`` (frames,) are those that are looked at;
     ``timestamps`` (steps,) the seconds of each step; ``second_per_grid`` those from one step to the next, on average.
@@ -110,13 +116,18 @@ class Footage:
         self.where, self.processor = label(source, index), viewing.processor
         with _named(self.where):
             self.clip = clip(
-                source, self.where, fps=viewing.video_fps, upright=viewing.upright, threads=viewing.threads
+                source,
+                self.where,
+                fps=viewing.video_fps,
+                upright=viewing.upright,
+                by_header=viewing.by_header,
+                threads=viewing.threads,
             )
             indices = viewing.indices(self.clip)
             if not indices:
                 raise VideoError("no frame would be looked at: raise fps or num_frames")
             self.size, self.resized = self.clip.size, self.processor.resized(len(indices), *self.clip.size)
-        self.frame_indices = np.array(indices, np.int64)
+        self.by_header, self.frame_indices = viewing.by_header, np.array(indices, np.int64)
         step, side = self.processor.temporal_patch_size, self.processor.patch_size
         height, width = self.resized.canvas
         self.grid = -(-len(indices) // step), height // side, width // side
@@ -126,16 +137,22 @@ class Footage:
 
     @property
     def timestamps(self) -> NDArray[np.float64]:
-        """Frame over rate, and that as the model's processor counts it; a rate that nobody told is 24."""
-        rate = self.clip.length.fps or ASSUMED_FPS
-        return np.array(self.processor.stamps([index / rate for index in self.frame_indices.tolist()]), np.float64)
+        """The times of frames, and that as the model's processor counts it; a rate that nobody told is 24."""
+        return np.array(self.processor.stamps(self.clip.length.seconds(self.frame_indices.tolist())), np.float64)
 
     @property
     def second_per_grid(self) -> float:
         """As Qwen2_5_VLProcessor: temporal_patch_size over the rate of the frames that are looked at."""
         length = self.clip.length
-        sampled = len(self.frame_indices) / length.frames * length.fps if length.fps else ASSUMED_FPS
+        if not length.fps and self.by_header:
+            return float(self.processor.temporal_patch_size / ASSUMED_FPS)  # of all frames, whichever were chosen
+        sampled = len(self.frame_indices) / length.frames * (length.fps or ASSUMED_FPS)
         return float(self.processor.temporal_patch_size / sampled)
+
+    @property
+    def damaged(self) -> int:
+        """Frames that could not be decoded, among those that were read so far."""
+        return self.clip.damaged
 
     def settle(self) -> None:
         """Decode and resize the frames now: what was passed may change. Raises VideoError for a damaged video."""
@@ -146,7 +163,7 @@ class Footage:
         """Decode, resize and cut the frames of some steps, which follow one another; a first of 0 begins anew.
 
         So does the child of a fork, at any step: the threads of its parent's decoder are not there.
-        Raises VideoError for a video that turns out to be damaged.
+        Raises VideoError for a video that turns out to be damaged, and warns of one that is, here and there.
         """
         if first == 0 or self._process != os.getpid():
             self._process = os.getpid()
@@ -158,6 +175,10 @@ class Footage:
                 frames = np.stack(list(self._next(first + step)))
                 ops.vol2col(frames, processor.normalisation.lut, *sizes, out[step * rows : (step + 1) * rows])
         if stop == self.grid[0]:
+            if self.damaged:
+                share = f"{self.damaged} of {self.clip.length.frames} frames"
+                text = f"{self.where}: {share} cannot be decoded, and those before stand for them"
+                warnings.warn(text, VideoWarning, stacklevel=2)
             self._coming = iter(())  # closes the file: a call may have more videos than a process may have files
         return stop - first, *self.grid[1:]
 

@@ -2,12 +2,15 @@
 
 import io
 import itertools
+import struct
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
 
 TICK = Fraction(1, 1000)  # seconds
+STEADY = {"x264-params": "mbtree=0:threads=1"}  # with macroblock trees x264 writes other bytes on other runs
 
 
 def frames(count, height=64, width=96, seed=0):
@@ -17,15 +20,20 @@ def frames(count, height=64, width=96, seed=0):
     return np.stack([np.roll(large, (2 * i, 3 * i), axis=(0, 1)) for i in range(count)])
 
 
-def film(pictures, *, fps=10, form="mp4", codec="libx264", times=None, audio=False):
-    """The bytes of a file, of any iterable of frames; ``times`` of each in milliseconds, for a rate that varies."""
+def film(pictures, *, fps=10, form="mp4", codec="libx264", times=None, audio=False, keys=None):
+    """The bytes of a file, of any iterable of frames.
+
+    ``times`` of each in milliseconds, for a rate that varies; ``keys``: frames from one key frame to the next.
+    """
     file = io.BytesIO()
     with av.open(file, "w", format=form) as container:
-        stream = container.add_stream(codec, rate=fps)
+        stream = container.add_stream(codec, rate=fps, options=STEADY if codec == "libx264" else {})
         pictures = iter(pictures)
         first = next(pictures)
         stream.height, stream.width = first.shape[:2]
         stream.pix_fmt = "yuv420p"
+        if keys is not None:
+            stream.codec_context.gop_size = keys
         if times is not None:
             stream.codec_context.time_base = TICK
         if audio:
@@ -62,3 +70,123 @@ def turned(data, degrees):
     track = data.index(b"tkhd")
     place = data.index(UPRIGHT, track)
     return data[:place] + ON_ITS_SIDE[degrees] + data[place + len(UPRIGHT) :]
+
+
+# Films of numbered frames, in every shape that a container may have.
+
+BITS = 8
+
+
+def numbered(count, height=64, width=96, first=0):
+    """Frames whose number is written in bars, dark or bright, that every codec keeps apart."""
+    bits = np.arange(first, first + count)[:, None] >> np.arange(BITS) & 1
+    bars = (32 + 192 * bits).astype(np.uint8).repeat(width // BITS, axis=1)
+    return np.broadcast_to(bars[:, None, :, None], (count, height, width, 3)).copy()
+
+
+def number(frame):
+    """The number of a frame, of any size."""
+    middle = frame[len(frame) // 2].mean(axis=-1)
+    width = len(middle) // BITS
+    bits = [middle[i * width + width // 4 : (i + 1) * width - width // 4].mean() > 128 for i in range(BITS)]
+    return sum(int(bit) << i for i, bit in enumerate(bits))
+
+
+def remuxed(data, form="mp4", *, skip=0, leave_out=(), options=None, **attributes):
+    """The same packets in another container, not encoded: ``skip`` seconds later, without those of ``leave_out``."""
+    out = io.BytesIO()
+    with av.open(io.BytesIO(data)) as source, av.open(out, "w", format=form, options=options or {}) as container:
+        stream = source.streams.video[0]
+        copy = container.add_stream_from_template(stream)
+        for name, value in attributes.items():
+            setattr(copy, name, value)
+        for index, packet in enumerate(source.demux(stream)):
+            if packet.size and index not in leave_out:
+                moved = int(skip / packet.time_base)
+                packet.pts, packet.dts = packet.pts - moved, None if packet.dts is None else packet.dts - moved
+                packet.stream = copy
+                container.mux(packet)
+    return out.getvalue()
+
+
+def covered(data, form, cover):
+    """A film, or sound where there is none, with a cover picture."""
+    out = io.BytesIO()
+    with av.open(out, "w", format=form) as container:
+        source = None if data is None else av.open(io.BytesIO(data))
+        stream = container.add_stream_from_template(source.streams.video[0]) if source else container.add_stream("aac")
+        front = container.add_stream("mjpeg", rate=1)
+        front.height, front.width, front.pix_fmt = *cover.shape[:2], "yuvj420p"
+        front.disposition = av.stream.Disposition.attached_pic.value
+        picture = front.encode(av.VideoFrame.from_ndarray(cover, format="rgb24")) + front.encode()
+        for packet in source.demux(source.streams.video[0]) if source else stream.encode(silence()) + stream.encode():
+            if packet.size:
+                packet.stream = stream
+                container.mux(packet)
+        container.mux(picture)
+    return out.getvalue()
+
+
+def places(data):
+    """(offset, size) of each packet in the file, in its order."""
+    with av.open(io.BytesIO(data)) as container:
+        return [(packet.pos, packet.size) for packet in container.demux(container.streams.video[0]) if packet.size]
+
+
+def damaged(data, *which):
+    """The same with packets whose bytes are all 0: a decoder says that it cannot use them."""
+    found, out = places(data), bytearray(data)
+    for index in which:
+        place, size = found[index]
+        out[place : place + size] = bytes(size)
+    return bytes(out)
+
+
+def begun_early(data, path):
+    """An MP4 file with its metadata in front of its packets, by way of a file: they are written twice."""
+    path.write_bytes(data)
+    with av.open(str(path), "r") as source, av.open(f"{path}.mp4", "w", options={"movflags": "faststart"}) as container:
+        stream = container.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(source.streams.video[0]):
+            if packet.size:
+                packet.stream = stream
+                container.mux(packet)
+    return Path(f"{path}.mp4").read_bytes()
+
+
+def boxes(data):
+    """(type, bytes) of the boxes of an MP4 file, or of one of its boxes."""
+    place = 0
+    while place < len(data):
+        size = int.from_bytes(data[place : place + 4], "big")
+        yield data[place + 4 : place + 8], data[place : place + size]
+        place += size
+
+
+def box(name, inside):
+    """One of them."""
+    return (8 + len(inside)).to_bytes(4, "big") + name + inside
+
+
+def cover_in_front(data):
+    """An MP4 file with its metadata, and the cover in them, before its tracks."""
+    out = []
+    for name, each in boxes(data):
+        inside = sorted(boxes(each[8:]), key=lambda part: part[0] != b"udta") if name == b"moov" else []
+        out.append(box(name, b"".join(part for _, part in inside)) if inside else each)
+    return b"".join(out)
+
+
+def edited(data, *edits):
+    """An MP4 file, its metadata at the end, with edits: (milliseconds, first tick of the media, or -1 for a pause)."""
+    entries = b"".join(struct.pack(">Iii", length, first, 1 << 16) for length, first in edits)
+    edts = box(b"edts", box(b"elst", struct.pack(">II", 0, len(edits)) + entries))
+
+    def rebuilt(name, each):
+        if name == b"edts":
+            return edts
+        if name not in (b"moov", b"trak"):
+            return each
+        return box(name, b"".join(rebuilt(*part) for part in boxes(each[8:])))
+
+    return b"".join(rebuilt(*each) for each in boxes(data))

@@ -1,7 +1,10 @@
 """Videos on the command line."""
 
+import io
+
 import clips_made
 import pytest
+from PIL import Image
 from towers import checkpoint, same_bits
 
 import qwenvis
@@ -50,3 +53,58 @@ def test_numbers_that_cannot_be(run, option):
     code, _, err = run(f"info {checkpoint()} clip.mp4 {option}")
     assert code == 2
     assert "number above 0" in err
+
+
+# One rule for what is a video, by the bytes.
+
+
+def animation(form):
+    file = io.BytesIO()
+    first, *others = [Image.fromarray(frame) for frame in clips_made.frames(6)]
+    first.save(file, form, save_all=True, append_images=others, duration=100)
+    return file.getvalue()
+
+
+NAMED = [
+    ("a.wmv", "asf", "wmv2"),
+    ("b.m2ts", "mpegts", "libx264"),
+    ("c", "mp4", "mpeg4"),
+    ("d.mpeg4", "m4v", "mpeg4"),
+    ("e.jpg", "avi", "mpeg4"),
+]
+
+
+@pytest.mark.parametrize(("name", "form", "codec"), NAMED)
+def test_a_video_by_any_name(run, tmp_path, name, form, codec):
+    (tmp_path / name).write_bytes(clips_made.film(clips_made.frames(30), form=form, codec=codec, fps=25))
+    code, lines, err = run(f"info {checkpoint()} {name} --num-frames 4 --threads 1")
+    assert (code, err) == (0, "")
+    assert any(line.startswith(f"{name} 96 x 64 ") and " 2 4 6 12 " in line for line in lines), lines
+
+
+def test_a_picture_by_the_name_of_a_video(run, tmp_path):
+    Image.fromarray(clips_made.frames(1)[0]).save(tmp_path / "photo.mp4", "PNG")
+    code, lines, _ = run(f"encode photo.mp4 --model {checkpoint()} -o out.safetensors --threads 1")
+    assert (code, lines) == (0, ["photo.mp4 96 x 64 grid_thw 1 4 6 6 tokens"])
+
+
+@pytest.mark.parametrize("form", ["GIF", "PNG", "WEBP"])
+@pytest.mark.parametrize("beside", ["", " clip.mp4"])
+def test_an_animated_image(run, tmp_path, form, beside):
+    """A still, as encode("a.gif") has it, whatever is beside it; a video where frames are asked for."""
+    (tmp_path / "a.gif").write_bytes(animation(form))
+    line = f"encode a.gif{beside} --model {checkpoint()} -o out.safetensors --threads 1"
+    code, lines, _ = run(line)
+    assert (code, lines[0].split("grid_thw")[1].split()[0]) == (0, "1")
+    out = qwenvis.Embeddings.load(tmp_path / "out.safetensors").items()[0]
+    want = qwenvis.Encoder.from_pretrained(checkpoint(), threads=1).encode(tmp_path / "a.gif")
+    assert same_bits(out.embeddings, want.embeddings)
+    for option in ("--num-frames 4", "--sampling all", "--fps 4"):
+        code, lines, _ = run(f"{line} {option}")
+        assert (code, lines[0].split("grid_thw")[1].split()[0]) == (0, "3" if "all" in option else "2")
+
+
+def test_counts_that_are_too_large(run):
+    code, _, err = run("info synthetic:tiny-qwen3-vl clip.mp4 --num-frames 2000000000")
+    assert code == 1
+    assert "2,000,000,000 frames would be looked at" in err

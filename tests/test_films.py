@@ -1,5 +1,6 @@
 """Video files: the frames of transformers' own reader, bit by bit; and files that are none."""
 
+import contextlib
 import io
 import threading
 from fractions import Fraction
@@ -12,6 +13,7 @@ from transformers.video_utils import load_video
 from qwenvis import films
 from qwenvis.errors import LimitError, VideoError
 from qwenvis.films import Film
+from qwenvis.playback import Playback
 
 CLIP = clips_made.frames(13)
 UNEVEN = [0, 40, 90, 400, 420, 800, 950, 1000, 1500, 1510, 1700, 1999, 2400]  # ms
@@ -178,11 +180,38 @@ def test_damaged_bytes_never_crash(rng):
         damaged = bytearray(data)
         for place in rng.integers(0, len(data), 8):
             damaged[place] = rng.integers(0, 256)
-        try:
-            ours = film(bytes(damaged))
-            list(ours.frames(range(min(ours.length.frames, 13))))
-        except (VideoError, LimitError):
-            pass
+        for kind in (Film, Playback):
+            with contextlib.suppress(VideoError, LimitError):
+                ours = kind(bytes(damaged), "the video")
+                list(ours.frames(range(min(ours.length.frames, 13))))
+
+
+@pytest.mark.parametrize("kind", [Film, Playback])
+@pytest.mark.parametrize("step", ["open", "demux"])
+def test_what_ffmpeg_has_no_memory_for(monkeypatch, kind, step):
+    """A damaged file may have it ask for any amount: an error of the video, though FFmpeg's is a MemoryError too."""
+    import av
+
+    lack = av.error.MemoryError(12, "Cannot allocate memory")
+
+    def fail(*_, **__):
+        raise lack
+
+    data = clips_made.film(CLIP)
+    opened = kind(data, "the video")
+    with monkeypatch.context() as patch:
+        patch.setattr(av, "open", fail) if step == "open" else patch.setattr("qwenvis.films.check_sides", fail)
+        with pytest.raises(VideoError, match="the video is no video, or is damaged: Cannot allocate memory"):
+            next(opened.frames([0]))
+
+
+@pytest.mark.parametrize("kind", [Film, Playback])
+def test_a_lack_of_memory_of_ours_stays_one(monkeypatch, kind):
+    opened = kind(clips_made.film(CLIP), "the video")
+    monkeypatch.setattr(kind, "_pixels", lambda *_: np.empty(2**62, np.uint8))
+    with pytest.raises(MemoryError) as caught:
+        next(opened.frames([0]))
+    assert not isinstance(caught.value, VideoError)
 
 
 def test_sound_alone():
@@ -231,6 +260,12 @@ def test_limits_come_before_the_frames(monkeypatch, tmp_path):
             patch.setattr(films, name, value)
             with pytest.raises(LimitError, match=words):
                 film(tmp_path / "clip.mp4")
+
+
+def test_an_old_pyav(monkeypatch):
+    monkeypatch.setattr("av.__version__", "17.1.0")
+    with pytest.raises(VideoError, match=r"read with PyAV 18 or later, and 17.1.0 is here: pip install -U av"):
+        film(b"")
 
 
 def test_without_pyav(monkeypatch):

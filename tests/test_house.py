@@ -51,13 +51,17 @@ ROOMS = {
     "normalisation": Room("memo errors", "numpy"),
     "processors": Room("resizing limits normalisation errors", "numpy"),
     "policies": Room("errors", "numpy PIL"),
-    "pictures": Room("policies arrays files sharing errors", "numpy PIL"),
+    "signatures": Room(),
+    "pictures": Room("policies signatures arrays files sharing errors", "numpy PIL"),
     "images": Room("pictures policies processors resampling ops.vol2col errors", "numpy PIL"),
     "samplers": Room("errors", "numpy"),
     "video_processors": Room("samplers processors limits normalisation errors", "numpy"),
-    "video_families": Room("video_processors samplers normalisation resizing errors"),
+    "video_families": Room("video_processors samplers limits normalisation resizing errors"),
     "films": Room("samplers pictures files errors", "numpy av"),
-    "clips": Room("films samplers pictures arrays errors", "numpy PIL"),
+    "timelines": Room("", "numpy av"),
+    "playback": Room("films timelines samplers errors", "numpy av"),
+    "animations": Room("films samplers pictures errors", "numpy PIL"),
+    "clips": Room("animations playback films samplers pictures arrays errors", "numpy PIL"),
     "videos": Room("clips samplers video_families video_processors resampling ops.vol2col errors", "numpy"),
     "directory": Room("files errors"),
     "layouts": Room("errors", "numpy ml_dtypes"),
@@ -86,7 +90,7 @@ ROOMS = {
     "embeddings": Room("tokenfile errors", "numpy", lazily="notebook"),
     "plan": Room("tasks door geometry ops.use_threads errors", "numpy"),
     "work": Room("models workspace", "numpy"),
-    "intake": Room("plan outline videos clips images pictures processors streams files memo errors", "numpy"),
+    "intake": Room("plan outline videos clips samplers images pictures processors streams files memo errors", "numpy"),
     "passage": Room("intake work plan embeddings door geometry ops.use_threads errors", "numpy"),
     "stream": Room("passage intake plan embeddings errors"),
     # the front door knows everybody
@@ -100,8 +104,9 @@ ROOMS = {
     "adapters": Room("__init__ encoder embeddings errors", "numpy safetensors torch transformers vllm"),
     # of ops, what `doctor` reports
     "cli": Room(
-        "__init__ adapters bulk encoder embeddings tokenfile mosaic outline cost hub directory videos films images "
-        "pictures processors video_processors threads errors version ops.isa ops.isas ops.openmp ops.rows_dtype",
+        "__init__ adapters bulk encoder embeddings tokenfile mosaic outline cost hub directory videos animations films "
+        "images pictures signatures processors video_processors threads errors version ops.isa ops.isas ops.openmp "
+        "ops.rows_dtype",
         "numpy PIL",
         lazily="synthetic.cache_root presets",
     ),

@@ -158,3 +158,32 @@ def test_a_lack_of_memory_stays_one(monkeypatch, rgb):
     monkeypatch.setattr(Image.Image, "load", fail)
     with pytest.raises(MemoryError):
         decode(image)
+
+
+@pytest.mark.parametrize(
+    ("head", "container"),
+    [
+        (b"\0\0\0\x18ftypisom\0\0\2\0", "MP4 or QuickTime"),
+        (b"\0\0\0\x08wide\0\0\0\0mdat", "MP4 or QuickTime"),
+        (b"\x1a\x45\xdf\xa3\x9f\x42\x86", "Matroska or WebM"),
+        (b"RIFF\x10\0\0\0AVI LIST", "AVI"),
+        (b"FLV\x01\x05", "Flash Video"),
+        (b"\0\0\x01\xba\x44", "MPEG"),
+        ((b"G" + bytes(187)) * 4, "MPEG-TS"),
+        ((bytes(4) + b"G" + bytes(187)) * 4, "MPEG-TS"),
+        (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", r"ASF \(WMV\)"),
+        (b"OggS\0\2", "Ogg"),
+    ],
+)
+def test_a_video_is_named_as_one(head, container, tmp_path):
+    """By its first bytes, whatever its name: the remedy is another argument."""
+    (tmp_path / "v.jpg").write_bytes(head + bytes(400))
+    for source in (head + bytes(400), tmp_path / "v.jpg"):
+        with pytest.raises(ImageError, match=rf"^it is a video \({container}\), not an image: pass it as videos=$"):
+            probe(source, "it")
+
+
+@pytest.mark.parametrize("head", [b"\0\0\0\x18ftypheic", b"RIFF\x10\0\0\0WAVEfmt ", b"GET / HTTP", b"\0" * 99])
+def test_what_is_no_video_is_not_called_one(head):
+    with pytest.raises(ImageError, match="not an image that Pillow can read"):
+        probe(head, "it")

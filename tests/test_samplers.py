@@ -7,7 +7,7 @@ from judges import Ask, needs_torchvision, torchvision_answers
 from video_judges import NAMES, TOWERS
 
 from qwenvis import samplers
-from qwenvis.errors import VideoError
+from qwenvis.errors import InputError, LimitError, VideoError
 from qwenvis.samplers import Length, Wanted
 from qwenvis.video_families import KINDS
 
@@ -151,3 +151,53 @@ def test_what_cannot_be_is_refused(sampler, length, wanted, words):
 def test_all_frames():
     assert samplers.every(Length(3, None), Wanted()) == [0, 1, 2]
     assert samplers.even(Length(3, None), Wanted()) == [0, 1, 2]
+
+
+# Counts are bounded before a list is made.
+
+LONG, SHORT = Length(5_000_000, 25.0), Length(240, 24.0)
+HUGE = 2**31 - 1
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("length", [SHORT, LONG, Length(10**8, 25.0), Length(1, 1e-9), Length(3, 2.0**30, 1e-9)])
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"num_frames": HUGE},
+        {"fps": 2.0**30},
+        {"fps": 2.0**30, "min_frames": HUGE, "max_frames": HUGE},
+        {"fps": 1e-9},
+        {"fps": 1e-9, "min_frames": HUGE, "max_frames": HUGE},
+        {"fps": 2.0**30, "max_duration": HUGE},
+        {},
+    ],
+)
+@pytest.mark.parametrize("sampler", ["every", "even", "ends", "reference", "seconds", "dynamic", "clock"])
+def test_counts_are_bounded(sampler, length, wanted):
+    """A list of at most so many, or an error of ours, and soon."""
+    defaults = {"min_frames": 4, "max_frames": 768, "max_duration": 300}
+    try:
+        taken = len(getattr(samplers, sampler)(length, Wanted(**{**defaults, **wanted})))
+    except (LimitError, VideoError):
+        taken = 0
+    assert taken <= samplers.MAX_TAKEN + 1
+
+
+@pytest.mark.parametrize("name", ["ends", "seconds", "clock", "every"])
+def test_a_count_that_is_too_large(name):
+    counts = {"num_frames": HUGE if name == "ends" else None, "min_frames": 4, "max_frames": HUGE}
+    wanted = Wanted(fps=2.0**30, max_duration=HUGE, **counts)
+    with pytest.raises(LimitError, match=r"[\d,]+ frames would be looked at; at most 1,048,576 are: lower num_frames"):
+        getattr(samplers, name)(Length(4 * 10**6, 25.0), wanted)
+
+
+NO_NUMBERS = [float("nan"), float("inf"), -1, 1e-12, pytest.param(10**5000, id="long"), "2", [2], 2j, np.float64("nan")]
+
+
+@pytest.mark.parametrize("value", NO_NUMBERS)
+@pytest.mark.parametrize("name", ["fps", "video_fps", "num_frames", "min_frames", "max_frames"])
+def test_numbers_that_are_none(name, value):
+    check = samplers.checked_rate if name.endswith("fps") else samplers.whole
+    with pytest.raises(InputError, match=f"{name} is .*; expected"):
+        check(value, name, InputError)

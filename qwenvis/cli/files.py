@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from qwenvis.cli import units
-from qwenvis.errors import ImageError, InputError, gathered
+from qwenvis.errors import ImageError, InputError, VideoError, gathered
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,27 +28,42 @@ class Seen(NamedTuple):
 
 
 def is_film(path: str) -> bool:
-    """Whether a file is a video, by its name."""
-    from qwenvis.films import SUFFIXES
+    """Whether a file is a video, by its bytes; by its name where they say nothing that is known."""
+    from qwenvis.films import SUFFIXES, first_bytes
+    from qwenvis.pictures import probe
+    from qwenvis.signatures import HEAD, video_container
 
-    return path.lower().endswith(SUFFIXES)
+    named = path.lower().endswith(SUFFIXES)
+    try:
+        if video_container(first_bytes(path, HEAD)):
+            return True
+        probe(path)
+    except (VideoError, ImageError):
+        return named
+    return False
+
+
+def moves(path: str) -> bool:
+    """Whether a file is an animated image."""
+    from qwenvis.animations import format_of
+
+    return format_of(path) is not None
 
 
 def survey(
     paths: Sequence[str],
     processor: ImageProcessor,
     measure: Callable[[Picture, str], tuple[int, int]],
-    watch: Callable[[str, int], Footage] | None = None,
+    watch: Callable[[str, int], Footage | None] | None = None,
 ) -> list[Seen]:
     """Look at every image; ``measure(path, label)`` returns its (height, width), ``watch(path, index)`` plans a video.
 
-    Raises one error that lists all that cannot be used.
+    It returns None for what is no video. Raises one error that lists all that cannot be used.
     """
     from qwenvis.pictures import label
 
     def see(path: str, index: int) -> Seen:
-        if watch is not None and is_film(path):
-            film = watch(path, index)
+        if watch is not None and (film := watch(path, index)) is not None:
             return Seen(path, film.size, film.resized.canvas, film.grid)
         where = label(path, index)
         size = measure(path, where)

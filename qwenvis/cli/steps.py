@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from qwenvis.cli import files, units
@@ -30,12 +30,14 @@ def find(source: str) -> Path:
         return hub.resolve(source, progress=bar)
 
 
-def watcher(outline: Outline, args: argparse.Namespace) -> Callable[[str, int], Footage]:
-    """What plans a video: by its header, for the arguments."""
+def watcher(outline: Outline, args: argparse.Namespace) -> Callable[[str, int], Footage | None]:
+    """What plans a video, none of its frames decoded but the first, for the arguments; None for a still."""
     from qwenvis.cli.arguments import sampling
     from qwenvis.videos import Footage, Viewing
 
-    def watch(path: str, index: int) -> Footage:
+    def watch(path: str, index: int) -> Footage | None:
+        if not is_video(path, sampling(args)):
+            return None
         viewing = Viewing.of(outline.video_processor, sampling(args))
         return Footage(path, viewing.with_limits(args.min_pixels, args.max_pixels), index)
 
@@ -43,11 +45,11 @@ def watcher(outline: Outline, args: argparse.Namespace) -> Callable[[str, int], 
 
 
 def look(
-    paths: Sequence[str], processor: ImageProcessor, watch: Callable[[str, int], Footage] | None = None
+    paths: Sequence[str], processor: ImageProcessor, watch: Callable[[str, int], Footage | None] | None = None
 ) -> list[files.Seen]:
     """Decode every image, so that a damaged one is found before hours of work and not in the midst of it.
 
-    Of a video the header and the first frame are looked at.
+    Of a video the packets and the first frame are looked at.
     """
     from qwenvis.pictures import decode
 
@@ -85,9 +87,26 @@ def encode(
     if bar.shown:
         bar.expected = estimate(encoder.outline, grid_thw, encoder.threads) if expected is None else expected
     with bar:
-        if any(isinstance(image, str) and files.is_film(image) for image in images):
-            return encoder.encode(videos=images, progress=bar, **(sampling or {}))
-        return encoder.encode(images, progress=bar)
+        asked = sampling or {}
+        videos = [isinstance(image, str) and is_video(image, asked) for image in images]
+        if not any(videos):
+            return encoder.encode(images, progress=bar)
+        among = [image if video else _still(image) for image, video in zip(images, videos, strict=True)]
+        return encoder.encode(videos=among, progress=bar, **asked)
+
+
+def is_video(path: str, sampling: Mapping[str, Any]) -> bool:
+    """Whether a file is taken as a video: films always, and animated images where frames are asked for."""
+    rule = sampling.get("sampling") not in (None, "natural")
+    asked = rule or any(sampling.get(name) is not None for name in ("fps", "num_frames"))
+    return files.is_film(path) or (asked and files.moves(path))
+
+
+def _still(image: Picture) -> Picture:
+    """A still as it is passed among videos, where the file of an animated image would be a video."""
+    from qwenvis.pictures import decode
+
+    return decode(image).copy() if isinstance(image, str) and files.moves(image) else image  # of one frame
 
 
 def estimate(outline: Outline, grid_thw: np.ndarray, threads: int) -> float:
