@@ -114,19 +114,18 @@ class Playback(Film):
             )
 
     def _sound(self) -> Iterator[tuple[int, VideoFrame]]:
-        """Frames that are not damaged, in rising order. With several threads FFmpeg gives up more, so then with one."""
-        given, threads = -1, self._threads
-        while True:
+        """Frames that are not damaged, in rising order.
+
+        Where several threads meet damage near the end, FFmpeg gives up whole frames too: then one has another try.
+        """
+        given = -1
+        for threads in dict.fromkeys((self._threads, 1)):
             for index, frame in self._numbered(threads):
-                if frame is None and threads > 1:
-                    break
                 if frame is not None and index > given:
                     given = index
                     yield index, frame
-            else:
-                if threads == 1 or given == self.length.frames - 1:
-                    return
-            threads = 1
+            if given == self.length.frames - 1:
+                return
 
     def _numbered(self, threads: int) -> Iterator[tuple[int, VideoFrame | None]]:
         """What is decoded, with its index; None for what is damaged. Frames that are not shown are left out."""
