@@ -79,10 +79,10 @@ def clip(
 
 def is_picture(source: Any) -> bool:
     """Whether this is a still among videos: an image in memory, or a file that Pillow reads and that does not move."""
-    if isinstance(source, Image.Image):
-        return True
     if isinstance(source, list | tuple):
         return False
+    if isinstance(source, Image.Image):
+        return animations.format_of(source) is None
     try:
         if arrays.is_array(source):
             return arrays.plain(source, "the image", ImageError).ndim in (2, 3)

@@ -15,7 +15,7 @@ from typing import TypeAlias, TypedDict, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from qwenvis.errors import ConfigError, InputError, VideoLimitError, VideoError, shown
+from qwenvis.errors import ConfigError, InputError, VideoError, VideoLimitError, shown
 
 Rate: TypeAlias = int | float  # frames a second
 

@@ -78,7 +78,7 @@ def check_sampling(args: argparse.Namespace) -> None:
     """Raise InputError for arguments that choose the frames of videos, where there are none."""
     given = {"--fps": args.fps, "--num-frames": args.num_frames, "--sampling": args.sampling}
     named = [name for name, value in given.items() if value is not None]
-    if named and not any(map(files.is_film, args.images)):
+    if named and not any(files.is_film(path) or files.moves(path) for path in args.images):
         raise InputError(f"{' and '.join(named)} choose the frames of videos, and there is no video")
 
 
