@@ -10,8 +10,8 @@ QwenvisError
 ├── LimitError         (ValueError)         an input is larger than a limit allows
 └── IsaError           (RuntimeError)       an instruction set is unknown, not compiled or not on this CPU
 
-Every message says what was wrong, what was got, what was expected, and where. What it quotes of a file goes through
-`shown` or `listed`.
+Every message says what was wrong, what was got, what was expected, and where. What it quotes of a file or a
+caller goes through `shown`, `quoted` or `listed`.
 """
 
 from __future__ import annotations
@@ -63,6 +63,11 @@ def shown(text: str) -> str:
     """Text from a file, made safe to print and short enough to read."""
     text = text if len(text) <= 200 else text[:200] + "..."
     return text if text.isprintable() else ascii(text)
+
+
+def quoted(value: object) -> str:
+    """A value from a file or a caller as Python writes it, made safe to print and short enough to read."""
+    return shown(repr(value))
 
 
 def listed(names: Sequence[str]) -> str:

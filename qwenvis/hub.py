@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from qwenvis.checkpoint import CONFIG, PREPROCESSOR, PROCESSOR
+from qwenvis.checkpoint import CONFIG, FILES, PROCESSOR
 from qwenvis.directory import expanded, regular_file
 from qwenvis.errors import CheckpointError, InputError, SourceError
 from qwenvis.shards import INDEX, SINGLE, tower_shards
@@ -95,7 +95,7 @@ def _snapshot(
 
 def _fetch(repo: str, shards: list[str], places: str) -> str:
     """The line that fetches the files of the tower; all shards where nothing here tells which of them hold it."""
-    patterns = [CONFIG, PREPROCESSOR, PROCESSOR, INDEX, *(shards or ["*.safetensors"])]
+    patterns = [CONFIG, *FILES, PROCESSOR, INDEX, *(shards or ["*.safetensors"])]
     included = " ".join(f'--include "{pattern}"' for pattern in patterns)
     why = "" if shards else f" (and every shard: only {INDEX}, which is not here yet, tells which of them hold it)"
     return f"This fetches the files that hold the tower{why}:\n  hf download {repo} {included}{places}"

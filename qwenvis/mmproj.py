@@ -20,6 +20,7 @@ import numpy as np
 from qwenvis import gguf
 from qwenvis.checkpoint import Checkpoint
 from qwenvis.errors import CheckpointError, ConfigError, listed, shown
+from qwenvis.fields import Section
 from qwenvis.gguf import Stored
 from qwenvis.layouts import ARRAYS, Part, Tensor
 from qwenvis.projectors import PROJECTORS, Names, Projector
@@ -35,13 +36,23 @@ def open_mmproj(path: Path) -> Checkpoint:
     projector = _projector(path, header)
     stored = {name: entry for name, entry in header.tensors.items() if _is_visual(name)}
     _refuse_other_types(path, stored)
-    vision_config = _vision_config(path, header.metadata, projector, stored)
-    preprocessor = dict(projector.images) | _images(header.metadata)
+    vision_config = Section(_vision_config(path, header.metadata, projector, stored), str(path))
+    preprocessor = Section(dict(projector.images) | _images(header.metadata), str(path))
     if not preprocessor.keys() & {"size", "min_pixels", "max_pixels"}:
-        preprocessor = {}  # without limits it is none: the default of transformers' class would not be theirs
+        preprocessor = Section({}, str(path))  # the default of transformers' class would not be theirs
     tensors = _tensors(path, stored, projector.names)
-    config = {"model_type": projector.family, "vision_config": vision_config}
-    return Checkpoint(path, config, vision_config, projector.family, preprocessor, "", tensors, gguf.opened)
+    config = {"model_type": projector.family, "vision_config": dict(vision_config)}
+    return Checkpoint(
+        path,
+        config,
+        vision_config,
+        projector.family,
+        preprocessor,
+        prefix="",
+        tensors=tensors,
+        opened=gguf.opened,
+        video_preprocessor=preprocessor,
+    )
 
 
 def _projector(path: Path, header: gguf.Header) -> Projector:

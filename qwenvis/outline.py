@@ -145,17 +145,17 @@ class Outline:
 
     @cached_property
     def video_processor(self) -> VideoProcessor:
-        """How this checkpoint wants its videos: by a config of their own, else by that of its images, as transformers.
+        """How this checkpoint wants its videos, as transformers.
 
         Raises ConfigError where it has neither, or its family has no videos.
         """
-        config = self.config
-        preprocessor = self.checkpoint.video_preprocessor or self.checkpoint.preprocessor
+        config, preprocessor = self.config, self.checkpoint.video_preprocessor
         kind = video_processor_class(self.family, preprocessor)
         if not preprocessor or config.in_channels != 3:
             raise ConfigError(
-                "the checkpoint has no video_preprocessor_config.json, nor a preprocessor_config.json, so the sizes of "
-                "videos are unknown; copy the file from the model it was made from"
+                "the checkpoint has no video_preprocessor_config.json (nor a processor_config.json with a "
+                "video_processor, nor a preprocessor_config.json), so the sizes of videos are unknown; copy the file "
+                "from the model it was made from"
             )
         processor = kind.from_config(
             preprocessor,

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from qwenvis import ops
-from qwenvis.checkpoint import CONFIG, PREPROCESSOR, VIDEO_PREPROCESSOR, Checkpoint, configs
+from qwenvis.checkpoint import CONFIG, PARTS, PROCESSOR, Accept, Checkpoint, configs
 from qwenvis.directory import draft_of, expanded, regular_file
 from qwenvis.errors import CheckpointError, InputError, IsaError, shown
 from qwenvis.layouts import ARRAYS, Tensor
@@ -56,7 +56,7 @@ class Packed(Checkpoint):
             progress(sum(sizes), sum(sizes))
 
 
-def open_packed(directory: Path, accept: Callable[[str, dict[str, Any]], object] | None = None) -> Packed | None:
+def open_packed(directory: Path, accept: Accept | None = None) -> Packed | None:
     """The packed checkpoint of a directory, None where there is none, or other weights; `Checkpoint.open` explains."""
     file = regular_file(directory, FILE)
     if file is None or any(regular_file(directory, name) for name in (SINGLE, INDEX)):
@@ -101,10 +101,11 @@ def save(place: str | os.PathLike[str], checkpoint: Checkpoint, weights: Weights
 
 
 def _write_configs(directory: Path, checkpoint: Checkpoint) -> None:
+    """Configs in the order of transformers, so that what the checkpoint lacks is not found elsewhere."""
+    processors = zip(PARTS, (checkpoint.preprocessor, checkpoint.video_preprocessor), strict=True)
     files = {
-        CONFIG: {"model_type": checkpoint.model_type, "vision_config": checkpoint.vision_config},
-        PREPROCESSOR: checkpoint.preprocessor,
-        VIDEO_PREPROCESSOR: checkpoint.video_preprocessor,
+        CONFIG: {"model_type": checkpoint.model_type, "vision_config": dict(checkpoint.vision_config)},
+        PROCESSOR: {part: dict(config) for part, config in processors if config},
     }
     for name, content in files.items():
         if content:

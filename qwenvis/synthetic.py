@@ -77,7 +77,8 @@ def described(name: str, cache_dir: str | os.PathLike[str] | None = None) -> Che
         if preset.prefix + name in shapes
     }
     config, vision_config, model_type = preset.config, preset.vision_config, preset.holder["model_type"]
-    return Checkpoint(directory, config, vision_config, model_type, preset.preprocessor, preset.prefix, tensors)
+    processors = {"preprocessor": preset.preprocessor, "video_preprocessor": preset.preprocessor}
+    return Checkpoint(directory, config, vision_config, model_type, prefix=preset.prefix, tensors=tensors, **processors)
 
 
 def _directory(name: str, cache_dir: str | os.PathLike[str] | None) -> Path:
