@@ -29,6 +29,7 @@ class Room:
 ROOMS = {
     "version": Room(),
     "errors": Room(),
+    "files": Room(),
     "threads": Room("errors"),
     "fields": Room("errors"),
     "weights": Room("errors", "numpy"),
@@ -54,7 +55,7 @@ ROOMS = {
     "films": Room("samplers pictures errors", "numpy av"),
     "clips": Room("films samplers pictures errors", "numpy PIL"),
     "videos": Room("clips samplers video_families video_processors resampling ops.vol2col errors", "numpy"),
-    "directory": Room("errors"),
+    "directory": Room("files errors"),
     "layouts": Room("errors", "numpy ml_dtypes"),
     "shards": Room("layouts directory errors", "numpy safetensors"),
     "checkpoint": Room("shards layouts directory weights fields errors", "numpy"),
