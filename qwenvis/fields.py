@@ -1,7 +1,7 @@
-"""The fields of a config, read as the types that are meant; an error names the config, the field and what was expected.
+"""The fields of a config, read as the types that are meant; an error names the config, the field and what is expected.
 
-JSON's types are few, and Python takes most values for others: true is 1, "no" is true, 14.0 is 14. Here a field is of the
-type that its reader asks for, or a `ConfigError`. Null is the same as a field that is left out.
+JSON has few types, and Python takes values of one for another: true is 1, "no" is true, 14.0 is 14. Here a field is of
+the type that its reader asks for, or a `ConfigError`. Null is the same as a field that is left out.
 """
 
 from __future__ import annotations
@@ -21,10 +21,14 @@ class Section(Mapping[str, Any]):
     """
 
     def __init__(self, values: Mapping[str, Any], place: str) -> None:
-        known = isinstance(values, Section)
-        self._values = values if known else {name: value for name, value in values.items() if value is not None}
-        self.nulls = values.nulls if isinstance(values, Section) else frozenset(values) - frozenset(self._values)
-        self.place: str = values.place if isinstance(values, Section) else place
+        self._values = values
+        self.nulls: frozenset[str] = frozenset()
+        self.place = place
+        if isinstance(values, Section):
+            self.nulls, self.place = values.nulls, values.place
+        else:
+            self._values = {name: value for name, value in values.items() if value is not None}
+            self.nulls = frozenset(values.keys() - self._values.keys())
 
     def __getitem__(self, name: str) -> Any:
         """The value of a field, whatever its type."""

@@ -21,6 +21,7 @@ from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 from gguf.gguf_reader import GGUFReader, ReaderField
 
 from qwenvis.errors import CheckpointError, shown
+from qwenvis.files import open_regular, reason
 from qwenvis.layouts import Read
 
 # The header of an mmproj takes some 5,000 reads. A language model's has a vocabulary of 150,000 words, which the
@@ -98,9 +99,9 @@ def _header(path: Path, file: BinaryIO) -> Header:
 @contextmanager
 def _file(path: Path) -> Iterator[BinaryIO]:
     try:
-        file = path.open("rb")
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read as GGUF: {error}") from error
+        file = open_regular(path)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read as GGUF: {reason(error)}") from error
     with file:
         yield file
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from qwenvis.checkpoint import CONFIG, FILES, PROCESSOR
 from qwenvis.directory import expanded, regular_file
 from qwenvis.errors import CheckpointError, InputError, SourceError
+from qwenvis.files import open_regular, reason
 from qwenvis.shards import INDEX, SINGLE, tower_shards
 
 SYNTHETIC = "synthetic:"
@@ -82,7 +83,7 @@ def _snapshot(
     state = f"holds no snapshot of its revision {revision or 'main'}"
     if snapshot is not None:
         needed = [file] if file else [CONFIG, *(shards or [INDEX])]
-        absent = [name for name in needed if not (snapshot / name).is_file()]
+        absent = [name for name in needed if regular_file(snapshot, name) is None]
         if not absent:
             return snapshot
         state = f"lacks its {', '.join(absent)}"
@@ -107,16 +108,22 @@ def _commit(folder: Path, revision: str) -> Path | None:
     if _COMMIT.fullmatch(revision):
         commit = revision
     else:
+        ref = folder / "refs" / revision
         try:
-            commit = (folder / "refs" / revision).read_text(encoding="ascii").strip()
-        except (OSError, ValueError):
+            with open_regular(ref) as file:
+                commit = file.read(100).decode("ascii").strip()
+        except (FileNotFoundError, NotADirectoryError, UnicodeDecodeError):
             return None
+        except (OSError, ValueError) as error:
+            raise SourceError(
+                f"{ref}, which holds the commit of a revision, cannot be read: {reason(error)}"
+            ) from error
     return snapshots / commit if _COMMIT.fullmatch(commit) and _is_directory(snapshots / commit) else None
 
 
 def _shards(snapshot: Path) -> list[str]:
     """The files that hold the tower, none where nothing here tells; where there is no tower, what tells that."""
-    telling = [name for name in (SINGLE, INDEX) if (snapshot / name).is_file()]
+    telling = [name for name in (SINGLE, INDEX) if (snapshot / name).exists()]
     try:
         return sorted(tower_shards(snapshot)[-1]) if telling else []
     except CheckpointError:

@@ -53,7 +53,7 @@ class Normalisation:
             fused=fused,
         )
         if not np.isfinite(found.lut).all():
-            raise ConfigError(f"{config.place} says image_mean, image_std, rescale_factor that give infinite pixel values")
+            raise ConfigError(f"{config.place} says image_mean, image_std, rescale_factor that give infinite pixels")
         return found
 
     @cached_property

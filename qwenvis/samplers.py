@@ -14,7 +14,7 @@ from typing import TypeAlias, TypedDict, cast
 
 import numpy as np
 
-from qwenvis.errors import ConfigError, InputError, VideoError
+from qwenvis.errors import ConfigError, InputError, VideoError, quoted
 
 Rate: TypeAlias = int | float  # frames a second
 
@@ -69,14 +69,14 @@ def whole(value: object, name: str, error: type[ConfigError] | type[InputError])
     """A whole number above 0; of max_duration 0 too."""
     least = 0 if name == "max_duration" else 1
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or not least <= value < 2**31:
-        raise error(f"{name} is {value!r}; expected a whole number above 0")
+        raise error(f"{name} is {quoted(value)}; expected a whole number above 0")
     return int(value)
 
 
 def checked_rate(value: object, name: str, error: type[ConfigError] | type[InputError]) -> Rate:
     """Frames a second, above 0: of Python, of NumPy, or a fraction, as PyAV has them."""
     if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value < 2**31:  # type: ignore[operator]
-        raise error(f"{name} is {value!r}; expected frames a second, above 0")
+        raise error(f"{name} is {quoted(value)}; expected frames a second, above 0")
     return int(value) if isinstance(value, Integral) else float(value)
 
 

@@ -77,8 +77,9 @@ def described(name: str, cache_dir: str | os.PathLike[str] | None = None) -> Che
         if preset.prefix + name in shapes
     }
     config, vision_config, model_type = preset.config, preset.vision_config, preset.holder["model_type"]
-    processors = {"preprocessor": preset.preprocessor, "video_preprocessor": preset.preprocessor}
-    return Checkpoint(directory, config, vision_config, model_type, prefix=preset.prefix, tensors=tensors, **processors)
+    images = preset.preprocessor
+    about = directory, config, vision_config, model_type, images, preset.prefix, tensors
+    return Checkpoint(*about, video_preprocessor=images)
 
 
 def _directory(name: str, cache_dir: str | os.PathLike[str] | None) -> Path:

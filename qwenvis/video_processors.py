@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
-from qwenvis.errors import ConfigError, InputError, LimitError
+from qwenvis.errors import InputError, LimitError
 from qwenvis.fields import Section
 from qwenvis.limits import given_limits, read_limits
 from qwenvis.normalisation import CLIP_MEAN, CLIP_STD, Normalisation
@@ -22,6 +22,7 @@ from qwenvis.samplers import Asked, Length, Wanted, checked
 MAX_VIDEO_PIXELS = 2**29
 
 MOST_TOKENS = 2**31  # of a video, as a config may cap them
+MOST_FRAMES = 2**31 - 1  # of a video, and seconds
 MOST_EXPANSION = 16  # merge units along one side of the unit that frames are resized to
 
 # How frames may be chosen; the first is the default.
@@ -76,7 +77,7 @@ class VideoProcessor:
             min_pixels=smallest,
             max_pixels=largest,
             normalisation=Normalisation.from_config(config, *cls.colours, fused=True),
-            wanted=Wanted(**checked(config, ConfigError), temporal_patch_size=temporal_patch_size),
+            wanted=_wanted(config, temporal_patch_size),
             samples=config.flag("do_sample_frames", False),
             cap_pixels_per_frame=config.flag("cap_pixels_per_frame", False),
             max_video_tokens=config.whole("max_video_tokens", 1, largest=MOST_TOKENS),
@@ -143,3 +144,11 @@ class VideoProcessor:
         step = self.temporal_patch_size
         padded = seconds + seconds[-1:] * (-len(seconds) % step)
         return [(padded[i] + padded[i + step - 1]) / 2 for i in range(0, len(padded), step)]
+
+
+def _wanted(config: Section, temporal_patch_size: int) -> Wanted:
+    """What a config says of its sampler."""
+    names = [name for name in ("num_frames", "min_frames", "max_frames", "max_duration") if name in config]
+    counts = {name: config.whole(name, 0, name != "max_duration", MOST_FRAMES) for name in names}
+    fps = config.number("fps", math.nan, 0, MOST_FRAMES) if "fps" in config else None
+    return Wanted(fps, **counts, temporal_patch_size=temporal_patch_size)

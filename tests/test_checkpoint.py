@@ -7,10 +7,11 @@ from functools import partial
 
 import numpy as np
 import pytest
-from checkpoints import PATCH, SHARDS, equal, load_all, tower, write_json, write_shards, write_single
+from checkpoints import CONFIG, PATCH, SHARDS, equal, load_all, tower, write_json, write_shards, write_single
 
-from qwenvis import directory, shards
+from qwenvis import shards
 from qwenvis.checkpoint import Checkpoint
+from qwenvis.directory import MAX_JSON_BYTES
 from qwenvis.errors import CheckpointError, ConfigError, SourceError
 from qwenvis.shards import tower_shards
 from qwenvis.weights import Request
@@ -194,10 +195,10 @@ def test_json_that_is_no_text(tmp_path):
         Checkpoint.open(tmp_path)
 
 
-def test_json_that_is_too_long(tmp_path, monkeypatch):
-    monkeypatch.setattr(directory, "MAX_JSON_BYTES", 10)
-    with pytest.raises(ConfigError, match=r"config\.json has \d+ bytes; at most 10 are read"):
-        Checkpoint.open(write_single(tmp_path, tower()))
+def test_json_that_is_too_long(tmp_path):
+    write_single(tmp_path, tower(), config=CONFIG | {"note": "x" * MAX_JSON_BYTES})
+    with pytest.raises(ConfigError, match=r"config\.json has more than 2,000,000 bytes, which are the most"):
+        Checkpoint.open(tmp_path)
 
 
 @pytest.mark.parametrize(

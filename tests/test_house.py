@@ -57,17 +57,17 @@ ROOMS = {
     "videos": Room("clips samplers video_families video_processors resampling ops.vol2col errors", "numpy"),
     "directory": Room("files errors"),
     "layouts": Room("errors", "numpy ml_dtypes"),
-    "shards": Room("layouts directory errors", "numpy safetensors"),
+    "shards": Room("layouts directory files errors", "numpy safetensors"),
     "checkpoint": Room("shards layouts directory weights fields errors", "numpy"),
     "packed": Room("checkpoint shards layouts directory weights ops.PackedWeight ops.cache_line errors", "numpy"),
-    "gguf": Room("layouts errors", "numpy ml_dtypes gguf"),
+    "gguf": Room("layouts files errors", "numpy ml_dtypes gguf"),
     "projectors": Room(),
     "mmproj": Room("projectors gguf checkpoint layouts fields errors", "numpy"),
     "presets": Room("models errors"),
     "synthetic": Room(
         "presets models checkpoint shards layouts directory weights errors", "numpy safetensors ml_dtypes"
     ),
-    "hub": Room("checkpoint shards directory errors", "huggingface_hub", lazily="synthetic presets"),
+    "hub": Room("checkpoint shards directory files errors", "huggingface_hub", lazily="synthetic presets"),
     "cost": Room("models geometry workspace ops weights errors", "numpy"),
     "outline": Room(
         "ops.rows_dtype cost hub packed checkpoint video_families video_processors processors models geometry errors",

@@ -46,9 +46,7 @@ class Asked(Section):
         """Raise ConfigError for fields that the tower did not ask for; empty ones and private ones say nothing."""
         known = self._asked | INERT
         unknown = [name for name in self._values if name not in known and not name.startswith("_")]
-        said = [
-            f"{name} = {quoted(value)}" for name in unknown if (value := self._values[name]) not in ("", [], {})
-        ]
+        said = [f"{name} = {quoted(value)}" for name in unknown if (value := self._values[name]) not in ("", [], {})]
         if said:
             raise ConfigError(
                 f"{self.place} says {listed(said)}; this tower does not know what that changes, so it is not used"
