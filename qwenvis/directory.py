@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from qwenvis.errors import CheckpointError
+from qwenvis.errors import CheckpointError, InputError, quoted
 from qwenvis.files import open_regular, reason
 
 # Published configs end at some 300 kB, lists of what is not quantised included. Of JSON that is all brackets, Python
@@ -86,3 +87,14 @@ def expanded(text: str) -> Path:
         return Path(text).expanduser()
     except RuntimeError:
         return Path(text)
+
+
+def given_path(path: str | os.PathLike[str], name: str) -> Path:
+    """The path that a caller passes as an argument of that name. Raises InputError for what cannot be one."""
+    try:
+        text = os.fsdecode(path)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name} is {quoted(path)}; expected a path") from error
+    if "\0" in text:
+        raise InputError(f"{name} is {quoted(path)}, which cannot be a path")
+    return Path(text)

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from qwenvis.checkpoint import CONFIG, FILES, PROCESSOR
-from qwenvis.directory import expanded, regular_file
-from qwenvis.errors import CheckpointError, InputError, SourceError
+from qwenvis.directory import expanded, given_path, regular_file
+from qwenvis.errors import CheckpointError, InputError, SourceError, quoted
 from qwenvis.files import open_regular, reason
 from qwenvis.shards import INDEX, SINGLE, tower_shards
 
@@ -44,10 +44,10 @@ def resolve(
     of a synthetic checkpoint. Raises `SourceError` where nothing is here; for a Hub id the message holds the
     ``hf download`` line that fetches the files of the tower.
     """
-    if not isinstance(source, (str, os.PathLike)) or source == "":
-        got = "empty" if source == "" else f"a {type(source).__name__}"
+    text = os.fspath(source) if isinstance(source, (str, os.PathLike)) else source
+    if not isinstance(text, str) or not text:
+        got = "empty" if text == "" else f"a {type(text).__name__}"
         raise InputError(f"source is {got}; expected a directory, a {GGUF} file, a Hub id or {SYNTHETIC}PRESET")
-    text = os.fspath(source)
     if text.startswith(SYNTHETIC):
         from qwenvis.synthetic import materialise
 
@@ -75,9 +75,11 @@ def _snapshot(
     repo: str, cache_dir: str | os.PathLike[str] | None, revision: str | None, file: str | None = None
 ) -> Path:
     """The snapshot of a Hub id that has the file, or its config and every shard of its tower."""
-    if revision is not None and (not _REVISION.fullmatch(revision) or ".." in revision):
-        raise SourceError(f"{revision!r} is no revision of {repo}; expected a branch, a tag or a commit")
-    cache = hub_cache() if cache_dir is None else Path(cache_dir)
+    if revision is not None and (
+        not isinstance(revision, str) or not _REVISION.fullmatch(revision) or ".." in revision
+    ):
+        raise SourceError(f"{quoted(revision)} is no revision of {repo}; expected a branch, a tag or a commit")
+    cache = hub_cache() if cache_dir is None else given_path(cache_dir, "cache_dir")
     snapshot = _commit(cache / f"models--{repo.replace('/', '--')}", revision or "main")
     shards = [] if snapshot is None or file else _shards(snapshot)
     state = f"holds no snapshot of its revision {revision or 'main'}"
@@ -130,16 +132,21 @@ def _shards(snapshot: Path) -> list[str]:
         return telling  # whoever opens them has the config too, and says what is there instead
 
 
-def _nothing(text: str, directory: Path) -> str:
-    from qwenvis.presets import PRESETS
+def _nothing(text: str, path: Path) -> str:
+    """Why a source names nothing that is here."""
+    if "://" in text:
+        return f"{quoted(text)} names no checkpoint: it is a URL, and nothing is downloaded; a Hub id is ORG/NAME"
+    try:
+        path.stat()
+        place = "is a file; name the directory that holds it"
+    except FileNotFoundError:
+        place = "is no file" if path.suffix.lower() == GGUF else "is no directory"
+    except (OSError, ValueError) as error:
+        place = f"cannot be read: {reason(error)}"
+    from qwenvis.presets import suggestion
 
-    place = "is no directory" if not _exists(directory) else "is a file; name the directory that holds it"
-    if directory.suffix.lower() == GGUF:
-        place = "is no file"
-    return (
-        f"{text!r} names no checkpoint: {str(directory.absolute())!r} {place}; a Hub id is ORG/NAME; "
-        f"presets are {', '.join(SYNTHETIC + name for name in PRESETS)}"
-    )
+    where = quoted(str(path.absolute()))
+    return f"{quoted(text)} names no checkpoint: {where} {place}; a Hub id is ORG/NAME; {suggestion(text)}"
 
 
 def _is_directory(path: Path) -> bool:

@@ -19,7 +19,7 @@ import numpy as np
 from qwenvis import ops
 from qwenvis.checkpoint import CONFIG, PARTS, PROCESSOR, Accept, Checkpoint, configs
 from qwenvis.directory import draft_of, expanded, regular_file
-from qwenvis.errors import CheckpointError, InputError, IsaError, shown
+from qwenvis.errors import CheckpointError, InputError, IsaError, quoted, shown
 from qwenvis.layouts import ARRAYS, Tensor
 from qwenvis.shards import INDEX, SINGLE, safetensors_at
 from qwenvis.weights import Weights
@@ -85,7 +85,7 @@ def save(place: str | os.PathLike[str], checkpoint: Checkpoint, weights: Weights
     try:
         directory = expanded(os.fsdecode(place)).resolve()
     except (OSError, ValueError, TypeError, RuntimeError) as error:  # RuntimeError: a loop of links, before 3.13
-        raise InputError(f"directory is {place!r}, which cannot be the name of one: {error}") from error
+        raise InputError(f"directory is {quoted(place)}, which cannot be the name of one: {error}") from error
     if os.path.lexists(directory):
         raise InputError(f"{directory} is there already; name a directory that is not")
     stored = {name: (tensor.dtype, tensor.shape) for name, tensor in checkpoint.tensors.items()}

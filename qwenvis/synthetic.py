@@ -22,10 +22,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from qwenvis.checkpoint import CONFIG, PREPROCESSOR, Checkpoint
-from qwenvis.directory import draft_of, expanded
-from qwenvis.errors import SourceError
+from qwenvis.directory import draft_of, expanded, given_path
+from qwenvis.errors import SourceError, quoted
 from qwenvis.layouts import Tensor
-from qwenvis.presets import PRESETS, Preset
+from qwenvis.presets import PRESETS, Preset, suggestion
 from qwenvis.shards import INDEX
 
 Progress = Callable[[int, int], object]
@@ -84,8 +84,8 @@ def described(name: str, cache_dir: str | os.PathLike[str] | None = None) -> Che
 
 def _directory(name: str, cache_dir: str | os.PathLike[str] | None) -> Path:
     if name not in PRESETS:
-        raise SourceError(f"there is no preset {name!r}; presets are {', '.join(PRESETS)}")
-    root = cache_root() if cache_dir is None else Path(cache_dir).absolute()
+        raise SourceError(f"there is no preset {quoted(name)}; {suggestion(name)}")
+    root = cache_root() if cache_dir is None else given_path(cache_dir, "cache_dir").absolute()
     return root / f"{name}-v{RECIPE}"
 
 

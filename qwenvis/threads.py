@@ -6,7 +6,7 @@ import math
 import os
 from pathlib import Path
 
-from qwenvis.errors import InputError
+from qwenvis.errors import InputError, quoted
 
 VARIABLES = ("QWENVIS_NUM_THREADS", "OMP_NUM_THREADS")
 MOST = 1024  # more is a slip of the keyboard
@@ -49,5 +49,5 @@ def _quota() -> float:
 
 def _positive(value: object, where: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MOST:
-        raise InputError(f"{where} is {value!r}; expected an integer from 1 to {MOST}")
+        raise InputError(f"{where} is {quoted(value)}; expected an integer from 1 to {MOST}")
     return value

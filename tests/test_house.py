@@ -32,6 +32,7 @@ ROOMS = {
     "files": Room(),
     "threads": Room("errors"),
     "fields": Room("errors"),
+    "dtypes": Room("errors", "numpy"),
     "weights": Room("errors", "numpy"),
     "kernels": Room(),
     "ops": Room("kernels errors", "numpy cython libc openmp typing_extensions"),  # the last in stubs alone
@@ -70,7 +71,8 @@ ROOMS = {
     "hub": Room("checkpoint shards directory files errors", "huggingface_hub", lazily="synthetic presets"),
     "cost": Room("models geometry workspace ops weights errors", "numpy"),
     "outline": Room(
-        "ops.rows_dtype cost hub packed checkpoint video_families video_processors processors models geometry errors",
+        "ops.rows_dtype dtypes cost hub packed checkpoint video_families video_processors processors models geometry "
+        "errors",
         "numpy",
         lazily="mmproj synthetic",
     ),
