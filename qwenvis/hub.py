@@ -117,9 +117,7 @@ def _commit(folder: Path, revision: str) -> Path | None:
         except (FileNotFoundError, NotADirectoryError, UnicodeDecodeError):
             return None
         except (OSError, ValueError) as error:
-            raise SourceError(
-                f"{ref}, which holds the commit of a revision, cannot be read: {reason(error)}"
-            ) from error
+            raise SourceError(f"{ref}, which names a commit, cannot be read: {reason(error)}") from error
     return snapshots / commit if _COMMIT.fullmatch(commit) and _is_directory(snapshots / commit) else None
 
 

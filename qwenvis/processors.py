@@ -221,6 +221,9 @@ PROCESSORS: dict[str, type[ImageProcessor]] = {
     "paddleocr_vl": PaddleImageProcessor,
 }
 
+# Of these, transformers has no processor but what the preprocessor config names.
+NAMELESS = {"qwen3_vl_moe", "glm4v_moe", "glm_ocr"}
+
 # transformers' name -> the same; `Fast` and `Pil` may follow, for the backend that `backend` chooses here
 TYPES: dict[str, type[ImageProcessor]] = {
     "Qwen2VLImageProcessor": ImageProcessor,
@@ -239,6 +242,8 @@ def processor_class(family: str, preprocessor: Mapping[str, Any]) -> type[ImageP
     """
     config = Section(preprocessor, PLACE)
     if "image_processor_type" not in config:
+        if config and family in NAMELESS:
+            raise config.refused("image_processor_type", f"a name: transformers has none of its own for {family}")
         return PROCESSORS[family]
     kind = config.word("image_processor_type").removesuffix("Fast").removesuffix("Pil")
     found = TYPES.get(kind) or PROCESSORS.get(family_named(kind, "ImageProcessor", PROCESSORS))

@@ -68,7 +68,8 @@ class VideoProcessor:
     ) -> VideoProcessor:
         """Read a video preprocessor config; the sizes are the tower's. Raises ConfigError."""
         given = Section(preprocessor, PLACE)
-        config = Section({**cls.defaults, **given}, given.place)
+        defaults = {name: value for name, value in cls.defaults.items() if name not in given.nulls}
+        config = Section({**defaults, **given}, given.place)
         tower = {"patch_size": patch_size, "merge_size": merge_size, "temporal_patch_size": temporal_patch_size}
         refuse_other_steps(config, tower, "videos")
         smallest, largest = read_limits(config, cls.limits, cls.keys)
