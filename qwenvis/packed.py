@@ -171,5 +171,5 @@ def _take(memory: Any, part: np.ndarray) -> None:
 def _are_tensors(stored: Collection[tuple[Any, tuple[Any, ...]]]) -> bool:
     """Whether these are types and shapes of tensors, at least one."""
     sizes = [size for _, shape in stored for size in shape]
-    known = all(kind in ARRAYS and len(shape) <= 5 for kind, shape in stored)
+    known = all(isinstance(kind, str) and kind in ARRAYS and len(shape) <= 5 for kind, shape in stored)
     return bool(stored) and known and all(type(size) is int and 0 <= size < MAX_SIDE for size in sizes)

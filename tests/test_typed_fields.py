@@ -8,11 +8,9 @@ import tracemalloc
 import pytest
 from towers import PRESETS
 from towers import checkpoint as preset_of
-from typed_fields import VALUES, Case, answer, configs_of, paths, replaced
+from typed_fields import VALUES, Case, answer, configs_of, flat, means, paths, replaced
 
 SEED, SHARE = 20, 100  # of so many cases, one is tried by default
-
-LIMITS = {"min_pixels", "max_pixels", "shortest_edge", "longest_edge", "min_image_tokens", "max_image_tokens"}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -20,19 +18,6 @@ def traced():
     tracemalloc.start()
     yield
     tracemalloc.stop()
-
-
-def number(value):
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def means(field, was, value):
-    """Whether a value of another type than the published one means what it says, as in transformers."""
-    if not number(value):
-        return False
-    if field in ("image_mean", "image_std"):
-        return isinstance(was, list)  # one for all channels
-    return number(was) and (isinstance(was, float) or field == "fps" or (field in LIMITS and value == int(value)))
 
 
 def write(directory, name, content):
@@ -64,13 +49,8 @@ def unchanged(case, files, before, after):
         was = was[step]
     if isinstance(after, Exception) or value is None or type(value) is type(was):
         return True
-    same = [a == b or "refused" in (a, b) for a, b in zip(_flat(after), _flat(before), strict=True)]
+    same = [a == b or "refused" in (a, b) for a, b in zip(flat(after), flat(before), strict=True)]
     return all(same) or means(case.path[-1], was, value)
-
-
-def _flat(facts):
-    family, config, prepared = facts
-    return [family, config, *prepared]
 
 
 def tried(tmp_path, family, share):

@@ -56,6 +56,7 @@ VIDEO = {
     "size": {"shortest_edge": 4096, "longest_edge": 25165824},
     "video_processor_type": "Qwen3VLVideoProcessor",
 }
+LIMITS = {"min_pixels", "max_pixels", "shortest_edge", "longest_edge", "min_image_tokens", "max_image_tokens"}
 STEPS = {"do_resize": True, "do_rescale": True, "do_normalize": True, "resample": 3, "rescale_factor": 1 / 255}
 
 
@@ -141,3 +142,23 @@ def answer(source: Any) -> Any:
     finally:
         assert time.process_time() - start < SECONDS
         assert tracemalloc.get_traced_memory()[1] - held < NBYTES
+
+
+def flat(found: Any) -> list[Any]:
+    """The facts of a source, one by one."""
+    family, config, prepared = found
+    return [family, config, *prepared]
+
+
+def number(value: Any) -> bool:
+    """Whether JSON has this as a number."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def means(field: Any, was: Any, value: Any) -> bool:
+    """Whether a value of another type than the published one means what it says, as in transformers."""
+    if not number(value):
+        return False
+    if str(field).endswith(("image_mean", "image_std")):
+        return isinstance(was, list)  # one for all channels
+    return number(was) and (isinstance(was, float) or field == "fps" or (field in LIMITS and value == int(value)))
