@@ -42,6 +42,7 @@ def open_mmproj(path: Path) -> Checkpoint:
     preprocessor = Section(dict(projector.images) | _images(keys), str(path))
     if not preprocessor.keys() & {"size", "min_pixels", "max_pixels"}:
         preprocessor = Section({}, str(path))  # the default of transformers' class would not be theirs
+    videos = Section(dict(projector.videos) | _colours(keys), str(path))
     tensors = _tensors(path, stored, projector.names)
     config = {"model_type": projector.family, "vision_config": dict(vision_config)}
     return Checkpoint(
@@ -53,7 +54,9 @@ def open_mmproj(path: Path) -> Checkpoint:
         prefix="",
         tensors=tensors,
         opened=gguf.opened,
-        video_preprocessor=preprocessor,
+        video_preprocessor=Section(dict(projector.videos) | _colours(keys), str(path))
+        if projector.videos
+        else preprocessor,
     )
 
 
@@ -132,12 +135,13 @@ def _needed(keys: Section, key: str, least: int = 1) -> int:
 
 def _images(keys: Section) -> dict[str, Any]:
     """What the file tells of its preprocessor, in the words of preprocessor_config.json."""
-    colours = {name: f"clip.vision.{name}" for name in ("image_mean", "image_std")}
     limits = {name: f"clip.vision.image_{name}" for name in ("min_pixels", "max_pixels")}
-    return {
-        **{name: _decimal(keys[key]) for name, key in colours.items() if key in keys},
-        **{name: keys.whole(key, 0) for name, key in limits.items() if key in keys},
-    }
+    return _colours(keys) | {name: keys.whole(key, 0) for name, key in limits.items() if key in keys}
+
+
+def _colours(keys: Section) -> dict[str, Any]:
+    named = {name: f"clip.vision.{name}" for name in ("image_mean", "image_std")}
+    return {name: _decimal(keys[key]) for name, key in named.items() if key in keys}
 
 
 def _decimal(value: Any) -> Any:
