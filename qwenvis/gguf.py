@@ -28,6 +28,7 @@ from qwenvis.layouts import Read
 # package would turn into as many arrays.
 MOST_READS = 100_000
 MOST_BYTES = 1 << 20  # of one name or text
+MOST_IN_ALL = 1 << 24  # bytes of a header
 
 # How the entries of a type lie on disk; the blocks of Q8_0 are 32 entries and their scale.
 _Q8_0 = np.dtype([("scale", "<f2"), ("entries", "i1", (32,))])
@@ -111,6 +112,7 @@ class _Reader(GGUFReader):
 
     def __init__(self, path: Path, file: BinaryIO) -> None:
         self._file, self._size, self._reads = file, os.fstat(file.fileno()).st_size, 0
+        self._left = MOST_IN_ALL
         self.stored: dict[str, Stored] = {}
         super().__init__(path)
 
@@ -121,13 +123,14 @@ class _Reader(GGUFReader):
         count: int = 1,
         override_order: Literal["I", "S", "<"] | None = None,
     ) -> npt.NDArray[Any]:
-        self._reads += 1
-        if self._reads > MOST_READS:
-            raise ValueError("its header is longer than that of an mmproj; is it the language model?")
         entry = np.dtype(dtype)
         nbytes = entry.itemsize * int(count)
+        self._reads += 1
+        self._left -= nbytes
         if nbytes > MOST_BYTES:
             raise ValueError(f"a text in its header claims {nbytes} bytes")
+        if self._reads > MOST_READS or self._left < 0:
+            raise ValueError("its header is longer than that of an mmproj; is it the language model?")
         self._file.seek(offset)
         content = self._file.read(nbytes)
         if len(content) < nbytes:
