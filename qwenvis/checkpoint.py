@@ -18,6 +18,7 @@ import numpy as np
 from qwenvis import shards
 from qwenvis.directory import read_json
 from qwenvis.errors import CheckpointError, ConfigError, SourceError, listed, shown
+from qwenvis.fields import Section
 from qwenvis.layouts import Read, Tensor, assembled, channels_first, refuse_quantised
 from qwenvis.tasks import ahead
 from qwenvis.weights import Request, Weights
@@ -27,31 +28,36 @@ PREPROCESSOR = "preprocessor_config.json"
 VIDEO_PREPROCESSOR = "video_preprocessor_config.json"
 PROCESSOR = "processor_config.json"
 
+PARTS = ("image_processor", "video_processor")  # of the whole processor's config
+FILES = (PREPROCESSOR, VIDEO_PREPROCESSOR)
+
+Accept = Callable[[str, Mapping[str, Any]], object]
+
 
 @dataclass(frozen=True)
 class Checkpoint:
     """The configs and the tower of one checkpoint; tensor names are those below ``prefix``.
 
     ``path`` is its directory, or its one file. ``model_type`` is that of the object which holds ``vision_config``
-    (empty where none is named). ``preprocessor`` is the image processor's config, empty where the checkpoint has none;
-    ``video_preprocessor`` that of the video processor, where it has one of its own.
+    (empty where none is named). ``preprocessor`` and ``video_preprocessor`` are the configs of the image processor and
+    of the video processor, empty where the checkpoint has none.
     ``tensors`` are in the order of the files; ``opened`` opens one of these for reading.
     """
 
     path: Path
     config: dict[str, Any]
-    vision_config: dict[str, Any]
+    vision_config: Mapping[str, Any]
     model_type: str
-    preprocessor: dict[str, Any]
+    preprocessor: Mapping[str, Any]
     prefix: str
     tensors: Mapping[str, Tensor]
     opened: Callable[[Path], AbstractContextManager[Read]] = shards.opened
-    video_preprocessor: dict[str, Any] = field(default_factory=dict)
+    video_preprocessor: Mapping[str, Any] = field(default_factory=dict)
     format: str = ""  # what its weights are packed in and for, where they are
     isa: str = ""
 
     @classmethod
-    def open(cls, directory: Path, accept: Callable[[str, dict[str, Any]], object] | None = None) -> Checkpoint:
+    def open(cls, directory: Path, accept: Accept | None = None) -> Checkpoint:
         """Read the configs and the headers of the tower's shards in a directory of the Hub's layout, no tensor.
 
         ``accept(model_type, vision_config)`` may refuse what the config names, before a tower is looked for. Raises
@@ -123,7 +129,7 @@ class Checkpoint:
         return assembled(self.prefix, name, self.tensors[name], read)
 
 
-def configs(directory: Path, accept: Callable[[str, dict[str, Any]], object] | None = None) -> dict[str, Any]:
+def configs(directory: Path, accept: Accept | None = None) -> dict[str, Any]:
     """The fields of a `Checkpoint` that its configs fill; `Checkpoint.open` says what is raised."""
     if not directory.is_dir():
         raise SourceError(f"{directory} is no directory, so it holds no checkpoint")
@@ -132,55 +138,53 @@ def configs(directory: Path, accept: Callable[[str, dict[str, Any]], object] | N
         files = sorted(path.name for path in directory.glob("*.gguf"))
         hint = f"; to read {listed(files)}, name the file itself" if files else ""
         raise SourceError(f"{directory} holds no {CONFIG}, so it is no checkpoint in the Hub's layout{hint}")
-    model_type, vision_config = _vision_part(config, directory / CONFIG)
+    model_type, vision_config = _vision_part(Section(config, str(directory / CONFIG)))
     if accept is not None:
         accept(model_type, vision_config)
+    images, videos = preprocessors(directory)
     return {
         "config": config,
         "vision_config": vision_config,
         "model_type": model_type,
-        "preprocessor": _preprocessor(directory),
-        "video_preprocessor": _video_preprocessor(directory),
+        "preprocessor": images,
+        "video_preprocessor": videos,
     }
 
 
-def _vision_part(config: dict[str, Any], path: Path) -> tuple[str, dict[str, Any]]:
+def _vision_part(config: Section) -> tuple[str, Section]:
     """The model_type that governs the tower, and the tower's own config."""
-    holder = next((part for part in _wrapped(config) if "vision_config" in part), None)
+    holder = next((part for part in _wrapped(config) if "vision_config" in {*part, *part.nulls}), None)
+    if holder is not None and "vision_config" in holder.nulls:
+        raise holder.refused("vision_config", "an object")
     # A tower saved alone has no vision_config: its root is the tower's config.
-    vision_config = config if holder is None else holder["vision_config"]
-    if not isinstance(vision_config, dict):
-        raise ConfigError(f'{path}: "vision_config" is {shown(repr(vision_config))}; expected an object')
-    named = [part.get("model_type") for part in (holder or config, vision_config, config)]
-    model_type = next((name for name in named if name is not None), "")
-    if not isinstance(model_type, str):
-        raise ConfigError(f'{path}: "model_type" is {shown(repr(model_type))}; expected text')
-    return model_type, vision_config
+    vision_config = config if holder is None else holder.part("vision_config")
+    named = [part.word("model_type") for part in (holder or config, vision_config, config)]
+    return next(filter(None, named), ""), vision_config
 
 
-def _wrapped(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _wrapped(config: Section) -> Iterator[Section]:
     """A config, and those of the models that it wraps: an Omni's thinker, a retriever's VLM."""
     parts = [config]
     for part in parts:
         yield part
-        parts += [part[key] for key in ("thinker_config", "vlm_config") if isinstance(part.get(key), dict)]
+        parts += [part.part(key) for key in ("thinker_config", "vlm_config") if key in part]
 
 
-def _preprocessor(directory: Path) -> dict[str, Any]:
-    """The image processor's config: its own file, else its part of the whole processor's, else empty."""
-    own = read_json(directory, PREPROCESSOR, ConfigError)
-    return _part(directory, "image_processor") or {} if own is None else own
+def preprocessors(directory: Path) -> tuple[Section, Section]:
+    """The configs of the image processor and of the video processor, each empty where there is none.
+
+    As in transformers, a part of the whole processor's config comes before a file of its own; and a model whose
+    videos have neither takes the image processor's file for them, but not the image processor's part.
+    """
+    whole = _section(directory, PROCESSOR) or Section({}, PROCESSOR)
+    images, videos = _section(directory, PREPROCESSOR), _section(directory, VIDEO_PREPROCESSOR)
+    if videos is None:
+        videos = images
+    found = [whole.part(key) if key in whole else own for key, own in zip(PARTS, (images, videos), strict=True)]
+    first, second = (Section({}, name) if part is None else part for name, part in zip(FILES, found, strict=True))
+    return first, second
 
 
-def _video_preprocessor(directory: Path) -> dict[str, Any]:
-    """The video processor's config: its part of the whole processor's, else its own file, else empty."""
-    part = _part(directory, "video_processor")
-    return read_json(directory, VIDEO_PREPROCESSOR, ConfigError) or {} if part is None else part
-
-
-def _part(directory: Path, name: str) -> dict[str, Any] | None:
-    """An object in the whole processor's config; None where there is none."""
-    part = (read_json(directory, PROCESSOR, ConfigError) or {}).get(name)
-    if not isinstance(part, dict | None):
-        raise ConfigError(f'{directory / PROCESSOR}: "{name}" is {shown(repr(part))}; expected an object')
-    return part
+def _section(directory: Path, name: str) -> Section | None:
+    content = read_json(directory, name, ConfigError)
+    return None if content is None else Section(content, str(directory / name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -10,21 +11,35 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from qwenvis.errors import CheckpointError
+from qwenvis.errors import CheckpointError, InputError, quoted
+from qwenvis.files import open_regular, reason
 
-MAX_JSON_BYTES = 100_000_000  # the limit that safetensors sets for its own JSON header
+# Published configs end at some 300 kB, lists of what is not quantised included. Of JSON that is all brackets, Python
+# makes 25 bytes a byte.
+MAX_JSON_BYTES = 2_000_000
 
 
-def read_json(directory: Path, name: str, error: type[CheckpointError]) -> dict[str, Any] | None:
-    """The object in a JSON file, None where there is no such file; what is no object raises ``error``."""
+def read_json(
+    directory: Path, name: str, error: type[CheckpointError], most: int = MAX_JSON_BYTES, entries: int = MAX_JSON_BYTES
+) -> dict[str, Any] | None:
+    """The object in a JSON file, None where there is no such file; what is no object raises ``error``.
+
+    So does a file of more than ``most`` bytes, or of more ``entries``, before it is parsed.
+    """
     path = regular_file(directory, name)
     if path is None:
         return None
-    if path.stat().st_size > MAX_JSON_BYTES:
-        raise error(f"{path} has {path.stat().st_size} bytes; at most {MAX_JSON_BYTES} are read")
     try:
-        content = json.loads(path.read_bytes())
+        with open_regular(path) as file:
+            text = file.read(most + 1)
+        if len(text) > most:
+            raise error(f"{path} has more than {most:,} bytes, which are the most that are read")
+        if text.count(b",") >= entries or text.count(b"[") >= entries or text.count(b"{") >= entries:
+            raise error(f"{path} has more than {entries:,} entries, which are the most that are read")
+        content = json.loads(text)
     except (OSError, ValueError, RecursionError) as cause:
+        if isinstance(cause, CheckpointError):
+            raise
         raise error(f"{path} cannot be read as JSON: {cause}") from cause
     if not isinstance(content, dict):
         raise error(f"{path} holds a JSON {type(content).__name__}; expected an object")
@@ -32,10 +47,18 @@ def read_json(directory: Path, name: str, error: type[CheckpointError]) -> dict[
 
 
 def regular_file(directory: Path, name: str) -> Path | None:
-    """The file of that name, None where there is none; a link that leads out of the checkpoint is refused."""
+    """The file of that name, None where there is none.
+
+    Raises CheckpointError for what is there and may not be read or is no regular file, and for a link that leads out
+    of the checkpoint.
+    """
     path = directory / name
-    if not path.is_file():
+    try:
+        open_regular(path).close()
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read: {reason(error)}") from error
     home, real = directory.resolve(), path.resolve()
     roots = [home]
     if home.parent.name == "snapshots" and home.parent.parent.name.startswith("models--"):
@@ -64,3 +87,14 @@ def expanded(text: str) -> Path:
         return Path(text).expanduser()
     except RuntimeError:
         return Path(text)
+
+
+def given_path(path: str | os.PathLike[str], name: str) -> Path:
+    """The path that a caller passes as an argument of that name. Raises InputError for what cannot be one."""
+    try:
+        text = os.fsdecode(path)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name} is {quoted(path)}; expected a path") from error
+    if "\0" in text:
+        raise InputError(f"{name} is {quoted(path)}, which cannot be a path")
+    return Path(text)

@@ -58,7 +58,7 @@ class Encoder:
         cls,
         source: str | os.PathLike[str],
         *,
-        dtype: str = "float32",
+        dtype: object = "float32",
         threads: int | None = None,
         min_pixels: int | None = None,
         max_pixels: int | None = None,
@@ -75,7 +75,7 @@ class Encoder:
         - ``dtype``: "float32"; "bfloat16", in which weights and the inputs of products are rounded to it, while sums,
           norms, softmax, rope and the residual stream stay float32; or "auto": what it is packed in, else bfloat16
           where it is stored in that and this CPU multiplies it, else float32. ``encoder.format`` says which it became:
-          "f32" or "bf16".
+          "f32" or "bf16". These names may be spelt as such, or be types of NumPy, ml_dtypes or PyTorch.
         - ``threads``: default QWENVIS_NUM_THREADS, OMP_NUM_THREADS, or the CPUs that this process may use.
         - ``min_pixels``, ``max_pixels``: replace the limits of the checkpoint's preprocessor config.
         - ``pixels``: "natural", images as a person sees them, upright, on white, in 8 bits; or "transformers", as its

@@ -14,8 +14,9 @@ QwenvisError
 
 VideoWarning           (UserWarning)        frames of a video are damaged, and others stand for them
 
-Every message says what was wrong, what was got, what was expected, and where. What it quotes of a file goes through
-`shown` or `listed`. An error about an image or a video of a call says which: `about` sets its attributes.
+Every message says what was wrong, what was got, what was expected, and where. What it quotes of a file or a caller goes
+through `shown`, `quoted` or `listed`. An error about an image or a video of a call says which: `about` sets its
+attributes.
 """
 
 from __future__ import annotations
@@ -96,6 +97,14 @@ def shown(text: str) -> str:
     """Text from a file, made safe to print and short enough to read."""
     text = text if len(text) <= 200 else text[:200] + "..."
     return text if text.isprintable() else ascii(text)
+
+
+def quoted(value: object) -> str:
+    """A value from a file or a caller as Python writes it, made safe to print and short enough to read."""
+    try:
+        return shown(repr(value))
+    except ValueError:  # Python spells out no integer of more than 4,300 digits
+        return f"{type(value).__name__} of very many digits"
 
 
 def listed(names: Sequence[str]) -> str:

@@ -21,12 +21,14 @@ from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 from gguf.gguf_reader import GGUFReader, ReaderField
 
 from qwenvis.errors import CheckpointError, shown
+from qwenvis.files import open_regular, reason
 from qwenvis.layouts import Read
 
 # The header of an mmproj takes some 5,000 reads. A language model's has a vocabulary of 150,000 words, which the
 # package would turn into as many arrays.
 MOST_READS = 100_000
 MOST_BYTES = 1 << 20  # of one name or text
+MOST_IN_ALL = 1 << 24  # bytes of a header
 
 # How the entries of a type lie on disk; the blocks of Q8_0 are 32 entries and their scale.
 _Q8_0 = np.dtype([("scale", "<f2"), ("entries", "i1", (32,))])
@@ -98,9 +100,9 @@ def _header(path: Path, file: BinaryIO) -> Header:
 @contextmanager
 def _file(path: Path) -> Iterator[BinaryIO]:
     try:
-        file = path.open("rb")
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read as GGUF: {error}") from error
+        file = open_regular(path)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read as GGUF: {reason(error)}") from error
     with file:
         yield file
 
@@ -110,6 +112,7 @@ class _Reader(GGUFReader):
 
     def __init__(self, path: Path, file: BinaryIO) -> None:
         self._file, self._size, self._reads = file, os.fstat(file.fileno()).st_size, 0
+        self._left = MOST_IN_ALL
         self.stored: dict[str, Stored] = {}
         super().__init__(path)
 
@@ -120,13 +123,14 @@ class _Reader(GGUFReader):
         count: int = 1,
         override_order: Literal["I", "S", "<"] | None = None,
     ) -> npt.NDArray[Any]:
-        self._reads += 1
-        if self._reads > MOST_READS:
-            raise ValueError("its header is longer than that of an mmproj; is it the language model?")
         entry = np.dtype(dtype)
         nbytes = entry.itemsize * int(count)
+        self._reads += 1
+        self._left -= nbytes
         if nbytes > MOST_BYTES:
             raise ValueError(f"a text in its header claims {nbytes} bytes")
+        if self._reads > MOST_READS or self._left < 0:
+            raise ValueError("its header is longer than that of an mmproj; is it the language model?")
         self._file.seek(offset)
         content = self._file.read(nbytes)
         if len(content) < nbytes:

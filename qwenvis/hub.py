@@ -12,9 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from qwenvis.checkpoint import CONFIG, PREPROCESSOR, PROCESSOR
-from qwenvis.directory import expanded, regular_file
-from qwenvis.errors import CheckpointError, InputError, SourceError
+from qwenvis.checkpoint import CONFIG, FILES, PROCESSOR
+from qwenvis.directory import expanded, given_path, regular_file
+from qwenvis.errors import CheckpointError, InputError, SourceError, quoted
+from qwenvis.files import open_regular, reason
 from qwenvis.shards import INDEX, SINGLE, tower_shards
 
 SYNTHETIC = "synthetic:"
@@ -44,10 +45,10 @@ def resolve(
     of a synthetic checkpoint. Raises `SourceError` where nothing is here; for a Hub id the message holds the
     ``hf download`` line that fetches the files of the tower.
     """
-    if not isinstance(source, (str, os.PathLike)) or source == "":
-        got = "empty" if source == "" else f"a {type(source).__name__}"
+    text = os.fspath(source) if isinstance(source, (str, os.PathLike)) else source
+    if not isinstance(text, str) or not text:
+        got = "empty" if text == "" else f"a {type(text).__name__}"
         raise InputError(f"source is {got}; expected a directory, a {GGUF} file, a Hub id or {SYNTHETIC}PRESET")
-    text = os.fspath(source)
     if text.startswith(SYNTHETIC):
         from qwenvis.synthetic import materialise
 
@@ -90,15 +91,17 @@ def _snapshot(
     repo: str, cache_dir: str | os.PathLike[str] | None, revision: str | None, file: str | None = None
 ) -> Path:
     """The snapshot of a Hub id that has the file, or its config and every shard of its tower."""
-    if revision is not None and (not _REVISION.fullmatch(revision) or ".." in revision):
-        raise SourceError(f"{revision!r} is no revision of {repo}; expected a branch, a tag or a commit")
-    cache = hub_cache() if cache_dir is None else Path(cache_dir)
+    if revision is not None and (
+        not isinstance(revision, str) or not _REVISION.fullmatch(revision) or ".." in revision
+    ):
+        raise SourceError(f"{quoted(revision)} is no revision of {repo}; expected a branch, a tag or a commit")
+    cache = hub_cache() if cache_dir is None else given_path(cache_dir, "cache_dir")
     snapshot = _commit(cache / f"models--{repo.replace('/', '--')}", revision or "main")
     shards = [] if snapshot is None or file else _shards(snapshot)
     state = f"holds no snapshot of its revision {revision or 'main'}"
     if snapshot is not None:
         needed = [file] if file else [CONFIG, *(shards or [INDEX])]
-        absent = [name for name in needed if not (snapshot / name).is_file()]
+        absent = [name for name in needed if regular_file(snapshot, name) is None]
         if not absent:
             return snapshot
         state = f"lacks its {', '.join(absent)}"
@@ -111,7 +114,7 @@ def _snapshot(
 
 def _fetch(repo: str, shards: list[str], places: str) -> str:
     """The line that fetches the files of the tower; all shards where nothing here tells which of them hold it."""
-    patterns = [CONFIG, PREPROCESSOR, PROCESSOR, INDEX, *(shards or ["*.safetensors"])]
+    patterns = [CONFIG, *FILES, PROCESSOR, INDEX, *(shards or ["*.safetensors"])]
     included = " ".join(f'--include "{pattern}"' for pattern in patterns)
     why = "" if shards else f" (and every shard: only {INDEX}, which is not here yet, tells which of them hold it)"
     return f"This fetches the files that hold the tower{why}:\n  hf download {repo} {included}{places}"
@@ -123,32 +126,41 @@ def _commit(folder: Path, revision: str) -> Path | None:
     if _COMMIT.fullmatch(revision):
         commit = revision
     else:
+        ref = folder / "refs" / revision
         try:
-            commit = (folder / "refs" / revision).read_text(encoding="ascii").strip()
-        except (OSError, ValueError):
+            with open_regular(ref) as file:
+                commit = file.read(100).decode("ascii").strip()
+        except (FileNotFoundError, NotADirectoryError, UnicodeDecodeError):
             return None
+        except (OSError, ValueError) as error:
+            raise SourceError(f"{ref}, which names a commit, cannot be read: {reason(error)}") from error
     return snapshots / commit if _COMMIT.fullmatch(commit) and _is_directory(snapshots / commit) else None
 
 
 def _shards(snapshot: Path) -> list[str]:
     """The files that hold the tower, none where nothing here tells; where there is no tower, what tells that."""
-    telling = [name for name in (SINGLE, INDEX) if (snapshot / name).is_file()]
+    telling = [name for name in (SINGLE, INDEX) if (snapshot / name).exists()]
     try:
         return sorted(tower_shards(snapshot)[-1]) if telling else []
     except CheckpointError:
         return telling  # whoever opens them has the config too, and says what is there instead
 
 
-def _nothing(text: str, directory: Path) -> str:
-    from qwenvis.presets import PRESETS
+def _nothing(text: str, path: Path) -> str:
+    """Why a source names nothing that is here."""
+    if "://" in text:
+        return f"{quoted(text)} names no checkpoint: it is a URL, and nothing is downloaded; a Hub id is ORG/NAME"
+    try:
+        path.stat()
+        place = "is a file; name the directory that holds it"
+    except FileNotFoundError:
+        place = "is no file" if path.suffix.lower() == GGUF else "is no directory"
+    except (OSError, ValueError) as error:
+        place = f"cannot be read: {reason(error)}"
+    from qwenvis.presets import suggestion
 
-    place = "is no directory" if not _exists(directory) else "is a file; name the directory that holds it"
-    if directory.suffix.lower() == GGUF:
-        place = "is no file"
-    return (
-        f"{text!r} names no checkpoint: {str(directory.absolute())!r} {place}; a Hub id is ORG/NAME; "
-        f"presets are {', '.join(SYNTHETIC + name for name in PRESETS)}"
-    )
+    where = quoted(str(path.absolute()))
+    return f"{quoted(text)} names no checkpoint: {where} {place}; a Hub id is ORG/NAME; {suggestion(text)}"
 
 
 def _is_directory(path: Path) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import numpy as np
 from qwenvis import gguf
 from qwenvis.checkpoint import Checkpoint
 from qwenvis.errors import CheckpointError, ConfigError, listed, shown
+from qwenvis.fields import Section
 from qwenvis.gguf import Stored
 from qwenvis.layouts import ARRAYS, Part, Tensor
 from qwenvis.projectors import PROJECTORS, Names, Projector
@@ -32,34 +33,45 @@ def open_mmproj(path: Path) -> Checkpoint:
     ConfigError for one whose projector no family has, or whose metadata lacks what no tensor tells.
     """
     header = gguf.read_header(path)
-    projector = _projector(path, header)
+    keys = Section(header.metadata, str(path))
+    projector = _projector(keys, header.tensors)
     stored = {name: entry for name, entry in header.tensors.items() if _is_visual(name)}
+    stored = {name: entry for name, entry in stored.items() if projector.dummies.get(name) != entry.shape}
     _refuse_other_types(path, stored)
-    vision_config = _vision_config(path, header.metadata, projector, stored)
-    preprocessor = dict(projector.images) | _images(header.metadata)
+    vision_config = Section(_vision_config(keys, projector, stored), str(path))
+    preprocessor = Section(dict(projector.images) | _images(keys), str(path))
     if not preprocessor.keys() & {"size", "min_pixels", "max_pixels"}:
-        preprocessor = {}  # without limits it is none: the default of transformers' class would not be theirs
+        preprocessor = Section({}, str(path))  # the default of transformers' class would not be theirs
+    videos = Section(dict(projector.videos) | _colours(keys), str(path))
     tensors = _tensors(path, stored, projector.names)
-    config = {"model_type": projector.family, "vision_config": vision_config}
-    return Checkpoint(path, config, vision_config, projector.family, preprocessor, "", tensors, gguf.opened)
+    config = {"model_type": projector.family, "vision_config": dict(vision_config)}
+    return Checkpoint(
+        path,
+        config,
+        vision_config,
+        projector.family,
+        preprocessor,
+        prefix="",
+        tensors=tensors,
+        opened=gguf.opened,
+        video_preprocessor=videos if projector.videos else preprocessor,
+    )
 
 
-def _projector(path: Path, header: gguf.Header) -> Projector:
-    metadata = header.metadata
-    architecture = metadata.get("general.architecture")
+def _projector(keys: Section, names: Collection[str]) -> Projector:
+    architecture = keys.word("general.architecture")
     if architecture != "clip":
-        what = (
-            f"is the model of the architecture {shown(str(architecture))}" if architecture else "names no architecture"
-        )
-        raise CheckpointError(f"{path} {what}; expected an mmproj, which holds the vision tower: name that file")
-    kind = metadata.get("clip.vision.projector_type", metadata.get("clip.projector_type"))
-    if not metadata.get("clip.has_vision_encoder", True):
-        raise CheckpointError(f"{path} holds no vision tower: clip.has_vision_encoder is false")
+        what = f"is the model of the architecture {shown(architecture)}" if architecture else "names no architecture"
+        raise CheckpointError(f"{keys.place} {what}; expected an mmproj, which holds the vision tower: name that file")
+    kind = keys.word("clip.vision.projector_type") or keys.word("clip.projector_type")
+    if not keys.flag("clip.has_vision_encoder", True):
+        raise CheckpointError(f"{keys.place} holds no vision tower: clip.has_vision_encoder is false")
     for projector in PROJECTORS:
-        if kind == projector.kind and any(name.startswith(projector.mark) for name in header.tensors):
+        if kind == projector.kind and any(name.startswith(projector.mark) for name in names):
             return projector
     known = ", ".join(dict.fromkeys(projector.kind for projector in PROJECTORS))
-    raise ConfigError(f"{path}: the projector type {shown(str(kind))} is no tower of this version, which has {known}")
+    said = f"the projector type {shown(kind or 'None')} is no tower of this version, which has {known}"
+    raise ConfigError(f"{keys.place}: {said}")
 
 
 def _is_visual(name: str) -> bool:
@@ -74,38 +86,38 @@ def _refuse_other_types(path: Path, stored: Mapping[str, Stored]) -> None:
         raise CheckpointError(f"{path}: {got}; expected {', '.join(ARRAYS)}: {listed(list(other))}")
 
 
-def _vision_config(
-    path: Path, metadata: Mapping[str, Any], projector: Projector, stored: Mapping[str, Stored]
-) -> dict[str, Any]:
+def _vision_config(keys: Section, projector: Projector, stored: Mapping[str, Stored]) -> dict[str, Any]:
     """What no tensor tells, in the words of transformers' configs."""
-    config = {
-        "depth": _needed(path, metadata, "clip.vision.block_count"),
-        "num_heads": _needed(path, metadata, "clip.vision.attention.head_count"),
-        **{name: _decimal(metadata[key]) for name, key in projector.trusted.items() if key in metadata},
+    config: dict[str, Any] = {
+        "depth": _needed(keys, "clip.vision.block_count"),
+        "num_heads": _needed(keys, "clip.vision.attention.head_count"),
+        **{name: keys.whole(key, 0) for name, key in projector.counts.items() if key in keys},
+        **{name: _decimal(keys.number(key, 0, 0, 1)) for name, key in projector.epsilons.items() if key in keys},
     }
-    if "clip.vision.spatial_merge_size" in metadata:
-        config["spatial_merge_size"] = metadata["clip.vision.spatial_merge_size"]
+    if "clip.vision.spatial_merge_size" in keys:
+        config["spatial_merge_size"] = keys.whole("clip.vision.spatial_merge_size", 0)
     if projector.windows:
-        config["fullatt_block_indexes"] = _full_attention(path, metadata, _numbers(stored, "v.blk.{}."))
+        config["fullatt_block_indexes"] = _full_attention(keys, _numbers(stored, "v.blk.{}."))
     if projector.grid:
-        config["image_size"] = _grid_side(path, stored) * stored["v.patch_embd.weight"].shape[-1]
+        config["image_size"] = _grid_side(keys.place, stored) * stored["v.patch_embd.weight"].shape[-1]
     if deepstack := _numbers(stored, "v.deepstack.{}."):
         config["deepstack_visual_indexes"] = deepstack
     return config
 
 
-def _full_attention(path: Path, metadata: Mapping[str, Any], blocks: list[int]) -> list[int]:
+def _full_attention(keys: Section, blocks: list[int]) -> list[int]:
     """The blocks without windows: every n-th, or as old files list them."""
     listed_key, pattern_key = "clip.vision.fullatt_block_indexes", "clip.vision.n_wa_pattern"
-    if listed_key in metadata:
-        return list(metadata[listed_key])
-    every = _needed(path, metadata, pattern_key)
-    if not isinstance(every, int) or every < 0:
-        raise ConfigError(f"{path}: {pattern_key} is {shown(repr(every))}; expected a whole number")
+    if listed_key in keys:
+        indexes = keys[listed_key]
+        if not isinstance(indexes, list) or not all(type(block) is int and block >= 0 for block in indexes):
+            raise keys.refused(listed_key, "a list of indexes of blocks")
+        return indexes
+    every = _needed(keys, pattern_key, 0)
     return [block for block in blocks if not every or (block + 1) % every == 0]
 
 
-def _grid_side(path: Path, stored: Mapping[str, Stored]) -> int:
+def _grid_side(path: str, stored: Mapping[str, Stored]) -> int:
     """The side of the learned grid of positions; the file's image_size may be made of the limits of images."""
     for name in ("v.patch_embd.weight", "v.position_embd.weight"):
         if name not in stored or len(stored[name].shape) < 2:
@@ -113,21 +125,21 @@ def _grid_side(path: Path, stored: Mapping[str, Stored]) -> int:
     return math.isqrt(stored["v.position_embd.weight"].shape[0])
 
 
-def _needed(path: Path, metadata: Mapping[str, Any], key: str) -> Any:
-    if key not in metadata:
-        raise ConfigError(f"{path} lacks {key} in its metadata, which no tensor tells")
-    return metadata[key]
+def _needed(keys: Section, key: str, least: int = 1) -> int:
+    if key not in keys:
+        raise ConfigError(f"{keys.place} lacks {key} in its metadata, which no tensor tells")
+    return keys.whole(key, 0, least)
 
 
-def _images(metadata: Mapping[str, Any]) -> dict[str, Any]:
+def _images(keys: Section) -> dict[str, Any]:
     """What the file tells of its preprocessor, in the words of preprocessor_config.json."""
-    keys = {
-        "image_mean": "clip.vision.image_mean",
-        "image_std": "clip.vision.image_std",
-        "min_pixels": "clip.vision.image_min_pixels",
-        "max_pixels": "clip.vision.image_max_pixels",
-    }
-    return {name: _decimal(metadata[key]) for name, key in keys.items() if key in metadata}
+    limits = {name: f"clip.vision.image_{name}" for name in ("min_pixels", "max_pixels")}
+    return _colours(keys) | {name: keys.whole(key, 0) for name, key in limits.items() if key in keys}
+
+
+def _colours(keys: Section) -> dict[str, Any]:
+    named = {name: f"clip.vision.{name}" for name in ("image_mean", "image_std")}
+    return {name: _decimal(keys[key]) for name, key in named.items() if key in keys}
 
 
 def _decimal(value: Any) -> Any:
@@ -155,8 +167,8 @@ def _tensors(path: Path, stored: Mapping[str, Stored], names: Names) -> dict[str
                 tensors[f"{ours}.{ending}"] = join(path, {name: stored[name] for name in slices if name in stored})
     used = {part.name for tensor in tensors.values() for part in tensor.parts}
     tensors |= {name: _rows(path, {name: entry}) for name, entry in stored.items() if name not in used}
-    order = list(stored)
-    return dict(sorted(tensors.items(), key=lambda item: order.index(item[1].parts[0].name)))
+    order = {name: number for number, name in enumerate(stored)}
+    return dict(sorted(tensors.items(), key=lambda item: order[item[1].parts[0].name]))
 
 
 def _spelt_out(stored: Mapping[str, Stored], names: Names) -> Iterator[tuple[str, tuple[str, ...]]]:

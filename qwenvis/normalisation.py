@@ -5,16 +5,17 @@ A byte has 256 values, so a whole checkpoint's arithmetic is a table, and the ro
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qwenvis.errors import ConfigError
+from qwenvis.fields import Section
 from qwenvis.memo import cached_property
 
+ORDINARY = (-1e30, 1e30)  # numbers between these
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
@@ -35,24 +36,24 @@ class Normalisation:
     @classmethod
     def from_config(
         cls,
-        config: Mapping[str, Any],
+        config: Section,
         mean: tuple[float, ...] = CLIP_MEAN,
         std: tuple[float, ...] = CLIP_STD,
         *,
         fused: bool = False,
     ) -> Normalisation:
-        """Read a preprocessor config without nulls; ``mean`` and ``std`` are the class's, where it has none.
+        """Read a preprocessor config; ``mean`` and ``std`` are the class's, where it has none.
 
         Raises ConfigError for what is no three numbers, and for numbers that give infinite values.
         """
         found = cls(
             mean=_channels(config, "image_mean", mean),
             std=_channels(config, "image_std", std),
-            rescale_factor=_number(config.get("rescale_factor", 1 / 255), "rescale_factor"),
+            rescale_factor=config.number("rescale_factor", 1 / 255, *ORDINARY),
             fused=fused,
         )
         if not np.isfinite(found.lut).all():
-            raise ConfigError("preprocessor config: image_mean, image_std, rescale_factor give infinite pixel values")
+            raise ConfigError(f"{config.place} says image_mean, image_std, rescale_factor that give infinite pixels")
         return found
 
     @cached_property
@@ -83,17 +84,10 @@ class Normalisation:
         return lut
 
 
-def _number(value: object, name: str) -> float:
-    # Compared as it is, because an int may be too large to become a float.
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e30:
-        raise ConfigError(f"preprocessor config: {name} is {value!r}; expected a number of ordinary size")
-    return float(value)
-
-
-def _channels(config: Mapping[str, Any], key: str, default: tuple[float, ...]) -> tuple[float, ...]:
+def _channels(config: Section, key: str, default: tuple[float, ...]) -> tuple[float, ...]:
     """Three numbers, one per channel; one number stands for all three, as in transformers."""
     value = config.get(key, default)
-    values = list(value) if isinstance(value, list | tuple) else [value] * 3
+    values = value if isinstance(value, list | tuple) else [value] * 3
     if len(values) != 3:
-        raise ConfigError(f"preprocessor config: {key} has {len(values)} numbers; expected 3, one per channel")
-    return tuple(_number(entry, key) for entry in values)
+        raise config.refused(key, "3 numbers, one per channel")
+    return tuple(Section({key: entry}, config.place).number(key, math.nan, *ORDINARY) for entry in values)

@@ -11,6 +11,7 @@ import numpy as np
 from qwenvis import hub, models, ops
 from qwenvis.checkpoint import Checkpoint
 from qwenvis.cost import Cost, cost, weight_nbytes
+from qwenvis.dtypes import AUTO, DTYPES, dtype_named
 from qwenvis.errors import CheckpointError, ConfigError, InputError, QwenvisError
 from qwenvis.memo import cached_property
 from qwenvis.models import Config
@@ -29,10 +30,6 @@ class ImageOptions(TypedDict, total=False):
     backend: str
 
 
-# What a caller names -> how weights are packed and products are computed.
-DTYPES = {"float32": "f32", "bfloat16": "bf16"}
-
-
 class Outline:
     """Everything about a checkpoint that is known before its weights are read."""
 
@@ -40,7 +37,7 @@ class Outline:
         self,
         checkpoint: Checkpoint,
         *,
-        dtype: str = "float32",
+        dtype: object = "float32",
         **images: Unpack[ImageOptions],
     ) -> None:
         """Detect the family and build its tower; limits replace those of the checkpoint's preprocessor config.
@@ -67,7 +64,7 @@ class Outline:
         cls,
         source: str | os.PathLike[str],
         *,
-        dtype: str = "float32",
+        dtype: object = "float32",
         revision: str | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
         **images: Unpack[ImageOptions],
@@ -85,7 +82,7 @@ class Outline:
         cls,
         source: str | os.PathLike[str],
         *,
-        dtype: str = "float32",
+        dtype: object = "float32",
         revision: str | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
         **images: Unpack[ImageOptions],
@@ -145,17 +142,17 @@ class Outline:
 
     @cached_property
     def video_processor(self) -> VideoProcessor:
-        """How this checkpoint wants its videos: by a config of their own, else by that of its images, as transformers.
+        """How this checkpoint wants its videos, as transformers.
 
         Raises ConfigError where it has neither, or its family has no videos.
         """
-        config = self.config
-        preprocessor = self.checkpoint.video_preprocessor or self.checkpoint.preprocessor
+        config, preprocessor = self.config, self.checkpoint.video_preprocessor
         kind = video_processor_class(self.family, preprocessor)
         if not preprocessor or config.in_channels != 3:
             raise ConfigError(
-                "the checkpoint has no video_preprocessor_config.json, nor a preprocessor_config.json, so the sizes of "
-                "videos are unknown; copy the file from the model it was made from"
+                "the checkpoint has no video_preprocessor_config.json (nor a processor_config.json with a "
+                "video_processor, nor a preprocessor_config.json), so the sizes of videos are unknown; copy the file "
+                "from the model it was made from"
             )
         processor = kind.from_config(
             preprocessor,
@@ -177,8 +174,9 @@ class Outline:
 
 def _preset(source: str | os.PathLike[str]) -> str | None:
     """The preset that a source names, None where it is another kind of source."""
-    text = os.fspath(source) if isinstance(source, str | os.PathLike) else ""
-    return text.removeprefix(hub.SYNTHETIC) if text.startswith(hub.SYNTHETIC) else None
+    text: object = os.fspath(source) if isinstance(source, str | os.PathLike) else ""
+    named = isinstance(text, str) and text.startswith(hub.SYNTHETIC)
+    return str(text).removeprefix(hub.SYNTHETIC) if named else None
 
 
 def _open(path: Path) -> Checkpoint:
@@ -194,17 +192,16 @@ def _open(path: Path) -> Checkpoint:
     return mmproj.open_mmproj(path)
 
 
-def _format(dtype: str, checkpoint: Checkpoint) -> str:
+def _format(dtype: object, checkpoint: Checkpoint) -> str:
     """The number format of a dtype; "auto" is bf16 where the checkpoint is stored so and this CPU multiplies it."""
-    if dtype == "auto" and checkpoint.format:
+    name = dtype_named(dtype)
+    if name == AUTO and checkpoint.format:
         return checkpoint.format
-    if dtype == "auto":
+    if name == AUTO:
         stored = {tensor.dtype for tensor in checkpoint.tensors.values()}
         return "bf16" if stored == {"BF16"} and ops.rows_dtype("bf16") == "uint16" else "f32"
-    if not isinstance(dtype, str) or dtype not in DTYPES:
-        raise InputError(f"dtype is {dtype!r}; expected auto, {', '.join(DTYPES)}")
-    if checkpoint.format not in ("", DTYPES[dtype]):
+    if checkpoint.format not in ("", DTYPES[name]):
         raise InputError(
-            f'{checkpoint.path} is packed in {checkpoint.format}; dtype is {dtype!r}: pass dtype="auto" (--dtype auto)'
+            f'{checkpoint.path} is packed in {checkpoint.format}; dtype is {name!r}: pass dtype="auto" (--dtype auto)'
         )
-    return DTYPES[dtype]
+    return DTYPES[name]

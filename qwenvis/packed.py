@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from qwenvis import ops
-from qwenvis.checkpoint import CONFIG, PREPROCESSOR, VIDEO_PREPROCESSOR, Checkpoint, configs
+from qwenvis.checkpoint import CONFIG, PARTS, PROCESSOR, Accept, Checkpoint, configs
 from qwenvis.directory import draft_of, expanded, regular_file
-from qwenvis.errors import CheckpointError, InputError, IsaError, shown
+from qwenvis.errors import CheckpointError, InputError, IsaError, quoted, shown
 from qwenvis.layouts import ARRAYS, Tensor
 from qwenvis.shards import INDEX, SINGLE, safetensors_at
 from qwenvis.weights import Weights
@@ -56,7 +56,7 @@ class Packed(Checkpoint):
             progress(sum(sizes), sum(sizes))
 
 
-def open_packed(directory: Path, accept: Callable[[str, dict[str, Any]], object] | None = None) -> Packed | None:
+def open_packed(directory: Path, accept: Accept | None = None) -> Packed | None:
     """The packed checkpoint of a directory, None where there is none, or other weights; `Checkpoint.open` explains."""
     file = regular_file(directory, FILE)
     if file is None or any(regular_file(directory, name) for name in (SINGLE, INDEX)):
@@ -85,7 +85,7 @@ def save(place: str | os.PathLike[str], checkpoint: Checkpoint, weights: Weights
     try:
         directory = expanded(os.fsdecode(place)).resolve()
     except (OSError, ValueError, TypeError, RuntimeError) as error:  # RuntimeError: a loop of links, before 3.13
-        raise InputError(f"directory is {place!r}, which cannot be the name of one: {error}") from error
+        raise InputError(f"directory is {quoted(place)}, which cannot be the name of one: {error}") from error
     if os.path.lexists(directory):
         raise InputError(f"{directory} is there already; name a directory that is not")
     stored = {name: (tensor.dtype, tensor.shape) for name, tensor in checkpoint.tensors.items()}
@@ -101,10 +101,11 @@ def save(place: str | os.PathLike[str], checkpoint: Checkpoint, weights: Weights
 
 
 def _write_configs(directory: Path, checkpoint: Checkpoint) -> None:
+    """Configs in the order of transformers, so that what the checkpoint lacks is not found elsewhere."""
+    processors = zip(PARTS, (checkpoint.preprocessor, checkpoint.video_preprocessor), strict=True)
     files = {
-        CONFIG: {"model_type": checkpoint.model_type, "vision_config": checkpoint.vision_config},
-        PREPROCESSOR: checkpoint.preprocessor,
-        VIDEO_PREPROCESSOR: checkpoint.video_preprocessor,
+        CONFIG: {"model_type": checkpoint.model_type, "vision_config": dict(checkpoint.vision_config)},
+        PROCESSOR: {part: dict(config) for part, config in processors if config},
     }
     for name, content in files.items():
         if content:
@@ -170,5 +171,5 @@ def _take(memory: Any, part: np.ndarray) -> None:
 def _are_tensors(stored: Collection[tuple[Any, tuple[Any, ...]]]) -> bool:
     """Whether these are types and shapes of tensors, at least one."""
     sizes = [size for _, shape in stored for size in shape]
-    known = all(kind in ARRAYS and len(shape) <= 5 for kind, shape in stored)
+    known = all(isinstance(kind, str) and kind in ARRAYS and len(shape) <= 5 for kind, shape in stored)
     return bool(stored) and known and all(type(size) is int and 0 <= size < MAX_SIDE for size in sizes)

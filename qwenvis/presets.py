@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from qwenvis.models import FAMILIES
 
 CLIP = {"image_mean": [0.48145466, 0.4578275, 0.40821073], "image_std": [0.26862954, 0.26130258, 0.27577711]}
 HALF = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
+
+NEAREST, LONGEST = 3, 100  # names that a message suggests, and characters of a name that may be mistyped
+EXAMPLES = ("qwen2.5-vl-7b", "tiny-qwen2-vl")
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,6 +153,14 @@ def _preset(family: str, vision_config: Mapping[str, Any]) -> Preset:
     }
     hidden = tower.out_hidden_size
     return Preset(family, layout(family, classes, hidden, vision_config), preprocessor, prefix, hidden)
+
+
+def suggestion(text: str) -> str:
+    """What may be meant by a text: the presets of the nearest names, or two of them where none is near."""
+    near = get_close_matches(text.lower(), PRESETS, NEAREST) if len(text) <= LONGEST else []
+    begun = [name for name in PRESETS if text and name.startswith(text.lower())][:NEAREST]
+    named = " or ".join(f"synthetic:{name}" for name in near or begun or EXAMPLES)
+    return f"presets, which `qwenvis info` lists, are named {named}"
 
 
 PRESETS: dict[str, Preset] = {

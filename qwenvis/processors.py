@@ -7,7 +7,7 @@ config that asks for other steps. Each class is one, or several, of transformers
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -15,13 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qwenvis import resizing
-from qwenvis.errors import ConfigError, ImageLimitError, InputError
+from qwenvis.errors import ConfigError, ImageLimitError, InputError, quoted
+from qwenvis.fields import Section
 from qwenvis.limits import given_limits, read_limits
 from qwenvis.normalisation import Normalisation
 
 # Four times the largest max_pixels of a published checkpoint (16,777,216, Qwen3-VL): 1.6 GB of pixel_values.
 MAX_RESIZED_PIXELS = 2**26
 
+PLACE = "preprocessor config"  # where nobody knows better
 BICUBIC = 3  # PIL.Image.Resampling.BICUBIC, as preprocessor configs write it
 
 # What an argument may be; the first is the default.
@@ -76,14 +78,14 @@ class ImageProcessor:
         """
         for name, value, choices in (("pixels", pixels, PIXELS), ("backend", backend, BACKENDS)):
             if value not in choices:
-                raise InputError(f"{name} is {value!r}; expected {' or '.join(choices)}")
+                raise InputError(f"{name} is {quoted(value)}; expected {' or '.join(choices)}")
         if not preprocessor and (None in (min_pixels, max_pixels) or not cls.usual):
             raise ConfigError(
                 "the checkpoint has no preprocessor_config.json (nor a processor_config.json with an image_processor), "
                 f"so its {'image size limits are' if cls.usual else 'mean and std are'} unknown; copy the file from "
                 f"the model it was made from{', or pass both min_pixels and max_pixels' * cls.usual}"
             )
-        config = {key: value for key, value in preprocessor.items() if value is not None}
+        config = Section(preprocessor, PLACE)
         tower = {"patch_size": patch_size, "merge_size": merge_size, "temporal_patch_size": temporal_patch_size}
         refuse_other_steps(config, tower)
         smallest, largest = cls.limits_of(config, patch_size * merge_size, temporal_patch_size)
@@ -93,8 +95,8 @@ class ImageProcessor:
         return found.with_limits(min_pixels, max_pixels)
 
     @classmethod
-    def limits_of(cls, config: Mapping[str, Any], factor: int, temporal: int) -> tuple[int, int]:
-        """(min_pixels, max_pixels) of a config without nulls: areas, whatever the edges of ``size`` are called."""
+    def limits_of(cls, config: Section, factor: int, temporal: int) -> tuple[int, int]:
+        """(min_pixels, max_pixels) of a config: areas, whatever the edges of ``size`` are called."""
         return read_limits(config, cls.limits)
 
     def with_limits(self, min_pixels: int | None = None, max_pixels: int | None = None) -> ImageProcessor:
@@ -166,7 +168,7 @@ class VolumeImageProcessor(ImageProcessor):
     limits = (112 * 112, 28 * 28 * 15000)
 
     @classmethod
-    def limits_of(cls, config: Mapping[str, Any], factor: int, temporal: int) -> tuple[int, int]:
+    def limits_of(cls, config: Section, factor: int, temporal: int) -> tuple[int, int]:
         """Volumes, the edges of ``size``; transformers reads no ``min_pixels`` here."""
         return read_limits(config, cls.limits, ())
 
@@ -181,10 +183,11 @@ class CanvasImageProcessor(ImageProcessor):
     limits = (16, 8000)  # tokens
 
     @classmethod
-    def limits_of(cls, config: Mapping[str, Any], factor: int, temporal: int) -> tuple[int, int]:
+    def limits_of(cls, config: Section, factor: int, temporal: int) -> tuple[int, int]:
         """Volumes, from ``min_image_tokens`` and ``max_image_tokens``."""
         keys = ("min_image_tokens", "max_image_tokens")
-        smallest, largest = read_limits({key: config[key] for key in keys if key in config}, cls.limits, keys)
+        tokens = Section({key: config[key] for key in keys if key in config}, config.place)
+        smallest, largest = read_limits(tokens, cls.limits, keys)
         return smallest * temporal * factor**2, largest * temporal * factor**2
 
     def content(self, height: int, width: int) -> tuple[int, int]:
@@ -218,10 +221,12 @@ PROCESSORS: dict[str, type[ImageProcessor]] = {
     "paddleocr_vl": PaddleImageProcessor,
 }
 
+# Of these, transformers has no processor but what the preprocessor config names.
+NAMELESS = {"qwen3_vl_moe", "glm4v_moe", "glm_ocr"}
+
 # transformers' name -> the same; `Fast` and `Pil` may follow, for the backend that `backend` chooses here
 TYPES: dict[str, type[ImageProcessor]] = {
     "Qwen2VLImageProcessor": ImageProcessor,
-    "Qwen2_5_VLImageProcessor": ImageProcessor,
     "CohereCompassImageProcessor": ImageProcessor,
     "Glm4vImageProcessor": VolumeImageProcessor,
     "Glm46VImageProcessor": VolumeImageProcessor,
@@ -233,26 +238,36 @@ TYPES: dict[str, type[ImageProcessor]] = {
 def processor_class(family: str, preprocessor: Mapping[str, Any]) -> type[ImageProcessor]:
     """What a preprocessor config names, else the family's own: as transformers' AutoImageProcessor chooses.
 
-    Raises ConfigError for a name that is none of ``TYPES``.
+    Raises ConfigError for a name that is neither one of ``TYPES`` nor made of a family's.
     """
-    name = preprocessor.get("image_processor_type")
-    if name is None:
+    config = Section(preprocessor, PLACE)
+    if "image_processor_type" not in config:
+        if config and family in NAMELESS:
+            raise config.refused("image_processor_type", f"a name: transformers has none of its own for {family}")
         return PROCESSORS[family]
-    found = TYPES.get(str(name).removesuffix("Fast").removesuffix("Pil"))
+    kind = config.word("image_processor_type").removesuffix("Fast").removesuffix("Pil")
+    found = TYPES.get(kind) or PROCESSORS.get(family_named(kind, "ImageProcessor", PROCESSORS))
     if found is None:
-        raise ConfigError(
-            f"preprocessor config: image_processor_type {name!r} is unknown; known are {', '.join(TYPES)}"
-        )
+        raise config.refused("image_processor_type", " or ".join(TYPES))
     return found
 
 
-def refuse_other_steps(config: Mapping[str, Any], tower: Mapping[str, int], noun: str = "images") -> None:
+def family_named(kind: str, ending: str, families: Collection[str]) -> str:
+    """The family of a class that transformers has not and other libraries write: Qwen3VLImageProcessor is qwen3_vl's.
+
+    Empty where there is none.
+    """
+    words = {family.replace("_", ""): family for family in families}
+    return words.get(kind.removesuffix(ending).replace("_", "").lower(), "") if kind.endswith(ending) else ""
+
+
+def refuse_other_steps(config: Section, tower: Mapping[str, int], noun: str = "images") -> None:
     """Refuse, by name, what would make other pixels than ours; ``tower`` holds sizes that must agree."""
     for key in ("do_resize", "do_rescale", "do_normalize"):
-        if not config.get(key, True):
-            raise ConfigError(f"preprocessor config: {key} is {config[key]!r}; only {noun} with {key} are supported")
-    if config.get("resample", BICUBIC) not in (BICUBIC, "bicubic"):
-        raise ConfigError(f"preprocessor config: resample is {config['resample']!r}; only 3 (bicubic) is supported")
+        if not config.flag(key, True):
+            raise config.refused(key, f"true: {noun} are prepared so, or not at all")
+    if config.get("resample") not in (None, "bicubic") and config.whole("resample", BICUBIC, 0) != BICUBIC:
+        raise config.refused("resample", "3 (bicubic)")
     for key, value in tower.items():
-        if config.get(key, value) != value:
-            raise ConfigError(f"preprocessor config: {key} is {config[key]!r}, but the tower's is {value}")
+        if config.whole(key, value) != value:
+            raise config.refused(key, f"{value}, as the tower has it")

@@ -106,8 +106,10 @@ class Projector:
     """A kind of mmproj: its ``clip.projector_type``, and the family whose tower it holds.
 
     ``mark`` is what the names of some of its tensors start with, where several families share a type. ``images`` are
-    what the published checkpoints' preprocessors say and the file may not. Do its configs tell which
+    what the published checkpoints' preprocessors say and the file may not, and ``videos`` what they say of videos apart
+    from images. Do its configs tell which
     blocks attend to whole frames (``windows``), and the grid of its positions as the size of an image (``grid``)?
+    ``dummies`` are tensors that an old converter adds and nobody reads, with the shapes that tell them.
     """
 
     kind: str
@@ -115,32 +117,48 @@ class Projector:
     names: Names
     images: Mapping[str, Any]
     mark: str = "v."
+    videos: Mapping[str, Any] = field(default_factory=dict)
     windows: bool = False
     grid: bool = False
-    trusted: Mapping[str, str] = field(default_factory=dict)  # fields of the config -> further keys of the metadata
+    # Fields of the config -> further keys of the metadata, which hold counts and epsilons.
+    counts: Mapping[str, str] = field(default_factory=dict)
+    epsilons: Mapping[str, str] = field(default_factory=dict)
+    dummies: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 _QWEN2_IMAGES = {"min_pixels": 3136, "max_pixels": 12845056, **_CLIP}
 _QWEN3_IMAGES = {"size": {"shortest_edge": 65536, "longest_edge": 16777216}, **_HALF}
 _GLM_LIMITS = {"size": {"shortest_edge": 12544, "longest_edge": 9633792}}
+_QWEN3_VIDEOS = {
+    "size": {"shortest_edge": 4096, "longest_edge": 25165824},
+    **_HALF,
+    "video_processor_type": "Qwen3VLVideoProcessor",
+}
+_GLM4V_VIDEOS = {
+    "size": {"shortest_edge": 12544, "longest_edge": 47040000},
+    **_CLIP,
+    "video_processor_type": "Glm4vVideoProcessor",
+}
 _GLM4V_IMAGES = {**_GLM_LIMITS, **_CLIP, "image_processor_type": "Glm4vImageProcessor"}
 _GLM_OCR_IMAGES = {**_GLM_LIMITS, **_CLIP, "image_processor_type": "Glm46VImageProcessor"}
 _PADDLE_IMAGES = {"image_processor_type": "PaddleOCRVLImageProcessor"}
-_EXAONE_FIELDS = {
+_EXAONE_COUNTS = {
     "num_key_value_heads": "clip.vision.attention.head_count_kv",
     "window_size": "clip.vision.window_size",
 }
 _GLM_EPS = {"rms_norm_eps": "clip.vision.attention.layer_norm_epsilon"}  # here it is the tower's own
 
+_SURGERY = {"v.position_embd.weight": (10, 10)}  # of the script that made files before the converter did
+
 # The first whose kind and mark fit.
 PROJECTORS = (
-    Projector("qwen2vl_merger", "qwen2_vl", QWEN2_VL, _QWEN2_IMAGES),
-    Projector("qwen2.5vl_merger", "qwen2_5_vl", QWEN2_5_VL, _QWEN2_IMAGES, windows=True),
+    Projector("qwen2vl_merger", "qwen2_vl", QWEN2_VL, _QWEN2_IMAGES, dummies=_SURGERY),
+    Projector("qwen2.5vl_merger", "qwen2_5_vl", QWEN2_5_VL, _QWEN2_IMAGES, windows=True, dummies=_SURGERY),
     Projector("qwen2.5o", "qwen2_5_omni", QWEN2_5_OMNI, _QWEN2_IMAGES, windows=True),
-    Projector("qwen3vl_merger", "qwen3_vl", QWEN3_VL, _QWEN3_IMAGES, mark="v.deepstack."),
-    Projector("qwen3vl_merger", "qwen3_5", QWEN3_VL, _QWEN3_IMAGES),
-    Projector("glm4v", "glm_ocr", GLM_OCR, _GLM_OCR_IMAGES, mark="v.blk.0.attn_q_norm.", trusted=_GLM_EPS),
-    Projector("glm4v", "glm4v", GLM4V, _GLM4V_IMAGES, grid=True, trusted=_GLM_EPS),
-    Projector("exaone4_5", "exaone4_5", EXAONE4_5, {}, windows=True, trusted=_EXAONE_FIELDS),
+    Projector("qwen3vl_merger", "qwen3_vl", QWEN3_VL, _QWEN3_IMAGES, mark="v.deepstack.", videos=_QWEN3_VIDEOS),
+    Projector("qwen3vl_merger", "qwen3_5", QWEN3_VL, _QWEN3_IMAGES, videos=_QWEN3_VIDEOS),
+    Projector("glm4v", "glm_ocr", GLM_OCR, _GLM_OCR_IMAGES, mark="v.blk.0.attn_q_norm.", epsilons=_GLM_EPS),
+    Projector("glm4v", "glm4v", GLM4V, _GLM4V_IMAGES, videos=_GLM4V_VIDEOS, grid=True, epsilons=_GLM_EPS),
+    Projector("exaone4_5", "exaone4_5", EXAONE4_5, {}, windows=True, counts=_EXAONE_COUNTS),
     Projector("paddleocr", "paddleocr_vl", PADDLEOCR_VL, _PADDLE_IMAGES, grid=True),
 )

@@ -15,7 +15,7 @@ from typing import TypeAlias, TypedDict, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from qwenvis.errors import ConfigError, InputError, VideoError, VideoLimitError, shown
+from qwenvis.errors import ConfigError, InputError, VideoError, VideoLimitError, quoted
 
 Rate: TypeAlias = int | float  # frames a second
 
@@ -79,23 +79,15 @@ def whole(value: object, name: str, error: type[ConfigError] | type[InputError])
     """A whole number above 0; of max_duration 0 too."""
     least = 0 if name == "max_duration" else 1
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or not least <= value < 2**31:
-        raise error(f"{name} is {_said(value)}; expected a whole number above 0")
+        raise error(f"{name} is {quoted(value)}; expected a whole number above 0")
     return int(value)
 
 
 def checked_rate(value: object, name: str, error: type[ConfigError] | type[InputError]) -> Rate:
     """Frames a second, above 0: of Python, of NumPy, or a fraction, as PyAV has them."""
     if isinstance(value, bool) or not isinstance(value, Real) or not 2**-31 < value < 2**31:  # type: ignore[operator]
-        raise error(f"{name} is {_said(value)}; expected frames a second, above 0")
+        raise error(f"{name} is {quoted(value)}; expected frames a second, above 0")
     return int(value) if isinstance(value, Integral) else float(value)
-
-
-def _said(value: object) -> str:
-    """A value as an error quotes it."""
-    try:
-        return shown(repr(value))
-    except ValueError:  # Python spells out no number of over 4,300 digits
-        return f"{type(value).__name__} of very many digits"
 
 
 def every(length: Length, wanted: Wanted) -> list[int]:

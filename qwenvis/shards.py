@@ -6,6 +6,7 @@ SIGBUS. Only the shards that hold the tower are opened.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,11 +17,17 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from qwenvis.directory import read_json, regular_file
-from qwenvis.errors import CheckpointError, listed, shown
+from qwenvis.errors import CheckpointError, listed, quoted, shown
+from qwenvis.files import open_regular, reason
 from qwenvis.layouts import Read, Tensor, tower_among
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+
+# The largest published index has 370,000 entries, in 40 MB: a tensor for each quantised projection of each expert.
+MAX_INDEX_BYTES = 64_000_000
+MOST_TENSORS = 500_000
+MAX_HEADER_BYTES = 32_000_000  # of one file
 
 # The whole of what an index may call a shard: nothing that a path, a shell or a terminal could read as more.
 _SHARD_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+=@-]{0,200}\.safetensors")
@@ -38,7 +45,25 @@ def tower_shards(directory: Path) -> tuple[str, re.Pattern[str], dict[str, list[
     An index tells both alone, so the shards need not be here. Raises `CheckpointError` where neither an index nor
     the single file is here, or where it names no tower.
     """
+    return _of_tower(directory, _weight_map(directory))
+
+
+def tower_tensors(directory: Path) -> tuple[str, dict[str, Tensor]]:
+    """The tower's prefix, and its tensors by the names behind it, in the order of the files; no tensor is read."""
     weight_map = _weight_map(directory)
+    prefix, begin, shards = _of_tower(directory, weight_map)
+    tensors: dict[str, Tensor] = {}
+    for shard in sorted(shards):
+        try:
+            tensors |= _read_header(directory, shard, begin, shards[shard])
+        except CheckpointError as error:
+            if hint := _stale(directory, set(weight_map.values())):
+                raise CheckpointError(f"{error}; {hint}") from error
+            raise
+    return prefix, {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+
+
+def _of_tower(directory: Path, weight_map: dict[str, str]) -> tuple[str, re.Pattern[str], dict[str, list[str]]]:
     prefix, begin = tower_among(weight_map, directory)
     shards: dict[str, list[str]] = {}
     for name, file in weight_map.items():
@@ -47,13 +72,20 @@ def tower_shards(directory: Path) -> tuple[str, re.Pattern[str], dict[str, list[
     return prefix, begin, shards
 
 
-def tower_tensors(directory: Path) -> tuple[str, dict[str, Tensor]]:
-    """The tower's prefix, and its tensors by the names behind it, in the order of the files; no tensor is read."""
-    prefix, begin, shards = tower_shards(directory)
-    tensors: dict[str, Tensor] = {}
-    for shard in sorted(shards):
-        tensors |= _read_header(directory, shard, begin, shards[shard])
-    return prefix, {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+def _stale(directory: Path, indexed: set[str]) -> str:
+    """What to do about an index beside one file that it does not name, or where one of those that it names is alone."""
+    here = [name for name in _listing(directory) if name.endswith(".safetensors")]
+    if len(here) != 1 or {*here} == indexed:
+        return ""
+    return f"if {here[0]} holds the whole model, {INDEX} is not its own: remove that, and call the file {SINGLE}"
+
+
+def _listing(directory: Path) -> list[str]:
+    """The names of what lies in a directory."""
+    try:
+        return sorted(path.name for path in directory.iterdir())
+    except OSError as error:
+        raise CheckpointError(f"{directory} cannot be read: {reason(error)}") from error
 
 
 @contextmanager
@@ -76,9 +108,9 @@ def _weight_map(directory: Path) -> dict[str, str]:
     if (single := regular_file(directory, SINGLE)) is not None:
         with safetensors_at(single) as handle:
             return dict.fromkeys(handle.keys(), SINGLE)
-    index = read_json(directory, INDEX, CheckpointError)
+    index = read_json(directory, INDEX, CheckpointError, MAX_INDEX_BYTES, MOST_TENSORS)
     if index is None:
-        found = sorted(path.name for path in directory.iterdir() if path.suffix in _WEIGHTS)
+        found = [name for name in _listing(directory) if Path(name).suffix in _WEIGHTS]
         hint = "".join(hint for end, hint in _HINTS.items() if any(name.endswith(end) for name in found))
         raise CheckpointError(f"{directory} holds neither {SINGLE} nor {INDEX}; found {listed(found)}{hint}")
     weight_map = index.get("weight_map")
@@ -86,7 +118,7 @@ def _weight_map(directory: Path) -> dict[str, str]:
         raise CheckpointError(f'{directory / INDEX} has no "weight_map" from tensor names to file names')
     for name, file in weight_map.items():
         if not isinstance(file, str) or not _SHARD_NAME.fullmatch(file):
-            where = f"{directory / INDEX} says that {shown(name)} is in {shown(repr(file))}"
+            where = f"{directory / INDEX} says that {shown(name)} is in {quoted(file)}"
             raise CheckpointError(f"{where}; expected the plain name of a .safetensors file beside it")
     return weight_map
 
@@ -113,8 +145,15 @@ def _read_header(directory: Path, shard: str, begin: re.Pattern[str], indexed: l
 def safetensors_at(path: Path) -> Iterator[Any]:
     """A file as safetensors opens it, by pread; raises CheckpointError for what it cannot open."""
     try:
+        with open_regular(path) as file:
+            header = int.from_bytes(file.read(8), "little")
+            size = os.fstat(file.fileno()).st_size
+        if MAX_HEADER_BYTES < header < size:
+            raise ValueError(f"its header has {header:,} bytes; at most {MAX_HEADER_BYTES:,} are read")
         handle = safe_open(path, framework="numpy", backend="pread")
-    except (SafetensorError, OSError, ValueError) as error:
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {reason(error)}") from error
+    except (SafetensorError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read as safetensors: {shown(str(error))}") from error
     with handle:
         yield handle

@@ -22,10 +22,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from qwenvis.checkpoint import CONFIG, PREPROCESSOR, Checkpoint
-from qwenvis.directory import draft_of, expanded
-from qwenvis.errors import SourceError
+from qwenvis.directory import draft_of, expanded, given_path
+from qwenvis.errors import SourceError, quoted
 from qwenvis.layouts import Tensor
-from qwenvis.presets import PRESETS, Preset
+from qwenvis.presets import PRESETS, Preset, suggestion
 from qwenvis.shards import INDEX
 from qwenvis.tasks import side_by_side
 
@@ -78,13 +78,15 @@ def described(name: str, cache_dir: str | os.PathLike[str] | None = None) -> Che
         if preset.prefix + name in shapes
     }
     config, vision_config, model_type = preset.config, preset.vision_config, preset.holder["model_type"]
-    return Checkpoint(directory, config, vision_config, model_type, preset.preprocessor, preset.prefix, tensors)
+    images = preset.preprocessor
+    about = directory, config, vision_config, model_type, images, preset.prefix, tensors
+    return Checkpoint(*about, video_preprocessor=images)
 
 
 def _directory(name: str, cache_dir: str | os.PathLike[str] | None) -> Path:
     if name not in PRESETS:
-        raise SourceError(f"there is no preset {name!r}; presets are {', '.join(PRESETS)}")
-    root = cache_root() if cache_dir is None else Path(cache_dir).absolute()
+        raise SourceError(f"there is no preset {quoted(name)}; {suggestion(name)}")
+    root = cache_root() if cache_dir is None else given_path(cache_dir, "cache_dir").absolute()
     return root / f"{name}-v{RECIPE}"
 
 

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import SupportsIndex, cast
 
-from qwenvis.errors import InputError, shown
+from qwenvis.errors import InputError, quoted
 
 VARIABLES = ("QWENVIS_NUM_THREADS", "OMP_NUM_THREADS")
 MOST = 1024  # more is a slip of the keyboard
@@ -56,12 +56,5 @@ def _positive(value: object, where: str) -> int:
     except TypeError:
         number = 0
     if not 1 <= number <= MOST:
-        raise InputError(f"{where} is {_spelt(value)}; expected an integer from 1 to {MOST}")
+        raise InputError(f"{where} is {quoted(value)}; expected an integer from 1 to {MOST}")
     return number
-
-
-def _spelt(value: object) -> str:
-    try:
-        return shown(repr(value))
-    except ValueError:  # Python spells no integer of thousands of digits
-        return "an integer of thousands of digits"

@@ -11,8 +11,10 @@ from typing import Any, ClassVar
 
 from qwenvis import resizing, samplers
 from qwenvis.errors import ConfigError
+from qwenvis.fields import Section
 from qwenvis.limits import given_limits
 from qwenvis.normalisation import CLIP_MEAN, CLIP_STD
+from qwenvis.processors import PLACE, family_named
 from qwenvis.samplers import Length, Wanted
 from qwenvis.video_processors import Size, VideoProcessor
 
@@ -110,7 +112,8 @@ class Glm5Next(Glm4v):
         cls, preprocessor: Mapping[str, Any], *, patch_size: int, merge_size: int, temporal_patch_size: int
     ) -> VideoProcessor:
         """As above; tokens become pixels, and what ``size`` says is not read, as in transformers."""
-        config = {key: value for key, value in preprocessor.items() if key != "size"}
+        given = Section(preprocessor, PLACE)
+        config = Section({key: value for key, value in given.items() if key != "size"}, given.place)
         found = super().from_config(
             config, patch_size=patch_size, merge_size=merge_size, temporal_patch_size=temporal_patch_size
         )
@@ -175,16 +178,21 @@ FAMILIES = {
 
 
 def video_processor_class(family: str, preprocessor: Mapping[str, Any]) -> type[VideoProcessor]:
-    """The class that a config names, else the family's. Raises ConfigError where there is none, or one not known."""
-    name = preprocessor.get("video_processor_type")
-    if name is None and family in FAMILIES:
-        return FAMILIES[family]
-    if name is None:
-        raise ConfigError(
-            f"{family} has no videos: transformers has no video processor for it; pass pictures as images"
-        )
-    if name not in KINDS:
-        raise ConfigError(
-            f"preprocessor config: video_processor_type {name!r} is unknown; known are {', '.join(KINDS)}"
-        )
-    return KINDS[name]
+    """The class that a config names, else that of the image processor that it names, else the family's.
+
+    As transformers' AutoVideoProcessor. Raises ConfigError where there is none, or one not known.
+    """
+    config = Section(preprocessor, PLACE)
+    name, images = config.word("video_processor_type"), config.word("image_processor_type")
+    if "video_processor_type" not in config:
+        found = KINDS.get(images.replace("ImageProcessor", "VideoProcessor")) or FAMILIES.get(family)
+        if found is None:
+            raise ConfigError(
+                f"{family} has no videos: transformers has no video processor for it; pass pictures as images"
+            )
+        return found
+    kind = name.removesuffix("Fast")
+    named = KINDS.get(kind) or FAMILIES.get(family_named(kind, "VideoProcessor", FAMILIES))
+    if named is None:
+        raise config.refused("video_processor_type", " or ".join(KINDS))
+    return named

@@ -11,14 +11,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
-from qwenvis.errors import ConfigError, InputError, VideoLimitError
+from qwenvis.errors import InputError, VideoLimitError
+from qwenvis.fields import Section
 from qwenvis.limits import given_limits, read_limits
 from qwenvis.normalisation import CLIP_MEAN, CLIP_STD, Normalisation
-from qwenvis.processors import refuse_other_steps
-from qwenvis.samplers import Asked, Length, Wanted, checked, whole
+from qwenvis.processors import PLACE, refuse_other_steps
+from qwenvis.samplers import Asked, Length, Wanted, checked
 
 # Frames x height x width after resizing. Published limits end at 376 million (GLM-5), which are 240,000 tokens.
 MAX_VIDEO_PIXELS = 2**29
+
+MOST_TOKENS = 2**31  # of a video, as a config may cap them
+MOST_FRAMES = 2**31 - 1  # of a video, and seconds
+MOST_EXPANSION = 16  # merge units along one side of the unit that frames are resized to
 
 # How frames may be chosen; the first is the default.
 SAMPLINGS = ("natural", "transformers", "qwen-vl-utils", "all")
@@ -62,7 +67,9 @@ class VideoProcessor:
         cls, preprocessor: Mapping[str, Any], *, patch_size: int, merge_size: int, temporal_patch_size: int
     ) -> VideoProcessor:
         """Read a video preprocessor config; the sizes are the tower's. Raises ConfigError."""
-        config = {key: value for key, value in {**cls.defaults, **preprocessor}.items() if value is not None}
+        given = Section(preprocessor, PLACE)
+        defaults = {name: value for name, value in cls.defaults.items() if name not in given.nulls}
+        config = Section({**defaults, **given}, given.place)
         tower = {"patch_size": patch_size, "merge_size": merge_size, "temporal_patch_size": temporal_patch_size}
         refuse_other_steps(config, tower, "videos")
         smallest, largest = read_limits(config, cls.limits, cls.keys)
@@ -71,11 +78,11 @@ class VideoProcessor:
             min_pixels=smallest,
             max_pixels=largest,
             normalisation=Normalisation.from_config(config, *cls.colours, fused=True),
-            wanted=Wanted(**checked(config, ConfigError), temporal_patch_size=temporal_patch_size),
-            samples=bool(config.get("do_sample_frames")),
-            cap_pixels_per_frame=bool(config.get("cap_pixels_per_frame")),
-            max_video_tokens=whole(config.get("max_video_tokens", 1), "max_video_tokens", ConfigError),
-            expand=whole(config.get("patch_expand_factor", 1), "patch_expand_factor", ConfigError),
+            wanted=_wanted(config, temporal_patch_size),
+            samples=config.flag("do_sample_frames", False),
+            cap_pixels_per_frame=config.flag("cap_pixels_per_frame", False),
+            max_video_tokens=config.whole("max_video_tokens", 1, largest=MOST_TOKENS),
+            expand=config.whole("patch_expand_factor", 1, largest=MOST_EXPANSION),
         )
 
     def with_limits(self, min_pixels: int | None = None, max_pixels: int | None = None) -> VideoProcessor:
@@ -138,3 +145,11 @@ class VideoProcessor:
         step = self.temporal_patch_size
         padded = seconds + seconds[-1:] * (-len(seconds) % step)
         return [(padded[i] + padded[i + step - 1]) / 2 for i in range(0, len(padded), step)]
+
+
+def _wanted(config: Section, temporal_patch_size: int) -> Wanted:
+    """What a config says of its sampler."""
+    names = [name for name in ("num_frames", "min_frames", "max_frames", "max_duration") if name in config]
+    counts = {name: config.whole(name, 0, name != "max_duration", MOST_FRAMES) for name in names}
+    fps = config.number("fps", math.nan, 0, MOST_FRAMES) if "fps" in config else None
+    return Wanted(fps, **counts, temporal_patch_size=temporal_patch_size)

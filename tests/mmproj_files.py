@@ -6,6 +6,7 @@ The names are those of gguf's own map from transformers' names, so that the tabl
 from __future__ import annotations
 
 import re
+from typing import Any, NamedTuple
 
 import gguf
 import numpy as np
@@ -25,6 +26,14 @@ KINDS = {
 NAMES = gguf.get_tensor_name_map(gguf.MODEL_ARCH.MMPROJ, 8)
 MERGERS = {"merger.norm": "v.post_ln", "merger.linear_fc1": "mm.0", "merger.linear_fc2": "mm.2"}  # of Qwen3
 DEEPSTACK = {"norm": "norm", "linear_fc1": "fc1", "linear_fc2": "fc2"}
+
+
+class Typed(NamedTuple):
+    """A value of the metadata, of a type that its key has not in files of the converter."""
+
+    value: Any
+    kind: gguf.GGUFValueType
+    entries: gguf.GGUFValueType | None = None
 
 
 def converted(family, name, array, vision_config):
@@ -107,7 +116,9 @@ def write(path, entries, keys, architecture="clip"):
     writer.add_type("mmproj")
     add = {bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32, str: writer.add_string}
     for key, value in keys.items():
-        if value is not None:
+        if isinstance(value, Typed):
+            writer.add_key_value(key, *value)
+        elif value is not None:
             add.get(type(value), writer.add_array)(key, value)
     for name, array, kind in entries:
         writer.add_tensor(name, gguf.quantize(np.ascontiguousarray(array), kind), raw_dtype=kind)

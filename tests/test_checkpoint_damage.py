@@ -77,10 +77,10 @@ def test_p21_shapes_that_are_no_array(tmp_path, shape):
         checkpoint.load([Request(PATCH, shape, pytest.fail)])
 
 
-def test_a_directory_or_a_pipe_is_no_file(tmp_path):
+def test_a_directory_is_no_file(tmp_path):
     write_json(tmp_path, "config.json", CONFIG)
     (tmp_path / "model.safetensors").mkdir()
-    with pytest.raises(CheckpointError, match="neither"):
+    with pytest.raises(CheckpointError, match=r"model\.safetensors cannot be read: Is a directory"):
         Checkpoint.open(tmp_path)
 
 
@@ -118,7 +118,7 @@ def test_p25_a_file_replaced_while_it_is_in_use(tmp_path, other, message):
 def test_p25_a_file_removed_while_it_is_in_use(tmp_path):
     checkpoint = Checkpoint.open(write_single(tmp_path, tower()))
     (tmp_path / "model.safetensors").unlink()
-    with pytest.raises(CheckpointError, match="cannot be read as safetensors"):
+    with pytest.raises(CheckpointError, match=r"model\.safetensors cannot be read: there is no such file"):
         load_all(checkpoint)
 
 

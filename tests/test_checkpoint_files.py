@@ -184,5 +184,5 @@ def test_p20_a_link_in_a_circle_is_no_file(tmp_path):
     write_shards(tmp_path)
     (tmp_path / SHARDS[0]).unlink()
     (tmp_path / SHARDS[0]).symlink_to(SHARDS[0])
-    with pytest.raises(CheckpointError, match=f"lacks {SHARDS[0]}"):
+    with pytest.raises(CheckpointError, match=f"{SHARDS[0]} cannot be read: Too many levels of symbolic links"):
         Checkpoint.open(tmp_path)

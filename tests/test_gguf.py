@@ -96,6 +96,7 @@ HOSTILE = {
     "a long array": header(field(b"a", ARRAY, struct.pack("<IQ", U8, 200_000)), 1) + bytes(300_000),
     "an endless text": header(field(b"a", STRING, struct.pack("<Q", (1 << 64) - 1)), 1) + bytes(100),
     "a long text": header(field(b"a", STRING, struct.pack("<Q", 1 << 21)), 1) + bytes(1 << 22),
+    "many long texts": header(field(b"a", ARRAY, struct.pack("<IQ", STRING, 40)) + text(bytes(1 << 20)) * 40, 1),
     "arrays in arrays": header(field(b"a", ARRAY, struct.pack("<IQ", ARRAY, 1) * 5000), 1) + bytes(100),
     "an unknown kind": header(field(b"a", 77, bytes(8)), 1),
     "no UTF-8": header(field(b"\xff\xfe", U32, bytes(4)), 1),

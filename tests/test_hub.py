@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 import shlex
 import socket
 from pathlib import Path
@@ -11,12 +12,18 @@ from checkpoints import INDEX, SHARDS, tower, write_json, write_shards, write_si
 
 from qwenvis import hub, synthetic
 from qwenvis.checkpoint import Checkpoint
-from qwenvis.errors import CheckpointError, InputError, SourceError
+from qwenvis.errors import CheckpointError, InputError, SourceError, quoted
 from qwenvis.outline import Outline
 
 REPO = "Qwen/Qwen2-VL-2B-Instruct"
 COMMIT, OLDER = "a" * 40, "b" * 40
-CONFIGS = ["config.json", "preprocessor_config.json", "processor_config.json", INDEX]
+CONFIGS = [
+    "config.json",
+    "preprocessor_config.json",
+    "video_preprocessor_config.json",
+    "processor_config.json",
+    INDEX,
+]
 VARIABLES = ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME")
 
 
@@ -77,7 +84,7 @@ def test_a_preset(tmp_path, monkeypatch):
 
 
 def test_an_unknown_preset():
-    with pytest.raises(SourceError, match=r"no preset 'tiny'; presets are qwen2-vl-2b"):
+    with pytest.raises(SourceError, match=r"no preset 'tiny'; presets, .* are named synthetic:tiny-"):
         hub.resolve("synthetic:tiny")
 
 
@@ -222,8 +229,10 @@ def test_what_is_nothing_is_told_what_was_looked_for(source):
     with pytest.raises(SourceError) as caught:
         hub.resolve(source)
     message = str(caught.value)
-    assert message.startswith(f"{source!r} names no checkpoint: ")
-    assert "is no directory; a Hub id is ORG/NAME; presets are synthetic:qwen2-vl-2b, " in message
+    assert message.startswith(f"{quoted(source)} names no checkpoint: ")
+    assert re.search(r"is no directory|it is a URL|cannot be read: (embedded|File name too long)", message)
+    assert "; a Hub id is ORG/NAME" in message
+    assert "://" in source or "; presets, which `qwenvis info` lists, are named synthetic:" in message
     assert message.isprintable()
 
 

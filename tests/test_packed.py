@@ -258,7 +258,7 @@ def test_another_config(tmp_path):
     config = json.loads(path.read_text())
     config["vision_config"]["depth"] -= 1
     path.write_text(json.dumps(config))
-    with pytest.raises(CheckpointError, match="says depth = 3, but the checkpoint has 4"):
+    with pytest.raises(CheckpointError, match=r"says depth = 3, blocks 0 to 2, but the checkpoint has blocks\.3 too"):
         Encoder.from_pretrained(tmp_path / "packed")
 
 

@@ -197,8 +197,10 @@ def test_progress_counts_every_byte(stated, tmp_path):
     assert all(before[0] < after[0] for before, after in itertools.pairwise(seen))
 
 
-def test_unknown_preset_lists_the_presets():
-    with pytest.raises(SourceError, match=r"no preset 'qwen9'; presets are qwen2-vl-2b, .*tiny-qwen2\.5-vl"):
+def test_unknown_preset_suggests_others():
+    with pytest.raises(
+        SourceError, match=r"no preset 'qwen9'; presets, which `qwenvis info` lists, are named synthetic:qwen"
+    ):
         synthetic.materialise("qwen9")
 
 

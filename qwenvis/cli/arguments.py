@@ -35,7 +35,7 @@ def add_threads(parser: argparse.ArgumentParser) -> None:
 
 def add_dtype(parser: argparse.ArgumentParser) -> None:
     """``--dtype``."""
-    formats = "float32 (called f32 as a format), bfloat16 (bf16), or auto"
+    formats = "float32 (or f32), bfloat16 (or bf16), or auto"
     text = f"{formats}: bfloat16 where checkpoint and CPU have it (default: %(default)s)"
     parser.add_argument("--dtype", default="float32", help=text)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from qwenvis.errors import CheckpointError, ConfigError
+from qwenvis.errors import CheckpointError, ConfigError, quoted
 from qwenvis.models import (
     exaone4_5,
     glm4v,
@@ -63,7 +63,9 @@ def named(model_type: str, vision_config: Mapping[str, Any]) -> list[str]:
     if not found:
         name = next(filter(difference, said), said[1] or said[0] or "missing")
         why = f" ({difference(name)})" if difference(name) else ""
-        raise ConfigError(f"model_type {name!r} is no tower of this version{why}, which has {', '.join(FAMILIES)}")
+        raise ConfigError(
+            f"model_type {quoted(name)} is no tower of this version{why}, which has {', '.join(FAMILIES)}"
+        )
     return found
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from qwenvis.errors import ConfigError, listed, shown
+from qwenvis.errors import ConfigError, listed, quoted
+from qwenvis.fields import Section
 
 # Fields that change nothing of a forward pass: what transformers 5 writes into every config, what concerns training,
 # other parts of the model, or nobody any more, and what transformers 4 wrote into every config.
@@ -29,32 +30,24 @@ temperature tf_legacy_loss tie_encoder_decoder tie_word_embeddings top_k top_p t
 INERT = frozenset(_INERT.split())
 
 
-class Asked(Mapping[str, Any]):
-    """A ``vision_config`` without its nulls."""
+class Asked(Section):
+    """A ``vision_config``."""
 
     def __init__(self, vision_config: Mapping[str, Any]) -> None:
-        self._values = {name: value for name, value in vision_config.items() if value is not None}
+        super().__init__(vision_config, "vision_config")
         self._asked: set[str] = set()
 
     def __getitem__(self, name: str) -> Any:
         """The value of a field, which counts as known from now on."""
         self._asked.add(name)
-        return self._values[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
+        return super().__getitem__(name)
 
     def refuse_unasked(self) -> None:
         """Raise ConfigError for fields that the tower did not ask for; empty ones and private ones say nothing."""
         known = self._asked | INERT
         unknown = [name for name in self._values if name not in known and not name.startswith("_")]
-        said = [
-            f"{name} = {shown(repr(value))}" for name in unknown if (value := self._values[name]) not in ("", [], {})
-        ]
+        said = [f"{name} = {quoted(value)}" for name in unknown if (value := self._values[name]) not in ("", [], {})]
         if said:
             raise ConfigError(
-                f"vision_config says {listed(said)}; this tower does not know what that changes, so it is not used"
+                f"{self.place} says {listed(said)}; this tower does not know what that changes, so it is not used"
             )

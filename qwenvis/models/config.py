@@ -7,15 +7,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
-from qwenvis.errors import CheckpointError, ConfigError, listed
+from qwenvis.errors import CheckpointError, ConfigError, listed, quoted
+from qwenvis.fields import Section, is_number
 from qwenvis.models.asked import Asked
 
 Shapes = Mapping[str, tuple[int, ...]]
 
 # No published tower comes near; products of two such sizes still fit 64 bits many times over.
 LARGEST = 1 << 20
+LARGEST_DEPTH = 1 << 10
 LARGEST_MERGE = 16  # it is squared, and multiplies the width
 LARGEST_THETA = 1e9
+LARGEST_NUMBER = 1e30
+
+SIDES = {"image_size", "patch_size", "temporal_patch_size"}  # newer configs may list them, one for each axis
 
 
 @dataclass(frozen=True)
@@ -81,14 +86,11 @@ class Config:
         return self.in_channels, self.temporal_patch_size, self.patch_size, self.patch_size
 
 
-class Fields:
-    """A ``vision_config`` to read from: typed values, with the tensors' own shapes as judge and as default.
-
-    One rule for every field: null is the same as a field that is left out.
-    """
+class Fields(Section):
+    """A ``vision_config`` to read from: typed values, with the tensors' own shapes as judge and as default."""
 
     def __init__(self, vision_config: Mapping[str, Any], shapes: Shapes) -> None:
-        self.values = vision_config if isinstance(vision_config, Asked) else Asked(vision_config)
+        super().__init__(vision_config if isinstance(vision_config, Asked) else Asked(vision_config), "vision_config")
         self.shapes = shapes
 
     def size(self, name: str, default: int, tensor: str = "", axis: int = 0) -> int:
@@ -97,12 +99,12 @@ class Fields:
         Raises ConfigError where both speak and differ, and for what is no positive integer.
         """
         found = self.found(tensor, axis)
-        if name not in self.values:
+        if name not in self:
             return default if found is None else found
         value = self.integer(name, default)
         if found is not None and found != value:
             shape = self.shapes[tensor]
-            raise ConfigError(f"vision_config says {name} = {value}, but {tensor} is {shape}, which makes it {found}")
+            raise ConfigError(f"{self.place} says {name} = {value}, but {tensor} is {shape}, which makes it {found}")
         return value
 
     def found(self, tensor: str, axis: int = 0) -> int | None:
@@ -117,115 +119,99 @@ class Fields:
         return shape[axis]
 
     def integer(self, name: str, default: int, largest: int = LARGEST) -> int:
-        """A positive integer; a list of equal ones, as newer configs may write a patch size, counts as one."""
-        value = self.values.get(name, default)
-        if isinstance(value, list) and value and value.count(value[0]) == len(value):
-            value = value[0]
-        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= largest:
-            raise ConfigError(f"vision_config says {name} = {value!r}; expected an integer from 1 to {largest}")
-        return value
+        """A positive integer; of `SIDES`, a list of equal ones counts as one."""
+        value = self.get(name)
+        if name in SIDES and isinstance(value, list) and value and all(repr(side) == repr(value[0]) for side in value):
+            return Section({name: value[0]}, self.place).whole(name, default, 1, largest)
+        return self.whole(name, default, 1, largest)
 
-    def either(self, name: str, alias: str, default: int) -> tuple[str, int]:
+    def either(self, name: str, alias: str, default: int, largest: int = LARGEST) -> tuple[str, int]:
         """A positive integer that has two names, and the name by which it is here; where both are, they must agree."""
-        value, other = self.integer(name, default), self.integer(alias, default)
-        if name in self.values and alias in self.values and value != other:
-            raise ConfigError(f"vision_config says {name} = {value}, but {alias} = {other}")
-        return (name, value) if name in self.values else (alias, other)
+        value, other = (self.integer(each, default, largest) for each in (name, alias))
+        if name in self and alias in self and value != other:
+            raise ConfigError(f"{self.place} says {name} = {value}, but {alias} = {other}")
+        return (name, value) if name in self else (alias, other)
 
     def depth(self, default: int, blocks: str = "blocks.") -> int:
         """Number of blocks, in the config and among the tensors, whose names begin with ``blocks``."""
         numbers = {name[len(blocks) :].split(".")[0] for name in self.shapes if name.startswith(blocks)}
-        name, value = self.either("depth", "num_hidden_layers", len(numbers) or default)
-        if numbers and numbers != {str(i) for i in range(value)}:
-            raise ConfigError(f"vision_config says {name} = {value}, but the checkpoint has {len(numbers)} blocks")
-        return value
+        name, value = self.either("depth", "num_hidden_layers", len(numbers) or default, LARGEST_DEPTH)
+        if not self.shapes or numbers == {str(i) for i in range(value)}:
+            return value
+        absent = [f"{blocks}{i}" for i in range(value) if str(i) not in numbers]
+        beyond = sorted(f"{blocks}{number}" for number in numbers - {str(i) for i in range(value)})
+        said = f"{self.place} says {name} = {value}" if name in self else f"{value} blocks have tensors"
+        but = f"has no {listed(absent)}" if absent else f"has {listed(beyond)} too"
+        raise ConfigError(f"{said}, blocks 0 to {value - 1}, but the checkpoint {but}")
 
     def scaled(self, name: str, default: float, width: int, tensor: str) -> int:
         """A size that the config states as a ratio to the width; where it is left out, as in `size`."""
         found = self.found(tensor)
-        if name not in self.values:
+        if name not in self:
             return found or int(width * default)
-        ratio = self.values[name]
-        if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 1 <= ratio * width <= LARGEST:
-            raise ConfigError(f"vision_config says {name} = {ratio!r}; expected a number that makes a size of {width}")
+        ratio = self[name]
+        if not is_number(ratio) or not 1 <= ratio * width <= LARGEST:
+            raise self.refused(name, f"a number that makes a size of {width}")
         if found not in (None, int(width * ratio)):
-            said = f"vision_config says {name} = {ratio}, which makes {int(width * ratio)} of {width}"
+            said = f"{self.place} says {name} = {ratio}, which makes {int(width * ratio)} of {width}"
             raise ConfigError(f"{said}; {tensor} has {found}")
         return int(width * ratio)
 
     def num_heads(self, default: int, width: int) -> int:
         """Number of heads, under either of its names; a ``head_dim`` that does not follow from it is refused."""
         _, heads = self.either("num_heads", "num_attention_heads", default)
-        if "head_dim" in self.values and self.values["head_dim"] != width / heads:
-            said = f"vision_config says head_dim = {self.values['head_dim']!r}"
-            raise ConfigError(f"{said}; {heads} heads of a width of {width} have another")
+        if "head_dim" in self and self.integer("head_dim", 1) * heads != width:
+            raise self.refused("head_dim", f"that of {heads} heads of a width of {width}")
         return heads
 
-    def number(self, name: str, default: float) -> float:
+    def positive(self, name: str, default: float) -> float:
         """A positive number."""
-        value = self.values.get(name, default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-            raise ConfigError(f"vision_config says {name} = {value!r}; expected a positive number")
-        return float(value)
-
-    def flag(self, name: str, default: bool) -> bool:
-        """True or false."""
-        value = self.values.get(name, default)
-        if not isinstance(value, bool):
-            raise ConfigError(f"vision_config says {name} = {value!r}; expected true or false")
-        return value
+        return self.number(name, default, 0, LARGEST_NUMBER)
 
     def only(self, name: str, value: bool) -> None:
         """A flag of which the mathematics here knows one value; the other is refused."""
         if self.flag(name, value) is not value:
-            raise ConfigError(f"vision_config says {name} = {not value}; this tower knows {value} only")
+            raise ConfigError(f"{self.place} says {name} = {not value}; this tower knows {value} only")
 
     def positions(self, image_size: int, patch_size: int, tensor: str) -> int:
         """Places of the learned grid that one image of ``image_size``, the default, would fill: ``tensor``'s rows."""
         image_size, found = self.integer("image_size", image_size), self.found(tensor)
         side = image_size // patch_size
         if side < 1 or found not in (None, side**2):
-            said = f"vision_config says image_size = {image_size}, which makes {side} x {side} positions"
+            said = f"{self.place} says image_size = {image_size}, which makes {side} x {side} positions"
             raise ConfigError(f"{said}; {tensor} has {'at least one' if found is None else found}")
         return side**2
 
     def unused(self, *names: str) -> None:
         """Fields that a config has and the mathematics has not: read here, so that what nobody reads is unknown."""
         for name in names:
-            self.values.get(name)
+            self.get(name)
 
     def choice(self, name: str, default: str, allowed: Mapping[str, str]) -> str:
         """What ``allowed`` makes of a word; another word is refused by name."""
-        value = self.values.get(name, default)
-        if not isinstance(value, str) or value not in allowed:
-            raise ConfigError(f"vision_config says {name} = {value!r}; this tower knows {', '.join(allowed)}")
+        value = self.word(name) if name in self else default
+        if value not in allowed:
+            raise self.refused(name, " or ".join(allowed))
         return allowed[value]
 
     def rope_theta(self) -> float:
         """Base of the rotary angles: ``rope_parameters`` of transformers 5, a plain ``rope_theta``, or 10000."""
-        given = {name: self.values.get(name, {}) for name in ("rope_parameters", "rope_scaling")}
-        for name, value in given.items():
-            if not isinstance(value, dict):
-                raise ConfigError(f"vision_config says {name} = {value!r}; expected an object")
-        chosen = given["rope_scaling"] or given["rope_parameters"]  # in transformers' order
-        rope = {name: value for name, value in chosen.items() if value is not None}
+        parameters, scaling = self.part("rope_parameters"), self.part("rope_scaling")
+        rope = scaling or parameters  # in transformers' order
         if unknown := sorted(rope.keys() - {"rope_type", "type", "rope_theta"}):
-            raise ConfigError(f"vision_config asks for rope with {listed(unknown)}; this tower knows axial rope only")
-        kind = rope.get("rope_type", rope.get("type", "axial"))
+            raise ConfigError(f"{self.place} asks for rope with {listed(unknown)}; this tower knows axial rope only")
+        kind = rope.word("rope_type") or rope.word("type") or "axial"
         if kind not in ("axial", "default"):
-            raise ConfigError(f"vision_config asks for rope {kind!r}; this tower knows axial rope only")
-        value = rope.get("rope_theta", self.values.get("rope_theta", 10000.0))
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 1 < value < LARGEST_THETA:
-            raise ConfigError(
-                f"vision_config says rope_theta = {value!r}; expected a number from 1 to {LARGEST_THETA:g}"
-            )
-        return float(value)
+            raise ConfigError(f"{self.place} asks for rope {quoted(kind)}; this tower knows axial rope only")
+        return (rope if "rope_theta" in rope else self).number("rope_theta", 10000.0, 1, LARGEST_THETA)
 
     def indexes(self, name: str, default: tuple[int, ...]) -> tuple[int, ...]:
         """Indexes of blocks; those beyond the depth name no block, as in transformers."""
-        value = self.values.get(name, default)
+        value = self.get(name, default)
         if not isinstance(value, list | tuple) or any(type(i) is not int or i < 0 for i in value):
-            raise ConfigError(f"vision_config says {name} = {value!r}; expected indexes of blocks")
+            raise self.refused(name, "a list of indexes of blocks")
+        if len(value) > LARGEST_DEPTH:
+            raise self.refused(name, f"at most {LARGEST_DEPTH} indexes of blocks")
         return tuple(value)
 
 

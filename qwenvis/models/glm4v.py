@@ -40,7 +40,7 @@ def config(vision_config: Mapping[str, Any], shapes: Shapes) -> Config:
         rope_theta=fields.rope_theta(),
         num_position_embeddings=fields.positions(336, sizes["patch_size"], POSITIONS),
         attention_bias=fields.flag("attention_bias", False),
-        rms_norm_eps=fields.number("rms_norm_eps", 1e-5),
+        rms_norm_eps=fields.positive("rms_norm_eps", 1e-5),
         merger_intermediate_size=fields.size("intermediate_size", 13696, "merger.gate_proj.weight"),
         **sizes,
     )

@@ -23,7 +23,7 @@ def config(vision_config: Mapping[str, Any], shapes: Shapes) -> Config:
     return replace(
         glm_ocr.config(vision_config, shapes),
         merger_intermediate_size=fields.size("projection_intermediate_size", 10240, "merger.gate_proj.weight"),
-        swiglu_limit=fields.number("swiglu_limit", 10.0),
+        swiglu_limit=fields.positive("swiglu_limit", 10.0),
     )
 
 

@@ -38,7 +38,7 @@ def config(vision_config: Mapping[str, Any], shapes: Shapes) -> Config:
         hidden_act=fields.choice("hidden_act", "silu", ACTIVATIONS),
         rope_theta=fields.rope_theta(),
         attention_bias=fields.flag("attention_bias", True),
-        rms_norm_eps=fields.number("rms_norm_eps", 1e-5),
+        rms_norm_eps=fields.positive("rms_norm_eps", 1e-5),
         merger_intermediate_size=out * sizes["in_channels"],
         **sizes,
     )

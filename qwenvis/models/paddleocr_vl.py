@@ -47,7 +47,7 @@ def config(vision_config: Mapping[str, Any], shapes: Shapes) -> Config:
         hidden_act=fields.choice("hidden_act", "gelu_pytorch_tanh", ACTIVATIONS),
         rope_theta=fields.rope_theta(),
         num_position_embeddings=fields.positions(384, patch, POSITIONS),
-        layer_norm_eps=fields.number("layer_norm_eps", 1e-6),
+        layer_norm_eps=fields.positive("layer_norm_eps", 1e-6),
     )
 
 

@@ -12,7 +12,6 @@ import numpy as np
 
 from qwenvis import geometry, ops
 from qwenvis.blocks import Attention, Block
-from qwenvis.errors import ConfigError
 from qwenvis.layers import GatedMlp, PatchEmbed, RMSNorm
 from qwenvis.mergers import PatchMerger
 from qwenvis.models.config import PATCH_EMBED, Config, Fields, Shapes, patch_sizes
@@ -31,7 +30,7 @@ def config(vision_config: Mapping[str, Any], shapes: Shapes) -> Config:
     width, sizes = fields.size("hidden_size", 3584, PATCH_EMBED), patch_sizes(fields)
     window = fields.integer("window_size", 112)
     if window < sizes["spatial_merge_size"] * sizes["patch_size"]:
-        raise ConfigError(f"vision_config says window_size = {window}, less than one merge unit")
+        raise fields.refused("window_size", "a merge unit at least", window)
     return Config(
         depth=fields.depth(32),
         hidden_size=width,

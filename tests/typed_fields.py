@@ -1,0 +1,164 @@
+"""Configs as they are published, each of their fields replaced by a value of each type of JSON."""
+
+from __future__ import annotations
+
+import json
+import time
+import tracemalloc
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from qwenvis.errors import CheckpointError, ConfigError
+from qwenvis.outline import Outline
+from qwenvis.presets import PRESETS
+
+SECONDS, NBYTES, CHARACTERS = 1, 100e6, 4000  # what an answer may take, and how long its message may be
+
+VALUES = {
+    "null": None,
+    "true": True,
+    "false": False,
+    "negative": -1,
+    "zero": 0,
+    "one": 1,
+    "huge": 10**30,
+    "no float": 10**400,
+    "fraction": 0.5,
+    "whole fraction": 2.0,
+    "not a number": float("nan"),
+    "infinity": float("inf"),
+    "text": "abc",
+    "number in text": "2",
+    "empty text": "",
+    "long text": "x" * 10**5,
+    "paint": "\x1b[31m\n",
+    "list": ["x"],
+    "empty list": [],
+    "lists in lists": [[1, [2, [True]]]],
+    "long list": list(range(20_000)),
+    "objects in a list": [{"a": 1}],
+    "object": {"a": {"b": [1]}},
+    "empty object": {},
+}
+# Beside the image preprocessor's fields: all that a video processor of any family reads.
+VIDEO = {
+    "fps": 2,
+    "num_frames": 4,
+    "min_frames": 4,
+    "max_frames": 768,
+    "max_duration": 300,
+    "do_sample_frames": True,
+    "cap_pixels_per_frame": False,
+    "max_video_tokens": 768,
+    "patch_expand_factor": 1,
+    "size": {"shortest_edge": 4096, "longest_edge": 25165824},
+    "video_processor_type": "Qwen3VLVideoProcessor",
+}
+LIMITS = {"min_pixels", "max_pixels", "shortest_edge", "longest_edge", "min_image_tokens", "max_image_tokens"}
+STEPS = {"do_resize": True, "do_rescale": True, "do_normalize": True, "resample": 3, "rescale_factor": 1 / 255}
+
+
+class Case(NamedTuple):
+    """A file, the path of a field in it, and the name of the value that it gets."""
+
+    file: str
+    path: tuple[Any, ...]
+    value: str
+
+
+def paths(content: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The whole, every field of it, and the first entry of every list."""
+    yield at
+    entries = (
+        content.items() if isinstance(content, dict) else enumerate(content[:1] if isinstance(content, list) else ())
+    )
+    for name, value in entries:
+        yield from paths(value, (*at, name))
+
+
+def replaced(content: Any, path: tuple[Any, ...], value: Any) -> Any:
+    """The same with another value at a path."""
+    if not path:
+        return value
+    copy = list(content) if isinstance(content, list) else dict(content)
+    copy[path[0]] = replaced(content[path[0]], path[1:], value)
+    return copy
+
+
+def configs_of(preset: str) -> dict[str, dict[str, Any]]:
+    """The JSON files of a preset, complete with what other publishers write."""
+    found = PRESETS[preset]
+    config = json.loads(json.dumps(found.config)) | {"quantization_config": {"quant_method": "awq", "format": "x"}}
+    config["rope_parameters"] = {"rope_type": "default", "rope_theta": 10000.0}
+    vision = config.get("thinker_config", config)["vision_config"]
+    vision |= {"rope_parameters": {"rope_type": "axial", "rope_theta": 10000.0}, "initializer_range": 0.02}
+    images = found.preprocessor | STEPS
+    videos = images | VIDEO | {"patch_size": images["patch_size"]}
+    return {
+        "config.json": config,
+        "preprocessor_config.json": images,
+        "video_preprocessor_config.json": videos,
+        "processor_config.json": {"image_processor": images, "video_processor": videos},
+    }
+
+
+def facts(source: Any) -> Any:
+    """All that the configs of a source decide: the tower's sizes and how images and videos are prepared."""
+    outline = Outline.open(source)
+    prepared = []
+    for name in ("processor", "video_processor"):
+        try:
+            prepared.append(getattr(outline, name))
+        except ConfigError as error:
+            check_message(error)
+            prepared.append("refused")
+    return outline.family, outline.config, [_of(each) for each in prepared]
+
+
+def _of(processor: Any) -> Any:
+    return (
+        processor if isinstance(processor, str) else (type(processor), processor, processor.normalisation.lut.tobytes())
+    )
+
+
+def check_message(error: Exception) -> None:
+    """Words for a person, and no terminal's."""
+    assert len(str(error)) < CHARACTERS, str(error)[:300]
+    assert str(error).replace("\n", "").isprintable(), str(error)[:300]
+
+
+def answer(source: Any) -> Any:
+    """The facts of a source, or its typed error, within the time and the memory that are allowed."""
+    tracemalloc.reset_peak()
+    held, start = tracemalloc.get_traced_memory()[0], time.process_time()
+    try:
+        with np.errstate(all="ignore"):
+            return facts(source)
+    except CheckpointError as error:
+        check_message(error)
+        return error
+    finally:
+        assert time.process_time() - start < SECONDS
+        assert tracemalloc.get_traced_memory()[1] - held < NBYTES
+
+
+def flat(found: Any) -> list[Any]:
+    """The facts of a source, one by one."""
+    family, config, prepared = found
+    return [family, config, *prepared]
+
+
+def number(value: Any) -> bool:
+    """Whether JSON has this as a number."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def means(field: Any, was: Any, value: Any) -> bool:
+    """Whether a value of another type than the published one means what it says, as in transformers."""
+    if not number(value):
+        return False
+    if str(field).endswith(("image_mean", "image_std")):
+        return isinstance(was, list)  # one for all channels
+    return number(was) and (isinstance(was, float) or field == "fps" or (field in LIMITS and value == int(value)))
