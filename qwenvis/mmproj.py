@@ -54,9 +54,7 @@ def open_mmproj(path: Path) -> Checkpoint:
         prefix="",
         tensors=tensors,
         opened=gguf.opened,
-        video_preprocessor=Section(dict(projector.videos) | _colours(keys), str(path))
-        if projector.videos
-        else preprocessor,
+        video_preprocessor=videos if projector.videos else preprocessor,
     )
 
 
