@@ -8,6 +8,7 @@ QwenvisError
 │   ├── ImageError                          an image cannot be used
 │   └── VideoError                          a video cannot be used
 ├── LimitError         (ValueError)         an input is larger than a limit allows
+├── NumericalError     (ArithmeticError)    the tower made NaN or infinity of an item
 └── IsaError           (RuntimeError)       an instruction set is unknown, not compiled or not on this CPU
 
 Every message says what was wrong, what was got, what was expected, and where. What it quotes of a file goes through
@@ -53,6 +54,14 @@ class VideoError(InputError):
 
 class LimitError(QwenvisError, ValueError):
     """An input is larger than a limit allows."""
+
+
+class NumericalError(QwenvisError, ArithmeticError):
+    """The tower made NaN or infinity of an item, in a layer that the message names; ``item`` is its row of grid_thw."""
+
+    def __init__(self, message: str, item: int | None = None) -> None:
+        super().__init__(message)
+        self.item = item
 
 
 class IsaError(QwenvisError, RuntimeError):

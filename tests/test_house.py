@@ -75,7 +75,7 @@ ROOMS = {
     "door": Room("models errors", "numpy"),
     "embeddings": Room("geometry errors", "numpy safetensors ml_dtypes"),
     "plan": Room("door geometry ops.use_threads errors", "numpy"),
-    "work": Room("models workspace", "numpy"),
+    "work": Room("models workspace geometry ops.all_finite errors", "numpy"),
     "intake": Room("plan outline videos clips images pictures processors errors", "numpy PIL"),
     # the front door knows everybody
     "encoder": Room(

@@ -18,7 +18,7 @@ cdef struct Job:
 
 
 cdef inline float _clamped(float x, float low, float high) noexcept nogil:
-    return low if x < low else high if x > high else x
+    return x - x + (low if x < low else high if x > high else x)  # x - x: infinity becomes NaN, not a limit
 
 
 cdef void _piece(const void *context, Py_ssize_t index, int worker) noexcept nogil:
