@@ -157,8 +157,8 @@ def not_finite(prefix: str, name: str, tensor: Tensor, array: np.ndarray) -> Che
         if (flags := ~np.isfinite(values)).any():
             place = tuple(map(int, np.unravel_index(flags.argmax(), values.shape)))
             return CheckpointError(
-                f"{tensor.file}: {shown(part.name)} has {values[place]} at {list(place)} and {flags.sum()} values in all "
-                "that are no finite numbers; is the file damaged?"
+                f"{tensor.file}: {shown(part.name)} is not finite: {values[place]} at {list(place)} is the first of "
+                f"{flags.sum()} such entries; is the file damaged?"
             )
     largest = float(np.abs(array).max())
     return CheckpointError(

@@ -124,8 +124,8 @@ typedef struct {
     void (*resample_column)(const uint8_t *x, ptrdiff_t bytes, const qv_resampling *r, ptrdiff_t i, uint8_t *out);
     /* out = x, widened from bfloat16 */
     void (*widen_bf16)(const uint16_t *x, ptrdiff_t n, float *out);
-    /* 1 if every one of n entries is finite, else 0 */
-    int (*all_finite)(const void *x, ptrdiff_t n, qv_kind kind);
+    /* 1 if each of n entries is finite, also once it is rounded to the kind `to`; else 0 */
+    int (*all_finite)(const void *x, ptrdiff_t n, qv_kind kind, qv_kind to);
 } qv_kernels;
 
 extern const qv_kernels qv_generic, qv_avx2, qv_avx512, qv_avx512_bf16, qv_neon, qv_neon_bf16;

@@ -5,7 +5,7 @@ from libc.stdint cimport uint16_t
 import numpy as np
 
 from qwenvis.ops.finite cimport lower
-from qwenvis.ops.kernels cimport QV_BF16, QV_F32, qv_kernels, qv_kind
+from qwenvis.ops.kernels cimport QV_BF16, QV_F32, qv_kind
 from qwenvis.ops.runtime cimport CACHE_LINE, in_parts, itemsize_of, kind_of, parallel_for, round_up, selected, threads
 
 cdef enum:
@@ -122,7 +122,7 @@ cdef class PackedWeight:
         cdef const float[::1] values = np.ascontiguousarray(array, np.float32)
         if values.shape[0] != p.n:
             raise ValueError(f"bias has {values.shape[0]} entries, expected {p.n}")
-        if not p.isa.all_finite(&values[0], p.n, QV_F32):
+        if not p.isa.all_finite(&values[0], p.n, QV_F32, QV_F32):
             raise FloatingPointError("the bias is not finite")
         self._allocate()
         cdef Py_ssize_t i
@@ -151,25 +151,15 @@ cdef void _pack_piece(const void *context, Py_ssize_t panel, int worker) noexcep
     cdef Py_ssize_t first = panel * p.columns, columns = min(p.columns, p.n - first)
     cdef Py_ssize_t width = panel_width(p, panel)
     cdef const char *rows = job.rows + first * p.k * itemsize_of(job.source)
-    if job.source != p.weight_kind:
-        rows = _converted(job, rows, columns, job.scratch + worker * p.columns * p.k)
-    elif not p.isa.all_finite(rows, columns * p.k, job.source):
+    cdef float *scratch = job.scratch + worker * p.columns * p.k
+    if not p.isa.all_finite(rows, columns * p.k, job.source, p.weight_kind):  # and they are in L2 from here on
         lower(job.finite)
+    if job.source != p.weight_kind:
+        if job.source == QV_BF16:
+            p.isa.widen_bf16(<const uint16_t *>rows, columns * p.k, scratch)
+        else:
+            p.isa.copy(<const float *>rows, columns * p.k, scratch, p.weight_kind)
+        rows = <const char *>scratch
     p.format.pack(rows, p.k, columns, p.k,
                   panel_at(p, panel) + job.half * p.columns * p.format.kr * p.format.itemsize, min(p.columns, width),
                   width)
-
-
-cdef const char *_converted(const Packing *job, const char *rows, Py_ssize_t count, float *out) noexcept nogil:
-    """Rows as the format stores them. A row is looked at where it is bfloat16, which has half the bytes."""
-    cdef const qv_kernels *isa = job.panels.isa
-    cdef Py_ssize_t r, k = job.panels.k
-    cdef const uint16_t *half = <const uint16_t *>rows if job.source == QV_BF16 else <const uint16_t *>out
-    for r in range(count):
-        if job.source == QV_F32:
-            isa.copy(<const float *>rows + r * k, k, <uint16_t *>out + r * k, QV_BF16)
-        if not isa.all_finite(half + r * k, k, QV_BF16):
-            lower(job.finite)
-        if job.source == QV_BF16:
-            isa.widen_bf16(half + r * k, k, out + r * k)
-    return <const char *>out
