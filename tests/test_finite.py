@@ -72,13 +72,10 @@ def test_every_tensor_of_a_gguf_file(tmp_path, family, kind):
         spoilt = bytearray(whole)
         spoilt[tensor.offset : tensor.offset + np.dtype(scalar).itemsize] = np.array([-np.inf], scalar).tobytes()
         path.write_bytes(spoilt)
-        place = str([0] * len(tensor.shape))
-        with pytest.raises(
-            CheckpointError, match=rf"gguf: {re.escape(f'{name} is not finite: ')}(-inf|inf|nan) at "
-        ) as error:
+        place, count = [0] * len(tensor.shape), 32 if tensor.dtype == "Q8_0" else 1
+        with pytest.raises(CheckpointError, match=re.escape(f"{name} is not finite: ")) as error:
             Encoder.from_pretrained(path, threads=1)
-        assert place in str(error.value)
-        assert f"first of {32 if tensor.dtype == 'Q8_0' else 1} such" in str(error.value)
+        assert f"inf at {place} is the first of {count} such" in str(error.value).replace("nan", "inf")
 
 
 def test_a_value_that_bfloat16_cannot_hold(tmp_path):

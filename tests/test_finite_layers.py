@@ -160,3 +160,4 @@ def test_an_activation_hides_nothing(isa, activation, bad):
             assert np.isfinite(out[0]).tolist() == [column != 20 for column in range(37)]
         out = ops.linear(np.full((1, 1), bad, np.float32), weight, np.empty((1, 37), np.float32), activation=activation)
         assert not np.isfinite(out).any()
+        assert bad != np.inf or (out == np.inf).all()  # GELU too, as in torch
