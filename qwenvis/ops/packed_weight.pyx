@@ -91,7 +91,7 @@ cdef class PackedWeight:
     def pack(self, array, Py_ssize_t half=0):
         """Take the weight, (n, k) or (n, ...) with k entries a row, any float type; half 1 is ``up`` of a gated one.
 
-        Raises FloatingPointError where it is not finite, or is not once it is in the format; then it must be packed anew.
+        Raises FloatingPointError where it is not finite, or is not once it is in the format; then pack it anew.
         """
         array = np.ascontiguousarray(array).reshape(len(array), -1)
         if array.shape != self.shape:
