@@ -122,6 +122,8 @@ class Embeddings:
             raise InputError(f"{name} holds {got}; expected tokens (m, d) in float32 and a grid (items, 3) in int64")
         if any((array.dtype, array.shape) != (tokens.dtype, tokens.shape) for array in deepstack):
             raise InputError(f"{name} holds deepstack arrays of another type or shape than its tokens {tokens.shape}")
+        if not all(np.isfinite(array).all() for array in (tokens, *deepstack)):
+            raise InputError(f"{name} holds NaN or infinity among its tokens; encode them again")
         loaded = cls(tokens, grid, merge_size, provenance=metadata, deepstack=deepstack, **_times(times, grid, name))
         patches, unit = [math.prod(item) for item in grid.tolist()], merge_size**2
         if (grid < 1).any() or any(count % unit for count in patches) or sum(patches) != len(tokens) * unit:
