@@ -81,6 +81,7 @@ setup(
     ext_modules=cythonize(
         [
             extension("runtime", tuple(sorted(KERNELS.glob("*.c"))), tuple(THREADS)),
+            extension("finite"),
             extension("packed_weight"),
             extension("linear"),
             extension("pairs"),

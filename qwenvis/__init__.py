@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from qwenvis.errors import InputError as InputError
     from qwenvis.errors import IsaError as IsaError
     from qwenvis.errors import LimitError as LimitError
+    from qwenvis.errors import NumericalError as NumericalError
     from qwenvis.errors import QwenvisError as QwenvisError
     from qwenvis.errors import SourceError as SourceError
     from qwenvis.errors import VideoError as VideoError
@@ -40,6 +41,7 @@ _ROOMS = {
     "InputError": "errors",
     "IsaError": "errors",
     "LimitError": "errors",
+    "NumericalError": "errors",
     "QwenvisError": "errors",
     "SourceError": "errors",
     "VideoError": "errors",
@@ -58,6 +60,7 @@ __all__ = [
     "InputError",
     "IsaError",
     "LimitError",
+    "NumericalError",
     "QwenvisError",
     "SourceError",
     "VideoError",

@@ -19,7 +19,7 @@ from qwenvis import shards
 from qwenvis.directory import read_json
 from qwenvis.errors import CheckpointError, ConfigError, SourceError, listed, shown
 from qwenvis.fields import Section
-from qwenvis.layouts import Read, Tensor, assembled, channels_first, refuse_quantised
+from qwenvis.layouts import Read, Tensor, assembled, channels_first, not_finite, refuse_quantised
 from qwenvis.tasks import ahead
 from qwenvis.weights import Request, Weights
 
@@ -93,7 +93,8 @@ class Checkpoint:
 
         While a receiver has its tensor the next one is read, by a thread that ends with the call: two exist at a time.
         ``progress(bytes_done, bytes_total)`` is called after each tensor. Raises one `CheckpointError` that lists
-        all missing, left-over and wrong-shape tensors before any is read, and one for a file that fails later.
+        all missing, left-over and wrong-shape tensors before any is read, and one for a file that fails later, or for a
+        tensor that is not finite.
         """
         self._compare(requests)
         receivers = {request.name: request.receive for request in requests}
@@ -102,7 +103,11 @@ class Checkpoint:
             names = [name for name, tensor in self.tensors.items() if tensor.file == file]
             with self.opened(file) as read, closing(ahead((n, partial(self._read, read, n)) for n in names)) as reading:
                 for name, task in reading:
-                    receivers[name](task.result())
+                    array = task.result()
+                    try:
+                        receivers[name](array)
+                    except FloatingPointError as error:
+                        raise not_finite(self.prefix, name, self.tensors[name], array) from error
                     done += self.tensors[name].nbytes
                     if progress is not None:
                         progress(done, total)

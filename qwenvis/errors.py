@@ -10,6 +10,7 @@ QwenvisError
 │   ├── VideoError                             a video cannot be used
 │   │   └── VideoLimitError                    a video is larger than a limit allows: a LimitError too
 │   └── LimitError                             an input is larger than a limit allows
+├── NumericalError        (ArithmeticError)    the tower made NaN or infinity of an item
 └── IsaError              (RuntimeError)       an instruction set is unknown, not compiled or not on this CPU
 
 VideoWarning           (UserWarning)        frames of a video are damaged, and others stand for them
@@ -89,6 +90,13 @@ class VideoLimitError(VideoError, LimitError):
     """A video is larger than a limit allows."""
 
 
+class NumericalError(QwenvisError, ArithmeticError):
+    """The tower made NaN or infinity of an item, in a layer that the message names; ``index`` is its row of grid_thw.
+
+    Of an image or a video of `Encoder.encode`, ``index`` and ``source`` are as of every other error about one.
+    """
+
+
 class IsaError(QwenvisError, RuntimeError):
     """An instruction set is unknown, not compiled in, or not on this CPU."""
 
@@ -127,6 +135,10 @@ class Place:
         path = os.fsdecode(given) if isinstance(given, str | os.PathLike) else None
         return cls(argument, index, f"{argument.removesuffix('s')} {index}" if path is None else path)
 
+    def mark(self, error: QwenvisError) -> None:
+        """Let an error say that it is about this item."""
+        error.argument, error.index, error.source = self.argument, self.index, self.source
+
 
 @contextmanager
 def about(place: Place) -> Iterator[None]:
@@ -135,7 +147,7 @@ def about(place: Place) -> Iterator[None]:
         yield
     except QwenvisError as error:
         if error.index is None:
-            error.argument, error.index, error.source = place.argument, place.index, place.source
+            place.mark(error)
         raise
 
 
@@ -156,14 +168,14 @@ def detached(error: _E) -> _E:
     return error
 
 
-def joined(errors: Sequence[InputError], looked_at: int, noun: str) -> InputError:
+def joined(errors: Sequence[QwenvisError], looked_at: int, noun: str) -> QwenvisError:
     """One error for those of several items; of a single item its own, and of the kind that all are where there is one.
 
     ``looked_at`` counts the items, the good ones too.
     """
     if len(errors) == 1:
         return errors[0]
-    kinds = (ImageLimitError, VideoLimitError, ImageError, VideoError, LimitError, InputError)
+    kinds = (ImageLimitError, VideoLimitError, ImageError, VideoError, LimitError, InputError, QwenvisError)
     kind = next(kind for kind in kinds if all(isinstance(error, kind) for error in errors))
     head = f"{len(errors)} of {looked_at} {noun} cannot be used:"
     if len(errors) >= MOST_GATHERED:

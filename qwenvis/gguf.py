@@ -84,7 +84,8 @@ def _read(file: BinaryIO, stored: Stored) -> np.ndarray:
         return entries.reshape(stored.shape)
     # As dequantize_row_q8_0 of ggml: the product of an int8 and a float16, in float32.
     out = np.empty((len(entries), 32), np.float32)
-    np.multiply(entries["entries"], entries["scale"].astype(np.float32)[:, None], out=out, casting="unsafe")
+    with np.errstate(invalid="ignore"):  # 0 times an infinite scale is NaN, which is refused with its name
+        np.multiply(entries["entries"], entries["scale"].astype(np.float32)[:, None], out=out, casting="unsafe")
     return out.reshape(stored.shape)
 
 

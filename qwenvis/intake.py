@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from qwenvis import pictures
 from qwenvis.clips import Video, is_picture
-from qwenvis.errors import MOST_GATHERED, ImageError, InputError, Place, about, joined, sifted
+from qwenvis.errors import MOST_GATHERED, ImageError, InputError, Place, QwenvisError, about, joined, sifted
 from qwenvis.files import is_file
 from qwenvis.images import Still
 from qwenvis.memo import cached_property
@@ -36,7 +36,7 @@ class Entry:
     def __init__(self, place: Place, make: Callable[[], Still | Footage]) -> None:
         """Plan it. Raises an InputError that says which item it is about."""
         self.place = place
-        self.error: InputError | None = None
+        self.error: QwenvisError | None = None
         with about(place):
             self.item = make()
         self.grid = self.item.grid

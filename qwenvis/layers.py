@@ -119,7 +119,9 @@ class PatchEmbed:
 
     def _pack(self, array: np.ndarray) -> None:
         self.full.pack(array)
-        self.folded.pack(array.reshape(len(array), *self.parts).astype(np.float32).sum(axis=2))
+        with np.errstate(over="ignore"):  # an infinite sum is refused as one
+            folded = array.reshape(len(array), *self.parts).astype(np.float32).sum(axis=2)
+        self.folded.pack(folded)
 
     def _pack_bias(self, array: np.ndarray) -> None:
         self.full.pack_bias(array)
@@ -241,5 +243,7 @@ class ClampedGatedMlp(GatedMlp):
 def _into(target: np.ndarray) -> Callable[[np.ndarray], None]:
     def receive(array: np.ndarray) -> None:
         target[:] = array
+        if not ops.all_finite(target.reshape(len(target), -1)):
+            raise FloatingPointError("the tensor is not finite")
 
     return receive

@@ -132,7 +132,7 @@ def assembled(prefix: str, name: str, tensor: Tensor, read: Read) -> np.ndarray:
 
     Raises CheckpointError where the file no longer holds what its header said.
     """
-    parts = tensor.parts or (Part(prefix + name, tensor.dtype, tensor.shape),)
+    parts = _parts(prefix, name, tensor)
     if len(parts) == 1 and not parts[0].index and not parts[0].axes:
         return _checked(parts[0], tensor.file, read)
     dtypes = {ARRAYS[part.dtype] for part in parts}
@@ -140,6 +140,30 @@ def assembled(prefix: str, name: str, tensor: Tensor, read: Read) -> np.ndarray:
     for part in parts:
         part.place(out)[...] = _checked(part, tensor.file, read)
     return out
+
+
+def _parts(prefix: str, name: str, tensor: Tensor) -> tuple[Part, ...]:
+    """The stored tensors that make up one of the tower."""
+    return tensor.parts or (Part(prefix + name, tensor.dtype, tensor.shape),)
+
+
+def not_finite(prefix: str, name: str, tensor: Tensor, array: np.ndarray) -> CheckpointError:
+    """The error for ``array``, a tensor of the tower that is not finite, or is not once it is packed.
+
+    It names the stored tensor, and the place in it of its first NaN or infinity; else of its largest entry.
+    """
+    for part in _parts(prefix, name, tensor):
+        values = part.place(array)
+        if (flags := ~np.isfinite(values)).any():
+            place = tuple(map(int, np.unravel_index(flags.argmax(), values.shape)))
+            return CheckpointError(
+                f"{tensor.file}: {shown(part.name)} is not finite: {values[place]} at {list(place)} is the first of "
+                f"{flags.sum()} such entries; is the file damaged?"
+            )
+    largest = float(np.abs(array).max())
+    return CheckpointError(
+        f"{tensor.file}: {shown(part.name)} is not finite once it is packed: its largest magnitude is {largest:.6g}"
+    )
 
 
 def _checked(part: Part, file: Path, read: Read) -> np.ndarray:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import groupby
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from qwenvis import ops
 from qwenvis.door import Batch
 from qwenvis.embeddings import Embeddings
-from qwenvis.errors import InputError, detached, place
+from qwenvis.errors import InputError, NumericalError, detached, place
 from qwenvis.geometry import item_bounds
 from qwenvis.intake import Entry, origins, remarks
 from qwenvis.plan import Part, Plan
@@ -34,21 +34,39 @@ class Passage:
     def add(self, part: Part, batch: Batch) -> bool:
         """Encode what can be used of a part; returns whether to go on."""
         items = [item for item, *_ in part.spans]
-        left_out = {item for item in items if self._entries[item].error is not None}
-        if self._strict and left_out:
-            self._end = min(left_out)
-            left_out = {item for item in items if item >= self._end}
+        self._encode(items, batch, range(len(items)))
+        return self._end == len(self._entries)
+
+    def _encode(self, items: Sequence[int], batch: Batch, rows: range) -> None:
+        """Encode some rows of a batch, one of each item, but those of items that cannot be used."""
         bounds = item_bounds(batch.grid_thw).tolist()
-        for used, run in groupby(range(len(items)), lambda row: items[row] not in left_out):
+        for used, run in groupby(rows, self._usable(items)):
             spans = list(run)
             first, stop = spans[0], spans[-1] + 1
-            rows = slice(bounds[first], bounds[stop])
-            if used:
+            patches = slice(bounds[first], bounds[stop])
+            if not used:
+                self.work.leave_out(patches.stop - patches.start)
+                continue
+            try:
                 with ops.use_threads(self._threads):
-                    self.work.add(batch.pixel_values[rows], batch.grid_thw[first:stop])
-            else:
-                self.work.leave_out(rows.stop - rows.start)
-        return self._end == len(self._entries)
+                    self.work.add(batch.pixel_values[patches], batch.grid_thw[first:stop])
+            except NumericalError as error:
+                self._refuse(error)
+                self._encode(items, batch, range(first, stop))
+
+    def _usable(self, items: Sequence[int]) -> Callable[[int], bool]:
+        """Tell of a row whether its item is encoded."""
+        left_out = {item for item in items if self._entries[item].error is not None}
+        if self._strict and left_out:
+            self._end = min(self._end, *left_out)
+        return lambda row: items[row] < self._end and items[row] not in left_out
+
+    def _refuse(self, error: NumericalError) -> None:
+        """Leave out the item that the tower made NaN or infinity of."""
+        entry = self._entries[cast(int, error.index)]
+        error.args = (entry.place.source + str(error).removeprefix(str(error.source)),)  # by its name in the call
+        entry.place.mark(error)
+        entry.error = error
 
     def result(self, provenance: dict[str, str], errors: Sequence[InputError] = ()) -> Embeddings:
         """The items that went through; ``errors`` are of those that did not even come here.

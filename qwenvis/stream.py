@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from qwenvis.embeddings import Embeddings
-from qwenvis.errors import InputError, detached
+from qwenvis.errors import QwenvisError, detached
 from qwenvis.intake import Entry
 from qwenvis.passage import Passage
 from qwenvis.plan import Part, Plan, ahead
@@ -22,9 +22,9 @@ class Stream(Iterator[Embeddings]):
     kind ends the stream: one of the iterable that was passed, or an interruption.
     """
 
-    def __init__(self, results: Iterator[Embeddings | InputError], *, skip: bool) -> None:
+    def __init__(self, results: Iterator[Embeddings | QwenvisError], *, skip: bool) -> None:
         """``results`` are the items in order, and the errors of those that cannot be used in their place."""
-        self.errors: list[InputError] = []
+        self.errors: list[QwenvisError] = []
         self._results, self._skip = results, skip
 
     def __next__(self) -> Embeddings:
@@ -88,7 +88,7 @@ class Runs:
 
 def encoded(
     runs: Runs, begin: Callable[[list[Entry], Plan], Passage], provenance: Callable[[], dict[str, str]], threads: int
-) -> Iterator[Embeddings | InputError]:
+) -> Iterator[Embeddings | QwenvisError]:
     """The items in order, and the errors of those that cannot be used in their place.
 
     No more than two runs are held. What the makers raise comes after the items before it.
@@ -110,13 +110,13 @@ def encoded(
             yield from _in_order(waiting.popleft(), passage.result(provenance()))
 
 
-def _in_order(run: Run, out: Embeddings) -> Iterator[Embeddings | InputError]:
+def _in_order(run: Run, out: Embeddings) -> Iterator[Embeddings | QwenvisError]:
     """The items of a run and its errors, as they came. Raises what ends the stream."""
     given = iter(out)
     for entry in run.entries:
         yield _apart(next(given)) if entry.error is None else entry.error
     if run.failure is not None:
-        if run.ends or not isinstance(run.failure, InputError):
+        if run.ends or not isinstance(run.failure, QwenvisError):
             raise run.failure
         yield run.failure
 

@@ -81,6 +81,8 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
     _check_tokens(tokens, grid, merge_size, name)
     if any((array.dtype, array.shape) != (tokens.dtype, tokens.shape) for array in deepstack):
         raise InputError(f"{name} holds deepstack arrays of another type or shape than its tokens {tokens.shape}")
+    if not all(np.isfinite(array).all() for array in (tokens, *deepstack)):
+        raise InputError(f"{name} holds NaN or infinity among its tokens; encode them again")
     fields = {TOKENS: tokens, GRID: grid, MERGE_SIZE: merge_size, DEEPSTACK: deepstack, "provenance": provenance}
     return fields | _times(times, grid, name) | _origins(sources, sizes, grid, name)
 

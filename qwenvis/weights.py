@@ -21,6 +21,8 @@ Kept = TypeVar("Kept")
 class Request:
     """One tensor: ``name`` below the tower's prefix, the ``shape`` it must have, and ``receive(array)``.
 
+    A receiver raises FloatingPointError where the tensor, or what it makes of it, is not finite.
+
     ``patches``: how many of them become one row of the tensor's product; 0 for a table, which has no product.
     """
 

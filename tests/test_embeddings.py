@@ -218,6 +218,17 @@ def test_deepstack_of_another_shape_is_refused(tmp_path):
             Embeddings.load(path)
 
 
+@pytest.mark.parametrize("name", ["embeddings", "deepstack"])
+def test_tokens_that_are_not_finite_are_refused(tmp_path, name):
+    out = made()
+    out.save(tmp_path / "tokens")
+    (out.embeddings if name == "embeddings" else out.deepstack[1])[-1, -1] = np.nan
+    out.save(tmp_path / "spoilt")
+    with pytest.raises(InputError, match="holds NaN or infinity among its tokens"):
+        Embeddings.load(tmp_path / "spoilt")
+    Embeddings.load(tmp_path / "tokens")
+
+
 def test_no_deepstack(tmp_path):
     made(deepstack=[]).save(tmp_path / "out.safetensors")
     assert Embeddings.load(tmp_path / "out.safetensors").deepstack == []

@@ -91,7 +91,7 @@ ROOMS = {
     "notebook": Room("mosaic errors", "numpy"),
     "embeddings": Room("tokenfile errors", "numpy", lazily="notebook"),
     "plan": Room("tasks door geometry ops.use_threads errors", "numpy"),
-    "work": Room("models workspace", "numpy"),
+    "work": Room("models workspace geometry ops.all_finite errors", "numpy"),
     "intake": Room("plan outline videos clips samplers images pictures processors streams files memo errors", "numpy"),
     "passage": Room("intake work plan embeddings door geometry ops.use_threads errors", "numpy"),
     "stream": Room("passage intake plan embeddings errors"),

@@ -121,7 +121,7 @@ def test_wrong_arguments(value):
 
 
 def test_messages_stay_short():
-    with pytest.raises(InputError, match="threads is an integer of thousands of digits; expected"):
+    with pytest.raises(InputError, match="threads is int of very many digits; expected"):
         threads.resolve(10**5000)
     with pytest.raises(InputError, match=r"threads is .{200}[.]{3}; expected"):
         threads.resolve("2" * 10**6)

@@ -5,10 +5,11 @@ INLINE vf act_none(vf x) { return x; }
 /* x sigmoid(1.702 x): transformers QuickGELUActivation */
 INLINE vf act_quick_gelu(vf x) { return x * sigmoid(1.702f * x); }
 
-/* x (1 + erf(x / sqrt 2)) / 2: torch.nn.GELU(), through erfc so that the negative tail keeps its digits */
+/* x (1 + erf(x / sqrt 2)) / 2: torch.nn.GELU(), through erfc so that the negative tail keeps its digits. Of
+ * minus infinity it is no number, as there; of infinity the tail is 0, and infinity times that would be none. */
 INLINE vf act_gelu(vf x)
 {
-    vf magnitude = min(splat(1e18f), choose(x > 0, x, -x)); /* there the tail is 0: infinity times that is no number */
+    vf magnitude = choose(x > 0, min(splat(1e18f), x), -x);
     vf tail = 0.5f * magnitude * erfc_(magnitude * 0.707106781f);
     return choose(x > 0, x - tail, -tail);
 }

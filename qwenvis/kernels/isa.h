@@ -49,6 +49,7 @@ const qv_kernels QV_ISA = {
     .resample_row = resample_row,
     .resample_column = resample_column,
     .widen_bf16 = widen_bf16,
+    .all_finite = all_finite,
 };
 
 #if defined(__clang__) && defined(QV_TARGET)

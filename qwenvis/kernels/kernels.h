@@ -17,6 +17,10 @@
  * group of an odd K is filled up with a zero. Packed checkpoints are files of panels: LAYOUT in packed.py numbers this
  * picture.
  *
+ * NaN and infinity are never lost: where an entry of an operand is one of them, so is each result that depends on it,
+ * and so is each result for which a sum of squares overflows. One look at the end of a layer therefore finds what went
+ * wrong inside. The exception is a score of minus infinity, whose softmax weight is that of -126, the least there is.
+ *
  * A tile is the product of up to `mr` rows with one panel. It leaves its sums in a small array; `finish` adds the bias
  * and applies the activation there, and a store writes them out. So a tile knows nothing of what follows it.
  */
@@ -120,6 +124,8 @@ typedef struct {
     void (*resample_column)(const uint8_t *x, ptrdiff_t bytes, const qv_resampling *r, ptrdiff_t i, uint8_t *out);
     /* out = x, widened from bfloat16 */
     void (*widen_bf16)(const uint16_t *x, ptrdiff_t n, float *out);
+    /* 1 if each of n entries is finite, also once it is rounded to the kind `to`; else 0 */
+    int (*all_finite)(const void *x, ptrdiff_t n, qv_kind kind, qv_kind to);
 } qv_kernels;
 
 extern const qv_kernels qv_generic, qv_avx2, qv_avx512, qv_avx512_bf16, qv_neon, qv_neon_bf16;

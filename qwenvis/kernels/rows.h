@@ -30,12 +30,18 @@ static float sum_of_squares(const float *x, ptrdiff_t d, float mean)
     return sum_lanes(even + odd) + rest;
 }
 
+/* 1 / sqrt(squares / d + eps); of an overflow it would be 0, which hides what the row held. */
+static float inverse_root(float squares, ptrdiff_t d, float eps)
+{
+    return squares < INFINITY ? 1.0f / sqrtf(squares / (float)d + eps) : NAN;
+}
+
 /* torch.nn.LayerNorm */
 static void layer_norm(const float *x, ptrdiff_t d, const float *weight, const float *bias, float eps, void *out,
                        qv_kind kind)
 {
     float mean = sum(x, d) / (float)d;
-    float scale = 1.0f / sqrtf(sum_of_squares(x, d, mean) / (float)d + eps);
+    float scale = inverse_root(sum_of_squares(x, d, mean), d, eps);
     BY_KIND(kind, EACH_VECTOR(d, vf y = (load_n(x + i, lanes) - mean) * scale;
                               put(out, i, y * load_n(weight + i, lanes) + load_n(bias + i, lanes), lanes, KIND)));
 }
@@ -45,7 +51,7 @@ static void rms_norm(const float *x, ptrdiff_t d, const float *weight, const flo
                      qv_kind kind)
 {
     (void)bias;
-    float scale = 1.0f / sqrtf(sum_of_squares(x, d, 0) / (float)d + eps);
+    float scale = inverse_root(sum_of_squares(x, d, 0), d, eps);
     BY_KIND(kind,
             EACH_VECTOR(d, put(out, i, load_n(x + i, lanes) * scale * load_n(weight + i, lanes), lanes, KIND)));
 }
@@ -137,4 +143,25 @@ static void widen_bf16(const uint16_t *x, ptrdiff_t n, float *out)
         uint32_t bits = (uint32_t)x[i] << 16;
         memcpy(out + i, &bits, sizeof bits);
     }
+}
+
+/* The exponent of NaN and infinity is all ones, so that a step of it carries into the sign; so does half an ulp of
+ * bfloat16 more, where rounding would. A word holds one entry of f32, or two of bfloat16. */
+static int all_finite(const void *x, ptrdiff_t n, qv_kind kind, qv_kind to)
+{
+    const char *bytes = x;
+    const ptrdiff_t size = n * (kind == QV_F32 ? 4 : 2), whole = size - size % (ptrdiff_t)sizeof(vu);
+    const uint32_t step = kind == QV_BF16 ? 0x00800080 : to == QV_BF16 ? 0x00808000 : 0x00800000;
+    const uint32_t signs = kind == QV_BF16 ? 0x80008000 : 0x80000000;
+    vu last = {0}, changed;
+    memcpy(&last, bytes + whole, (size_t)(size - whole));
+    changed = (last + step) ^ last;
+    for (ptrdiff_t i = 0; i < whole; i += (ptrdiff_t)sizeof(vu)) {
+        vu words = (vu)load((const float *)(bytes + i));
+        changed |= (words + step) ^ words;
+    }
+    uint32_t any = 0;
+    for (int i = 0; i < VL; i++)
+        any |= changed[i];
+    return !(any & signs);
 }

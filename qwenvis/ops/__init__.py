@@ -7,6 +7,7 @@ independent pieces to one parallel loop (`runtime.pyx`), so its bits do not depe
 from qwenvis.ops.activate import activate
 from qwenvis.ops.attention import attention, attention_scratch
 from qwenvis.ops.blend import add_blend
+from qwenvis.ops.finite import all_finite
 from qwenvis.ops.gather import gather
 from qwenvis.ops.linear import ACTIVATIONS, linear
 from qwenvis.ops.norm import layer_norm, rms_norm
@@ -30,6 +31,7 @@ __all__ = [
     "PackedWeight",
     "activate",
     "add_blend",
+    "all_finite",
     "attention",
     "attention_scratch",
     "cache_line",

@@ -18,7 +18,9 @@ cdef struct Job:
 
 
 cdef inline float _clamped(float x, float low, float high) noexcept nogil:
-    return low if x < low else high if x > high else x
+    if low <= x <= high or x != x:
+        return x
+    return (low if x < low else high) + (x - x)  # of an infinity NaN, and not a limit
 
 
 cdef void _piece(const void *context, Py_ssize_t index, int worker) noexcept nogil:

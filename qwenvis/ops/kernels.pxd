@@ -61,5 +61,6 @@ cdef extern from "kernels.h" nogil:
         void (*resample_column)(const uint8_t *x, Py_ssize_t bytes, const qv_resampling *r, Py_ssize_t i,
                                 uint8_t *out) noexcept nogil
         void (*widen_bf16)(const uint16_t *x, Py_ssize_t n, float *out) noexcept nogil
+        int (*all_finite)(const void *x, Py_ssize_t n, qv_kind kind, qv_kind to) noexcept nogil
 
     const qv_kernels *const qv_isas[]

@@ -4,6 +4,7 @@ from libc.stdint cimport uint16_t
 
 import numpy as np
 
+from qwenvis.ops.finite cimport lower
 from qwenvis.ops.kernels cimport QV_BF16, QV_F32, qv_kind
 from qwenvis.ops.runtime cimport CACHE_LINE, in_parts, itemsize_of, kind_of, parallel_for, round_up, selected, threads
 
@@ -88,14 +89,18 @@ cdef class PackedWeight:
         return round_up(self._filled(), CACHE_LINE) + round_up(self.packed_columns * sizeof(float), CACHE_LINE)
 
     def pack(self, array, Py_ssize_t half=0):
-        """Take the weight, (n, k) or (n, ...) with k entries a row, any float type; half 1 is ``up`` of a gated one."""
+        """Take the weight, (n, k) or (n, ...) with k entries a row, any float type; half 1 is ``up`` of a gated one.
+
+        Raises FloatingPointError where it is not finite, or is not once it is in the format; then pack it anew.
+        """
         array = np.ascontiguousarray(array).reshape(len(array), -1)
         if array.shape != self.shape:
             raise ValueError(f"weight is {array.shape}, expected {self.shape}")
         _check_half(self.gated, half)
         self._allocate()
+        cdef int finite = True
         cdef Packing packing
-        packing.panels, packing.half = self.panels, half
+        packing.panels, packing.half, packing.finite = self.panels, half, &finite
         packing.source = QV_BF16 if array.dtype.name == "bfloat16" else QV_F32
         if packing.source == QV_F32:
             array = array.astype(np.float32, copy=False)
@@ -107,14 +112,18 @@ cdef class PackedWeight:
             packing.scratch = &scratch[0, 0, 0]
         with nogil:
             parallel_for(_pack_piece, &packing, self.panels.count)
+        if not finite:
+            raise FloatingPointError("the weight is not finite")
 
     def pack_bias(self, array, Py_ssize_t half=0):
-        """Take the bias: (n,), any float type."""
+        """Take the bias: (n,), any float type. Raises FloatingPointError where it is not finite."""
         _check_half(self.gated, half)
         cdef Panels *p = &self.panels
         cdef const float[::1] values = np.ascontiguousarray(array, np.float32)
         if values.shape[0] != p.n:
             raise ValueError(f"bias has {values.shape[0]} entries, expected {p.n}")
+        if not p.isa.all_finite(&values[0], p.n, QV_F32, QV_F32):
+            raise FloatingPointError("the bias is not finite")
         self._allocate()
         cdef Py_ssize_t i
         for i in range(p.n):
@@ -132,6 +141,7 @@ cdef struct Packing:
     qv_kind source
     float *scratch    # where each worker turns them into what the format stores
     Py_ssize_t half
+    int *finite
 
 
 cdef void _pack_piece(const void *context, Py_ssize_t panel, int worker) noexcept nogil:
@@ -142,6 +152,8 @@ cdef void _pack_piece(const void *context, Py_ssize_t panel, int worker) noexcep
     cdef Py_ssize_t width = panel_width(p, panel)
     cdef const char *rows = job.rows + first * p.k * itemsize_of(job.source)
     cdef float *scratch = job.scratch + worker * p.columns * p.k
+    if not p.isa.all_finite(rows, columns * p.k, job.source, p.weight_kind):  # and they are in L2 from here on
+        lower(job.finite)
     if job.source != p.weight_kind:
         if job.source == QV_BF16:
             p.isa.widen_bf16(<const uint16_t *>rows, columns * p.k, scratch)
