@@ -8,9 +8,11 @@ upright if that is wanted, converted to RGB if it is asked for, and dropped.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Any
+from functools import wraps
+from typing import IO, TYPE_CHECKING, Any, ParamSpec
+from weakref import WeakSet
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +41,35 @@ CONTAINERS = (
 
 # What files that people call a video end in; whoever has but a name knows them by it.
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".flv", ".ogv", ".3gp")
+
+_P = ParamSpec("_P")
+_Frames = Iterator[NDArray[np.uint8]]
+
+# FFmpeg decodes on threads, and waits for them when a decoder is freed: the decoders that exist, by their generators.
+_decoders: WeakSet[_Frames] = WeakSet()
+
+
+def decoder(frames: Callable[_P, _Frames]) -> Callable[_P, _Frames]:
+    """Of a function whose generator decodes frames: the child of a fork never frees one, whose threads it has not."""
+
+    @wraps(frames)
+    def begun(*args: _P.args, **options: _P.kwargs) -> _Frames:
+        generator = frames(*args, **options)
+        _decoders.add(generator)
+        return generator
+
+    return begun
+
+
+def _keep_decoders() -> None:
+    import ctypes
+
+    for generator in _decoders:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(generator))
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no forks
+    os.register_at_fork(after_in_child=_keep_decoders)
 
 
 class Film:
@@ -72,6 +103,7 @@ class Film:
             count = self._counted()
         return sides, Length(count, float(rate) if rate else None, float(count / rate) if rate else None)
 
+    @decoder
     def frames(self, indices: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
         """As `Clip`. Where the file ends at most a second before its header says, its last frame stands for the rest.
 

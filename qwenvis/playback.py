@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qwenvis.errors import VideoError
-from qwenvis.films import Film, check_count, check_sides
+from qwenvis.films import Film, check_count, check_sides, decoder
 from qwenvis.samplers import Length, Rate
 from qwenvis.timelines import Packets, Timeline
 
@@ -80,6 +80,7 @@ class Playback(Film):
         best = container.streams.best("video")
         return next((each for each in moving if each is best), next(iter(moving), None))
 
+    @decoder
     def frames(self, indices: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
         """As `Clip`: in place of a frame that is damaged, the nearest before it, or else after it, that is not.
 

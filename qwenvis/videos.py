@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TypedDict
-from weakref import WeakSet
 
 import numpy as np
 from numpy.typing import NDArray
@@ -193,9 +192,7 @@ class Footage:
 
     def _fitting(self, first: int = 0) -> Iterator[NDArray[np.uint8]]:
         """The frames that are looked at from a temporal step on, resized."""
-        frames = self.clip.frames(self.frame_indices[self._frame(first) :].tolist())
-        _DECODING.add(frames)
-        return map(self._fitted, frames)
+        return map(self._fitted, self.clip.frames(self.frame_indices[self._frame(first) :].tolist()))
 
     def _fitted(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """A frame resized; beside what is smaller than the canvas, black."""
@@ -205,22 +202,6 @@ class Footage:
         canvas = np.zeros((height, width, 3), np.uint8)
         canvas[: content.shape[0], : content.shape[1]] = content
         return canvas
-
-
-# Frames that are being decoded: FFmpeg does it on threads, and waits for them when it is freed.
-_DECODING: WeakSet[Iterator[NDArray[np.uint8]]] = WeakSet()
-
-
-def _keep_what_was_decoding() -> None:
-    """Never free what the child of a fork has of them: the threads are its parent's."""
-    import ctypes
-
-    for frames in _DECODING:
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(frames))
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows, which has no forks
-    os.register_at_fork(after_in_child=_keep_what_was_decoding)
 
 
 class _named:
