@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from qwenvis import pictures
 from qwenvis.clips import Video, is_picture
-from qwenvis.errors import MOST_GATHERED, ImageError, InputError, Place, QwenvisError, about, joined, sifted
+from qwenvis.errors import MOST_GATHERED, ImageError, InputError, Place, QwenvisError, about, joined, quoted, sifted
 from qwenvis.files import is_file
 from qwenvis.images import Still
 from qwenvis.memo import cached_property
@@ -98,10 +98,9 @@ class Intake:
         """What plans the items, one after the other, as they come."""
         if images is None and videos is None:
             raise InputError("neither images nor videos are given")
-        if videos is None and any(value is not None for value in self._sampling.values()):
-            raise InputError(
-                f"{' and '.join(self._sampling)} say which frames of videos to look at, and there are none"
-            )
+        rules = [name for name, value in self._sampling.items() if value is not None]
+        if videos is None and rules:
+            raise InputError(f"{' and '.join(rules)} would choose the frames of videos, but no videos are given")
         if images is not None:
             processor = self.images  # an error of its own, even of no image
             for index, (source, lasts) in enumerate(handed(pictures.stream(images))):
@@ -173,7 +172,7 @@ def _in_memory(source: object) -> bool:
 def skips(on_error: str) -> bool:
     """Whether what cannot be used is to be left out. Raises InputError for a word that is not known."""
     if on_error not in ("raise", "skip"):
-        raise InputError(f"on_error is {on_error!r}; expected 'raise' or 'skip'")
+        raise InputError(f"on_error is {quoted(on_error)}; expected 'raise' or 'skip'")
     return on_error == "skip"
 
 
