@@ -59,7 +59,7 @@ class Viewing:
         sampling, told = given.get("sampling", SAMPLINGS[0]), given.get("video_fps")
         if sampling not in SAMPLINGS:
             raise InputError(f"sampling is {quoted(sampling)}; expected {', '.join(SAMPLINGS)}")
-        rate = None if told is None else samplers.checked_rate(told, "video_fps", InputError)
+        rate = None if told is None else samplers.checked_rate(told, "video_fps")
         if sampling == "qwen-vl-utils":
             processor = Reference.of(processor)
         wants = any(value is not None for value in asked.values())
