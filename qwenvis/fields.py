@@ -72,6 +72,13 @@ class Section(Mapping[str, Any]):
             raise self.refused(name, "a text")
         return value
 
+    def indexes(self, name: str, default: tuple[int, ...] = ()) -> tuple[int, ...]:
+        """A list of integers from 0."""
+        value = self.get(name, default)
+        if not isinstance(value, list | tuple) or any(type(index) is not int or index < 0 for index in value):
+            raise self.refused(name, "a list of integers from 0")
+        return tuple(value)
+
     def part(self, name: str) -> Section:
         """An object in this one, empty where there is none."""
         value = self.get(name, {})
