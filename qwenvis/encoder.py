@@ -21,7 +21,7 @@ from qwenvis.models import Config
 from qwenvis.outline import ImageOptions, Outline
 from qwenvis.packed import save
 from qwenvis.passage import Passage, finished
-from qwenvis.plan import Plan, ahead
+from qwenvis.plan import Plan
 from qwenvis.stream import Runs, Stream, encoded
 from qwenvis.threads import resolve as resolve_threads
 from qwenvis.version import __version__
@@ -196,11 +196,7 @@ class Encoder:
         intake = self._intake(sampling, min_pixels, max_pixels)
         entries, errors = intake.listed(images, videos, skip=skip)
         passage = self._begin(entries, Plan(entries, intake.columns), hidden_states, progress, strict=not skip)
-        for part, coming in ahead(passage.plan.parts(PATCH_BUDGET), PATCH_BUDGET, self.threads):
-            batch = coming.result()
-            if not passage.add(part, batch):
-                break
-            del coming, batch  # and its patches, before the next ones are made
+        passage.run(PATCH_BUDGET)
         return passage.result(self._provenance(intake), errors)
 
     def encode_iter(

@@ -151,8 +151,8 @@ def about(place: Place) -> Iterator[None]:
         raise
 
 
-def place(error: QwenvisError) -> tuple[bool, int]:
-    """What errors are sorted by, to be in the order of the call: images first."""
+def call_order(error: QwenvisError) -> tuple[bool, int]:
+    """The key that sorts errors by the place of their items in the call: images come first."""
     return error.argument != "images", -1 if error.index is None else error.index
 
 

@@ -12,10 +12,10 @@ import numpy as np
 from qwenvis import ops
 from qwenvis.door import Batch
 from qwenvis.embeddings import Embeddings
-from qwenvis.errors import InputError, NumericalError, detached, place
+from qwenvis.errors import InputError, NumericalError, call_order, detached
 from qwenvis.geometry import item_bounds
 from qwenvis.intake import Entry, origins, remarks
-from qwenvis.plan import Part, Plan
+from qwenvis.plan import Part, Plan, ahead
 from qwenvis.work import Work
 
 
@@ -26,10 +26,18 @@ class Passage:
     """
 
     def __init__(self, entries: Sequence[Entry], plan: Plan, work: Work, *, strict: bool, threads: int) -> None:
-        """Of entries, their plan, and the work for that."""
+        """Take entries, the plan of their items, and the work that holds its tokens."""
         self.plan, self.work = plan, work
         self._entries, self._strict, self._threads = entries, strict, threads
         self._end = len(entries)  # the first item that is left out because it ends the passage
+
+    def run(self, budget: int) -> None:
+        """Encode the whole plan by a budget of patches, each part while the next is prepared."""
+        for part, coming in ahead(self.plan.parts(budget), budget, self._threads):
+            batch = coming.result()
+            if not self.add(part, batch):
+                break
+            del coming, batch  # and its patches, before the next ones are made
 
     def add(self, part: Part, batch: Batch) -> bool:
         """Encode what can be used of a part; returns whether to go on."""
@@ -82,7 +90,7 @@ class Passage:
         if self._strict and late:
             late[0].done = out
             raise late[0]
-        return replace(out, errors=tuple(sorted(map(detached, [*errors, *late]), key=place)))
+        return replace(out, errors=tuple(sorted(map(detached, [*errors, *late]), key=call_order)))
 
 
 def finished(work: Work, grid_thw: np.ndarray, provenance: dict[str, str], **told: Any) -> Embeddings:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 
 from qwenvis.embeddings import Embeddings
@@ -22,7 +22,7 @@ class Stream(Iterator[Embeddings]):
     kind ends the stream: one of the iterable that was passed, or an interruption.
     """
 
-    def __init__(self, results: Iterator[Embeddings | QwenvisError], *, skip: bool) -> None:
+    def __init__(self, results: Generator[Embeddings | QwenvisError, None, None], *, skip: bool) -> None:
         """``results`` are the items in order, and the errors of those that cannot be used in their place."""
         self.errors: list[QwenvisError] = []
         self._results, self._skip = results, skip
@@ -39,8 +39,7 @@ class Stream(Iterator[Embeddings]):
 
     def close(self) -> None:
         """End it, and forget what has been prepared."""
-        if close := getattr(self._results, "close", None):
-            close()
+        self._results.close()
 
 
 @dataclass
@@ -88,7 +87,7 @@ class Runs:
 
 def encoded(
     runs: Runs, begin: Callable[[list[Entry], Plan], Passage], provenance: Callable[[], dict[str, str]], threads: int
-) -> Iterator[Embeddings | QwenvisError]:
+) -> Generator[Embeddings | QwenvisError, None, None]:
     """The items in order, and the errors of those that cannot be used in their place.
 
     No more than two runs are held. What the makers raise comes after the items before it.
