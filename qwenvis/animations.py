@@ -48,10 +48,7 @@ class Animation:
         with pictures.opened(self._source, self._where) as image:
             for index in indices:
                 image.seek(index + self._skipped)
-                frame = np.asarray(pictures.decode(image, f"{self._where}, frame {index}"))
-                if frame.shape[:2] != self.size:
-                    raise VideoError(f"{self._where} changed while it was read")
-                yield np.ascontiguousarray(frame)
+                yield pictures.frame(image, f"{self._where}, frame {index}", self.size)
 
 
 def format_of(source: Any) -> str | None:

@@ -225,9 +225,9 @@ def first_bytes(source: Any, count: int) -> bytes:
 
 
 def check_count(count: int, where: str) -> None:
-    """Raise LimitError for more frames than a film may have."""
+    """Raise LimitError for more frames than a video may have."""
     if count > MAX_FRAMES:
-        raise VideoLimitError(f"{where} has over {MAX_FRAMES:,} frames; cut it into parts")
+        raise VideoLimitError(f"{where} has more than {MAX_FRAMES:,} frames, the most that are read: cut it into parts")
 
 
 def check_sides(height: int, width: int, where: str) -> None:

@@ -135,7 +135,7 @@ def test_cut_short(form, share):
 
 def test_many_frames_are_refused(monkeypatch):
     monkeypatch.setattr("qwenvis.films.MAX_FRAMES", 4)
-    with pytest.raises(LimitError, match="over 4 frames"):
+    with pytest.raises(LimitError, match="more than 4 frames"):
         Animation(animated("GIF"), "it", None)
 
 
