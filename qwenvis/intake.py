@@ -15,12 +15,12 @@ from qwenvis.clips import Video, is_picture
 from qwenvis.errors import MOST_GATHERED, ImageError, InputError, Place, QwenvisError, about, joined, quoted, sifted
 from qwenvis.files import is_file
 from qwenvis.images import Still
+from qwenvis.iterables import handed
 from qwenvis.memo import cached_property
 from qwenvis.outline import Outline
 from qwenvis.pictures import Picture
 from qwenvis.processors import ImageProcessor
 from qwenvis.samplers import ASSUMED_FPS
-from qwenvis.streams import handed
 from qwenvis.videos import Footage, Sampling, Viewing
 
 Images: TypeAlias = Picture | Iterable[Picture]
