@@ -15,11 +15,11 @@ from qwenvis.plan import Part, Plan, ahead
 
 
 class Stream(Iterator[Embeddings]):
-    """What `Encoder.encode_iter` gives out: an iterator that can go on after an error.
+    """The iterator that `Encoder.encode_iter` returns, which can go on after an error.
 
-    Where an item cannot be used, ``next`` raises its error, and gives out the item after it when it is called again. If
-    errors are skipped, they are kept in ``errors`` instead, a list that may be cleared at any time. An error of another
-    kind ends the stream: one of the iterable that was passed, or an interruption.
+    If an item cannot be used, ``next`` raises its error, and the next call returns the item after it. With
+    ``on_error="skip"`` the errors are kept in ``errors`` instead, a list that may be cleared at any time. Other errors,
+    such as those of the iterable that was passed, and interruptions end the stream.
     """
 
     def __init__(self, results: Generator[Embeddings | QwenvisError, None, None], *, skip: bool) -> None:
@@ -38,7 +38,7 @@ class Stream(Iterator[Embeddings]):
         raise StopIteration
 
     def close(self) -> None:
-        """End it, and forget what has been prepared."""
+        """End the stream, and drop the items that have been prepared."""
         self._results.close()
 
 
