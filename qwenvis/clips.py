@@ -1,9 +1,8 @@
 """Whatever people pass as a video: how long and how large it is, and its frames, one after the other.
 
 A video is a file (a path, its bytes, a binary file object) of a film or an animated image, a uint8 array or tensor of
-frames (T, H, W, 3), or a list of pictures of one size. A clip is one of these behind one face: it knows its length and
-size before any frame is decoded but the first, and gives out the frames that are asked for, in order, without keeping
-any.
+frames (T, H, W, 3), or a list of pictures of one size. A clip is the common interface to all of them: its length and
+size are known once the first frame is decoded, and it yields chosen frames, in order, without keeping any.
 """
 
 from __future__ import annotations
@@ -41,11 +40,11 @@ class Clip(Protocol):
 
     length: Length
     size: tuple[int, int]  # (height, width), as seen
-    chosen: bool  # its frames were chosen by who passed them
-    damaged: int  # frames that could not be decoded, as far as it was read
+    chosen: bool  # whether the caller has chosen its frames already
+    damaged: int  # frames that could not be decoded, so far
 
     def frames(self, indices: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
-        """The frames of rising indices, (rows, columns, 3) uint8, C-contiguous, as stored: a film may be seen wider.
+        """The frames of rising indices, (rows, columns, 3) uint8, C-contiguous, as stored: a film may be shown wider.
 
         Raises VideoError.
         """
@@ -116,7 +115,7 @@ class Frames:
 
 
 class Pictures:
-    """A list of pictures of one size, decoded as stills are; only those that are asked for."""
+    """A list of pictures of one size, decoded as stills are; only chosen frames are decoded."""
 
     chosen = True
     damaged = 0

@@ -13,7 +13,7 @@ QwenvisError
 ├── NumericalError        (ArithmeticError)    the tower computed NaN or infinity for an item
 └── IsaError              (RuntimeError)       an instruction set is unknown, not compiled or not on this CPU
 
-VideoWarning           (UserWarning)        frames of a video are damaged, and others stand for them
+VideoWarning           (UserWarning)        frames of a video are damaged, and replaced by their neighbours
 
 Every message says what was wrong, what was got, what was expected, and where. Text of a file or a caller is quoted
 through `shown`, `quoted` or `listed`. `about` sets the attributes of an error about an image or a video of a call.
@@ -74,7 +74,7 @@ class VideoError(InputError):
 
 
 class VideoWarning(UserWarning):
-    """Frames of a video are damaged, and others stand for them."""
+    """Frames of a video are damaged, and replaced by their neighbours."""
 
 
 class LimitError(InputError):

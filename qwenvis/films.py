@@ -1,8 +1,8 @@
 """Video files, through PyAV: length and size from the header and the first frame, and the frames in their order.
 
-That is how transformers reads them; `playback` has what a player shows. Nothing but the file itself is opened: FFmpeg
-gets its bytes, never its name, may open no other file and no network, and reads no playlist. A frame is decoded, turned
-upright if that is wanted, converted to RGB if it is asked for, and dropped.
+transformers reads films in this way; `playback` reads them as a player does. No other file is opened: FFmpeg gets the
+bytes of the file, never its name, may open no other file and no network, and reads no playlist. A frame is decoded,
+turned upright if the caller wants it, converted to RGB if it is one of the chosen frames, and dropped.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ if TYPE_CHECKING:
 MAX_FRAMES = 24 * 3600 * 60
 MAX_BYTES = 24 * 3600 * 10_000_000 // 8
 
-OLDEST_PYAV = 18  # what came with earlier ones is not safe where containers are restricted
+OLDEST_PYAV = 18  # earlier versions are not safe where the containers are restricted
 
-# FFmpeg's names of the containers that hold what is played, and hold it themselves: no playlists, no lists of files.
+# FFmpeg's names of containers that hold frames themselves: no playlists, no lists of files.
 CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,ogg,asf,gif,apng,ivf,h264,hevc,av1,obu,m4v,mjpeg,"
     "mpegvideo,dv,mxf,nut,rm,wtv,y4m,yuv4mpegpipe"
 )
 
-# What files that people call a video end in; whoever has but a name knows them by it.
+# Suffixes of video files, for callers that know only a name.
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".flv", ".ogv", ".3gp")
 
 _P = ParamSpec("_P")
@@ -50,7 +50,7 @@ _decoders: WeakSet[_Frames] = WeakSet()
 
 
 def decoder(frames: Callable[_P, _Frames]) -> Callable[_P, _Frames]:
-    """Of a function whose generator decodes frames: the child of a fork never frees one, whose threads it has not."""
+    """Decorate a generator of decoded frames: the child of a fork never frees it, since the threads are not there."""
 
     @wraps(frames)
     def begun(*args: _P.args, **options: _P.kwargs) -> _Frames:
@@ -81,10 +81,10 @@ class Film:
     def __init__(
         self, source: Any, where: str, *, fps: Rate | None = None, upright: bool = True, threads: int = 1
     ) -> None:
-        """Read the header, count the frames if it does not, and decode the first.
+        """Read the header and decode the first frame; if the header has no count of frames, count the packets.
 
-        The count of a header is taken as it is, as transformers does. Raises VideoError for a file that is no video,
-        LimitError for one that is too large, before anything large is decoded.
+        The header's count is used unchecked, as in transformers. Raises VideoError for a file that is no video, and
+        LimitError for a film that is too large, before anything large is decoded.
         """
         self._source, self._where, self._upright, self._threads = source, where, upright, threads
         self._sides, self.length = self._planned(fps)
@@ -105,9 +105,9 @@ class Film:
 
     @decoder
     def frames(self, indices: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
-        """As `Clip`. Where the file ends at most a second before its header says, its last frame stands for the rest.
+        """As `Clip`. If the file ends at most a second before its header says, the last frame is repeated.
 
-        Raises VideoError for a file that ends earlier, or is damaged on the way.
+        Raises VideoError for a file that ends earlier, or is damaged.
         """
         wanted, last = list(indices), None
         with self._opened() as (container, stream):
@@ -131,9 +131,9 @@ class Film:
 
     @contextmanager
     def _opened(self, threads: int | None = None) -> Iterator[tuple[InputContainer, VideoStream]]:
-        """The container and its video stream; whatever FFmpeg raises becomes a VideoError, its lack of memory too.
+        """Open the container and its video stream; errors of FFmpeg become VideoErrors, also when it lacks memory.
 
-        A damaged file may have FFmpeg ask for any amount. Where Python itself has no memory, the error stays.
+        A damaged file may make FFmpeg ask for any amount of memory. A MemoryError of Python's own stays.
         """
         av = _av(self._where)
         options = {"protocol_whitelist": "none", "format_whitelist": CONTAINERS}
@@ -155,11 +155,11 @@ class Film:
             raise VideoError(f"{self._where} is no video, or is damaged: {words}") from error
 
     def _stream(self, container: InputContainer) -> VideoStream | None:
-        """Which of its streams is the video: the first."""
+        """The stream to read: the first video stream."""
         return next(iter(container.streams.video), None)
 
     def _counted(self) -> int:
-        """The frames of a file whose header does not tell: its packets, none decoded."""
+        """The number of frames where the header does not give it: the number of packets, none decoded."""
         with self._opened() as (container, stream):
             count = 0
             for packet in container.demux(stream):
@@ -190,11 +190,11 @@ def _av(where: str) -> Any:
         import av
     except ImportError as error:
         raise VideoError(
-            f"{where} is read with PyAV, which is not here: pip install 'qwenvis[video]' ({error})"
+            f"{where} is read with PyAV, which is not installed: pip install 'qwenvis[video]' ({error})"
         ) from error
     if int(av.__version__.partition(".")[0]) < OLDEST_PYAV:
         raise VideoError(
-            f"{where} is read with PyAV {OLDEST_PYAV} or later, and {av.__version__} is here: pip install -U av"
+            f"{where} is read with PyAV {OLDEST_PYAV} or later; installed is {av.__version__}: pip install -U av"
         )
     return av
 

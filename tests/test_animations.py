@@ -114,7 +114,7 @@ def test_a_local_table_of_colours():
 def test_a_pil_image_that_is_animated_is_refused():
     """It stands at one frame; whoever means the others has a file."""
     image = Image.open(io.BytesIO(animated("GIF")))
-    with pytest.raises(VideoError, match=r"^video 0 .*has several frames and stands at one: pass its file"):
+    with pytest.raises(VideoError, match=r"^video 0 .*has several frames and shows one of them: pass its file"):
         encoder().encode(videos=[image, FRAMES])
     assert encoder().encode(image).grid_thw[0, 0] == 1
 

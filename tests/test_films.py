@@ -264,11 +264,11 @@ def test_limits_come_before_the_frames(monkeypatch, tmp_path):
 
 def test_an_old_pyav(monkeypatch):
     monkeypatch.setattr("av.__version__", "17.1.0")
-    with pytest.raises(VideoError, match=r"read with PyAV 18 or later, and 17.1.0 is here: pip install -U av"):
+    with pytest.raises(VideoError, match=r"read with PyAV 18 or later; installed is 17.1.0: pip install -U av"):
         film(b"")
 
 
 def test_without_pyav(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "av", None)
-    with pytest.raises(VideoError, match=r"PyAV, which is not here: pip install 'qwenvis\[video\]'"):
+    with pytest.raises(VideoError, match=r"PyAV, which is not installed: pip install 'qwenvis\[video\]'"):
         film(b"")
