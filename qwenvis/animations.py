@@ -82,22 +82,27 @@ def _durations(image: Image.Image, source: Any) -> list[float]:
 
 
 def _gif(data: bytes) -> list[float]:
-    """Delays of the graphic control extensions, in hundredths, each of the image after it."""
+    """Delays of the graphic control extensions, in hundredths, each of the image after it. A trailer may be missing."""
     durations, delay = [], 0
     place = 13 + _colours(data[10])
-    while data[place] in (0x21, 0x2C):
-        if data[place] == 0x21:
-            if data[place + 1] == 0xF9:
+    while (kind := _byte(data, place)) in (0x21, 0x2C):
+        if kind == 0x21:
+            if _byte(data, place + 1) == 0xF9:
                 delay = int.from_bytes(data[place + 4 : place + 6], "little")
             place += 2
         else:
             durations.append(delay / 100)
             delay = 0
-            place += 11 + _colours(data[place + 9])
-        while data[place]:
-            place += 1 + data[place]
+            place += 11 + _colours(_byte(data, place + 9))
+        while length := _byte(data, place):
+            place += 1 + length
         place += 1
     return durations
+
+
+def _byte(data: bytes, place: int) -> int:
+    """A byte; 0 behind the end."""
+    return data[place] if place < len(data) else 0
 
 
 def _colours(flags: int) -> int:

@@ -12,7 +12,7 @@ from towers import encoder, same_bits
 from qwenvis import animations
 from qwenvis.animations import Animation
 from qwenvis.clips import clip, is_picture
-from qwenvis.errors import InputError, LimitError, VideoError
+from qwenvis.errors import ImageError, InputError, LimitError, VideoError
 from qwenvis.films import Film
 from qwenvis.pictures import decode
 
@@ -41,6 +41,18 @@ def test_frames_and_times(form):
     assert (film.length.fps, film.length.duration) == (pytest.approx(5 / 1.44), pytest.approx(1.44))
     assert film.size == (64, 96)
     assert clip(data, "it", fps=5).length.seconds([4]) == [0.8]
+
+
+def test_a_gif_without_its_trailer():
+    film = Animation(animated("GIF")[:-1], "it", None)
+    assert film.length.seconds(range(5)) == pytest.approx([0, 0.05, 0.12, 0.24, 0.44])
+    assert [number(frame) for frame in film.frames(range(5))] == list(range(5))
+
+
+def test_a_gif_that_is_cut_within_a_frame():
+    film = Animation(animated("GIF")[:-20], "it", None)
+    with pytest.raises(ImageError, match=r"^it, frame 4 is truncated or damaged: image file is truncated"):
+        list(film.frames(range(5)))
 
 
 @pytest.mark.parametrize("form", FORMATS)
