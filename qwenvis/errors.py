@@ -120,6 +120,12 @@ def listed(names: Sequence[str]) -> str:
     return (", ".join(shown(name) for name in names[:LISTED]) or "nothing") + rest
 
 
+def check_choice(value: object, name: str, choices: Sequence[str]) -> None:
+    """Raise InputError for an argument that is none of the words to choose from."""
+    if not isinstance(value, str) or value not in choices:
+        raise InputError(f"{name} is {quoted(value)}; expected {', '.join(choices[:-1])} or {choices[-1]}")
+
+
 @dataclass(frozen=True)
 class Place:
     """Where an item stands in a call: in which argument, "images" or "videos", at which position, under which name."""

@@ -12,7 +12,17 @@ from numpy.typing import NDArray
 
 from qwenvis import pictures
 from qwenvis.clips import Video, is_picture
-from qwenvis.errors import MOST_GATHERED, ImageError, InputError, Place, QwenvisError, about, joined, quoted, sifted
+from qwenvis.errors import (
+    MOST_GATHERED,
+    ImageError,
+    InputError,
+    Place,
+    QwenvisError,
+    about,
+    check_choice,
+    joined,
+    sifted,
+)
 from qwenvis.files import is_file
 from qwenvis.images import Still
 from qwenvis.iterables import handed
@@ -170,9 +180,8 @@ def _in_memory(source: object) -> bool:
 
 
 def skips(on_error: str) -> bool:
-    """Whether what cannot be used is to be left out. Raises InputError for a word that is not known."""
-    if on_error not in ("raise", "skip"):
-        raise InputError(f"on_error is {quoted(on_error)}; expected 'raise' or 'skip'")
+    """Whether to leave out items that cannot be used. Raises InputError for an unknown word."""
+    check_choice(on_error, "on_error", ("raise", "skip"))
     return on_error == "skip"
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from qwenvis import ops, samplers
 from qwenvis.clips import Clip, Video, clip, label
-from qwenvis.errors import InputError, LimitError, QwenvisError, VideoError, VideoLimitError, VideoWarning, quoted
+from qwenvis.errors import LimitError, QwenvisError, VideoError, VideoLimitError, VideoWarning, check_choice
 from qwenvis.resampling import resize
 from qwenvis.samplers import ASSUMED_FPS, REFERENCE_FPS, Asked, Rate
 from qwenvis.video_families import Reference
@@ -57,8 +57,7 @@ class Viewing:
             "max_frames": given.get("max_frames"),
         }
         sampling, told = given.get("sampling", SAMPLINGS[0]), given.get("video_fps")
-        if sampling not in SAMPLINGS:
-            raise InputError(f"sampling is {quoted(sampling)}; expected {', '.join(SAMPLINGS)}")
+        check_choice(sampling, "sampling", SAMPLINGS)
         rate = None if told is None else samplers.checked_rate(told, "video_fps")
         if sampling == "qwen-vl-utils":
             processor = Reference.of(processor)
