@@ -68,6 +68,11 @@ def test_small_enough_to_hold(path):
         assert function.arguments <= ARGUMENTS, function
 
 
+def test_tests_are_small_enough_to_hold():
+    lines = {path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in ROOT.glob("tests/*.py")}
+    assert not {name: count for name, count in lines.items() if count > LINES_OF_A_FILE}
+
+
 def test_c_symbols_carry_the_project_name():
     static = r"^\s*#\s*define\s+(\w+)\s+.*\bstatic\b"
     macros = frozenset(

@@ -17,13 +17,7 @@ from qwenvis.outline import Outline
 
 REPO = "Qwen/Qwen2-VL-2B-Instruct"
 COMMIT, OLDER = "a" * 40, "b" * 40
-CONFIGS = [
-    "config.json",
-    "preprocessor_config.json",
-    "video_preprocessor_config.json",
-    "processor_config.json",
-    INDEX,
-]
+CONFIGS = ["config.json", "preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json", INDEX]
 VARIABLES = ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME")
 
 
