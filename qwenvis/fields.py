@@ -1,7 +1,7 @@
-"""The fields of a config, read as the types that are meant; an error names the config, the field and what is expected.
+"""The fields of a config, checked for their types; an error names the config, the field and the expected value.
 
-JSON has few types, and Python takes values of one for another: true is 1, "no" is true, 14.0 is 14. Here a field is of
-the type that its reader asks for, or a `ConfigError`. Null is the same as a field that is left out.
+Python takes values of one JSON type for another: true is 1, "no" is true, 14.0 is 14. Here a field has the type that
+its reader asks for, or raises ConfigError. Null is the same as a missing field.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ LARGEST = 2**63 - 1
 
 
 class Section(Mapping[str, Any]):
-    """An object of a config file without its ``nulls``; ``place`` is what messages call it.
+    """An object of a config file without its ``nulls``; ``place`` is its name in messages.
 
-    A section of a section is that section, under the place that it has.
+    A section of a section has the values and the place of the original.
     """
 
     def __init__(self, values: Mapping[str, Any], place: str) -> None:

@@ -1,4 +1,4 @@
-"""What a caller passes as images and as videos, planned as items: images first, then videos, in their order."""
+"""The images and videos of a call, planned as items: images first, then videos, in their order."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ Videos: TypeAlias = Video | Iterable[Video | Picture]
 class Entry:
     """A still or a video with its place in the call: an item of ``plan`` that keeps its error instead of raising it.
 
-    ``error``: why it turned out to be unusable; what was written of its patches until then is worth nothing.
+    ``error``: why it turned out to be unusable; patches that it has written by then are invalid.
     """
 
     def __init__(self, place: Place, make: Callable[[], Still | Footage]) -> None:
-        """Plan it. Raises an InputError that says which item it is about."""
+        """Plan the item. Raises an InputError that says which item it is about."""
         self.place = place
         self.error: QwenvisError | None = None
         with about(place):
@@ -63,12 +63,12 @@ class Entry:
 
 
 class Intake:
-    """The items of one call. How its images and videos are prepared is looked up when the first of them comes."""
+    """The items of one call. The processors are looked up when the first image, or the first video, comes."""
 
     def __init__(
         self, outline: Outline, sampling: Sampling, *, min_pixels: int | None, max_pixels: int | None, threads: int
     ) -> None:
-        """Raises TypeError, as Python does, for what `Sampling` does not have."""
+        """Raises TypeError, as Python does, for keywords that `Sampling` does not have."""
         if unknown := [name for name in sampling if name not in Sampling.__annotations__]:
             raise TypeError(
                 f"unexpected keyword argument {unknown[0]!r}; of videos, {', '.join(Sampling.__annotations__)}"
@@ -94,9 +94,9 @@ class Intake:
     def listed(
         self, images: Images | None, videos: Videos | None, *, skip: bool
     ) -> tuple[list[Entry], list[InputError]]:
-        """All items that can be used, planned, and the errors of the others if they are to be skipped.
+        """Plan all items; return the usable items, and with ``skip`` the errors of the others.
 
-        Else, or if nothing can be used of a great many, raises one error that lists those.
+        Without ``skip``, or if none of very many items can be used, raises one error that lists all errors.
         """
         entries, errors = sifted(self.makers(images, videos), lenient=skip)
         if errors and (not skip or (len(errors) == MOST_GATHERED and not entries)):
@@ -105,7 +105,7 @@ class Intake:
         return entries, errors
 
     def makers(self, images: Images | None, videos: Videos | None) -> Iterator[Callable[[], Entry]]:
-        """What plans the items, one after the other, as they come."""
+        """Yield a function for each item, as items come, that plans it."""
         if images is None and videos is None:
             raise InputError("neither images nor videos are given")
         rules = [name for name, value in self._sampling.items() if value is not None]
@@ -145,7 +145,7 @@ class Intake:
 
 
 def _made(make: Callable[[], Still | Footage], lasts: bool) -> Still | Footage:
-    """An item, settled where its source may change before it is prepared."""
+    """Make an item; decode it at once if its source may change before it is prepared."""
     item = make()
     if not lasts:
         item.settle()
@@ -156,8 +156,8 @@ def _refuse_pixels(source: object) -> None:
     """Raise one error for a list of pixels, and not one for each number in it."""
     if isinstance(source, list | tuple | Number):
         raise ImageError(
-            f"image 0 is a {type(source).__name__}; expected {pictures.EXPECTED}: of pixels in lists make "
-            "np.array(pixels, np.uint8), pass lists of images one by one, and the frames of a video as videos=[frames]"
+            f"image 0 is a {type(source).__name__}; expected {pictures.EXPECTED}: pass pixels in lists as "
+            "np.array(pixels, np.uint8), lists of images one by one, and the frames of a video as videos=[frames]"
         )
 
 
@@ -186,9 +186,9 @@ def skips(on_error: str) -> bool:
 
 
 def origins(entries: Sequence[Entry]) -> dict[str, Any]:
-    """The sources, sizes, frames and times of items, as `Embeddings` names them.
+    """The sources, sizes, frames and times of items, as fields of `Embeddings`.
 
-    Frames and times are empty of a still, and left out where all are stills.
+    Frames and times are empty for a still, and left out if all items are stills.
     """
     footage = [entry.item if isinstance(entry.item, Footage) else None for entry in entries]
     told: dict[str, Any] = {
@@ -205,7 +205,7 @@ def origins(entries: Sequence[Entry]) -> dict[str, Any]:
 
 
 def remarks(entries: Sequence[Entry]) -> dict[str, str]:
-    """What provenance says of videos: a rate that was assumed, and frames that are damaged."""
+    """The provenance of videos: whether a rate was assumed, and the number of damaged frames."""
     footage = [entry.item for entry in entries if isinstance(entry.item, Footage) and entry.error is None]
     told: dict[str, str] = {}
     if any(not item.clip.length.fps for item in footage):

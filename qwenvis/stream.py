@@ -1,4 +1,4 @@
-"""Items that come one after the other, for as long as they come: encoded in runs, given out one by one."""
+"""Streams of items of any length: encoded in runs, returned one by one."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ class Stream(Iterator[Embeddings]):
 
 @dataclass
 class Run:
-    """Items that go through the tower together, and the error of what comes after them, if that cannot be used.
+    """Items that go through the tower together, and the error of the item after them, if it cannot be planned.
 
-    ``ends``: nothing comes after that error.
+    ``ends``: the stream ends with that error.
     """
 
     entries: list[Entry]
@@ -57,14 +57,14 @@ class Run:
 
 @dataclass(frozen=True)
 class Runs:
-    """The runs of a stream, as they come: items within a budget of patches, by what plans them."""
+    """The runs of a stream: items within a budget of patches, planned by their makers."""
 
     makers: Iterator[Callable[[], Entry]]
     columns: int
     budget: int
 
     def __iter__(self) -> Iterator[Run]:
-        """What cannot be used ends its run, so that its error comes soon."""
+        """Yield runs; an item that cannot be planned ends its run, so that its error comes soon."""
         entries: list[Entry] = []
         held = 0
         for entry, failure, ends in _planned(self.makers):
@@ -90,7 +90,7 @@ def encoded(
 ) -> Generator[Embeddings | QwenvisError, None, None]:
     """The items in order, and the errors of those that cannot be used in their place.
 
-    No more than two runs are held. What the makers raise comes after the items before it.
+    No more than two runs are held. An error of the makers comes after the items before it.
     """
     waiting: deque[Run] = deque()
 
@@ -121,7 +121,7 @@ def _in_order(run: Run, out: Embeddings) -> Iterator[Embeddings | QwenvisError]:
 
 
 def _planned(makers: Iterator[Callable[[], Entry]]) -> Iterator[tuple[Entry | None, Exception | None, bool]]:
-    """Each item, or the error in its place and whether it is one of the makers, after which there are no others."""
+    """Plan each item. Yields the item, or its error, or the error that ends the makers, with whether it does."""
     while True:
         try:
             make = next(makers)
@@ -139,7 +139,7 @@ def _planned(makers: Iterator[Callable[[], Entry]]) -> Iterator[tuple[Entry | No
 
 
 def _apart(item: Embeddings) -> Embeddings:
-    """The item in arrays of its own: views would keep the whole run alive as long as one."""
+    """Copy the arrays of an item: a view would keep the arrays of the whole run alive."""
     return replace(
         item,
         embeddings=item.embeddings.copy(),

@@ -39,7 +39,7 @@ def run(capsys):
 def test_other_formats_are_refused(run, folder, name):
     code, out, err = run("encode", "small.jpg", "--model", TINY, "-o", name)
     assert (code, out) == (1, "")
-    assert f"what is written is safetensors, not {name[1:].lower()}" in err
+    assert f"tokens are written as safetensors, not {name[1:].lower()}" in err
     assert ("np.save(path, out.embeddings)" in err) == (name in ("x.npy", "x.NPZ"))
     assert [path.name for path in folder.iterdir()] == ["small.jpg"]
 
