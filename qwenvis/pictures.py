@@ -52,11 +52,6 @@ UPRIGHT = {
 ON_ITS_SIDE = (5, 6, 7, 8)
 
 
-def listed(images: Picture | Iterable[Picture]) -> list[Picture]:
-    """Return the images as a list; a single image becomes a list of one."""
-    return list(stream(images))
-
-
 def stream(images: Picture | Iterable[Picture]) -> Iterable[Picture]:
     """Return the images as they come; a single image becomes a list of one."""
     if is_single(images) or not isinstance(images, Iterable):
