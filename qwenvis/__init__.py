@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from qwenvis.errors import VideoError as VideoError
     from qwenvis.errors import VideoLimitError as VideoLimitError
     from qwenvis.errors import VideoWarning as VideoWarning
+    from qwenvis.stream import Stream as Stream
     from qwenvis.version import __version__ as __version__
 
 _ROOMS = {
@@ -44,6 +45,7 @@ _ROOMS = {
     "NumericalError": "errors",
     "QwenvisError": "errors",
     "SourceError": "errors",
+    "Stream": "stream",
     "VideoError": "errors",
     "VideoLimitError": "errors",
     "VideoWarning": "errors",
@@ -63,6 +65,7 @@ __all__ = [
     "NumericalError",
     "QwenvisError",
     "SourceError",
+    "Stream",
     "VideoError",
     "VideoLimitError",
     "VideoWarning",

@@ -1,6 +1,6 @@
 """Animated images as videos: GIF, WebP, APNG, AVIF and FLI. Pillow decodes the frames; their times are read here.
 
-Frames are what `pictures` makes of stills: upright, on white. Pages are no animation: TIFF, MPO and icons stay stills.
+Frames are read as `pictures` reads stills: upright, on white. Pages are no animation: TIFF, MPO and icons are stills.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from qwenvis.errors import ImageError, LimitError, VideoError
 from qwenvis.films import check_count, first_bytes
 from qwenvis.samplers import Length, Rate
 
-UNTOLD = 0.1  # seconds of a frame that says nothing, in browsers and in FFmpeg
-SHORTEST_OF_A_GIF = 0.02  # seconds: what says less says nothing, there too
+UNTOLD = 0.1  # seconds of a frame without a duration, as in browsers and in FFmpeg
+SHORTEST_OF_A_GIF = 0.02  # seconds: a shorter duration counts as none, as there
 
 
 class Animation:
@@ -29,9 +29,11 @@ class Animation:
     damaged = 0
 
     def __init__(self, source: Any, where: str, fps: Rate | None) -> None:
-        """Read the header, and how long each frame is shown. Raises ImageError, VideoError, or LimitError."""
+        """Read the header and the duration of each frame. Raises ImageError, VideoError, or LimitError."""
         if isinstance(source, Image.Image):
-            raise VideoError(f"{where} has several frames and stands at one: pass its file, or a list of its frames")
+            raise VideoError(
+                f"{where} has several frames and shows one of them: pass its file, or a list of its frames"
+            )
         self._source, self._where = source, where
         with pictures.opened(source, where) as image:
             self._skipped = _hidden_frames(image)
@@ -48,10 +50,7 @@ class Animation:
         with pictures.opened(self._source, self._where) as image:
             for index in indices:
                 image.seek(index + self._skipped)
-                frame = np.asarray(pictures.decode(image, f"{self._where}, frame {index}"))
-                if frame.shape[:2] != self.size:
-                    raise VideoError(f"{self._where} changed while it was read")
-                yield np.ascontiguousarray(frame)
+                yield pictures.frame(image, f"{self._where}, frame {index}", self.size)
 
 
 def format_of(source: Any) -> str | None:
@@ -69,7 +68,7 @@ def _frames(image: Image.Image) -> int:
 
 
 def _hidden_frames(image: Image.Image) -> int:
-    """Frames in front that only programs show which know no animations: a PNG may have one."""
+    """The number of leading frames for programs without animations: a PNG may have one."""
     return int(bool(getattr(image, "default_image", False)))
 
 
@@ -83,22 +82,27 @@ def _durations(image: Image.Image, source: Any) -> list[float]:
 
 
 def _gif(data: bytes) -> list[float]:
-    """Delays of the graphic control extensions, in hundredths, each of the image after it."""
+    """Delays of the graphic control extensions, in hundredths, each of the image after it. A trailer may be missing."""
     durations, delay = [], 0
     place = 13 + _colours(data[10])
-    while data[place] in (0x21, 0x2C):
-        if data[place] == 0x21:
-            if data[place + 1] == 0xF9:
+    while (kind := _byte(data, place)) in (0x21, 0x2C):
+        if kind == 0x21:
+            if _byte(data, place + 1) == 0xF9:
                 delay = int.from_bytes(data[place + 4 : place + 6], "little")
             place += 2
         else:
             durations.append(delay / 100)
             delay = 0
-            place += 11 + _colours(data[place + 9])
-        while data[place]:
-            place += 1 + data[place]
+            place += 11 + _colours(_byte(data, place + 9))
+        while length := _byte(data, place):
+            place += 1 + length
         place += 1
     return durations
+
+
+def _byte(data: bytes, place: int) -> int:
+    """A byte; 0 behind the end."""
+    return data[place] if place < len(data) else 0
 
 
 def _colours(flags: int) -> int:

@@ -1,6 +1,6 @@
-"""Whatever holds numbers: arrays, and the tensors of other packages, as NumPy sees them. No other package is imported.
+"""Arrays, and the tensors of other packages as arrays. No other package is imported.
 
-A tensor says what it holds through ``__array__`` or DLPack, and NumPy shares its memory where it can.
+NumPy reads a tensor through ``__array__`` or DLPack, and shares its memory where it can.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ class Tensor(Protocol):
 
 
 def is_array(value: Any) -> bool:
-    """Whether this is an array or a tensor. Of what has ``__array__`` alone, columns of tables are lists of things."""
+    """Whether this is an array or a tensor; not so the columns of tables, one-dimensional and without DLPack."""
     if isinstance(value, np.ndarray) or hasattr(value, "__dlpack__"):
         return True
     return hasattr(value, "__array__") and getattr(value, "ndim", 0) > 1
 
 
 def plain(value: Any, where: str, error: type[InputError] = InputError) -> NDArray[Any]:
-    """Whatever NumPy can read, as a plain array: shared, where that can be. bfloat16 tensors become float32, exactly.
+    """Anything that NumPy can read, as a plain array, shared if possible. bfloat16 tensors become float32, exactly.
 
-    Raises ``error`` for what cannot be read from here, such as the memory of a GPU, and for masked entries, which have
-    no value.
+    Raises ``error`` for arrays that cannot be read from here, such as those on a GPU, and for masked entries, which
+    have no value.
     """
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         masked = int(np.count_nonzero(np.ma.getmaskarray(value)))

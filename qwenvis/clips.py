@@ -1,9 +1,8 @@
 """Whatever people pass as a video: how long and how large it is, and its frames, one after the other.
 
 A video is a file (a path, its bytes, a binary file object) of a film or an animated image, a uint8 array or tensor of
-frames (T, H, W, 3), or a list of pictures of one size. A clip is one of these behind one face: it knows its length and
-size before any frame is decoded but the first, and gives out the frames that are asked for, in order, without keeping
-any.
+frames (T, H, W, 3), or a list of pictures of one size. A clip is the common interface to all of them: its length and
+size are known once the first frame is decoded, and it yields chosen frames, in order, without keeping any.
 """
 
 from __future__ import annotations
@@ -17,9 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from qwenvis import animations, arrays, pictures
-from qwenvis.errors import ImageError, VideoError, VideoLimitError
-from qwenvis.films import MAX_FRAMES, Film
-from qwenvis.pictures import MAX_IMAGE_PIXELS, Picture
+from qwenvis.errors import ImageError, ImageLimitError, VideoError
+from qwenvis.films import Film, check_count, check_sides
+from qwenvis.pictures import Picture
 from qwenvis.playback import Playback
 from qwenvis.samplers import Length, Rate
 
@@ -41,11 +40,11 @@ class Clip(Protocol):
 
     length: Length
     size: tuple[int, int]  # (height, width), as seen
-    chosen: bool  # its frames were chosen by who passed them
-    damaged: int  # frames that could not be decoded, as far as it was read
+    chosen: bool  # whether the caller has chosen its frames already
+    damaged: int  # frames that could not be decoded, so far
 
     def frames(self, indices: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
-        """The frames of rising indices, (rows, columns, 3) uint8, C-contiguous, as stored: a film may be seen wider.
+        """The frames of rising indices, (rows, columns, 3) uint8, C-contiguous, as stored: a film may be shown wider.
 
         Raises VideoError.
         """
@@ -63,8 +62,8 @@ def clip(
     """The clip of a source; ``where`` names it in errors. ``fps`` is that of frames, and overrides a file's.
 
     ``upright``: whether a file is turned as its metadata says. ``by_header``: whether a file is what its header says,
-    as in transformers, or what can be played. Raises VideoError for what is no video, LimitError for
-    one that is too large.
+    as in transformers, or what can be played. Raises VideoError for what is no video, LimitError for a video that is
+    too large.
     """
     if arrays.is_array(source):
         return Frames(arrays.plain(source, where, VideoError), where, fps)
@@ -78,7 +77,7 @@ def clip(
 
 
 def is_picture(source: Any) -> bool:
-    """Whether this is a still among videos: an image in memory, or a file that Pillow reads and that does not move."""
+    """Whether this is a still among videos: an image in memory, or an image file that is not animated."""
     if isinstance(source, list | tuple):
         return False
     if isinstance(source, Image.Image):
@@ -87,6 +86,8 @@ def is_picture(source: Any) -> bool:
         if arrays.is_array(source):
             return arrays.plain(source, "the image", ImageError).ndim in (2, 3)
         pictures.probe(source)
+    except ImageLimitError:
+        return True
     except ImageError:
         return False
     return animations.format_of(source) is None
@@ -103,7 +104,7 @@ class Frames:
             last = "; channels come last: pass np.moveaxis(frames, 1, -1), of a tensor frames.permute(0, 2, 3, 1)"
             remedy = last if frames.shape[1:2] == (3,) else ""
             raise VideoError(f"{where}: expected uint8 frames (T, H, W, 3), got {frames.dtype} {frames.shape}{remedy}")
-        _check_count(len(frames), where)
+        check_count(len(frames), where)
         self._frames, self.size, self.length = frames, frames.shape[1:3], Length(len(frames), fps)
         _check(self.length.frames, self.size, where)
 
@@ -114,7 +115,7 @@ class Frames:
 
 
 class Pictures:
-    """A list of pictures of one size, decoded as stills are; only those that are asked for."""
+    """A list of pictures of one size, decoded as stills are; only chosen frames are decoded."""
 
     chosen = True
     damaged = 0
@@ -122,7 +123,7 @@ class Pictures:
     def __init__(self, frames: Sequence[Picture], where: str, fps: Rate | None) -> None:
         self._frames, self._where, self.length = frames, where, Length(len(frames), fps)
         self.size = (0, 0)
-        _check_count(len(frames), where)
+        check_count(len(frames), where)
         seen: set[int] = set()  # one picture may be many of the frames
         for index, frame in enumerate(frames):
             if id(frame) in seen:
@@ -138,10 +139,7 @@ class Pictures:
     def frames(self, indices: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
         """As `Clip`."""
         for index in indices:
-            frame = np.asarray(pictures.decode(self._frames[index], self._name(index)))
-            if frame.shape[:2] != self.size:
-                raise VideoError(f"{self._name(index)} changed while it was read")
-            yield np.ascontiguousarray(frame)
+            yield pictures.frame(self._frames[index], self._name(index), self.size)
 
     def _name(self, index: int) -> str:
         return f"{self._where}, frame {index}"
@@ -154,15 +152,8 @@ def label(source: object, index: int) -> str:
     return "video" + pictures.label(source, index).removeprefix("image")
 
 
-def _check_count(frames: int, where: str) -> None:
-    if frames > MAX_FRAMES:
-        raise VideoLimitError(f"{where} has {frames:,} frames; at most {MAX_FRAMES:,} are read: cut it into parts")
-
-
 def _check(frames: int, size: tuple[int, int], where: str) -> None:
+    """Raise VideoError for a video without pixels, LimitError for one whose frames are too large."""
     if not frames or not min(size):
         raise VideoError(f"{where} has no pixels: it is {frames} frames of {size[0]} x {size[1]} (height x width)")
-    if size[0] * size[1] > MAX_IMAGE_PIXELS:
-        raise VideoLimitError(
-            f"{where} has frames of {size[0]} x {size[1]}; at most {MAX_IMAGE_PIXELS:,} pixels are read"
-        )
+    check_sides(*size, where)

@@ -22,9 +22,10 @@ MAX_JSON_BYTES = 2_000_000
 def read_json(
     directory: Path, name: str, error: type[CheckpointError], most: int = MAX_JSON_BYTES, entries: int = MAX_JSON_BYTES
 ) -> dict[str, Any] | None:
-    """The object in a JSON file, None where there is no such file; what is no object raises ``error``.
+    """The object in a JSON file, None where there is no such file.
 
-    So does a file of more than ``most`` bytes, or of more ``entries``, before it is parsed.
+    Raises ``error`` for JSON that is no object and, before it is parsed, for a file of more than ``most`` bytes or more
+    than ``entries`` entries.
     """
     path = regular_file(directory, name)
     if path is None:
@@ -37,9 +38,9 @@ def read_json(
         if text.count(b",") >= entries or text.count(b"[") >= entries or text.count(b"{") >= entries:
             raise error(f"{path} has more than {entries:,} entries, which are the most that are read")
         content = json.loads(text)
+    except CheckpointError:
+        raise
     except (OSError, ValueError, RecursionError) as cause:
-        if isinstance(cause, CheckpointError):
-            raise
         raise error(f"{path} cannot be read as JSON: {cause}") from cause
     if not isinstance(content, dict):
         raise error(f"{path} holds a JSON {type(content).__name__}; expected an object")

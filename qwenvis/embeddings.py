@@ -1,4 +1,4 @@
-"""What comes out: the visual tokens of all items, a sequence of one `Embeddings` an item, saved and loaded."""
+"""The result of a call: the visual tokens of all items, as a sequence of one `Embeddings` an item, saved and loaded."""
 
 from __future__ import annotations
 
@@ -24,27 +24,28 @@ def _nothing() -> np.ndarray:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Embeddings:
-    """The visual tokens of one call: a sequence whose items are an `Embeddings` each, one of every image and video.
+    """The visual tokens of one call: a sequence of one `Embeddings` for each image and video.
 
-    ``len(out)`` counts the items, ``for item in out`` gives them, ``out[2]``, ``out[-1]`` and ``out[1:3]`` are an
-    `Embeddings` of views; ``out[mask]`` and ``out[[2, 0]]`` are copies. ``np.asarray(out)`` is ``embeddings``.
+    ``len(out)`` is the number of items. Iteration, ``out[2]``, ``out[-1]`` and ``out[1:3]`` yield `Embeddings` of
+    views; ``out[mask]`` and ``out[[2, 0]]`` copy, unless the items follow one another. ``np.asarray(out)`` is
+    ``embeddings``.
 
     - ``embeddings``: (tokens, out_hidden_size) float32, C-contiguous, the caller's own; items one after the other.
     - ``grid_thw``: (items, 3) int64, the (frames / 2, rows, columns) of patches of each item.
     - ``merge_size``: an item of t x h x w patches has t * h * w / merge_size^2 tokens.
     - ``hidden_states``: if asked for, depth + 1 arrays (patches, hidden_size) in the order of ``pixel_values``.
-    - ``provenance``: what made them: source (the checkpoint), family, format, ISA, version, pixel limits.
+    - ``provenance``: source (the checkpoint), family, format, ISA, version, pixel limits.
     - ``deepstack``: arrays like ``embeddings`` made of the hidden states of some blocks, in the order of the blocks,
       which a language model adds to its own first layers; empty in families that have none.
     - ``frame_indices``, ``timestamps``: of calls with videos, for each item the frames of the video that were looked at
       (frames,) int64, and the seconds of each temporal step (t,) float64, both empty of a still.
     - ``second_per_grid_ts``: of calls with videos, (items,) float64, seconds from one temporal step to the next; 0 of a
       still.
-    - ``sources``: the name of each item: its path as text, else its position in the call, such as "image 3", "video 0",
-      or "item 2" where that is all that is known.
-    - ``sizes``: (items, 2) int64, the (height, width) in pixels of each image, or frame, upright and before it was
-      resized; (0, 0) where ``pixel_values`` were passed.
-    - ``errors``: the exceptions of what ``on_error="skip"`` left out, in the order of the call; see `QwenvisError`.
+    - ``sources``: the name of each item: its path as text, else its position in the call, such as "image 3" or
+      "video 0", or "item 2" where ``pixel_values`` were passed.
+    - ``sizes``: (items, 2) int64, the (height, width) in pixels of each image or frame, upright, before resizing;
+      (0, 0) where ``pixel_values`` were passed.
+    - ``errors``: the exceptions of the items that ``on_error="skip"`` left out, in the order of the call.
     """
 
     embeddings: np.ndarray
@@ -61,14 +62,14 @@ class Embeddings:
     errors: tuple[QwenvisError, ...] = ()
 
     def __post_init__(self) -> None:
-        """Name items that nobody has named. Raises InputError for more or fewer sources, or sizes, than items."""
+        """Name items that have no sources. Raises InputError for more or fewer sources, or sizes, than items."""
         if not len(self.sources):
             object.__setattr__(self, "sources", [f"item {index}" for index in range(len(self))])
         if not len(self.sizes):
             object.__setattr__(self, "sizes", np.zeros((len(self), 2), np.int64))
         if len(self.sources) != len(self) or self.sizes.shape != (len(self), 2):
             got = f"{len(self.sources)} sources and sizes of shape {self.sizes.shape}"
-            raise InputError(f"got {got}; expected {len(self)} sources and sizes of ({len(self)}, 2)")
+            raise InputError(f"got {got}; expected {len(self)} sources and sizes of shape ({len(self)}, 2)")
 
     @property
     def last_hidden_state(self) -> np.ndarray:
@@ -123,10 +124,11 @@ class Embeddings:
 
     @classmethod
     def concatenate(cls, parts: Iterable[Embeddings]) -> Embeddings:
-        """The items of all parts, in order, in arrays of their own.
+        """Join the items of all parts, in order, in new arrays.
 
-        Where the parts differ in their provenance (limits, version), it names the values of all. Raises InputError for
-        parts of other checkpoints, families, formats, widths or merge sizes, or with other deepstack or hidden states.
+        Where the parts differ in their provenance (limits, version), the result's lists the values of all. Raises
+        InputError for parts of different checkpoints, families, formats, widths or merge sizes, or with different
+        deepstack or hidden states.
         """
         listed = list(parts)
         _check_alike(listed)
@@ -148,28 +150,28 @@ class Embeddings:
         return cls(merge_size=listed[0].merge_size, provenance=_merged(part.provenance for part in listed), **joined)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write all but hidden states and errors as safetensors; a file appears whole or not at all.
+        """Write everything except hidden states and errors as safetensors; the file appears whole or not at all.
 
-        The metadata hold the provenance, and ``sources`` as JSON; a text that is no UTF-8, such as some paths, is
-        written as JSON in ASCII, and loads as it was. Raises InputError where it cannot be written, or where the suffix
-        names another format.
+        The metadata hold the provenance, and ``sources`` as JSON; text that is not valid UTF-8, such as some paths, is
+        escaped and loads unchanged. Raises InputError for a file that cannot be written, or whose suffix names another
+        format.
         """
         tokenfile.save(path, {each.name: getattr(self, each.name) for each in fields(self)})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Embeddings:
-        """Read what `save` wrote. Raises InputError for a file that is something else."""
+        """Read a file that `save` wrote. Raises InputError for any other file."""
         return cls(**tokenfile.load(path))
 
     def __repr__(self) -> str:
-        """Items, tokens, what made them, and the first sources."""
+        """Items, tokens, their width, family and format, and the first sources."""
         more = [f"and {len(self) - NAMED} more"] if len(self) > NAMED else []
         names = ", ".join([*map(repr, map(shown, self.sources[:NAMED])), *more])
         return f"<Embeddings: {self.summary}{': ' if names else ''}{names}>"
 
     @property
     def summary(self) -> str:
-        """Items, tokens, their width, and what made them, in words."""
+        """Items, tokens, their width, family and format, in words."""
         tokens, width = self.embeddings.shape
         made = [self.provenance[key] for key in ("family", "format") if key in self.provenance]
         left_out = f", {len(self.errors)} left out" if self.errors else ""
@@ -177,7 +179,7 @@ class Embeddings:
         return f"{words}, {' in '.join(map(shown, made))}" if made else words
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: a table of the first items with the picture of their tokens."""
+        """A table of the first items with the pictures of their tokens, for notebooks."""
         from qwenvis import notebook
 
         return notebook.page(self.summary, self[: notebook.ROWS], len(self) - notebook.ROWS)
@@ -206,7 +208,7 @@ class Embeddings:
         )
 
     def _timed(self) -> Embeddings:
-        """With the times of stills, where there are none."""
+        """The same with frames and times; without any, all items are stills."""
         if self.frame_indices:
             return self
         indices, stamps = [np.zeros(0, np.int64) for _ in self.sources], [_nothing() for _ in self.sources]
@@ -237,7 +239,7 @@ def _check_alike(parts: Sequence[Embeddings]) -> None:
 
 
 def _kind(part: Embeddings) -> dict[str, object]:
-    """What has to be equal of parts that are concatenated, in words."""
+    """The properties in which parts to concatenate must agree, by name."""
     told = {key: part.provenance.get(key, "unknown") for key in ("family", "format")}
     return {
         **told,

@@ -21,7 +21,7 @@ from qwenvis.models import Config
 from qwenvis.outline import ImageOptions, Outline
 from qwenvis.packed import save
 from qwenvis.passage import Passage, finished
-from qwenvis.plan import Plan, ahead
+from qwenvis.plan import Plan
 from qwenvis.stream import Runs, Stream, encoded
 from qwenvis.threads import resolve as resolve_threads
 from qwenvis.version import __version__
@@ -36,8 +36,8 @@ class Encoder:
     """The vision encoder of one checkpoint; it may be shared between Python threads.
 
     The child of a fork may use it too, but runs it on one thread, whatever ``threads`` says: threads do not
-    survive a fork. `pickle` takes down where the checkpoint is and the arguments of `from_pretrained`, and loads it
-    again; `copy` shares the weights, which nothing changes.
+    survive a fork. A pickle holds the source and the arguments of `from_pretrained`, and loading it reads the
+    checkpoint again; copies share the weights, which never change.
 
     >>> encoder = Encoder.from_pretrained("synthetic:tiny-qwen2-vl")
     >>> encoder.encode(np.zeros((280, 420, 3), np.uint8)).embeddings.shape
@@ -75,7 +75,7 @@ class Encoder:
         - ``dtype``: "float32"; "bfloat16", in which weights and the inputs of products are rounded to it, while sums,
           norms, softmax, rope and the residual stream stay float32; or "auto": what it is packed in, else bfloat16
           where it is stored in that and this CPU multiplies it, else float32. ``encoder.format`` says which it became:
-          "f32" or "bf16". These names may be spelt as such, or be types of NumPy, ml_dtypes or PyTorch.
+          "f32" or "bf16". Types of NumPy, ml_dtypes and PyTorch are accepted, and other spellings, such as "bf16".
         - ``threads``: default QWENVIS_NUM_THREADS, OMP_NUM_THREADS, or the CPUs that this process may use.
         - ``min_pixels``, ``max_pixels``: replace the limits of the checkpoint's preprocessor config.
         - ``pixels``: "natural", images as a person sees them, upright, on white, in 8 bits; or "transformers", as its
@@ -126,16 +126,16 @@ class Encoder:
         return f"<Encoder: {self.family} in {self.format} on {self.isa}, {threads}: {shown(str(source))!r}>"
 
     def __reduce__(self) -> tuple[Callable[[], Encoder], tuple[()]]:
-        """Load it again. Raises InputError where `from_pretrained` has not made it."""
+        """Pickle the arguments of `from_pretrained`. Raises InputError for an encoder that was made otherwise."""
         if self._arguments is None:
             raise InputError(
-                "an encoder is pickled as the arguments of Encoder.from_pretrained, and this one was made of an "
-                "outline: make it with from_pretrained, or pass the arguments on"
+                "an encoder is pickled as the arguments of Encoder.from_pretrained, but this encoder was made from an "
+                "outline: make it with from_pretrained instead"
             )
         return partial(type(self).from_pretrained, **self._arguments), ()
 
     def __copy__(self) -> Encoder:
-        """Another one of the same weights."""
+        """An encoder with the same weights."""
         copied = type(self)(self._outline, threads=self.threads)
         copied._arguments = self._arguments
         return copied
@@ -173,34 +173,30 @@ class Encoder:
     ) -> Embeddings:
         """Visual tokens of one image or of a list of any length, and of videos, in order: images first.
 
-        An image is a path, bytes, a binary file object, a PIL image or a uint8 array (H, W), (H, W, 1), (H, W, 3) or
-        (H, W, 4). A video is a path, bytes, a binary file object, a uint8 array (T, H, W, 3) or a list of images of one
-        size; an image among the videos becomes a still. All headers are read first, and one error lists what cannot be
-        used by them before anything is encoded; then the items are worked through by a budget of patches, frame by
-        frame. ``progress(done, total)`` follows the work, in patches times layers.
+        An image is a path, bytes, a binary file object, a PIL image, or a uint8 array or tensor (H, W), (H, W, 1),
+        (H, W, 3) or (H, W, 4). A video is a path, bytes, a binary file object, a uint8 array or tensor (T, H, W, 3), or
+        a list of images of one size; an image among the videos becomes a still. All headers are read first, and one
+        error lists the items whose headers are bad before anything is encoded; then the items are encoded by a budget
+        of patches, frame by frame. ``progress(done, total)`` follows the work, in patches times layers.
 
-        ``on_error``: "raise", or "skip", by which the result has the items that can be used, and in ``errors`` the
-        exceptions of the others. Damage behind a header shows when its item is decoded, perhaps after hours of work.
-        With "raise" that error is raised then, and its ``done`` is the `Embeddings` of all items before. Every error
-        about an item has its ``index`` and ``source`` (`QwenvisError`). Where the first thousand items cannot be used,
-        no others are looked at, and "skip" raises too.
+        ``on_error``: "raise", or "skip", where the result holds the usable items, and ``errors`` the exceptions of the
+        others. Damage behind a header is found when its item is decoded, perhaps after hours of work. With "raise" the
+        error is raised then, and its ``done`` is the `Embeddings` of all items before. Every error about an item has
+        its ``index`` and ``source`` (`QwenvisError`). If none of the first thousand items can be used, the others are
+        not looked at, and "skip" raises too.
 
         Which frames of a video are looked at (docs/video.md):
 
         - ``fps``, or ``num_frames``, within ``min_frames`` and ``max_frames``; they replace those of the checkpoint.
-        - ``sampling``: "natural", a file by the rule of its model and frames that you pass all; "transformers", as its
-          processors take it; "qwen-vl-utils", as that package does; or "all".
-        - ``video_fps``: the frames a second of what is passed, where no file says it, or says it wrong.
+        - ``sampling``: "natural", the rule of the model for files, and all frames of an array or list; "transformers",
+          the choice of its processors; "qwen-vl-utils", the choice of that package; or "all".
+        - ``video_fps``: the frames a second of the videos, for frames without a file and for files that say it wrong.
         """
         skip = skips(on_error)
         intake = self._intake(sampling, min_pixels, max_pixels)
         entries, errors = intake.listed(images, videos, skip=skip)
         passage = self._begin(entries, Plan(entries, intake.columns), hidden_states, progress, strict=not skip)
-        for part, coming in ahead(passage.plan.parts(PATCH_BUDGET), PATCH_BUDGET, self.threads):
-            batch = coming.result()
-            if not passage.add(part, batch):
-                break
-            del coming, batch  # and its patches, before the next ones are made
+        passage.run(PATCH_BUDGET)
         return passage.result(self._provenance(intake), errors)
 
     def encode_iter(
@@ -217,11 +213,11 @@ class Encoder:
     ) -> Stream:
         """Visual tokens of a stream of images and of one of videos: one `Embeddings` an item, in order.
 
-        Small images share a forward pass. Two runs of at most ``patch_budget`` patches are held, or of one temporal
-        step: one is encoded while the next is prepared. What cannot be used raises its error when its turn comes, after
-        those before it have been given out; ``next`` goes on with the item after it. ``on_error="skip"`` leaves it out,
-        and keeps the error in the ``errors`` of the iterator. An error of the iterable itself comes in its turn too, as
-        it is, and ends the stream.
+        Small images share a forward pass. Two runs of at most ``patch_budget`` patches, or of one temporal step, are
+        held: one is encoded while the next is prepared. An item that cannot be used raises its error in its turn, and
+        ``next`` continues with the item after it. ``on_error="skip"`` leaves the item out, and keeps the error in the
+        ``errors`` of the iterator. An error of the iterable itself is raised unchanged, after the items before it, and
+        ends the stream.
         """
         skip = skips(on_error)
         intake = self._intake(sampling, min_pixels, max_pixels)
@@ -240,7 +236,7 @@ class Encoder:
     ) -> Batch:
         """``pixel_values`` and ``grid_thw`` of images and videos, as transformers' processors make them.
 
-        Raises one error that lists what cannot be used.
+        Raises one error that lists the items that cannot be used.
         """
         intake = self._intake(sampling, min_pixels, max_pixels)
         entries, _ = intake.listed(images, videos, skip=False)

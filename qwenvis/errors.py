@@ -10,14 +10,13 @@ QwenvisError
 │   ├── VideoError                             a video cannot be used
 │   │   └── VideoLimitError                    a video is larger than a limit allows: a LimitError too
 │   └── LimitError                             an input is larger than a limit allows
-├── NumericalError        (ArithmeticError)    the tower made NaN or infinity of an item
+├── NumericalError        (ArithmeticError)    the tower computed NaN or infinity for an item
 └── IsaError              (RuntimeError)       an instruction set is unknown, not compiled or not on this CPU
 
-VideoWarning           (UserWarning)        frames of a video are damaged, and others stand for them
+VideoWarning           (UserWarning)        frames of a video are damaged, and replaced by their neighbours
 
-Every message says what was wrong, what was got, what was expected, and where. What it quotes of a file or a caller goes
-through `shown`, `quoted` or `listed`. An error about an image or a video of a call says which: `about` sets its
-attributes.
+Every message says what was wrong, what was got, what was expected, and where. Text of a file or a caller is quoted
+through `shown`, `quoted` or `listed`. `about` sets the attributes of an error about an image or a video of a call.
 """
 
 from __future__ import annotations
@@ -36,11 +35,11 @@ LISTED = 10  # names spelt out in a list
 class QwenvisError(Exception):
     """Root of every exception that the package raises on purpose; all survive `pickle` and `copy`.
 
-    - ``argument``, ``index``: of an error about one image or video, "images" or "videos", and the position in that
-      argument of the call; None of any other error.
-    - ``source``: what `Embeddings.sources` calls that item: its path as text, else its position, such as "image 3".
-    - ``errors``: of an error about several items, one error of each; else empty.
-    - ``done``: of an error that `Encoder.encode` met on its way, the `Embeddings` of all items before it, else None.
+    - ``argument``, ``index``: "images" or "videos", and the position in that argument, if the error is about one image
+      or video of a call; else None.
+    - ``source``: the name of that item in `Embeddings.sources`: its path as text, else its position, such as "image 3".
+    - ``errors``: one error for each item, if the error is about several; else empty.
+    - ``done``: the `Embeddings` of all items before the error, if `Encoder.encode` had begun to encode; else None.
     """
 
     argument: str | None = None
@@ -75,7 +74,7 @@ class VideoError(InputError):
 
 
 class VideoWarning(UserWarning):
-    """Frames of a video are damaged, and others stand for them."""
+    """Frames of a video are damaged, and replaced by their neighbours."""
 
 
 class LimitError(InputError):
@@ -91,9 +90,9 @@ class VideoLimitError(VideoError, LimitError):
 
 
 class NumericalError(QwenvisError, ArithmeticError):
-    """The tower made NaN or infinity of an item, in a layer that the message names; ``index`` is its row of grid_thw.
+    """The tower computed NaN or infinity for an item, in a layer that the message names.
 
-    Of an image or a video of `Encoder.encode`, ``index`` and ``source`` are as of every other error about one.
+    ``index`` is the item's row of ``grid_thw``; for images and videos, ``index`` and ``source`` are as in other errors.
     """
 
 
@@ -121,6 +120,12 @@ def listed(names: Sequence[str]) -> str:
     return (", ".join(shown(name) for name in names[:LISTED]) or "nothing") + rest
 
 
+def check_choice(value: object, name: str, choices: Sequence[str]) -> None:
+    """Raise InputError for an argument that is none of the words to choose from."""
+    if not isinstance(value, str) or value not in choices:
+        raise InputError(f"{name} is {quoted(value)}; expected {', '.join(choices[:-1])} or {choices[-1]}")
+
+
 @dataclass(frozen=True)
 class Place:
     """Where an item stands in a call: in which argument, "images" or "videos", at which position, under which name."""
@@ -136,13 +141,13 @@ class Place:
         return cls(argument, index, f"{argument.removesuffix('s')} {index}" if path is None else path)
 
     def mark(self, error: QwenvisError) -> None:
-        """Let an error say that it is about this item."""
+        """Set the attributes of an error about this item."""
         error.argument, error.index, error.source = self.argument, self.index, self.source
 
 
 @contextmanager
 def about(place: Place) -> Iterator[None]:
-    """Errors inside say which item they are about, unless they do already."""
+    """Mark errors inside as errors about this item, unless they name an item already."""
     try:
         yield
     except QwenvisError as error:
@@ -151,8 +156,8 @@ def about(place: Place) -> Iterator[None]:
         raise
 
 
-def place(error: QwenvisError) -> tuple[bool, int]:
-    """What errors are sorted by, to be in the order of the call: images first."""
+def call_order(error: QwenvisError) -> tuple[bool, int]:
+    """The key that sorts errors by the place of their items in the call: images come first."""
     return error.argument != "images", -1 if error.index is None else error.index
 
 
@@ -161,7 +166,7 @@ _E = TypeVar("_E", bound=QwenvisError)
 
 
 def detached(error: _E) -> _E:
-    """The error without its tracebacks, which keep alive what the functions held that it came through."""
+    """Return the error without its tracebacks, which keep the variables of all functions on its way alive."""
     link: BaseException | None = error
     while link is not None:
         link.__traceback__, link = None, link.__cause__ or link.__context__
@@ -169,9 +174,9 @@ def detached(error: _E) -> _E:
 
 
 def joined(errors: Sequence[QwenvisError], looked_at: int, noun: str) -> QwenvisError:
-    """One error for those of several items; of a single item its own, and of the kind that all are where there is one.
+    """Join the errors of several items into one, of the kind that all of them are; a single error stays as it is.
 
-    ``looked_at`` counts the items, the good ones too.
+    ``looked_at`` is the number of items, usable items included; ``noun`` is what the message calls them.
     """
     if len(errors) == 1:
         return errors[0]
@@ -189,9 +194,9 @@ def joined(errors: Sequence[QwenvisError], looked_at: int, noun: str) -> Qwenvis
 
 
 def sifted(makers: Iterable[Callable[[], _T]], *, lenient: bool = False) -> tuple[list[_T], list[InputError]]:
-    """What all make, and the errors of those that cannot.
+    """Call all makers; return the results, and the InputErrors of makers that fail.
 
-    After `MOST_GATHERED` errors no others are looked for; if ``lenient``, only where nothing could be made until then.
+    After `MOST_GATHERED` errors the rest is not called; if ``lenient``, only where no maker has succeeded until then.
     """
     made: list[_T] = []
     errors: list[InputError] = []
@@ -206,7 +211,7 @@ def sifted(makers: Iterable[Callable[[], _T]], *, lenient: bool = False) -> tupl
 
 
 def gathered(makers: Iterable[Callable[[], _T]], noun: str) -> list[_T]:
-    """What all make. Raises the error that `joined` makes of those that cannot."""
+    """Call all makers and return the results. Raises the error that `joined` makes of the errors of all."""
     made, errors = sifted(makers)
     if errors:
         raise joined(errors, len(made) + len(errors), noun)

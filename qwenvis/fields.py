@@ -1,7 +1,7 @@
-"""The fields of a config, read as the types that are meant; an error names the config, the field and what is expected.
+"""The fields of a config, checked for their types; an error names the config, the field and the expected value.
 
-JSON has few types, and Python takes values of one for another: true is 1, "no" is true, 14.0 is 14. Here a field is of
-the type that its reader asks for, or a `ConfigError`. Null is the same as a field that is left out.
+Python takes values of one JSON type for another: true is 1, "no" is true, 14.0 is 14. Here a field has the type that
+its reader asks for, or raises ConfigError. Null is the same as a missing field.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ LARGEST = 2**63 - 1
 
 
 class Section(Mapping[str, Any]):
-    """An object of a config file without its ``nulls``; ``place`` is what messages call it.
+    """An object of a config file without its ``nulls``; ``place`` is its name in messages.
 
-    A section of a section is that section, under the place that it has.
+    A section of a section has the values and the place of the original.
     """
 
     def __init__(self, values: Mapping[str, Any], place: str) -> None:
@@ -71,6 +71,13 @@ class Section(Mapping[str, Any]):
         if not isinstance(value, str):
             raise self.refused(name, "a text")
         return value
+
+    def indexes(self, name: str, default: tuple[int, ...] = ()) -> tuple[int, ...]:
+        """A list of integers from 0."""
+        value = self.get(name, default)
+        if not isinstance(value, list | tuple) or any(type(index) is not int or index < 0 for index in value):
+            raise self.refused(name, "a list of integers from 0")
+        return tuple(value)
 
     def part(self, name: str) -> Section:
         """An object in this one, empty where there is none."""

@@ -1,7 +1,7 @@
-"""What holds the bytes of a file: a name, the bytes themselves, a file object.
+"""Sources of the bytes of a file: a name, the bytes themselves, a file object.
 
-Opened by name are regular files only, and at once: a named pipe, a socket or a device may wait for ever, or do
-something, when it is opened or read.
+Only regular files are opened by name: opening or reading a named pipe, a socket or a device may block for ever, or have
+side effects.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import Any, BinaryIO
 from qwenvis import sharing
 from qwenvis.errors import InputError
 
-# Nothing waits: neither for the other end of a pipe, nor for what a file of /proc or /sys has yet to tell. As text is
-# translated on Windows, so would bytes be.
+# Never block, neither on the other end of a pipe nor on a file of /proc or /sys; and no translation of line ends on
+# Windows.
 _FLAGS = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
 
 _KINDS = {
@@ -30,7 +30,7 @@ _KINDS = {
     stat.S_IFBLK: "a device",
 }
 
-# Of a URL that went through a Path one of the slashes is lost.
+# A URL that went through a Path has lost one of its slashes.
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://|data:|(https?|file|s3|gs):/", re.IGNORECASE)
 
 
@@ -41,9 +41,9 @@ def is_file(source: Any) -> bool:
 
 @contextmanager
 def opened(source: Any, where: str, error: type[InputError]) -> Iterator[BinaryIO]:
-    """A source (`is_file`) as a binary file at its start, which nobody else moves.
+    """Open a source (`is_file`) as a binary file at its start, which no other reader moves.
 
-    ``where`` names it in errors. Raises ``error`` for what cannot be opened.
+    ``where`` names it in errors. Raises ``error`` for a source that cannot be opened.
     """
     if isinstance(source, bytes | bytearray | memoryview):
         yield io.BytesIO(source)
@@ -59,8 +59,8 @@ def opened(source: Any, where: str, error: type[InputError]) -> Iterator[BinaryI
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
     """Open a regular file to read its bytes; links are followed.
 
-    Raises OSError, before it is opened, for what is no regular file: IsADirectoryError for a directory. ValueError
-    for a name that no file can have. `reason` has the words for both.
+    Raises OSError for anything but a regular file, before it is opened (IsADirectoryError for a directory), and
+    ValueError for a name that no file can have. `reason` has the words for both.
     """
     return open(path, "rb", opener=_opened)
 

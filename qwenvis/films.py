@@ -1,16 +1,18 @@
 """Video files, through PyAV: length and size from the header and the first frame, and the frames in their order.
 
-That is how transformers reads them; `playback` has what a player shows. Nothing but the file itself is opened: FFmpeg
-gets its bytes, never its name, may open no other file and no network, and reads no playlist. A frame is decoded, turned
-upright if that is wanted, converted to RGB if it is asked for, and dropped.
+transformers reads films in this way; `playback` reads them as a player does. No other file is opened: FFmpeg gets the
+bytes of the file, never its name, may open no other file and no network, and reads no playlist. A frame is decoded,
+turned upright if the caller wants it, converted to RGB if it is one of the chosen frames, and dropped.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Any
+from functools import wraps
+from typing import IO, TYPE_CHECKING, Any, ParamSpec
+from weakref import WeakSet
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,16 +31,45 @@ if TYPE_CHECKING:
 MAX_FRAMES = 24 * 3600 * 60
 MAX_BYTES = 24 * 3600 * 10_000_000 // 8
 
-OLDEST_PYAV = 18  # what came with earlier ones is not safe where containers are restricted
+OLDEST_PYAV = 18  # earlier versions are not safe where the containers are restricted
 
-# FFmpeg's names of the containers that hold what is played, and hold it themselves: no playlists, no lists of files.
+# FFmpeg's names of containers that hold frames themselves: no playlists, no lists of files.
 CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,ogg,asf,gif,apng,ivf,h264,hevc,av1,obu,m4v,mjpeg,"
     "mpegvideo,dv,mxf,nut,rm,wtv,y4m,yuv4mpegpipe"
 )
 
-# What files that people call a video end in; whoever has but a name knows them by it.
+# Suffixes of video files, for callers that know only a name.
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".flv", ".ogv", ".3gp")
+
+_P = ParamSpec("_P")
+_Frames = Iterator[NDArray[np.uint8]]
+
+# FFmpeg decodes on threads, and waits for them when a decoder is freed: the decoders that exist, by their generators.
+_decoders: WeakSet[_Frames] = WeakSet()
+
+
+def decoder(frames: Callable[_P, _Frames]) -> Callable[_P, _Frames]:
+    """Decorate a generator of decoded frames: the child of a fork never frees it, since the threads are not there."""
+
+    @wraps(frames)
+    def begun(*args: _P.args, **options: _P.kwargs) -> _Frames:
+        generator = frames(*args, **options)
+        _decoders.add(generator)
+        return generator
+
+    return begun
+
+
+def _keep_decoders() -> None:
+    import ctypes
+
+    for generator in _decoders:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(generator))
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no forks
+    os.register_at_fork(after_in_child=_keep_decoders)
 
 
 class Film:
@@ -50,10 +81,10 @@ class Film:
     def __init__(
         self, source: Any, where: str, *, fps: Rate | None = None, upright: bool = True, threads: int = 1
     ) -> None:
-        """Read the header, count the frames if it does not, and decode the first.
+        """Read the header and decode the first frame; if the header has no count of frames, count the packets.
 
-        The count of a header is taken as it is, as transformers does. Raises VideoError for a file that is no video,
-        LimitError for one that is too large, before anything large is decoded.
+        The header's count is used unchecked, as in transformers. Raises VideoError for a file that is no video, and
+        LimitError for a film that is too large, before anything large is decoded.
         """
         self._source, self._where, self._upright, self._threads = source, where, upright, threads
         self._sides, self.length = self._planned(fps)
@@ -72,10 +103,11 @@ class Film:
             count = self._counted()
         return sides, Length(count, float(rate) if rate else None, float(count / rate) if rate else None)
 
+    @decoder
     def frames(self, indices: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
-        """As `Clip`. Where the file ends at most a second before its header says, its last frame stands for the rest.
+        """As `Clip`. If the file ends at most a second before its header says, the last frame is repeated.
 
-        Raises VideoError for a file that ends earlier, or is damaged on the way.
+        Raises VideoError for a file that ends earlier, or is damaged.
         """
         wanted, last = list(indices), None
         with self._opened() as (container, stream):
@@ -99,9 +131,9 @@ class Film:
 
     @contextmanager
     def _opened(self, threads: int | None = None) -> Iterator[tuple[InputContainer, VideoStream]]:
-        """The container and its video stream; whatever FFmpeg raises becomes a VideoError, its lack of memory too.
+        """Open the container and its video stream; errors of FFmpeg become VideoErrors, also when it lacks memory.
 
-        A damaged file may have FFmpeg ask for any amount. Where Python itself has no memory, the error stays.
+        A damaged file may make FFmpeg ask for any amount of memory. A MemoryError of Python's own stays.
         """
         av = _av(self._where)
         options = {"protocol_whitelist": "none", "format_whitelist": CONTAINERS}
@@ -123,11 +155,11 @@ class Film:
             raise VideoError(f"{self._where} is no video, or is damaged: {words}") from error
 
     def _stream(self, container: InputContainer) -> VideoStream | None:
-        """Which of its streams is the video: the first."""
+        """The stream to read: the first video stream."""
         return next(iter(container.streams.video), None)
 
     def _counted(self) -> int:
-        """The frames of a file whose header does not tell: its packets, none decoded."""
+        """The number of frames where the header does not give it: the number of packets, none decoded."""
         with self._opened() as (container, stream):
             count = 0
             for packet in container.demux(stream):
@@ -158,11 +190,11 @@ def _av(where: str) -> Any:
         import av
     except ImportError as error:
         raise VideoError(
-            f"{where} is read with PyAV, which is not here: pip install 'qwenvis[video]' ({error})"
+            f"{where} is read with PyAV, which is not installed: pip install 'qwenvis[video]' ({error})"
         ) from error
     if int(av.__version__.partition(".")[0]) < OLDEST_PYAV:
         raise VideoError(
-            f"{where} is read with PyAV {OLDEST_PYAV} or later, and {av.__version__} is here: pip install -U av"
+            f"{where} is read with PyAV {OLDEST_PYAV} or later; installed is {av.__version__}: pip install -U av"
         )
     return av
 
@@ -193,9 +225,9 @@ def first_bytes(source: Any, count: int) -> bytes:
 
 
 def check_count(count: int, where: str) -> None:
-    """Raise LimitError for more frames than a film may have."""
+    """Raise LimitError for more frames than a video may have."""
     if count > MAX_FRAMES:
-        raise VideoLimitError(f"{where} has over {MAX_FRAMES:,} frames; cut it into parts")
+        raise VideoLimitError(f"{where} has more than {MAX_FRAMES:,} frames, the most that are read: cut it into parts")
 
 
 def check_sides(height: int, width: int, where: str) -> None:

@@ -1,4 +1,4 @@
-"""What a caller passes as images and as videos, planned as items: images first, then videos, in their order."""
+"""The images and videos of a call, planned as items: images first, then videos, in their order."""
 
 from __future__ import annotations
 
@@ -12,15 +12,25 @@ from numpy.typing import NDArray
 
 from qwenvis import pictures
 from qwenvis.clips import Video, is_picture
-from qwenvis.errors import MOST_GATHERED, ImageError, InputError, Place, QwenvisError, about, joined, sifted
+from qwenvis.errors import (
+    MOST_GATHERED,
+    ImageError,
+    InputError,
+    Place,
+    QwenvisError,
+    about,
+    check_choice,
+    joined,
+    sifted,
+)
 from qwenvis.files import is_file
 from qwenvis.images import Still
+from qwenvis.iterables import handed
 from qwenvis.memo import cached_property
 from qwenvis.outline import Outline
 from qwenvis.pictures import Picture
 from qwenvis.processors import ImageProcessor
 from qwenvis.samplers import ASSUMED_FPS
-from qwenvis.streams import handed
 from qwenvis.videos import Footage, Sampling, Viewing
 
 Images: TypeAlias = Picture | Iterable[Picture]
@@ -30,11 +40,11 @@ Videos: TypeAlias = Video | Iterable[Video | Picture]
 class Entry:
     """A still or a video with its place in the call: an item of ``plan`` that keeps its error instead of raising it.
 
-    ``error``: why it turned out to be unusable; what was written of its patches until then is worth nothing.
+    ``error``: why it turned out to be unusable; patches that it has written by then are invalid.
     """
 
     def __init__(self, place: Place, make: Callable[[], Still | Footage]) -> None:
-        """Plan it. Raises an InputError that says which item it is about."""
+        """Plan the item. Raises an InputError that says which item it is about."""
         self.place = place
         self.error: QwenvisError | None = None
         with about(place):
@@ -53,12 +63,12 @@ class Entry:
 
 
 class Intake:
-    """The items of one call. How its images and videos are prepared is looked up when the first of them comes."""
+    """The items of one call. The processors are looked up when the first image, or the first video, comes."""
 
     def __init__(
         self, outline: Outline, sampling: Sampling, *, min_pixels: int | None, max_pixels: int | None, threads: int
     ) -> None:
-        """Raises TypeError, as Python does, for what `Sampling` does not have."""
+        """Raises TypeError, as Python does, for keywords that `Sampling` does not have."""
         if unknown := [name for name in sampling if name not in Sampling.__annotations__]:
             raise TypeError(
                 f"unexpected keyword argument {unknown[0]!r}; of videos, {', '.join(Sampling.__annotations__)}"
@@ -84,9 +94,9 @@ class Intake:
     def listed(
         self, images: Images | None, videos: Videos | None, *, skip: bool
     ) -> tuple[list[Entry], list[InputError]]:
-        """All items that can be used, planned, and the errors of the others if they are to be skipped.
+        """Plan all items; return the usable items, and with ``skip`` the errors of the others.
 
-        Else, or if nothing can be used of a great many, raises one error that lists those.
+        Without ``skip``, or if none of very many items can be used, raises one error that lists all errors.
         """
         entries, errors = sifted(self.makers(images, videos), lenient=skip)
         if errors and (not skip or (len(errors) == MOST_GATHERED and not entries)):
@@ -95,13 +105,12 @@ class Intake:
         return entries, errors
 
     def makers(self, images: Images | None, videos: Videos | None) -> Iterator[Callable[[], Entry]]:
-        """What plans the items, one after the other, as they come."""
+        """Yield a function for each item, as items come, that plans it."""
         if images is None and videos is None:
             raise InputError("neither images nor videos are given")
-        if videos is None and any(value is not None for value in self._sampling.values()):
-            raise InputError(
-                f"{' and '.join(self._sampling)} say which frames of videos to look at, and there are none"
-            )
+        rules = [name for name, value in self._sampling.items() if value is not None]
+        if videos is None and rules:
+            raise InputError(f"{' and '.join(rules)} would choose the frames of videos, but no videos are given")
         if images is not None:
             processor = self.images  # an error of its own, even of no image
             for index, (source, lasts) in enumerate(handed(pictures.stream(images))):
@@ -136,7 +145,7 @@ class Intake:
 
 
 def _made(make: Callable[[], Still | Footage], lasts: bool) -> Still | Footage:
-    """An item, settled where its source may change before it is prepared."""
+    """Make an item; decode it at once if its source may change before it is prepared."""
     item = make()
     if not lasts:
         item.settle()
@@ -147,8 +156,8 @@ def _refuse_pixels(source: object) -> None:
     """Raise one error for a list of pixels, and not one for each number in it."""
     if isinstance(source, list | tuple | Number):
         raise ImageError(
-            f"image 0 is a {type(source).__name__}; expected {pictures.EXPECTED}: of pixels in lists make "
-            "np.array(pixels, np.uint8), pass lists of images one by one, and the frames of a video as videos=[frames]"
+            f"image 0 is a {type(source).__name__}; expected {pictures.EXPECTED}: pass pixels in lists as "
+            "np.array(pixels, np.uint8), lists of images one by one, and the frames of a video as videos=[frames]"
         )
 
 
@@ -171,16 +180,15 @@ def _in_memory(source: object) -> bool:
 
 
 def skips(on_error: str) -> bool:
-    """Whether what cannot be used is to be left out. Raises InputError for a word that is not known."""
-    if on_error not in ("raise", "skip"):
-        raise InputError(f"on_error is {on_error!r}; expected 'raise' or 'skip'")
+    """Whether to leave out items that cannot be used. Raises InputError for an unknown word."""
+    check_choice(on_error, "on_error", ("raise", "skip"))
     return on_error == "skip"
 
 
 def origins(entries: Sequence[Entry]) -> dict[str, Any]:
-    """The sources, sizes, frames and times of items, as `Embeddings` names them.
+    """The sources, sizes, frames and times of items, as fields of `Embeddings`.
 
-    Frames and times are empty of a still, and left out where all are stills.
+    Frames and times are empty for a still, and left out if all items are stills.
     """
     footage = [entry.item if isinstance(entry.item, Footage) else None for entry in entries]
     told: dict[str, Any] = {
@@ -197,7 +205,7 @@ def origins(entries: Sequence[Entry]) -> dict[str, Any]:
 
 
 def remarks(entries: Sequence[Entry]) -> dict[str, str]:
-    """What provenance says of videos: a rate that was assumed, and frames that are damaged."""
+    """The provenance of videos: whether a rate was assumed, and the number of damaged frames."""
     footage = [entry.item for entry in entries if isinstance(entry.item, Footage) and entry.error is None]
     told: dict[str, str] = {}
     if any(not item.clip.length.fps for item in footage):

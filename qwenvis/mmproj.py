@@ -109,10 +109,7 @@ def _full_attention(keys: Section, blocks: list[int]) -> list[int]:
     """The blocks without windows: every n-th, or as old files list them."""
     listed_key, pattern_key = "clip.vision.fullatt_block_indexes", "clip.vision.n_wa_pattern"
     if listed_key in keys:
-        indexes = keys[listed_key]
-        if not isinstance(indexes, list) or not all(type(block) is int and block >= 0 for block in indexes):
-            raise keys.refused(listed_key, "a list of indexes of blocks")
-        return indexes
+        return list(keys.indexes(listed_key))
     every = _needed(keys, pattern_key, 0)
     return [block for block in blocks if not every or (block + 1) % every == 0]
 

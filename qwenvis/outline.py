@@ -187,7 +187,7 @@ def _open(path: Path) -> Checkpoint:
         from qwenvis import mmproj
     except ImportError as error:
         raise CheckpointError(
-            f"{path} is read with the gguf package, which is not here: pip install 'qwenvis[gguf]' ({error})"
+            f"{path} is read with the gguf package, which is not installed: pip install 'qwenvis[gguf]' ({error})"
         ) from error
     return mmproj.open_mmproj(path)
 

@@ -1,4 +1,4 @@
-"""A plan on its way through the tower, without the items that turn out to be unusable once they are decoded."""
+"""A plan on its way through the tower; items that turn out to be unusable when they are decoded are left out."""
 
 from __future__ import annotations
 
@@ -12,33 +12,41 @@ import numpy as np
 from qwenvis import ops
 from qwenvis.door import Batch
 from qwenvis.embeddings import Embeddings
-from qwenvis.errors import InputError, NumericalError, detached, place
+from qwenvis.errors import InputError, NumericalError, call_order, detached
 from qwenvis.geometry import item_bounds
 from qwenvis.intake import Entry, origins, remarks
-from qwenvis.plan import Part, Plan
+from qwenvis.plan import Part, Plan, ahead
 from qwenvis.work import Work
 
 
 class Passage:
-    """Feeds the work of a plan with its parts, in order; what cannot be used leaves a gap in the arrays.
+    """Feeds the work of a plan with its parts, in order; unusable items leave a gap in the arrays.
 
-    ``strict``: the first item that cannot be used ends it, and neither that nor what comes after it is encoded.
+    ``strict``: the passage ends at the first unusable item, and encodes only the items before it.
     """
 
     def __init__(self, entries: Sequence[Entry], plan: Plan, work: Work, *, strict: bool, threads: int) -> None:
-        """Of entries, their plan, and the work for that."""
+        """Take entries, the plan of their items, and the work that holds its tokens."""
         self.plan, self.work = plan, work
         self._entries, self._strict, self._threads = entries, strict, threads
         self._end = len(entries)  # the first item that is left out because it ends the passage
 
+    def run(self, budget: int) -> None:
+        """Encode the whole plan by a budget of patches, each part while the next is prepared."""
+        for part, coming in ahead(self.plan.parts(budget), budget, self._threads):
+            batch = coming.result()
+            if not self.add(part, batch):
+                break
+            del coming, batch  # and its patches, before the next ones are made
+
     def add(self, part: Part, batch: Batch) -> bool:
-        """Encode what can be used of a part; returns whether to go on."""
+        """Encode the usable items of a part; return whether to go on."""
         items = [item for item, *_ in part.spans]
         self._encode(items, batch, range(len(items)))
         return self._end == len(self._entries)
 
     def _encode(self, items: Sequence[int], batch: Batch, rows: range) -> None:
-        """Encode some rows of a batch, one of each item, but those of items that cannot be used."""
+        """Encode some rows of a batch, one row an item, without the rows of unusable items."""
         bounds = item_bounds(batch.grid_thw).tolist()
         for used, run in groupby(rows, self._usable(items)):
             spans = list(run)
@@ -55,23 +63,23 @@ class Passage:
                 self._encode(items, batch, range(first, stop))
 
     def _usable(self, items: Sequence[int]) -> Callable[[int], bool]:
-        """Tell of a row whether its item is encoded."""
+        """Return a function that says of a row whether to encode its item."""
         left_out = {item for item in items if self._entries[item].error is not None}
         if self._strict and left_out:
             self._end = min(self._end, *left_out)
         return lambda row: items[row] < self._end and items[row] not in left_out
 
     def _refuse(self, error: NumericalError) -> None:
-        """Leave out the item that the tower made NaN or infinity of."""
+        """Leave out the item for which the tower computed NaN or infinity."""
         entry = self._entries[cast(int, error.index)]
         error.args = (entry.place.source + str(error).removeprefix(str(error.source)),)  # by its name in the call
         entry.place.mark(error)
         entry.error = error
 
     def result(self, provenance: dict[str, str], errors: Sequence[InputError] = ()) -> Embeddings:
-        """The items that went through; ``errors`` are of those that did not even come here.
+        """The items that were encoded; ``errors`` are those of items that could not be planned.
 
-        Where it is strict, raises the error that ended it, with the items before as its ``done``.
+        If the passage is strict, raises the error that ended it, with the items before as its ``done``.
         """
         used = [i for i, entry in enumerate(self._entries[: self._end]) if entry.error is None]
         told = {**provenance, **remarks(self._entries)}
@@ -82,10 +90,10 @@ class Passage:
         if self._strict and late:
             late[0].done = out
             raise late[0]
-        return replace(out, errors=tuple(sorted(map(detached, [*errors, *late]), key=place)))
+        return replace(out, errors=tuple(sorted(map(detached, [*errors, *late]), key=call_order)))
 
 
 def finished(work: Work, grid_thw: np.ndarray, provenance: dict[str, str], **told: Any) -> Embeddings:
-    """What the forward passes of a call have made."""
+    """The result of the forward passes of a call."""
     merge_size = work.tower.config.spatial_merge_size
     return Embeddings(work.tokens, grid_thw.copy(), merge_size, work.hidden_states, provenance, work.deepstack, **told)

@@ -52,11 +52,6 @@ UPRIGHT = {
 ON_ITS_SIDE = (5, 6, 7, 8)
 
 
-def listed(images: Picture | Iterable[Picture]) -> list[Picture]:
-    """Return the images as a list; a single image becomes a list of one."""
-    return list(stream(images))
-
-
 def stream(images: Picture | Iterable[Picture]) -> Iterable[Picture]:
     """Return the images as they come; a single image becomes a list of one."""
     if is_single(images) or not isinstance(images, Iterable):
@@ -101,6 +96,17 @@ def decode(source: Picture, where: str = "the image", policy: Policy = NATURAL) 
     return image if turn is None else image.transpose(turn)
 
 
+def frame(source: Picture, where: str, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return a decoded image as (height, width, 3) bytes, C-contiguous.
+
+    Raises as ``decode``, and ImageError for an image that no longer has the (height, width) that it was planned with.
+    """
+    pixels = np.asarray(decode(source, where))
+    if pixels.shape[:2] != size:
+        raise ImageError(f"{where} changed while it was read")
+    return np.ascontiguousarray(pixels)
+
+
 def as_array(source: Any, where: str) -> NDArray[Any] | None:
     """The pixels of an array or tensor as a plain array; None of everything else. Raises ImageError."""
     if isinstance(source, Image.Image) or not arrays.is_array(source):
@@ -131,7 +137,7 @@ def opened(source: Picture, where: str) -> Iterator[Image.Image]:
     """The image of a source that is no array: header read, size checked, pixels not decoded until they are loaded.
 
     Whatever Pillow raises inside becomes an ImageError or a LimitError. Its decoders raise nearly everything on
-    damaged files, so everything is caught but what is ours and a lack of memory.
+    damaged files, so everything is caught, except the package's own errors and MemoryError.
     """
     try:
         if isinstance(source, Image.Image):
@@ -153,7 +159,7 @@ def opened(source: Picture, where: str) -> Iterator[Image.Image]:
 
 
 def _identify(file: IO[bytes], where: str) -> Image.Image:
-    """What ``PIL.Image.open`` does, but for its warning about large images: ``_within_limits`` raises instead.
+    """What ``PIL.Image.open`` does, except warn of large images, which ``_within`` refuses.
 
     To silence the warning would mean to change Python's filters for all threads. No file name is passed on, so that
     Pillow reads the file and never maps it: a mapped file that is cut short kills the process.

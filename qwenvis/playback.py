@@ -1,7 +1,7 @@
 """Video files as a player shows them: the frames that their packets hold, at their own times, in their own shape.
 
-Headers promise, packets hold. All packets are looked at once, which decodes nothing; then frames are decoded, in their
-order, up to the last one that is asked for. What is damaged is left out.
+Headers may be wrong, so all packets are read once, without decoding; then frames are decoded, in their order, up to the
+last chosen frame. Damaged frames are replaced by their neighbours.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qwenvis.errors import VideoError
-from qwenvis.films import Film, check_count, check_sides
+from qwenvis.films import Film, check_count, check_sides, decoder
 from qwenvis.samplers import Length, Rate
 from qwenvis.timelines import Packets, Timeline
 
@@ -30,15 +30,15 @@ MOST_DAMAGED = 0.1  # of the frames of a film; past that share it is refused
 
 
 class Playback(Film):
-    """A video file, as it is played."""
+    """A video file, as a player shows it."""
 
     def __init__(
         self, source: Any, where: str, *, fps: Rate | None = None, upright: bool = True, threads: int = 1
     ) -> None:
-        """Look at every packet, and decode the first frame that can be decoded.
+        """Read every packet, and decode the first frame that can be decoded.
 
-        ``size`` is as seen; frames come as they are stored, and whoever resizes them stretches them. Raises VideoError
-        for a file that is no video, or ends long before its header says; LimitError for one that is too large.
+        ``size`` is as seen; frames come as stored, and resizing stretches them. Raises VideoError for a file that is no
+        video, or ends long before its header says; LimitError for a film that is too large.
         """
         self._aspect, self._on_its_side, self._broken = Fraction(1), False, False
         super().__init__(source, where, fps=fps, upright=upright, threads=threads)
@@ -80,8 +80,9 @@ class Playback(Film):
         best = container.streams.best("video")
         return next((each for each in moving if each is best), next(iter(moving), None))
 
+    @decoder
     def frames(self, indices: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
-        """As `Clip`: in place of a frame that is damaged, the nearest before it, or else after it, that is not.
+        """As `Clip`. A damaged frame is replaced by the nearest intact frame before it, or else after it.
 
         Raises VideoError once more than ``MOST_DAMAGED`` of the frames are damaged.
         """
@@ -103,7 +104,7 @@ class Playback(Film):
             yield self._pixels(last[1], last[0])
 
     def _note(self, lost: int) -> None:
-        """So many frames did not come; where FFmpeg met no damage, they were never there: fields, repeated frames."""
+        """Count lost frames as damaged, unless FFmpeg met no damage: then they never existed (fields, repeats)."""
         if not self._broken:
             return
         self.damaged = max(self.damaged, lost)
@@ -114,9 +115,9 @@ class Playback(Film):
             )
 
     def _sound(self) -> Iterator[tuple[int, VideoFrame]]:
-        """Frames that are not damaged, in rising order.
+        """Intact frames, in rising order.
 
-        Where several threads meet damage near the end, FFmpeg gives up whole frames too: then one has another try.
+        With several threads, FFmpeg also drops intact frames near a damaged end: then one thread decodes again.
         """
         given = -1
         for threads in dict.fromkeys((self._threads, 1)):
@@ -128,7 +129,7 @@ class Playback(Film):
                 return
 
     def _numbered(self, threads: int) -> Iterator[tuple[int, VideoFrame | None]]:
-        """What is decoded, with its index; None for what is damaged. Frames that are not shown are left out."""
+        """Decoded frames with their indices, None for damaged frames. Frames that are not shown are left out."""
         index = -1
         with self._opened(threads) as (container, stream):
             for packet in _packets(container, stream):
@@ -169,7 +170,7 @@ def _decoded(packet: Packet[VideoStream]) -> list[VideoFrame] | None:
 
 
 def _late(stream: VideoStream, end: int) -> bool:
-    """Whether packets end more than a moment before the header says; it may count some that an edit list leaves out."""
+    """Whether packets end more than a moment before the header says; it may count packets that an edit list hides."""
     if stream.duration is None or stream.time_base is None:
         return True
     return ((stream.start_time or 0) + stream.duration - end) * stream.time_base > MOMENT

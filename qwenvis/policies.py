@@ -89,7 +89,7 @@ class Transformers:
         return of_file
 
     def rgb(self, image: Image.Image, where: str, of_file: bool) -> Image.Image:
-        """A file loses its alpha; what is transparent still is put on white. Pillow clips 16 bits and floats at 255."""
+        """A file loses its alpha; other transparency is put on white. Pillow clips 16 bits and floats at 255."""
         if of_file:
             # What is asked of Pillow without the detour warns of a palette whose entries have an alpha each.
             palette = image.mode == "P" and isinstance(image.info.get("transparency"), bytes)

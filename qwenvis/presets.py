@@ -156,11 +156,11 @@ def _preset(family: str, vision_config: Mapping[str, Any]) -> Preset:
 
 
 def suggestion(text: str) -> str:
-    """What may be meant by a text: the presets of the nearest names, or two of them where none is near."""
+    """Words that suggest the presets of the names nearest to a text, or two examples where none is near."""
     near = get_close_matches(text.lower(), PRESETS, NEAREST) if len(text) <= LONGEST else []
     begun = [name for name in PRESETS if text and name.startswith(text.lower())][:NEAREST]
     named = " or ".join(f"synthetic:{name}" for name in near or begun or EXAMPLES)
-    return f"presets, which `qwenvis info` lists, are named {named}"
+    return f"presets are written as {named} (`qwenvis info` lists them)"
 
 
 PRESETS: dict[str, Preset] = {

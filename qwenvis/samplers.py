@@ -15,7 +15,7 @@ from typing import TypeAlias, TypedDict, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from qwenvis.errors import ConfigError, InputError, VideoError, VideoLimitError, quoted
+from qwenvis.errors import InputError, VideoError, VideoLimitError, quoted
 
 Rate: TypeAlias = int | float  # frames a second
 
@@ -56,37 +56,32 @@ class Wanted:
 
 
 class Asked(TypedDict, total=False):
-    """The fields of `Wanted` that a config or a caller may give."""
+    """The fields of `Wanted` that a caller may give."""
 
     fps: Rate | None
     num_frames: int | None
     min_frames: int | None
     max_frames: int | None
-    max_duration: int | None
 
 
-def checked(given: Mapping[str, object], error: type[ConfigError] | type[InputError]) -> Asked:
-    """Those of ``given`` that are there. Raises ``error`` for what is no number above 0."""
-    names = [name for name in Asked.__annotations__ if given.get(name) is not None]
-    numbers = {
-        name: checked_rate(given[name], name, error) if name == "fps" else whole(given[name], name, error)
-        for name in names
-    }
+def checked(given: Mapping[str, object]) -> Asked:
+    """The numbers that a caller gives. Raises InputError for a value that is not a number above 0."""
+    checks = {name: checked_rate if name == "fps" else checked_count for name in Asked.__annotations__}
+    numbers = {name: check(given[name], name) for name, check in checks.items() if given.get(name) is not None}
     return cast(Asked, numbers)
 
 
-def whole(value: object, name: str, error: type[ConfigError] | type[InputError]) -> int:
-    """A whole number above 0; of max_duration 0 too."""
-    least = 0 if name == "max_duration" else 1
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not least <= value < 2**31:
-        raise error(f"{name} is {quoted(value)}; expected a whole number above 0")
+def checked_count(value: object, name: str) -> int:
+    """A number of frames, above 0. Raises InputError, which calls it ``name``."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 0 < value < 2**31:
+        raise InputError(f"{name} is {quoted(value)}; expected a whole number above 0")
     return int(value)
 
 
-def checked_rate(value: object, name: str, error: type[ConfigError] | type[InputError]) -> Rate:
-    """Frames a second, above 0: of Python, of NumPy, or a fraction, as PyAV has them."""
+def checked_rate(value: object, name: str) -> Rate:
+    """Frames a second, above 0: of Python, of NumPy, or a fraction, such as PyAV's rates. Raises InputError."""
     if isinstance(value, bool) or not isinstance(value, Real) or not 2**-31 < value < 2**31:  # type: ignore[operator]
-        raise error(f"{name} is {quoted(value)}; expected frames a second, above 0")
+        raise InputError(f"{name} is {quoted(value)}; expected frames a second, above 0")
     return int(value) if isinstance(value, Integral) else float(value)
 
 

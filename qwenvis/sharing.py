@@ -1,12 +1,11 @@
-"""One object in several hands: a file object that is read from many places at once, a PIL image loaded by many threads.
+"""Objects with several readers: a file object that is read at many positions at once, a PIL image in many threads.
 
-A caller may pass one object twice, or to two calls at the same time. So nobody here relies on where a file object
-stands: each reader has a view with a place of its own. What must be done alone, because it changes what is shared, is
-done under the lock of that object.
+A caller may pass one object twice, or to two calls at the same time. So no reader relies on the position of a file
+object: each has a view with a position of its own. Operations that change the shared object run under its lock.
 
-There is a fixed number of locks, and an object has the one that its identity chooses: nothing is registered, so
-nothing has to be removed. Two objects may share a lock, which costs them time and nothing else, as a thread holds at
-most one of each kind, and always in the same order: of an image, then of its file.
+There is a fixed number of locks, and the identity of an object chooses its lock: nothing is registered, so nothing has
+to be removed. Two objects may share a lock, which costs time only: a thread holds at most one lock of each kind, and
+always in the same order, first that of an image, then that of its file.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ if hasattr(os, "register_at_fork"):
 
 @contextmanager
 def alone(image: Image.Image) -> Iterator[None]:
-    """Hold an image, and the file that it is loaded from: nobody else loads it, or reads that file, meanwhile."""
+    """Lock an image, and the file that it is loaded from: no other thread loads it, or reads that file, meanwhile."""
     with _images[id(image) % LOCKS]:
         file = getattr(image, "fp", None)
         if file is None:
@@ -57,10 +56,10 @@ def alone(image: Image.Image) -> Iterator[None]:
 
 
 def view(source: Any) -> BinaryIO:
-    """A file object that can be rewound, as a file at its start; its own place does not matter.
+    """View a file object that can be rewound as a file at its start; the position of the source does not matter.
 
-    Where the bytes are can be read from any place (a file of the operating system, an `io.BytesIO`), no lock is needed,
-    and the place of the source stays. Any other is moved and read under its lock. Closing a view leaves it open.
+    A source that can be read at any position (a file of the operating system, an `io.BytesIO`) needs no lock, and keeps
+    its position. Other sources are moved and read under their locks. Closing a view leaves the source open.
     """
     if type(source) is io.BytesIO:
         return io.BytesIO(source.getvalue())  # which share the bytes until the source is written to
@@ -73,7 +72,7 @@ def view(source: Any) -> BinaryIO:
 
 
 class _View(io.RawIOBase):
-    """A file read from a place of its own."""
+    """A file with a position of its own."""
 
     def __init__(self) -> None:
         self._place = 0
@@ -105,7 +104,7 @@ class _View(io.RawIOBase):
         return b"".join(parts)
 
     def _at(self, place: int, count: int) -> bytes:
-        """At most so many bytes from there; none at the end."""
+        """At most ``count`` bytes from a position; none at the end."""
         raise NotImplementedError
 
     def _end(self) -> int:
@@ -113,7 +112,7 @@ class _View(io.RawIOBase):
 
 
 class _Placed(_View):
-    """Of a file of the operating system: a read names its place, and moves nothing."""
+    """A view of a file of the operating system: a read names its position, and moves nothing."""
 
     def __init__(self, file: io.FileIO) -> None:
         super().__init__()
@@ -127,7 +126,7 @@ class _Placed(_View):
 
 
 class _Moved(_View):
-    """Of any other: moved to a place and read there, under its lock."""
+    """A view of any other file object, which is moved and read under its lock."""
 
     def __init__(self, source: Any) -> None:
         super().__init__()
@@ -148,19 +147,19 @@ class _Moved(_View):
 
 
 def _system_file(source: Any) -> io.FileIO | None:
-    """The file of the operating system whose bytes are those of the source. A subclass may read what it likes."""
+    """The file of the operating system that a source reads, None for other sources: a subclass may read anything."""
     file = source.raw if type(source) in (io.BufferedReader, io.BufferedRandom) else source
     return file if type(file) is io.FileIO else None
 
 
 def _forget(file: Any) -> None:
-    """Make a buffered file drop what it has read ahead: another over the same raw file may have moved that since."""
+    """Make a buffered file drop its buffer: another file object over the same raw file may have moved it since."""
     if isinstance(file, io.BufferedReader | io.BufferedRandom) and not file.closed:
         file.seek(0, os.SEEK_END)  # of all seeks the only kind that always reaches the raw file
 
 
 def _identity(source: Any) -> int:
-    """A number for what is moved when a file object is: the same for all wrappers and all duplicates of it."""
+    """A number for the underlying file, the same for all wrappers and all duplicates of a file object."""
     for _ in range(_DEEPEST):
         inner = (getattr(source, name, None) for name in _WRAPPED)
         source = next((found for found in inner if hasattr(found, "read")), source)

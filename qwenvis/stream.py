@@ -1,10 +1,10 @@
-"""Items that come one after the other, for as long as they come: encoded in runs, given out one by one."""
+"""Streams of items of any length: encoded in runs, returned one by one."""
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 
 from qwenvis.embeddings import Embeddings
@@ -15,14 +15,14 @@ from qwenvis.plan import Part, Plan, ahead
 
 
 class Stream(Iterator[Embeddings]):
-    """What `Encoder.encode_iter` gives out: an iterator that can go on after an error.
+    """The iterator that `Encoder.encode_iter` returns, which can go on after an error.
 
-    Where an item cannot be used, ``next`` raises its error, and gives out the item after it when it is called again. If
-    errors are skipped, they are kept in ``errors`` instead, a list that may be cleared at any time. An error of another
-    kind ends the stream: one of the iterable that was passed, or an interruption.
+    If an item cannot be used, ``next`` raises its error, and the next call returns the item after it. With
+    ``on_error="skip"`` the errors are kept in ``errors`` instead, a list that may be cleared at any time. Other errors,
+    such as those of the iterable that was passed, and interruptions end the stream.
     """
 
-    def __init__(self, results: Iterator[Embeddings | QwenvisError], *, skip: bool) -> None:
+    def __init__(self, results: Generator[Embeddings | QwenvisError, None, None], *, skip: bool) -> None:
         """``results`` are the items in order, and the errors of those that cannot be used in their place."""
         self.errors: list[QwenvisError] = []
         self._results, self._skip = results, skip
@@ -38,16 +38,15 @@ class Stream(Iterator[Embeddings]):
         raise StopIteration
 
     def close(self) -> None:
-        """End it, and forget what has been prepared."""
-        if close := getattr(self._results, "close", None):
-            close()
+        """End the stream, and drop the items that have been prepared."""
+        self._results.close()
 
 
 @dataclass
 class Run:
-    """Items that go through the tower together, and the error of what comes after them, if that cannot be used.
+    """Items that go through the tower together, and the error of the item after them, if it cannot be planned.
 
-    ``ends``: nothing comes after that error.
+    ``ends``: the stream ends with that error.
     """
 
     entries: list[Entry]
@@ -58,14 +57,14 @@ class Run:
 
 @dataclass(frozen=True)
 class Runs:
-    """The runs of a stream, as they come: items within a budget of patches, by what plans them."""
+    """The runs of a stream: items within a budget of patches, planned by their makers."""
 
     makers: Iterator[Callable[[], Entry]]
     columns: int
     budget: int
 
     def __iter__(self) -> Iterator[Run]:
-        """What cannot be used ends its run, so that its error comes soon."""
+        """Yield runs; an item that cannot be planned ends its run, so that its error comes soon."""
         entries: list[Entry] = []
         held = 0
         for entry, failure, ends in _planned(self.makers):
@@ -88,10 +87,10 @@ class Runs:
 
 def encoded(
     runs: Runs, begin: Callable[[list[Entry], Plan], Passage], provenance: Callable[[], dict[str, str]], threads: int
-) -> Iterator[Embeddings | QwenvisError]:
+) -> Generator[Embeddings | QwenvisError, None, None]:
     """The items in order, and the errors of those that cannot be used in their place.
 
-    No more than two runs are held. What the makers raise comes after the items before it.
+    No more than two runs are held. An error of the makers comes after the items before it.
     """
     waiting: deque[Run] = deque()
 
@@ -122,7 +121,7 @@ def _in_order(run: Run, out: Embeddings) -> Iterator[Embeddings | QwenvisError]:
 
 
 def _planned(makers: Iterator[Callable[[], Entry]]) -> Iterator[tuple[Entry | None, Exception | None, bool]]:
-    """Each item, or the error in its place and whether it is one of the makers, after which there are no others."""
+    """Plan each item. Yields the item, or its error, or the error that ends the makers, with whether it does."""
     while True:
         try:
             make = next(makers)
@@ -140,7 +139,7 @@ def _planned(makers: Iterator[Callable[[], Entry]]) -> Iterator[tuple[Entry | No
 
 
 def _apart(item: Embeddings) -> Embeddings:
-    """The item in arrays of its own: views would keep the whole run alive as long as one."""
+    """Copy the arrays of an item: a view would keep the arrays of the whole run alive."""
     return replace(
         item,
         embeddings=item.embeddings.copy(),

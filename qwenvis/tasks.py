@@ -1,10 +1,10 @@
-"""Calls that are made ahead or side by side: on threads where the system gives any, else by who needs the result.
+"""Calls that are made ahead or side by side: on threads where the system grants any, else by the thread that waits.
 
-A ``ThreadPoolExecutor`` depends on its workers. It raises where no thread can be had: at a limit of the system, or when
-the interpreter shuts down. It waits for ever for a worker that did not survive a fork, and in a signal handler that
-comes while it starts one. Here a thread is a helper that may be missing: a call that nobody has begun, or whose thread
-is gone, is made by the thread that asks for its result. No lock is held while a thread starts or a call is made, so
-signal handlers and forks may come at any time.
+A ``ThreadPoolExecutor`` depends on its workers. It raises where no thread can start: at a limit of the system, or when
+the interpreter shuts down. It waits for ever for a worker that did not survive a fork, or in a signal handler that
+interrupts the start of a worker. Here a thread is a helper that may be missing: a call that no thread has begun, or
+whose thread is gone, is made by the thread that asks for its result. No lock is held while a thread starts or a call is
+made, so signal handlers and forks may come at any time.
 """
 
 from __future__ import annotations

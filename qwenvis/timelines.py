@@ -1,8 +1,8 @@
 """Which frames of a film are shown, and when, as its packets say: demultiplexed, none decoded.
 
-A packet counts if it holds a frame that a player shows: not one that an edit list hides, nor an empty one, nor a frame
-that is there for others to refer to, nor what comes before the first key frame, nor the rest of a packet where the file
-was cut off.
+A packet counts if it holds a frame that a player shows. Packets do not count if an edit list hides them, if they are
+empty, if their frame only serves as a reference, if they come before the first key frame, or if the end of the file
+cuts them off.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ class Packets:
         self.arrived, self.end = 0, NO_STAMP  # packets, shown or not, and when the last of them ends
 
     def __len__(self) -> int:
-        """Packets that hold a frame to be shown."""
+        """The number of packets that hold a frame to be shown."""
         return len(self._pts)
 
     def add(self, packet: Packet[Any]) -> None:
-        """Take one more, in the order of the file."""
+        """Take the next packet, in the order of the file."""
         if not packet.size:
             self.arrived += packet.dts is not None
             return
@@ -73,7 +73,7 @@ class Packets:
             self._durations.append(duration)
 
     def timeline(self, rate: Fraction | None, first: int | None, reorders: bool) -> Timeline:
-        """The frames that they make. ``first`` is the stamp of the first that was decoded; None: all count.
+        """The frames of all packets. ``first`` is the stamp of the first decoded frame; None: all packets count.
 
         ``rate`` is the header's; ``reorders``: frames come in another order than packets. The stamps of some files are
         of no use: raw streams have none, and AVI numbers packets where H.264 would have times. Their frames are known

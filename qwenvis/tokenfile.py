@@ -35,19 +35,19 @@ OTHER_FORMATS = (
 
 
 def checked_name(path: str | os.PathLike[str]) -> Path:
-    """The path, if it does not name another format. Raises InputError."""
+    """The path of a file to write. Raises InputError for a suffix that names another format."""
     target = Path(path)
     suffix = target.suffix.lower()
     if suffix in OTHER_FORMATS:
         numpy = (
             ", or np.save(path, out.embeddings) in Python for the tokens alone" if suffix in (".npy", ".npz") else ""
         )
-        raise InputError(f"{target}: what is written is safetensors, not {suffix}; name a .safetensors file{numpy}")
+        raise InputError(f"{target}: tokens are written as safetensors, not {suffix}; name a .safetensors file{numpy}")
     return target
 
 
 def save(path: str | os.PathLike[str], fields: Mapping[str, Any]) -> None:
-    """Write the fields of an `Embeddings`, but for its hidden states. Raises InputError where that cannot be."""
+    """Write the fields of an `Embeddings`, except hidden states and errors. Raises InputError where it cannot."""
     target = checked_name(path)
     named = {name: fields[name] for name in (TOKENS, GRID, SIZES)}
     named |= {f"{DEEPSTACK}.{i}": tokens for i, tokens in enumerate(fields[DEEPSTACK])}
@@ -62,7 +62,7 @@ def save(path: str | os.PathLike[str], fields: Mapping[str, Any]) -> None:
 
 
 def load(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The fields of an `Embeddings` that `save` wrote. Raises InputError for a file that is something else."""
+    """Read the fields of an `Embeddings` that `save` wrote. Raises InputError for any other file."""
     name = os.fspath(path)
     try:
         with safe_open(path, framework="numpy", backend="pread") as file:

@@ -95,7 +95,7 @@ class VideoProcessor:
 
         Raises InputError for numbers that cannot be, or that transformers' class does not read.
         """
-        numbers = checked(given, InputError)
+        numbers = checked(given)
         if unread := [name for name in numbers if name not in self.asks]:
             known = " or ".join(self.asks) or "nothing"
             raise InputError(f"{unread[0]} is not read where this model chooses frames; it reads {known}")

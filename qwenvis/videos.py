@@ -12,14 +12,13 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TypedDict
-from weakref import WeakSet
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qwenvis import ops, samplers
 from qwenvis.clips import Clip, Video, clip, label
-from qwenvis.errors import InputError, LimitError, QwenvisError, VideoError, VideoLimitError, VideoWarning, quoted
+from qwenvis.errors import LimitError, QwenvisError, VideoError, VideoLimitError, VideoWarning, check_choice
 from qwenvis.resampling import resize
 from qwenvis.samplers import ASSUMED_FPS, REFERENCE_FPS, Asked, Rate
 from qwenvis.video_families import Reference
@@ -50,7 +49,7 @@ class Viewing:
 
     @classmethod
     def of(cls, processor: VideoProcessor, given: Sampling, *, upright: bool = True, threads: int = 1) -> Viewing:
-        """With what a caller gives. Raises InputError for what cannot be."""
+        """Apply the arguments of a call. Raises InputError for values that cannot be used."""
         asked: Asked = {
             "fps": given.get("fps"),
             "num_frames": given.get("num_frames"),
@@ -58,9 +57,8 @@ class Viewing:
             "max_frames": given.get("max_frames"),
         }
         sampling, told = given.get("sampling", SAMPLINGS[0]), given.get("video_fps")
-        if sampling not in SAMPLINGS:
-            raise InputError(f"sampling is {quoted(sampling)}; expected {', '.join(SAMPLINGS)}")
-        rate = None if told is None else samplers.checked_rate(told, "video_fps", InputError)
+        check_choice(sampling, "sampling", SAMPLINGS)
+        rate = None if told is None else samplers.checked_rate(told, "video_fps")
         if sampling == "qwen-vl-utils":
             processor = Reference.of(processor)
         wants = any(value is not None for value in asked.values())
@@ -68,7 +66,7 @@ class Viewing:
 
     @property
     def by_header(self) -> bool:
-        """Whether films are what their headers say, as where the rule comes from; else what can be played."""
+        """Whether films are read by their headers, as the rule's own library does; else as a player shows them."""
         return self.sampling in ("transformers", "qwen-vl-utils")
 
     def with_limits(self, min_pixels: int | None, max_pixels: int | None) -> Viewing:
@@ -90,7 +88,7 @@ class Viewing:
         return self._lasting(indices)
 
     def _natural(self, video: Clip) -> list[int]:
-        """By the rule of the model, at 2 frames a second where that is to take all; of a film too short for it all."""
+        """Choose by the rule of the model, at 2 frames a second if the rule takes all; all frames of a short film."""
         length, processor = video.length, self.processor
         if processor.takes_all:
             processor = processor.asked({"fps": REFERENCE_FPS})
@@ -98,16 +96,16 @@ class Viewing:
         return self._lasting(([] if short else processor.indices(length)) or samplers.every(length, processor.wanted))
 
     def _lasting(self, indices: list[int]) -> list[int]:
-        """At least one temporal step: one frame is a still that lasts. Not so in transformers."""
+        """Fill up a temporal step by repeating the last frame: one frame is a still that lasts. Not in transformers."""
         missing = self.processor.temporal_patch_size - len(indices)
         return indices + indices[-1:] * (missing if self.sampling == "natural" else 0)
 
 
 class Footage:
-    """A video that is planned from its packets or header, its frames not decoded but the first: an item of ``plan``.
+    """A video that is planned from its packets or header, only its first frame decoded: an item of ``plan``.
 
-    ``grid`` is (temporal steps, rows, columns) of patches. ``frame_indices`` (frames,) are those that are looked at;
-    ``timestamps`` (steps,) the seconds of each step; ``second_per_grid`` those from one step to the next, on average.
+    ``grid`` is (temporal steps, rows, columns) of patches. ``frame_indices`` (frames,) are the frames to look at;
+    ``timestamps`` (steps,) the seconds of each step; ``second_per_grid`` the average seconds from one step to the next.
     ``size`` is the (height, width) of a frame, upright, before it is resized.
     """
 
@@ -137,7 +135,7 @@ class Footage:
 
     @property
     def timestamps(self) -> NDArray[np.float64]:
-        """The times of frames, and that as the model's processor counts it; a rate that nobody told is 24."""
+        """The time of each temporal step, as the model's processor counts it; an unknown rate is 24 a second."""
         return np.array(self.processor.stamps(self.clip.length.seconds(self.frame_indices.tolist())), np.float64)
 
     @property
@@ -151,19 +149,19 @@ class Footage:
 
     @property
     def damaged(self) -> int:
-        """Frames that could not be decoded, among those that were read so far."""
+        """The number of frames that could not be decoded, among all frames read so far."""
         return self.clip.damaged
 
     def settle(self) -> None:
-        """Decode and resize the frames now: what was passed may change. Raises VideoError for a damaged video."""
+        """Decode and resize the frames now, before their source can change. Raises VideoError for a damaged video."""
         with _named(self.where):
             self._settled = list(self._fitting())
 
     def fill(self, first: int, stop: int, out: NDArray[np.float32]) -> tuple[int, int, int]:
-        """Decode, resize and cut the frames of some steps, which follow one another; a first of 0 begins anew.
+        """Decode, resize and cut the frames of some steps. Calls follow one another; a first of 0 starts again.
 
-        So does the child of a fork, at any step: the threads of its parent's decoder are not there.
-        Raises VideoError for a video that turns out to be damaged, and warns of one that is, here and there.
+        The child of a fork opens the film again at any step, because the decoder's threads stay in the parent. Raises
+        VideoError for a video that turns out to be damaged, and warns of a few damaged frames.
         """
         if first == 0 or self._process != os.getpid():
             self._process = os.getpid()
@@ -177,7 +175,7 @@ class Footage:
         if stop == self.grid[0]:
             if self.damaged:
                 share = f"{self.damaged} of {self.clip.length.frames} frames"
-                text = f"{self.where}: {share} cannot be decoded, and those before stand for them"
+                text = f"{self.where}: {share} cannot be decoded, and are replaced by their neighbours"
                 warnings.warn(text, VideoWarning, stacklevel=2)
             self._coming = iter(())  # closes the file: a call may have more videos than a process may have files
         return stop - first, *self.grid[1:]
@@ -193,9 +191,7 @@ class Footage:
 
     def _fitting(self, first: int = 0) -> Iterator[NDArray[np.uint8]]:
         """The frames that are looked at from a temporal step on, resized."""
-        frames = self.clip.frames(self.frame_indices[self._frame(first) :].tolist())
-        _DECODING.add(frames)
-        return map(self._fitted, frames)
+        return map(self._fitted, self.clip.frames(self.frame_indices[self._frame(first) :].tolist()))
 
     def _fitted(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """A frame resized; beside what is smaller than the canvas, black."""
@@ -207,24 +203,8 @@ class Footage:
         return canvas
 
 
-# Frames that are being decoded: FFmpeg does it on threads, and waits for them when it is freed.
-_DECODING: WeakSet[Iterator[NDArray[np.uint8]]] = WeakSet()
-
-
-def _keep_what_was_decoding() -> None:
-    """Never free what the child of a fork has of them: the threads are its parent's."""
-    import ctypes
-
-    for frames in _DECODING:
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(frames))
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows, which has no forks
-    os.register_at_fork(after_in_child=_keep_what_was_decoding)
-
-
 class _named:
-    """Errors inside name the video, and are errors of videos: one of its frames may be a damaged picture."""
+    """Make errors inside name the video, and errors of its pictures errors about a video."""
 
     def __init__(self, where: str) -> None:
         self.where = where

@@ -40,9 +40,9 @@ class Work:
         self.done = self.patches = 0
 
     def add(self, patches: np.ndarray, grid_thw: np.ndarray) -> None:
-        """Encode the next temporal steps. Raises NumericalError for what is not finite after a layer.
+        """Encode the next temporal steps. Raises NumericalError for an item that is not finite after a layer.
 
-        Steps that raised one are still the next ones: of some of them the call may be made again.
+        After an error the same steps are still the next steps, so the caller may try some of them again.
         """
         first, unit = self.patches, self.tower.config.merge_unit
         layer = 0
@@ -66,18 +66,18 @@ class Work:
         self.patches += len(patches)
 
     def leave_out(self, patches: int) -> None:
-        """Leave a gap of as many patches, which count as done."""
+        """Leave a gap of some patches, which count as done."""
         self.patches += patches
         self._tell(self.patches * (self.tower.config.depth + 1))
 
     def _tell(self, done: int) -> None:
-        """Tell of progress, which never goes back."""
+        """Report progress, which never decreases."""
         self.done = max(self.done, done)
         if self.progress is not None:
             self.progress(self.done, self.total)
 
     def _check(self, x: np.ndarray, patches: np.ndarray, layer: str) -> None:
-        """Raise NumericalError where what a layer has made is not finite; ``patches`` are those of the rows of x."""
+        """Raise NumericalError if the output x of a layer is not finite; ``patches`` are the patches of its rows."""
         if ops.all_finite(x):
             return
         spoilt = patches[~np.isfinite(x).all(axis=1)]

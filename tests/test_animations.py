@@ -12,7 +12,7 @@ from towers import encoder, same_bits
 from qwenvis import animations
 from qwenvis.animations import Animation
 from qwenvis.clips import clip, is_picture
-from qwenvis.errors import InputError, LimitError, VideoError
+from qwenvis.errors import ImageError, InputError, LimitError, VideoError
 from qwenvis.films import Film
 from qwenvis.pictures import decode
 
@@ -41,6 +41,18 @@ def test_frames_and_times(form):
     assert (film.length.fps, film.length.duration) == (pytest.approx(5 / 1.44), pytest.approx(1.44))
     assert film.size == (64, 96)
     assert clip(data, "it", fps=5).length.seconds([4]) == [0.8]
+
+
+def test_a_gif_without_its_trailer():
+    film = Animation(animated("GIF")[:-1], "it", None)
+    assert film.length.seconds(range(5)) == pytest.approx([0, 0.05, 0.12, 0.24, 0.44])
+    assert [number(frame) for frame in film.frames(range(5))] == list(range(5))
+
+
+def test_a_gif_that_is_cut_within_a_frame():
+    film = Animation(animated("GIF")[:-20], "it", None)
+    with pytest.raises(ImageError, match=r"^it, frame 4 is truncated or damaged: image file is truncated"):
+        list(film.frames(range(5)))
 
 
 @pytest.mark.parametrize("form", FORMATS)
@@ -114,7 +126,7 @@ def test_a_local_table_of_colours():
 def test_a_pil_image_that_is_animated_is_refused():
     """It stands at one frame; whoever means the others has a file."""
     image = Image.open(io.BytesIO(animated("GIF")))
-    with pytest.raises(VideoError, match=r"^video 0 .*has several frames and stands at one: pass its file"):
+    with pytest.raises(VideoError, match=r"^video 0 .*has several frames and shows one of them: pass its file"):
         encoder().encode(videos=[image, FRAMES])
     assert encoder().encode(image).grid_thw[0, 0] == 1
 
@@ -135,7 +147,7 @@ def test_cut_short(form, share):
 
 def test_many_frames_are_refused(monkeypatch):
     monkeypatch.setattr("qwenvis.films.MAX_FRAMES", 4)
-    with pytest.raises(LimitError, match="over 4 frames"):
+    with pytest.raises(LimitError, match="more than 4 frames"):
         Animation(animated("GIF"), "it", None)
 
 

@@ -153,7 +153,7 @@ def test_frames_are_counted_first(many):
     frames = many()
 
     def refused():
-        with pytest.raises(LimitError, match="frames; at most 5,184,000 are read"):
+        with pytest.raises(LimitError, match="more than 5,184,000 frames, the most that are read"):
             clip(frames, "the video", fps=None)
 
     assert peak(refused) < 1e6

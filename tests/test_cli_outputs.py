@@ -39,7 +39,7 @@ def run(capsys):
 def test_other_formats_are_refused(run, folder, name):
     code, out, err = run("encode", "small.jpg", "--model", TINY, "-o", name)
     assert (code, out) == (1, "")
-    assert f"what is written is safetensors, not {name[1:].lower()}" in err
+    assert f"tokens are written as safetensors, not {name[1:].lower()}" in err
     assert ("np.save(path, out.embeddings)" in err) == (name in ("x.npy", "x.NPZ"))
     assert [path.name for path in folder.iterdir()] == ["small.jpg"]
 
@@ -72,7 +72,7 @@ def test_a_rule_that_is_not_known_is_refused(run, command):
 def test_rules_for_videos_want_a_video(run, command, option):
     code, out, err = run(*command, *option)
     assert (code, out) == (1, "")
-    assert err == f"qwenvis: {option[0]} choose the frames of videos, and there is no video\n"
+    assert err == f"qwenvis: {option[0]} would choose the frames of videos, but there is no video\n"
 
 
 def test_names_that_are_no_utf8(run, folder):

@@ -6,12 +6,13 @@ from pathlib import Path
 import clips_made
 import numpy as np
 import pytest
+from PIL import Image
 from programs import output_of
 from towers import checkpoint, encoder, picture, same_bits
 
 import qwenvis.encoder
 from qwenvis import Embeddings
-from qwenvis.errors import ConfigError, InputError, VideoError
+from qwenvis.errors import ConfigError, ImageLimitError, InputError, VideoError
 from qwenvis.plan import Plan
 from qwenvis.videos import Footage, Viewing
 
@@ -102,6 +103,13 @@ def test_what_cannot_be_used_is_listed_before_anything_is_encoded(tmp_path):
     assert [line.split(" (")[0].strip() for line in lines[1:]] == ["image 0", "video 0", "video 2"]
 
 
+def test_an_image_beyond_the_limit_is_one_among_videos_too(tmp_path, monkeypatch):
+    Image.fromarray(picture(56, 84)).save(tmp_path / "large.png")
+    monkeypatch.setattr("qwenvis.pictures.MAX_IMAGE_PIXELS", 56 * 84 - 1)
+    with pytest.raises(ImageLimitError, match=r"large\.png.* is 56 x 84, 4,704 pixels; at most 4,703"):
+        encoder().encode(videos=[tmp_path / "large.png", CLIP[:, :28, :28]])
+
+
 def test_a_stream_gives_out_what_was_before_the_bad_one():
     stream = encoder().encode_iter(videos=iter([CLIP, picture(56, 56), b"text"]))
     assert next(stream).grid_thw[0, 0] == 5
@@ -114,7 +122,10 @@ def test_a_stream_gives_out_what_was_before_the_bad_one():
     ("arguments", "words"),
     [
         ({}, "neither images nor videos"),
-        ({"images": [], "fps": 2}, "fps say which frames of videos to look at, and there are none"),
+        (
+            {"images": [], "fps": 2, "num_frames": None},
+            "fps would choose the frames of videos, but no videos are given",
+        ),
         ({"videos": [picture(56, 56), picture(56, 56)]}, r"videos is a list of 2 pictures: .* pass videos=\[frames\]"),
         ({"videos": CLIP, "min_pixels": 10**6, "max_pixels": 10**3}, "min_pixels 1000000 is larger"),
         ({"videos": CLIP, "sampling": "best"}, "sampling is 'best'"),

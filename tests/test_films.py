@@ -253,7 +253,7 @@ def test_limits_come_before_the_frames(monkeypatch, tmp_path):
     (tmp_path / "clip.mp4").write_bytes(data)
     for name, value, words in [
         ("MAX_IMAGE_PIXELS", 64 * 96 - 1, "frames of 64 x 96; at most 6,143 pixels are decoded"),
-        ("MAX_FRAMES", 12, "over 12 frames"),
+        ("MAX_FRAMES", 12, "more than 12 frames, the most that are read"),
         ("MAX_BYTES", len(data) - 1, f"has {len(data):,} bytes; at most"),
     ]:
         with monkeypatch.context() as patch:
@@ -264,11 +264,11 @@ def test_limits_come_before_the_frames(monkeypatch, tmp_path):
 
 def test_an_old_pyav(monkeypatch):
     monkeypatch.setattr("av.__version__", "17.1.0")
-    with pytest.raises(VideoError, match=r"read with PyAV 18 or later, and 17.1.0 is here: pip install -U av"):
+    with pytest.raises(VideoError, match=r"read with PyAV 18 or later; installed is 17.1.0: pip install -U av"):
         film(b"")
 
 
 def test_without_pyav(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "av", None)
-    with pytest.raises(VideoError, match=r"PyAV, which is not here: pip install 'qwenvis\[video\]'"):
+    with pytest.raises(VideoError, match=r"PyAV, which is not installed: pip install 'qwenvis\[video\]'"):
         film(b"")

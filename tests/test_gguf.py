@@ -206,7 +206,7 @@ def test_without_the_package_the_error_names_the_extra(tmp_path):
     done = run(code)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(
-        f"{path} is read with the gguf package, which is not here: pip install 'qwenvis[gguf]'"
+        f"{path} is read with the gguf package, which is not installed: pip install 'qwenvis[gguf]'"
     )
 
 

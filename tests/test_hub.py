@@ -17,13 +17,7 @@ from qwenvis.outline import Outline
 
 REPO = "Qwen/Qwen2-VL-2B-Instruct"
 COMMIT, OLDER = "a" * 40, "b" * 40
-CONFIGS = [
-    "config.json",
-    "preprocessor_config.json",
-    "video_preprocessor_config.json",
-    "processor_config.json",
-    INDEX,
-]
+CONFIGS = ["config.json", "preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json", INDEX]
 VARIABLES = ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME")
 
 
@@ -84,7 +78,7 @@ def test_a_preset(tmp_path, monkeypatch):
 
 
 def test_an_unknown_preset():
-    with pytest.raises(SourceError, match=r"no preset 'tiny'; presets, .* are named synthetic:tiny-"):
+    with pytest.raises(SourceError, match=r"no preset 'tiny'; presets are written as synthetic:tiny-"):
         hub.resolve("synthetic:tiny")
 
 
@@ -232,7 +226,7 @@ def test_what_is_nothing_is_told_what_was_looked_for(source):
     assert message.startswith(f"{quoted(source)} names no checkpoint: ")
     assert re.search(r"is no directory|it is a URL|cannot be read: (embedded|File name too long)", message)
     assert "; a Hub id is ORG/NAME" in message
-    assert "://" in source or "; presets, which `qwenvis info` lists, are named synthetic:" in message
+    assert "://" in source or "; presets are written as synthetic:" in message
     assert message.isprintable()
 
 

@@ -173,10 +173,11 @@ def test_limits_are_errors_of_images():
     assert caught.value.index == 1
 
 
-def test_other_words_are_refused():
+@pytest.mark.parametrize("word", ["ignore", ["skip"], np.array(["raise", "skip"]), None], ids=repr)
+def test_other_words_are_refused(word):
     for call in (encoder().encode, encoder().encode_iter):
-        with pytest.raises(InputError, match="on_error is 'ignore'; expected 'raise' or 'skip'"):
-            call(good(), on_error="ignore")
+        with pytest.raises(InputError, match=r"on_error is .*; expected raise or skip"):
+            call(good(), on_error=word)
 
 
 @pytest.mark.parametrize("on_error", ["raise", "skip"])

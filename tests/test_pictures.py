@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from qwenvis.pictures import decode, label, listed, probe
+from qwenvis.pictures import decode, label, probe, stream
 
 HEIGHT, WIDTH = 21, 34
 
@@ -183,14 +183,14 @@ def test_first_frame(rgb):
     assert np.array_equal(np.asarray(decode(image)), 255 - rgb)
 
 
-def test_listed(rgb):
+def test_stream(rgb):
     file = io.BytesIO()
     for single in ("a.jpg", b"x", rgb, Image.fromarray(rgb), file, None):
-        assert listed(single)[0] is single
-        assert len(listed(single)) == 1
-    assert listed(("a", "b")) == ["a", "b"]
-    assert listed(name for name in "ab") == ["a", "b"]
-    assert listed([]) == []
+        (got,) = stream(single)
+        assert got is single
+    assert list(stream(("a", "b"))) == ["a", "b"]
+    assert list(stream(name for name in "ab")) == ["a", "b"]
+    assert list(stream([])) == []
 
 
 def test_labels(rgb):

@@ -213,7 +213,7 @@ def test_one_frame():
 
 def test_limits(monkeypatch):
     monkeypatch.setattr("qwenvis.films.MAX_FRAMES", 29)
-    with pytest.raises(LimitError, match="over 29 frames"):
+    with pytest.raises(LimitError, match="more than 29 frames"):
         Playback(PLAIN, "it")
 
 

@@ -265,7 +265,7 @@ def test_files_of_other_content(tmp_path, tensors, metadata):
     "suffix", ["npy", "npz", "NPZ", "pt", "pth", "bin", "json", "csv", "parquet", "h5", "jpg", "gz"]
 )
 def test_a_suffix_of_another_format_is_refused(tmp_path, suffix):
-    with pytest.raises(InputError, match=rf"what is written is safetensors, not \.{suffix.lower()}") as caught:
+    with pytest.raises(InputError, match=rf"tokens are written as safetensors, not \.{suffix.lower()}") as caught:
         made().save(tmp_path / f"tokens.{suffix}")
     assert ("np.save(path, out.embeddings)" in str(caught.value)) == (suffix.lower() in ("npy", "npz"))
     assert not list(tmp_path.iterdir())

@@ -198,6 +198,6 @@ NO_NUMBERS = [float("nan"), float("inf"), -1, 1e-12, pytest.param(10**5000, id="
 @pytest.mark.parametrize("value", NO_NUMBERS)
 @pytest.mark.parametrize("name", ["fps", "video_fps", "num_frames", "min_frames", "max_frames"])
 def test_numbers_that_are_none(name, value):
-    check = samplers.checked_rate if name.endswith("fps") else samplers.whole
+    check = samplers.checked_rate if name.endswith("fps") else samplers.checked_count
     with pytest.raises(InputError, match=f"{name} is .*; expected"):
-        check(value, name, InputError)
+        check(value, name)

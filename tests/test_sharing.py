@@ -171,7 +171,7 @@ def rounds(count, tmp_path):
 
 
 def test_rounds(tmp_path):
-    rounds(6, tmp_path)
+    rounds(3, tmp_path)
 
 
 @pytest.mark.slow

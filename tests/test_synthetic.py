@@ -198,9 +198,7 @@ def test_progress_counts_every_byte(stated, tmp_path):
 
 
 def test_unknown_preset_suggests_others():
-    with pytest.raises(
-        SourceError, match=r"no preset 'qwen9'; presets, which `qwenvis info` lists, are named synthetic:qwen"
-    ):
+    with pytest.raises(SourceError, match=r"no preset 'qwen9'; presets are written as synthetic:qwen"):
         synthetic.materialise("qwen9")
 
 

@@ -79,7 +79,7 @@ def check_sampling(args: argparse.Namespace) -> None:
     given = {"--fps": args.fps, "--num-frames": args.num_frames, "--sampling": args.sampling}
     named = [name for name, value in given.items() if value is not None]
     if named and not any(files.is_film(path) or files.moves(path) for path in args.images):
-        raise InputError(f"{' and '.join(named)} choose the frames of videos, and there is no video")
+        raise InputError(f"{' and '.join(named)} would choose the frames of videos, but there is no video")
 
 
 def add_limits(parser: argparse.ArgumentParser) -> None:

@@ -56,9 +56,10 @@ def survey(
     measure: Callable[[Picture, str], tuple[int, int]],
     watch: Callable[[str, int], Footage | None] | None = None,
 ) -> list[Seen]:
-    """Look at every image; ``measure(path, label)`` returns its (height, width), ``watch(path, index)`` plans a video.
+    """Look at every image; ``measure(path, label)`` returns its (height, width).
 
-    It returns None for what is no video. Raises one error that lists all that cannot be used.
+    ``watch(path, index)`` plans a video, and returns None for other files. Raises one error that lists all files that
+    cannot be used.
     """
     from qwenvis.pictures import label
 

@@ -205,14 +205,12 @@ class Fields(Section):
             raise ConfigError(f"{self.place} asks for rope {quoted(kind)}; this tower knows axial rope only")
         return (rope if "rope_theta" in rope else self).number("rope_theta", 10000.0, 1, LARGEST_THETA)
 
-    def indexes(self, name: str, default: tuple[int, ...]) -> tuple[int, ...]:
-        """Indexes of blocks; those beyond the depth name no block, as in transformers."""
-        value = self.get(name, default)
-        if not isinstance(value, list | tuple) or any(type(i) is not int or i < 0 for i in value):
-            raise self.refused(name, "a list of indexes of blocks")
+    def indexes(self, name: str, default: tuple[int, ...] = ()) -> tuple[int, ...]:
+        """Indexes of blocks; an index beyond the depth names no block, as in transformers."""
+        value = super().indexes(name, default)
         if len(value) > LARGEST_DEPTH:
             raise self.refused(name, f"at most {LARGEST_DEPTH} indexes of blocks")
-        return tuple(value)
+        return value
 
 
 class PatchSizes(TypedDict):

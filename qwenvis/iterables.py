@@ -1,7 +1,7 @@
-"""Things as they come: out of a collection, which holds them all, or out of an iterator, which may change them.
+"""Objects out of a collection, which holds them all, or out of an iterator, which may change them.
 
-An iterator may hand out one object again and again, with something else in it each time: a buffer for frames, an
-animation that is wound on. Before the next step nobody can know, so what could change has to be taken as it is.
+An iterator may yield one object again and again with new content: a buffer for frames, an animation that it advances.
+Nothing tells in advance, so an object that could change has to be read before the iterator's next step.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from PIL import Image
 
 from qwenvis import sharing
 
-HOLDERS = (list, tuple, deque, Set, MappingView)  # what is in them is there at the same time
+HOLDERS = (list, tuple, deque, Set, MappingView)  # collections, whose elements exist at the same time
 
 
 def handed(things: Iterable[Any]) -> Iterator[tuple[Any, bool]]:
-    """Each thing, and whether it lasts: whether it stays as it is when the next one is asked for.
+    """Yield each object, and whether it lasts: whether it stays unchanged when the iterator goes on.
 
-    Bytes that can change are copied on the way; nothing of a collection is.
+    Bytes that can change are copied, unless they are in a collection.
     """
     if isinstance(things, HOLDERS):
         for thing in things:
@@ -40,7 +40,7 @@ def _counted(things: Iterable[Any]) -> Iterator[tuple[Any, int]]:
         yield thing, sys.getrefcount(thing)
 
 
-# References to a thing that nobody but `_counted` has. Without the lock of the interpreter a count says little.
+# The references to an object that only `_counted` holds. Without the GIL a count says little.
 _PRIVATE = 0 if sysconfig.get_config_var("Py_GIL_DISABLED") else next(_counted(object() for _ in range(1)))[1]
 
 
@@ -53,7 +53,7 @@ def _kept(thing: Any) -> Any:
 
 
 def _lasts(kept: Any, *, private: bool) -> bool:
-    """What cannot change, and an image that Pillow has opened by its name, if nobody else has it."""
+    """Whether an object cannot change; an image that Pillow has opened by name cannot if nobody else refers to it."""
     if isinstance(kept, list):
         return all(_lasts(frame, private=False) for frame in kept)
     if isinstance(kept, Image.Image):
