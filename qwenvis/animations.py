@@ -20,6 +20,7 @@ from qwenvis.samplers import Length, Rate
 
 UNTOLD = 0.1  # seconds of a frame that says nothing, in browsers and in FFmpeg
 SHORTEST_OF_A_GIF = 0.02  # seconds: what says less says nothing, there too
+PAST_THE_END = 1024  # more bytes than a GIF can say that its next block is away: a header, and 768 of colours
 
 
 class Animation:
@@ -83,9 +84,13 @@ def _durations(image: Image.Image, source: Any) -> list[float]:
 
 
 def _gif(data: bytes) -> list[float]:
-    """Delays of the graphic control extensions, in hundredths, each of the image after it."""
+    """Delays of the graphic control extensions, in hundredths, each of the image after it.
+
+    Many files lack their trailer, or the rest of their last image: a zero ends whatever was begun.
+    """
     durations, delay = [], 0
     place = 13 + _colours(data[10])
+    data += bytes(PAST_THE_END)
     while data[place] in (0x21, 0x2C):
         if data[place] == 0x21:
             if data[place + 1] == 0xF9:

@@ -43,6 +43,12 @@ def test_frames_and_times(form):
     assert clip(data, "it", fps=5).length.seconds([4]) == [0.8]
 
 
+def test_a_gif_without_its_trailer():
+    film = clip(animated("GIF")[:-1], "the video", fps=None)
+    assert [number(frame) for frame in film.frames(range(5))] == list(range(5))
+    assert film.length.seconds(range(5)) == pytest.approx([0, 0.05, 0.12, 0.24, 0.44])
+
+
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize("family", ["qwen2_vl", "qwen3_vl", "glm4v"])
 def test_as_a_video(form, family, tmp_path):
