@@ -23,7 +23,8 @@ def frames(count, height=64, width=96, seed=0):
 def film(pictures, *, fps=10, form="mp4", codec="libx264", times=None, audio=False, keys=None, colorspace=None):
     """The bytes of a file, of any iterable of frames.
 
-    ``times`` of each in milliseconds, for a rate that varies; ``keys``: frames from one key frame to the next; ``colorspace``: FFmpeg's number.
+    ``times`` of each in milliseconds, for a rate that varies; ``keys``: frames from one key frame to the next;
+    ``colorspace``: FFmpeg's number of it.
     """
     file = io.BytesIO()
     with av.open(file, "w", format=form) as container:
