@@ -19,6 +19,7 @@ from qwenvis.errors import ConfigError, InputError, VideoError, VideoLimitError,
 
 Rate: TypeAlias = int | float  # frames a second
 
+LARGEST = 2**31 - 1  # what a config or a caller may say, long before anything is counted
 MAX_TAKEN = 2**20  # frames that are looked at: the smallest of so many are over the limit of pixels
 ASSUMED_FPS = 24  # of frames whose rate nobody told, in transformers
 
@@ -76,17 +77,17 @@ def checked(given: Mapping[str, object], error: type[ConfigError] | type[InputEr
 
 
 def whole(value: object, name: str, error: type[ConfigError] | type[InputError]) -> int:
-    """A whole number above 0; of max_duration 0 too."""
+    """A whole number from 1, of max_duration from 0."""
     least = 0 if name == "max_duration" else 1
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not least <= value < 2**31:
-        raise error(f"{name} is {quoted(value)}; expected a whole number above 0")
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not least <= value <= LARGEST:
+        raise error(f"{name} is {quoted(value)}; expected a whole number from {least} to {LARGEST:,}")
     return int(value)
 
 
 def checked_rate(value: object, name: str, error: type[ConfigError] | type[InputError]) -> Rate:
     """Frames a second, above 0: of Python, of NumPy, or a fraction, as PyAV has them."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not 2**-31 < value < 2**31:  # type: ignore[operator]
-        raise error(f"{name} is {quoted(value)}; expected frames a second, above 0")
+    if isinstance(value, bool) or not isinstance(value, Real) or not 1 / LARGEST < value < LARGEST:  # type: ignore[operator]
+        raise error(f"{name} is {quoted(value)}; expected frames a second, above 0 and below {LARGEST:,}")
     return int(value) if isinstance(value, Integral) else float(value)
 
 
