@@ -24,7 +24,7 @@ def is_array(value: Any) -> bool:
     """Whether this is an array or a tensor; not so the columns of tables, one-dimensional and without DLPack."""
     if isinstance(value, np.ndarray) or hasattr(value, "__dlpack__"):
         return True
-    return hasattr(value, "__array__") and getattr(value, "ndim", 0) > 1
+    return hasattr(value, "__array__") and getattr(value, "ndim", 2) > 1
 
 
 def plain(value: Any, where: str, error: type[InputError] = InputError) -> NDArray[Any]:

@@ -137,20 +137,27 @@ class Film:
         """
         av = _av(self._where)
         options = {"protocol_whitelist": "none", "format_whitelist": CONTAINERS}
+        with self._damage(), _file(self._source, self._where) as file, av.open(file, options=options) as container:
+            stream = self._stream(container)
+            if stream is None:
+                raise VideoError(f"{self._where} has no video in it")
+            if stream.codec_context is None:
+                raise VideoError(f"{self._where} is in a codec that is not known here")
+            check_sides(stream.codec_context.height, stream.codec_context.width, self._where)
+            stream.codec_context.options = {"max_pixels": str(MAX_IMAGE_PIXELS)}
+            stream.thread_type, stream.codec_context.thread_count = "AUTO", threads or self._threads
+            yield container, stream
+
+    @contextmanager
+    def _damage(self) -> Iterator[None]:
+        """Whatever FFmpeg raises inside becomes a VideoError."""
+        from av.error import FFmpegError
+
         try:
-            with _file(self._source, self._where) as file, av.open(file, options=options) as container:
-                stream = self._stream(container)
-                if stream is None:
-                    raise VideoError(f"{self._where} has no video in it")
-                if stream.codec_context is None:
-                    raise VideoError(f"{self._where} is in a codec that is not known here")
-                check_sides(stream.codec_context.height, stream.codec_context.width, self._where)
-                stream.codec_context.options = {"max_pixels": str(MAX_IMAGE_PIXELS)}
-                stream.thread_type, stream.codec_context.thread_count = "AUTO", threads or self._threads
-                yield container, stream
+            yield
         except QwenvisError:
             raise
-        except (av.error.FFmpegError, OSError, ValueError, TypeError, ArithmeticError) as error:
+        except (FFmpegError, OSError, ValueError, TypeError, ArithmeticError) as error:
             words = getattr(error, "strerror", None) or error  # without FFmpeg's number and its name of the file
             raise VideoError(f"{self._where} is no video, or is damaged: {words}") from error
 
@@ -181,8 +188,9 @@ class Film:
         if self._turned(frame) != self._sides:
             (height, width), first = self._turned(frame), f"{self._sides[0]} x {self._sides[1]}"
             raise VideoError(f"{self._where}: frame {index} is {height} x {width} (height x width), the first {first}")
-        pixels = np.rot90(frame.to_ndarray(format="rgb24"), self._turns(frame))
-        return np.ascontiguousarray(pixels, np.uint8)
+        with self._damage():  # where the frame says that its colours are some that FFmpeg does not convert
+            pixels = frame.to_ndarray(format="rgb24")
+        return np.ascontiguousarray(np.rot90(pixels, self._turns(frame)), np.uint8)
 
 
 def _av(where: str) -> Any:

@@ -113,9 +113,8 @@ class Intake:
             raise InputError(f"{' and '.join(rules)} would choose the frames of videos, but no videos are given")
         if images is not None:
             processor = self.images  # an error of its own, even of no image
+            _refuse_pixels(images)
             for index, (source, lasts) in enumerate(handed(pictures.stream(images))):
-                if index == 0:
-                    _refuse_pixels(source)
                 still = partial(Still, source, processor, index)
                 yield partial(Entry, Place.of("images", index, source), partial(_made, still, lasts))
         for index, (video, lasts) in enumerate(handed(_videos(videos) if videos is not None else ())):
@@ -152,11 +151,12 @@ def _made(make: Callable[[], Still | Footage], lasts: bool) -> Still | Footage:
     return item
 
 
-def _refuse_pixels(source: object) -> None:
-    """Raise one error for a list of pixels, and not one for each number in it."""
-    if isinstance(source, list | tuple | Number):
+def _refuse_pixels(images: object) -> None:
+    """Raise one error for a collection of pixels, and not one for each number in it; one image among them is enough."""
+    first = images[:MOST_GATHERED] if isinstance(images, list | tuple | range) else ()
+    if first and all(isinstance(each, list | tuple | Number) for each in first):
         raise ImageError(
-            f"image 0 is a {type(source).__name__}; expected {pictures.EXPECTED}: pass pixels in lists as "
+            f"image 0 is a {type(first[0]).__name__}; expected {pictures.EXPECTED}: pass pixels in lists as "
             "np.array(pixels, np.uint8), lists of images one by one, and the frames of a video as videos=[frames]"
         )
 

@@ -19,6 +19,7 @@ from qwenvis.errors import InputError, VideoError, VideoLimitError, quoted
 
 Rate: TypeAlias = int | float  # frames a second
 
+LARGEST = 2**31 - 1  # what a config or a caller may say, long before anything is counted
 MAX_TAKEN = 2**20  # frames that are looked at: the smallest of so many are over the limit of pixels
 ASSUMED_FPS = 24  # of frames whose rate nobody told, in transformers
 
@@ -72,16 +73,16 @@ def checked(given: Mapping[str, object]) -> Asked:
 
 
 def checked_count(value: object, name: str) -> int:
-    """A number of frames, above 0. Raises InputError, which calls it ``name``."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 0 < value < 2**31:
-        raise InputError(f"{name} is {quoted(value)}; expected a whole number above 0")
+    """A number of frames, from 1. Raises InputError, which calls it ``name``."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 1 <= value <= LARGEST:
+        raise InputError(f"{name} is {quoted(value)}; expected a whole number from 1 to {LARGEST:,}")
     return int(value)
 
 
 def checked_rate(value: object, name: str) -> Rate:
     """Frames a second, above 0: of Python, of NumPy, or a fraction, such as PyAV's rates. Raises InputError."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not 2**-31 < value < 2**31:  # type: ignore[operator]
-        raise InputError(f"{name} is {quoted(value)}; expected frames a second, above 0")
+    if isinstance(value, bool) or not isinstance(value, Real) or not 1 / LARGEST < value < LARGEST:  # type: ignore[operator]
+        raise InputError(f"{name} is {quoted(value)}; expected frames a second, above 0 and below {LARGEST:,}")
     return int(value) if isinstance(value, Integral) else float(value)
 
 

@@ -20,10 +20,11 @@ def frames(count, height=64, width=96, seed=0):
     return np.stack([np.roll(large, (2 * i, 3 * i), axis=(0, 1)) for i in range(count)])
 
 
-def film(pictures, *, fps=10, form="mp4", codec="libx264", times=None, audio=False, keys=None):
+def film(pictures, *, fps=10, form="mp4", codec="libx264", times=None, audio=False, keys=None, colorspace=None):
     """The bytes of a file, of any iterable of frames.
 
-    ``times`` of each in milliseconds, for a rate that varies; ``keys``: frames from one key frame to the next.
+    ``times`` of each in milliseconds, for a rate that varies; ``keys``: frames from one key frame to the next;
+    ``colorspace``: FFmpeg's number of it.
     """
     file = io.BytesIO()
     with av.open(file, "w", format=form) as container:
@@ -34,6 +35,8 @@ def film(pictures, *, fps=10, form="mp4", codec="libx264", times=None, audio=Fal
         stream.pix_fmt = "yuv420p"
         if keys is not None:
             stream.codec_context.gop_size = keys
+        if colorspace is not None:
+            stream.codec_context.colorspace = colorspace
         if times is not None:
             stream.codec_context.time_base = TICK
         if audio:

@@ -41,7 +41,17 @@ class Converted:
         return self._array
 
 
-KINDS = [torch.from_numpy, Dlpack, Converted, np.ma.masked_array, lambda array: array.view(np.recarray)]
+class Bare:
+    """What has ``__array__`` and nothing else."""
+
+    def __init__(self, array):
+        self._array = array
+
+    def __array__(self, dtype=None, copy=None):
+        return self._array
+
+
+KINDS = [torch.from_numpy, Dlpack, Converted, Bare, np.ma.masked_array, lambda array: array.view(np.recarray)]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -99,9 +99,25 @@ def test_an_animated_image(run, tmp_path, form, beside):
     out = qwenvis.Embeddings.load(tmp_path / "out.safetensors").items()[0]
     want = qwenvis.Encoder.from_pretrained(checkpoint(), threads=1).encode(tmp_path / "a.gif")
     assert same_bits(out.embeddings, want.embeddings)
-    for option in ("--num-frames 4", "--sampling all", "--fps 4"):
+    assert out.sources == ["a.gif"]
+    for option in ("--num-frames 4", "--sampling all", "--sampling natural", "--fps 4"):
         code, lines, _ = run(f"{line} {option}")
         assert (code, lines[0].split("grid_thw")[1].split()[0]) == (0, "3" if "all" in option else "2")
+
+
+def test_the_order_of_what_is_named(run, tmp_path):
+    """Stills, animations and films in any order: each line and item is that of its file."""
+    (tmp_path / "a.gif").write_bytes(animation("GIF"))
+    Image.fromarray(clips_made.frames(1)[0]).save(tmp_path / "a.png")
+    named = ["clip.mp4", "a.png", "a.gif", "clip.mp4", "a.png"]
+    code, lines, _ = run(f"encode {' '.join(named)} --model {checkpoint()} -o out.safetensors --threads 1")
+    assert (code, [line.split()[0] for line in lines]) == (0, named)
+    out = qwenvis.Embeddings.load(tmp_path / "out.safetensors")
+    assert out.sources == named
+    model = qwenvis.Encoder.from_pretrained(checkpoint(), threads=1)
+    for name, item in zip(named, out, strict=True):
+        want = model.encode(videos=[name]) if name == "clip.mp4" else model.encode(name)
+        assert same_bits(item.embeddings, want.embeddings)
 
 
 def test_counts_that_are_too_large(run):

@@ -201,7 +201,16 @@ def test_memory_of_a_stream_is_bounded():
 
 
 def test_numbers_in_a_list_are_one_error():
-    for images in ([0.5] * 1000, range(10**6), [[0, 255]] * 1000, [FRAMES], iter([1, 2])):
+    for images in ([0.5] * 1000, range(10**6), [[0, 255]] * 1000, [FRAMES], (1, [2])):
         with pytest.raises(ImageError, match=r"^image 0 is a .*np\.array\(pixels, np\.uint8\)") as caught:
             encoder().encode(images)
         assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("bad", [3, 0.5, [FRAMES[0]], (1, 2)])
+@pytest.mark.parametrize("among", [list, tuple, iter])
+def test_a_number_or_a_list_is_one_bad_item_among_images(bad, among):
+    out = encoder().encode(among([bad, FRAMES[0], bad]), on_error="skip")
+    assert (len(out), [error.index for error in out.errors]) == (1, [0, 2])
+    stream = encoder().encode_iter(among([bad, FRAMES[0]]), on_error="skip")
+    assert [len(list(stream)), [error.index for error in stream.errors]] == [1, [0]]

@@ -57,6 +57,13 @@ def test_damage_past_a_tenth(several, refused):
         seen(data)
 
 
+def test_colours_that_are_not_converted():
+    """FFmpeg decodes such a frame, and then has no RGB of it."""
+    film = Playback(clips_made.film(FRAMES, form="matroska", codec="ffv1", colorspace=14), "the video")
+    with pytest.raises(VideoError, match="the video is no video, or is damaged: Operation not supported"):
+        next(film.frames([0]))
+
+
 def test_nothing_that_can_be_decoded():
     with pytest.raises(VideoError, match="the video has no frame that can be decoded"):
         Playback(clips_made.damaged(STILLS, *range(90)), "the video")

@@ -199,10 +199,10 @@ def test_rates_of_other_libraries(number):
     [
         (QWEN2, {"sampling": "some"}, "sampling is 'some'; expected natural, transformers, qwen-vl-utils or all"),
         (QWEN2, {"fps": 2, "num_frames": 8}, "mutually exclusive"),
-        (QWEN2, {"fps": 0}, "fps is 0; expected frames a second, above 0"),
+        (QWEN2, {"fps": 0}, "fps is 0; expected frames a second, above 0 and below 2,147,483,647"),
         (QWEN2, {"fps": True}, "fps is True"),
         (QWEN2, {"fps": float("nan")}, "fps is nan"),
-        (QWEN2, {"num_frames": 2.5}, "num_frames is 2.5; expected a whole number above 0"),
+        (QWEN2, {"num_frames": 2.5}, "num_frames is 2.5; expected a whole number from 1 to 2,147,483,647"),
         (QWEN2, {"min_frames": -1}, "min_frames is -1"),
         (QWEN2, {"video_fps": "fast"}, "video_fps is 'fast'"),
         (QWEN2, {"video_fps": 0}, "video_fps is 0"),

@@ -88,25 +88,19 @@ def encode(
         bar.expected = estimate(encoder.outline, grid_thw, encoder.threads) if expected is None else expected
     with bar:
         asked = sampling or {}
-        videos = [isinstance(image, str) and is_video(image, asked) for image in images]
-        if not any(videos):
+        moving = [isinstance(image, str) and is_video(image, asked) for image in images]
+        if not any(moving):
             return encoder.encode(images, progress=bar)
-        among = [image if video else _still(image) for image, video in zip(images, videos, strict=True)]
-        return encoder.encode(videos=among, progress=bar, **asked)
+        order = sorted(range(len(images)), key=moving.__getitem__)  # of what comes out: stills first
+        stills, videos = ([images[i] for i in order if moving[i] is kind] for kind in (False, True))
+        out = encoder.encode(stills or None, videos=videos, progress=bar, **asked)
+        return out[sorted(range(len(images)), key=order.__getitem__)]
 
 
 def is_video(path: str, sampling: Mapping[str, Any]) -> bool:
     """Whether a file is taken as a video: films always, and animated images where frames are asked for."""
-    rule = sampling.get("sampling") not in (None, "natural")
-    asked = rule or any(sampling.get(name) is not None for name in ("fps", "num_frames"))
+    asked = any(sampling.get(name) is not None for name in ("sampling", "fps", "num_frames"))
     return files.is_film(path) or (asked and files.moves(path))
-
-
-def _still(image: Picture) -> Picture:
-    """A still as it is passed among videos, where the file of an animated image would be a video."""
-    from qwenvis.pictures import decode
-
-    return decode(image).copy() if isinstance(image, str) and files.moves(image) else image  # of one frame
 
 
 def estimate(outline: Outline, grid_thw: np.ndarray, threads: int) -> float:
