@@ -1,7 +1,8 @@
 """The fields of a config, read as the types that are meant; an error names the config, the field and what is expected.
 
 JSON has few types, and Python takes values of one for another: true is 1, "no" is true, 14.0 is 14. Here a field is of
-the type that its reader asks for, or a `ConfigError`. Null is the same as a field that is left out.
+the type that its reader asks for, or a `ConfigError`. Null is the same as a field that is left out, unless its reader looks
+at ``nulls``: in transformers' processors it takes the default of a class away.
 """
 
 from __future__ import annotations
@@ -39,6 +40,11 @@ class Section(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self._values)
+
+    @property
+    def written(self) -> dict[str, Any]:
+        """The object as the file has it, with its ``nulls``."""
+        return {**dict.fromkeys(self.nulls), **self._values}
 
     def refused(self, name: str, expected: str, value: object = None) -> ConfigError:
         """The error about a field; ``value`` is what the message quotes, if not the field itself."""

@@ -69,7 +69,7 @@ ROOMS = {
     "layouts": Room("errors", "numpy ml_dtypes"),
     "shards": Room("layouts directory files errors", "numpy safetensors"),
     "checkpoint": Room("tasks shards layouts directory weights fields errors", "numpy"),
-    "packed": Room("checkpoint shards layouts directory weights ops.PackedWeight ops.cache_line errors", "numpy"),
+    "packed": Room("checkpoint shards layouts directory fields weights ops.PackedWeight ops.cache_line errors", "numpy"),
     "gguf": Room("layouts files errors", "numpy ml_dtypes gguf"),
     "projectors": Room(),
     "mmproj": Room("projectors gguf checkpoint layouts fields errors", "numpy"),
