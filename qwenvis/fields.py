@@ -1,8 +1,8 @@
 """The fields of a config, read as the types that are meant; an error names the config, the field and what is expected.
 
 JSON has few types, and Python takes values of one for another: true is 1, "no" is true, 14.0 is 14. Here a field is of
-the type that its reader asks for, or a `ConfigError`. Null is the same as a field that is left out, unless its reader looks
-at ``nulls``: in transformers' processors it takes the default of a class away.
+the type that its reader asks for, or a `ConfigError`. Null is the same as a field that is left out, unless its reader
+asks for ``nulls``: in transformers' processors it takes the default of a class away.
 """
 
 from __future__ import annotations

@@ -90,6 +90,8 @@ class ImageProcessor:
         config = Section(preprocessor, PLACE)
         tower = {"patch_size": patch_size, "merge_size": merge_size, "temporal_patch_size": temporal_patch_size}
         refuse_other_steps(config, tower)
+        if backend == "pil" and config.get("resample") == "bicubic":
+            raise config.refused("resample", "3: transformers' Pillow classes take the word for bilinear")
         smallest, largest = cls.limits_of(config, patch_size * merge_size, temporal_patch_size)
         normalisation = Normalisation.from_config(config, fused=backend == "torchvision")
         sizes = patch_size, merge_size, temporal_patch_size

@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from qwenvis.errors import InputError
+from qwenvis.files import open_regular
 
 TOKENS, GRID, SIZES, DEEPSTACK = "embeddings", "grid_thw", "sizes", "deepstack"
 # Of videos, all items joined; as many frames of each item as the last says.
@@ -65,6 +66,7 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The fields of an `Embeddings` that `save` wrote. Raises InputError for a file that is something else."""
     name = os.fspath(path)
     try:
+        open_regular(path).close()
         with safe_open(path, framework="numpy", backend="pread") as file:
             metadata = dict(file.metadata() or {})
             keys = set(file.keys())

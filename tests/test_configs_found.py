@@ -172,6 +172,17 @@ def test_null_of_what_transformers_needs(bare, field):
             getattr(Outline.open(bare), part)
 
 
+def test_the_word_bicubic(bare):
+    """Read by the torchvision classes of transformers, and taken for bilinear by its Pillow classes."""
+    write_json(bare, FLAT, NAMED | {"min_pixels": 3136, "resample": "bicubic"})
+    with pytest.raises(ConfigError, match="says resample = 'bicubic'; expected 3: transformers' Pillow classes"):
+        Outline.open(bare)
+    assert Outline.open(bare, backend="torchvision").processor.backend == "torchvision"
+    write_json(bare, VIDEO, NAMED | {"min_pixels": 3136, "resample": "bicubic"})
+    write_json(bare, FLAT, NAMED | {"min_pixels": 3136})
+    assert Outline.open(bare).video_processor.min_pixels == 3136
+
+
 @pytest.mark.parametrize(
     ("kind", "field"), [("Glm4v", "size"), ("Glm46V", "size"), ("Glm5Next", "min_image_tokens"), ("Qwen3VL", "size")]
 )

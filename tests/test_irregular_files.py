@@ -10,7 +10,7 @@ from checkpoints import INDEX
 from programs import output_of
 from towers import checkpoint as preset_of
 
-from qwenvis import CheckpointError, Encoder, SourceError, cli
+from qwenvis import CheckpointError, Embeddings, Encoder, InputError, SourceError, cli
 from qwenvis.outline import Outline
 
 pytestmark = [
@@ -48,6 +48,14 @@ def test_a_named_pipe_in_a_directory(copied, name, capsys):
         Encoder.from_pretrained(copied)
     assert cli.main(["info", str(copied)]) == 1
     assert "a named pipe" in capsys.readouterr().err
+
+
+def test_a_named_pipe_as_a_file_of_tokens(tmp_path):
+    piped(tmp_path / "tokens.safetensors")
+    (tmp_path / "link").symlink_to("tokens.safetensors")
+    for name in ("tokens.safetensors", "link"):
+        with pytest.raises(InputError, match=f"{name} holds no embeddings: .* a named pipe"):
+            Embeddings.load(tmp_path / name)
 
 
 @pytest.mark.parametrize("name", FILES)
