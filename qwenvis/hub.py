@@ -101,7 +101,7 @@ def _snapshot(
     state = f"holds no snapshot of its revision {revision or 'main'}"
     if snapshot is not None:
         needed = [file] if file else [CONFIG, *(shards or [INDEX])]
-        absent = [name for name in needed if regular_file(snapshot, name) is None]
+        absent = [name for name in needed if not _exists(snapshot / name) or regular_file(snapshot, name) is None]
         if not absent:
             return snapshot
         state = f"lacks its {', '.join(absent)}"
@@ -129,7 +129,7 @@ def _commit(folder: Path, revision: str) -> Path | None:
         ref = folder / "refs" / revision
         try:
             with open_regular(ref) as file:
-                commit = file.read(100).decode("ascii").strip()
+                commit = (file.read(100) or b"").decode("ascii").strip()  # None: a file of /proc with nothing to tell
         except (FileNotFoundError, NotADirectoryError, UnicodeDecodeError):
             return None
         except (OSError, ValueError) as error:

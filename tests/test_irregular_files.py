@@ -4,6 +4,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from unittest.mock import mock_open
 
 import pytest
 from checkpoints import INDEX
@@ -107,6 +108,25 @@ def test_a_device_behind_a_link(copied, link):
     (copied / "config.json").symlink_to(link)
     with pytest.raises(CheckpointError, match=r"config\.json (cannot be read: |is a link to )"):
         Outline.open(copied)
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("target", ["nowhere", "tokenizer.json/x"])
+def test_a_link_to_nothing(copied, name, target):
+    """Without a config that was meant to be there, another one would be taken in its place."""
+    (copied / name).unlink(missing_ok=True)
+    (copied / name).symlink_to(target)
+    (copied / "tokenizer.json").touch()
+    with pytest.raises(CheckpointError, match=rf"{name} is a link to {target}, which is not here"):
+        Outline.open(copied)
+
+
+def test_a_ref_that_has_nothing_to_tell_yet(cached, monkeypatch):
+    """Files of /proc that do not wait."""
+    cache, _ = cached
+    monkeypatch.setattr("qwenvis.hub.open_regular", lambda path: mock_open(read_data=None)())
+    with pytest.raises(SourceError, match="holds no snapshot of its revision main"):
+        Outline.open("a/b", cache_dir=cache)
 
 
 def of_nobody(source, cache="/nowhere"):
