@@ -58,7 +58,7 @@ def regular_file(directory: Path, name: str) -> Path | None:
     except (FileNotFoundError, NotADirectoryError) as error:
         if not path.is_symlink():
             return None
-        said = f"{path} is a link to {shown(os.readlink(path))}, which is not here; put that file there, or no link"
+        said = f"{path} is a link to {shown(str(path.readlink()))}, which is not here; put that file there, or no link"
         raise CheckpointError(said) from error
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read: {reason(error)}") from error

@@ -111,14 +111,21 @@ def quoted(value: object) -> str:
     """A value from a file or a caller as Python writes it, made safe to print and short enough to read."""
     try:
         return shown(repr(value))
-    except ValueError:  # Python spells out no integer of more than 4,300 digits
-        return f"{type(value).__name__} of very many digits"
+    except Exception:  # a caller's own, or Python's, which spells out no integer of more than 4,300 digits
+        return f"{type(value).__name__} of very many digits" if isinstance(value, int) else f"a {type(value).__name__}"
 
 
 def listed(names: Sequence[str]) -> str:
     """Names from a file, the first of them spelt out."""
     rest = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
     return (", ".join(shown(name) for name in names[:LISTED]) or "nothing") + rest
+
+
+def chosen(name: str, value: object, choices: Sequence[str]) -> str:
+    """The word that a caller passes as the argument of that name. Raises InputError for none of ``choices``."""
+    if not isinstance(value, str) or value not in choices:  # an array compares entry by entry
+        raise InputError(f"{name} is {quoted(value)}; expected {' or '.join(choices)}")
+    return value
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from qwenvis import pictures
 from qwenvis.clips import Video, is_picture
-from qwenvis.errors import MOST_GATHERED, ImageError, InputError, Place, QwenvisError, about, joined, sifted
+from qwenvis.errors import MOST_GATHERED, ImageError, InputError, Place, QwenvisError, about, chosen, joined, sifted
 from qwenvis.files import is_file
 from qwenvis.images import Still
 from qwenvis.memo import cached_property
@@ -172,9 +172,7 @@ def _in_memory(source: object) -> bool:
 
 def skips(on_error: str) -> bool:
     """Whether what cannot be used is to be left out. Raises InputError for a word that is not known."""
-    if on_error not in ("raise", "skip"):
-        raise InputError(f"on_error is {on_error!r}; expected 'raise' or 'skip'")
-    return on_error == "skip"
+    return chosen("on_error", on_error, ("raise", "skip")) == "skip"
 
 
 def origins(entries: Sequence[Entry]) -> dict[str, Any]:

@@ -98,7 +98,7 @@ def save(place: str | os.PathLike[str], checkpoint: Checkpoint, weights: Weights
             _write(draft / FILE, weights.kept, about)
             draft.rename(directory)
     except OSError as error:
-        raise InputError(f"{directory} cannot be written: {error.strerror}") from error
+        raise InputError(f"{shown(str(directory))} cannot be written: {error.strerror}") from error
 
 
 def _write_configs(directory: Path, checkpoint: Checkpoint) -> None:

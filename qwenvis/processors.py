@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qwenvis import resizing
-from qwenvis.errors import ConfigError, ImageLimitError, InputError, quoted
+from qwenvis.errors import ConfigError, ImageLimitError, chosen
 from qwenvis.fields import Section
 from qwenvis.limits import given_limits, read_limits
 from qwenvis.normalisation import Normalisation
@@ -79,8 +79,7 @@ class ImageProcessor:
         be.
         """
         for name, value, choices in (("pixels", pixels, PIXELS), ("backend", backend, BACKENDS)):
-            if value not in choices:
-                raise InputError(f"{name} is {quoted(value)}; expected {' or '.join(choices)}")
+            chosen(name, value, choices)
         if not preprocessor and (None in (min_pixels, max_pixels) or not cls.usual):
             raise ConfigError(
                 "the checkpoint has no preprocessor_config.json (nor a processor_config.json with an image_processor), "

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from qwenvis import ops, samplers
 from qwenvis.clips import Clip, Video, clip, label
-from qwenvis.errors import InputError, LimitError, QwenvisError, VideoError, VideoLimitError, VideoWarning, quoted
+from qwenvis.errors import InputError, LimitError, QwenvisError, VideoError, VideoLimitError, VideoWarning, chosen
 from qwenvis.resampling import resize
 from qwenvis.samplers import ASSUMED_FPS, REFERENCE_FPS, Asked, Rate
 from qwenvis.video_families import Reference
@@ -57,9 +57,7 @@ class Viewing:
             "min_frames": given.get("min_frames"),
             "max_frames": given.get("max_frames"),
         }
-        sampling, told = given.get("sampling", SAMPLINGS[0]), given.get("video_fps")
-        if sampling not in SAMPLINGS:
-            raise InputError(f"sampling is {quoted(sampling)}; expected {', '.join(SAMPLINGS)}")
+        sampling, told = chosen("sampling", given.get("sampling", SAMPLINGS[0]), SAMPLINGS), given.get("video_fps")
         rate = None if told is None else samplers.checked_rate(told, "video_fps", InputError)
         if sampling == "qwen-vl-utils":
             processor = Reference.of(processor)

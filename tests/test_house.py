@@ -88,7 +88,7 @@ ROOMS = {
         lazily="mmproj synthetic",
     ),
     "door": Room("models arrays errors", "numpy"),
-    "tokenfile": Room("files errors", "numpy safetensors ml_dtypes"),
+    "tokenfile": Room("directory files errors", "numpy safetensors ml_dtypes"),
     "mosaic": Room("", "numpy PIL"),
     "notebook": Room("mosaic errors", "numpy"),
     "embeddings": Room("tokenfile errors", "numpy", lazily="notebook"),

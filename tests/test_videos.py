@@ -197,7 +197,7 @@ def test_rates_of_other_libraries(number):
 @pytest.mark.parametrize(
     ("name", "given", "words"),
     [
-        (QWEN2, {"sampling": "some"}, "sampling is 'some'; expected natural, transformers, qwen-vl-utils, all"),
+        (QWEN2, {"sampling": "some"}, "sampling is 'some'; expected natural or transformers or qwen-vl-utils or all"),
         (QWEN2, {"fps": 2, "num_frames": 8}, "mutually exclusive"),
         (QWEN2, {"fps": 0}, "fps is 0; expected frames a second, above 0"),
         (QWEN2, {"fps": True}, "fps is True"),
