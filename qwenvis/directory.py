@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from qwenvis.errors import CheckpointError, InputError, quoted
+from qwenvis.errors import CheckpointError, InputError, quoted, shown
 from qwenvis.files import open_regular, reason
 
 # Published configs end at some 300 kB, lists of what is not quantised included. Of JSON that is all brackets, Python
@@ -32,7 +32,7 @@ def read_json(
         return None
     try:
         with open_regular(path) as file:
-            text = file.read(most + 1)
+            text = file.read(most + 1) or b""  # None of a file of /proc that has nothing to tell yet
         if len(text) > most:
             raise error(f"{path} has more than {most:,} bytes, which are the most that are read")
         if text.count(b",") >= entries or text.count(b"[") >= entries or text.count(b"{") >= entries:
@@ -50,14 +50,17 @@ def read_json(
 def regular_file(directory: Path, name: str) -> Path | None:
     """The file of that name, None where there is none.
 
-    Raises CheckpointError for what is there and may not be read or is no regular file, and for a link that leads out
-    of the checkpoint.
+    Raises CheckpointError for what is there and may not be read or is no regular file, and for a link that leads
+    nowhere or out of the checkpoint.
     """
     path = directory / name
     try:
         open_regular(path).close()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if not path.is_symlink():
+            return None
+        said = f"{path} is a link to {shown(str(path.readlink()))}, which is not here; put that file there, or no link"
+        raise CheckpointError(said) from error
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read: {reason(error)}") from error
     home, real = directory.resolve(), path.resolve()

@@ -110,8 +110,8 @@ def quoted(value: object) -> str:
     """A value from a file or a caller as Python writes it, made safe to print and short enough to read."""
     try:
         return shown(repr(value))
-    except ValueError:  # Python spells out no integer of more than 4,300 digits
-        return f"{type(value).__name__} of very many digits"
+    except Exception:  # a caller's own, or Python's, which spells out no integer of more than 4,300 digits
+        return f"{type(value).__name__} of very many digits" if isinstance(value, int) else f"a {type(value).__name__}"
 
 
 def listed(names: Sequence[str]) -> str:

@@ -1,7 +1,8 @@
 """The fields of a config, checked for their types; an error names the config, the field and the expected value.
 
 Python takes values of one JSON type for another: true is 1, "no" is true, 14.0 is 14. Here a field has the type that
-its reader asks for, or raises ConfigError. Null is the same as a missing field.
+its reader asks for, or raises ConfigError. Null is the same as a missing field, unless the reader asks for ``nulls``:
+in transformers' processors null removes the default of a class.
 """
 
 from __future__ import annotations
@@ -39,6 +40,11 @@ class Section(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self._values)
+
+    @property
+    def written(self) -> dict[str, Any]:
+        """The object as the file has it, with its ``nulls``."""
+        return {**dict.fromkeys(self.nulls), **self._values}
 
     def refused(self, name: str, expected: str, value: object = None) -> ConfigError:
         """The error about a field; ``value`` is what the message quotes, if not the field itself."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from qwenvis.checkpoint import CONFIG, FILES, PROCESSOR
 from qwenvis.directory import expanded, given_path, regular_file
-from qwenvis.errors import CheckpointError, InputError, SourceError, quoted
+from qwenvis.errors import CheckpointError, InputError, SourceError, quoted, shown
 from qwenvis.files import open_regular, reason
 from qwenvis.shards import INDEX, SINGLE, tower_shards
 
@@ -47,7 +47,7 @@ def resolve(
     """
     text = os.fspath(source) if isinstance(source, (str, os.PathLike)) else source
     if not isinstance(text, str) or not text:
-        got = "empty" if text == "" else f"a {type(text).__name__}"
+        got = "empty" if isinstance(text, str) else f"a {type(text).__name__}"
         raise InputError(f"source is {got}; expected a directory, a {GGUF} file, a Hub id or {SYNTHETIC}PRESET")
     if text.startswith(SYNTHETIC):
         from qwenvis.synthetic import materialise
@@ -101,7 +101,7 @@ def _snapshot(
     state = f"holds no snapshot of its revision {revision or 'main'}"
     if snapshot is not None:
         needed = [file] if file else [CONFIG, *(shards or [INDEX])]
-        absent = [name for name in needed if regular_file(snapshot, name) is None]
+        absent = [name for name in needed if not _exists(snapshot / name) or regular_file(snapshot, name) is None]
         if not absent:
             return snapshot
         state = f"lacks its {', '.join(absent)}"
@@ -129,11 +129,11 @@ def _commit(folder: Path, revision: str) -> Path | None:
         ref = folder / "refs" / revision
         try:
             with open_regular(ref) as file:
-                commit = file.read(100).decode("ascii").strip()
+                commit = (file.read(100) or b"").decode("ascii").strip()  # None: a file of /proc with nothing to tell
         except (FileNotFoundError, NotADirectoryError, UnicodeDecodeError):
             return None
         except (OSError, ValueError) as error:
-            raise SourceError(f"{ref}, which names a commit, cannot be read: {reason(error)}") from error
+            raise SourceError(f"{shown(str(ref))}, which names a commit, cannot be read: {reason(error)}") from error
     return snapshots / commit if _COMMIT.fullmatch(commit) and _is_directory(snapshots / commit) else None
 
 

@@ -16,8 +16,11 @@ def read_limits(config: Section, defaults: tuple[int, int], keys: tuple[str, ...
     """The smaller and the larger limit of a config, in the precedence of transformers.
 
     ``keys`` beside ``size`` come first; without any, the edges of ``size`` alone count. ``defaults`` are the class's,
-    for a config that has no ``size``. Raises ConfigError for what is no limit.
+    for a config that has no ``size``. Raises ConfigError for what is no limit, null included: only the classes that
+    read ``PIXELS`` take it for a field that is left out.
     """
+    if keys != PIXELS and (nulls := sorted(config.nulls & {"size", *keys})):
+        raise config.refused(nulls[0], "limits, or no such field")
     size = config.part("size") if "size" in config else Section(dict(zip(EDGES, defaults, strict=True)), config.place)
     found = []
     for key, edge in zip(keys or ("", ""), EDGES, strict=True):

@@ -20,6 +20,7 @@ from qwenvis import ops
 from qwenvis.checkpoint import CONFIG, PARTS, PROCESSOR, Accept, Checkpoint, configs
 from qwenvis.directory import draft_of, expanded, regular_file
 from qwenvis.errors import CheckpointError, InputError, IsaError, quoted, shown
+from qwenvis.fields import Section
 from qwenvis.layouts import ARRAYS, Tensor
 from qwenvis.shards import INDEX, SINGLE, safetensors_at
 from qwenvis.weights import Weights
@@ -97,7 +98,7 @@ def save(place: str | os.PathLike[str], checkpoint: Checkpoint, weights: Weights
             _write(draft / FILE, weights.kept, about)
             draft.rename(directory)
     except OSError as error:
-        raise InputError(f"{directory} cannot be written: {error.strerror}") from error
+        raise InputError(f"{shown(str(directory))} cannot be written: {error.strerror}") from error
 
 
 def _write_configs(directory: Path, checkpoint: Checkpoint) -> None:
@@ -105,7 +106,7 @@ def _write_configs(directory: Path, checkpoint: Checkpoint) -> None:
     processors = zip(PARTS, (checkpoint.preprocessor, checkpoint.video_preprocessor), strict=True)
     files = {
         CONFIG: {"model_type": checkpoint.model_type, "vision_config": dict(checkpoint.vision_config)},
-        PROCESSOR: {part: dict(config) for part, config in processors if config},
+        PROCESSOR: {part: Section(config, part).written for part, config in processors if config},
     }
     for name, content in files.items():
         if content:

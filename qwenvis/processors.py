@@ -24,6 +24,8 @@ from qwenvis.normalisation import Normalisation
 MAX_RESIZED_PIXELS = 2**26
 
 PLACE = "preprocessor config"  # where nobody knows better
+SWITCHES = ("do_resize", "do_rescale", "do_normalize")
+STEPS = (*SWITCHES, "resample", "rescale_factor", "image_mean", "image_std")  # fields that say what becomes of bytes
 BICUBIC = 3  # PIL.Image.Resampling.BICUBIC, as preprocessor configs write it
 
 # What an argument may be; the first is the default.
@@ -87,6 +89,8 @@ class ImageProcessor:
         config = Section(preprocessor, PLACE)
         tower = {"patch_size": patch_size, "merge_size": merge_size, "temporal_patch_size": temporal_patch_size}
         refuse_other_steps(config, tower)
+        if backend == "pil" and config.get("resample") == "bicubic":
+            raise config.refused("resample", "3: transformers' Pillow classes take the word for bilinear")
         smallest, largest = cls.limits_of(config, patch_size * merge_size, temporal_patch_size)
         normalisation = Normalisation.from_config(config, fused=backend == "torchvision")
         sizes = patch_size, merge_size, temporal_patch_size
@@ -185,7 +189,7 @@ class CanvasImageProcessor(ImageProcessor):
     def limits_of(cls, config: Section, factor: int, temporal: int) -> tuple[int, int]:
         """Volumes, from ``min_image_tokens`` and ``max_image_tokens``."""
         keys = ("min_image_tokens", "max_image_tokens")
-        tokens = Section({key: config[key] for key in keys if key in config}, config.place)
+        tokens = Section({key: value for key, value in config.written.items() if key in keys}, config.place)
         smallest, largest = read_limits(tokens, cls.limits, keys)
         return smallest * temporal * factor**2, largest * temporal * factor**2
 
@@ -261,8 +265,14 @@ def family_named(kind: str, ending: str, families: Collection[str]) -> str:
 
 
 def refuse_other_steps(config: Section, tower: Mapping[str, int], noun: str = "images") -> None:
-    """Refuse, by name, what would make other pixels than ours; ``tower`` holds sizes that must agree."""
-    for key in ("do_resize", "do_rescale", "do_normalize"):
+    """Refuse, by name, what would make other pixels than ours; ``tower`` holds sizes that must agree.
+
+    Null is no default here: transformers takes it for false, or has no number to go on with.
+    """
+    for key in (*STEPS, *tower):
+        if key in config.nulls:
+            raise config.refused(key, "a value, or no such field: null takes away the one that transformers has")
+    for key in SWITCHES:
         if not config.flag(key, True):
             raise config.refused(key, f"true: {noun} are prepared so, or not at all")
     if config.get("resample") not in (None, "bicubic") and config.whole("resample", BICUBIC, 0) != BICUBIC:

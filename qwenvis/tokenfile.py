@@ -15,7 +15,9 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from qwenvis.errors import InputError
+from qwenvis.directory import given_path
+from qwenvis.errors import InputError, shown
+from qwenvis.files import open_regular
 
 TOKENS, GRID, SIZES, DEEPSTACK = "embeddings", "grid_thw", "sizes", "deepstack"
 # Of videos, all items joined; as many frames of each item as the last says.
@@ -36,7 +38,7 @@ OTHER_FORMATS = (
 
 def checked_name(path: str | os.PathLike[str]) -> Path:
     """The path of a file to write. Raises InputError for a suffix that names another format."""
-    target = Path(path)
+    target = given_path(path, "path")
     suffix = target.suffix.lower()
     if suffix in OTHER_FORMATS:
         numpy = (
@@ -63,9 +65,11 @@ def save(path: str | os.PathLike[str], fields: Mapping[str, Any]) -> None:
 
 def load(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read the fields of an `Embeddings` that `save` wrote. Raises InputError for any other file."""
-    name = os.fspath(path)
+    file_path = given_path(path, "path")
+    name = shown(str(file_path))
     try:
-        with safe_open(path, framework="numpy", backend="pread") as file:
+        open_regular(file_path).close()
+        with safe_open(file_path, framework="numpy", backend="pread") as file:
             metadata = dict(file.metadata() or {})
             keys = set(file.keys())
             tokens, grid = file.get_tensor(TOKENS), file.get_tensor(GRID)
@@ -77,7 +81,7 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
         sources = json.loads(metadata.pop(SOURCES, "[]"))
         provenance = dict(_unescaped(*pair) for pair in metadata.items())
     except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise InputError(f"{name} holds no embeddings: {error}") from error
+        raise InputError(f"{name} holds no embeddings: {shown(str(error))}") from error
     _check_tokens(tokens, grid, merge_size, name)
     if any((array.dtype, array.shape) != (tokens.dtype, tokens.shape) for array in deepstack):
         raise InputError(f"{name} holds deepstack arrays of another type or shape than its tokens {tokens.shape}")
@@ -162,7 +166,7 @@ def whole_file(target: Path) -> Iterator[Path]:
     except InputError:
         raise
     except (OSError, ValueError, SafetensorError) as error:
-        raise InputError(f"{target} cannot be written: {error}") from error
+        raise InputError(f"{shown(str(target))} cannot be written: {shown(str(error))}") from error
     finally:
         with suppress(OSError, ValueError):  # ValueError: a path with a NUL
             draft.unlink(missing_ok=True)

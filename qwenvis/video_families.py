@@ -113,7 +113,7 @@ class Glm5Next(Glm4v):
     ) -> VideoProcessor:
         """As above; tokens become pixels, and what ``size`` says is not read, as in transformers."""
         given = Section(preprocessor, PLACE)
-        config = Section({key: value for key, value in given.items() if key != "size"}, given.place)
+        config = Section({key: value for key, value in given.written.items() if key != "size"}, given.place)
         found = super().from_config(
             config, patch_size=patch_size, merge_size=merge_size, temporal_patch_size=temporal_patch_size
         )

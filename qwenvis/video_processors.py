@@ -68,8 +68,7 @@ class VideoProcessor:
     ) -> VideoProcessor:
         """Read a video preprocessor config; the sizes are the tower's. Raises ConfigError."""
         given = Section(preprocessor, PLACE)
-        defaults = {name: value for name, value in cls.defaults.items() if name not in given.nulls}
-        config = Section({**defaults, **given}, given.place)
+        config = Section({**cls.defaults, **given.written}, given.place)
         tower = {"patch_size": patch_size, "merge_size": merge_size, "temporal_patch_size": temporal_patch_size}
         refuse_other_steps(config, tower, "videos")
         smallest, largest = read_limits(config, cls.limits, cls.keys)

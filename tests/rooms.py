@@ -58,7 +58,9 @@ ROOMS = {
     "layouts": Room("errors", "numpy ml_dtypes"),
     "shards": Room("layouts directory files errors", "numpy safetensors"),
     "checkpoint": Room("tasks shards layouts directory weights fields errors", "numpy"),
-    "packed": Room("checkpoint shards layouts directory weights ops.PackedWeight ops.cache_line errors", "numpy"),
+    "packed": Room(
+        "checkpoint shards layouts directory fields weights ops.PackedWeight ops.cache_line errors", "numpy"
+    ),
     "gguf": Room("layouts files errors", "numpy ml_dtypes gguf"),
     "projectors": Room(),
     "mmproj": Room("projectors gguf checkpoint layouts fields errors", "numpy"),
@@ -73,7 +75,7 @@ ROOMS = {
         lazily="mmproj synthetic",
     ),
     "door": Room("models arrays errors", "numpy"),
-    "tokenfile": Room("errors", "numpy safetensors"),
+    "tokenfile": Room("directory files errors", "numpy safetensors"),
     "mosaic": Room("", "numpy PIL"),
     "notebook": Room("mosaic errors", "numpy"),
     "embeddings": Room("tokenfile errors", "numpy", lazily="notebook"),

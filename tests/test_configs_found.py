@@ -1,6 +1,7 @@
 """Where processors' configs are and what they are called, in published checkpoints: as transformers, or refused."""
 
 import json
+import shutil
 import warnings
 
 import pytest
@@ -12,7 +13,7 @@ from qwenvis import Encoder
 from qwenvis.checkpoint import Checkpoint, preprocessors
 from qwenvis.errors import CheckpointError, ConfigError
 from qwenvis.outline import Outline
-from qwenvis.processors import PROCESSORS, processor_class
+from qwenvis.processors import PROCESSORS, TYPES, processor_class
 from qwenvis.video_families import FAMILIES as VIDEO_FAMILIES
 from qwenvis.video_families import KINDS, video_processor_class
 
@@ -145,13 +146,63 @@ def test_families_whose_image_processor_must_be_named(family):
 
 
 @pytest.mark.parametrize(
-    ("changes", "fps", "least"), [({}, 2, 4), ({"fps": None}, None, 4), ({"min_frames": None}, 2, None)]
+    ("changes", "fps", "most"), [({}, 2, 0), ({"fps": None}, None, 0), ({"max_frames": None}, 2, None)]
 )
-def test_null_takes_a_default_of_the_class_away(changes, fps, least):
+@pytest.mark.parametrize(("family", "frames"), [("qwen3_vl", 768), ("glm5_next", 2048)])
+def test_null_takes_a_default_of_the_class_away(changes, fps, most, family, frames):
     """As in transformers, where a video processor's null replaces the default of its class."""
     sizes = {"patch_size": 16, "merge_size": 2, "temporal_patch_size": 2}
-    wanted = VIDEO_FAMILIES["qwen3_vl"].from_config(changes, **sizes).wanted
-    assert (wanted.fps, wanted.min_frames) == (fps, least)
+    found = VIDEO_FAMILIES[family].from_config(changes, **sizes)
+    assert (found.wanted.fps, found.wanted.max_frames) == (fps, frames if most == 0 else None)
+    assert found.samples
+    assert not VIDEO_FAMILIES[family].from_config({"do_sample_frames": None}, **sizes).samples
+
+
+NEEDED = ["do_resize", "do_rescale", "do_normalize", "resample", "rescale_factor", "image_mean", "image_std"]
+NEEDED += ["patch_size", "merge_size", "temporal_patch_size"]
+
+
+@pytest.mark.parametrize("field", NEEDED)
+def test_null_of_what_transformers_needs(bare, field):
+    """Of do_rescale and do_normalize it makes false in transformers; of the others an error."""
+    for name, part in ((FLAT, "processor"), (VIDEO, "video_processor")):
+        write_json(bare, FLAT, NAMED | {"min_pixels": 3136})
+        write_json(bare, name, NAMED | {"min_pixels": 3136, field: None})
+        with pytest.raises(ConfigError, match=f"{name} says {field} = None; expected a value"):
+            getattr(Outline.open(bare), part)
+
+
+def test_the_word_bicubic(bare):
+    """Read by the torchvision classes of transformers, and taken for bilinear by its Pillow classes."""
+    write_json(bare, FLAT, NAMED | {"min_pixels": 3136, "resample": "bicubic"})
+    with pytest.raises(ConfigError, match="says resample = 'bicubic'; expected 3: transformers' Pillow classes"):
+        Outline.open(bare)
+    assert Outline.open(bare, backend="torchvision").processor.backend == "torchvision"
+    write_json(bare, VIDEO, NAMED | {"min_pixels": 3136, "resample": "bicubic"})
+    write_json(bare, FLAT, NAMED | {"min_pixels": 3136})
+    assert Outline.open(bare).video_processor.min_pixels == 3136
+
+
+@pytest.mark.parametrize(
+    ("kind", "field"), [("Glm4v", "size"), ("Glm46V", "size"), ("Glm5Next", "min_image_tokens"), ("Qwen3VL", "size")]
+)
+def test_null_of_limits(kind, field):
+    sizes = {"patch_size": 14, "merge_size": 2, "temporal_patch_size": 2}
+    with pytest.raises(ConfigError, match=f"says {field} = None; expected limits"):
+        KINDS[f"{kind}VideoProcessor"].from_config({field: None}, **sizes)
+    if kind != "Qwen3VL":
+        with pytest.raises(ConfigError, match=f"says {field} = None; expected limits"):
+            TYPES[f"{kind}ImageProcessor"].from_config({field: None}, **sizes)
+
+
+def test_nulls_are_packed_too(tmp_path):
+    source = shutil.copytree(preset_of("qwen3_vl"), tmp_path / "source")
+    config = json.loads((source / FLAT).read_text())
+    write_json(source, VIDEO, config | {"fps": None, "min_frames": None})
+    Encoder.from_pretrained(source, threads=1).save_packed(tmp_path / "packed")
+    found = Outline.open(tmp_path / "packed", dtype="auto").video_processor
+    assert found == Outline.open(source).video_processor
+    assert (found.wanted.fps, found.wanted.min_frames, found.wanted.max_frames) == (None, None, 768)
 
 
 def test_a_stale_index_is_named(tmp_path):

@@ -156,7 +156,7 @@ def test_long_names(tmp_path):
     made().save(legal)
     equal(Embeddings.load(legal), made())
     for place in (tmp_path / ("a" * 256), legal / "tokens", tmp_path / "nul\0", tmp_path / "nul\0" / "tokens"):
-        with pytest.raises(InputError, match="cannot be written"):
+        with pytest.raises(InputError, match=r"cannot be (written|a path)"):
             made().save(place)
     assert list(tmp_path.iterdir()) == [legal]
 

@@ -5,9 +5,12 @@ import pickle
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import sources
+from towers import encoder, picture
 
+from qwenvis import Embeddings, Encoder
 from qwenvis.errors import (
     MOST_GATHERED,
     MOST_LISTED,
@@ -148,3 +151,40 @@ def test_limits_of_images_are_errors_of_images():
 def test_a_limit_of_an_item_says_of_which_kind(path):
     """`except ImageError` is to catch every error about an image."""
     assert not re.search(r"raise LimitError\b", path.read_text(encoding="utf-8"))
+
+
+class Unspeakable:
+    """What neither compares nor says what it is."""
+
+    def __eq__(self, other):
+        raise RuntimeError("no comparison")
+
+    def __repr__(self):
+        raise RuntimeError("no words")
+
+    __hash__ = None
+
+
+ODD = [np.zeros((2, 2)), np.zeros(0), np.zeros(2, [("a", "f4")]), Unspeakable(), 10**5000, "x" * 10**6, "\udcff\ud800"]
+ODD += [["natural"], 1.5, "\x1b[31m\0"]
+TAKEN = {
+    "pixels": lambda value: encoder(pixels=value),
+    "backend": lambda value: encoder(backend=value),
+    "dtype": lambda value: encoder(dtype=value),
+    "on_error": lambda value: encoder().encode(picture(28, 28), on_error=value),
+    "sampling": lambda value: encoder().encode(videos=[[picture(28, 28)]], sampling=value, video_fps=2),
+    "path of a file of tokens": Embeddings.load,
+    "path to write to": lambda value: encoder().encode(picture(28, 28)).save(value),
+    "source": Encoder.from_pretrained,
+    "cache_dir": lambda value: Encoder.from_pretrained("no/thing", cache_dir=value),
+}
+
+
+@pytest.mark.parametrize("argument", TAKEN)
+def test_odd_values_of_arguments(argument):
+    for value in ODD:
+        with pytest.raises(QwenvisError) as caught:
+            TAKEN[argument](value)
+        text = str(caught.value)
+        assert len(text) < 2000
+        assert text.replace("\n", "").isprintable()

@@ -4,13 +4,14 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from unittest.mock import mock_open
 
 import pytest
 from checkpoints import INDEX
 from programs import output_of
 from towers import checkpoint as preset_of
 
-from qwenvis import CheckpointError, Encoder, SourceError, cli
+from qwenvis import CheckpointError, Embeddings, Encoder, InputError, SourceError, cli
 from qwenvis.outline import Outline
 
 pytestmark = [
@@ -48,6 +49,14 @@ def test_a_named_pipe_in_a_directory(copied, name, capsys):
         Encoder.from_pretrained(copied)
     assert cli.main(["info", str(copied)]) == 1
     assert "a named pipe" in capsys.readouterr().err
+
+
+def test_a_named_pipe_as_a_file_of_tokens(tmp_path):
+    piped(tmp_path / "tokens.safetensors")
+    (tmp_path / "link").symlink_to("tokens.safetensors")
+    for name in ("tokens.safetensors", "link"):
+        with pytest.raises(InputError, match=f"{name} holds no embeddings: .* a named pipe"):
+            Embeddings.load(tmp_path / name)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -99,6 +108,25 @@ def test_a_device_behind_a_link(copied, link):
     (copied / "config.json").symlink_to(link)
     with pytest.raises(CheckpointError, match=r"config\.json (cannot be read: |is a link to )"):
         Outline.open(copied)
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("target", ["nowhere", "tokenizer.json/x"])
+def test_a_link_to_nothing(copied, name, target):
+    """Without a config that was meant to be there, another one would be taken in its place."""
+    (copied / name).unlink(missing_ok=True)
+    (copied / name).symlink_to(target)
+    (copied / "tokenizer.json").touch()
+    with pytest.raises(CheckpointError, match=rf"{name} is a link to {target}, which is not here"):
+        Outline.open(copied)
+
+
+def test_a_ref_that_has_nothing_to_tell_yet(cached, monkeypatch):
+    """Files of /proc that do not wait."""
+    cache, _ = cached
+    monkeypatch.setattr("qwenvis.hub.open_regular", lambda path: mock_open(read_data=None)())
+    with pytest.raises(SourceError, match="holds no snapshot of its revision main"):
+        Outline.open("a/b", cache_dir=cache)
 
 
 def of_nobody(source, cache="/nowhere"):

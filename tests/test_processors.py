@@ -61,7 +61,7 @@ def test_grid_is_the_resized_size_in_patches():
         {"size": {"longest_edge": 60000}, "min_pixels": 4000},
         {"size": {"min_pixels": 1, "max_pixels": 2}, "min_pixels": 4000, "max_pixels": 50000},
         {"min_pixels": 4000},
-        {"max_pixels": 4000, "size": None, "resample": None, "do_resize": None, "image_mean": None},
+        {"max_pixels": 4000, "size": None},
     ],
 )
 def test_limits_of_a_config_as_in_transformers(hf, config):

@@ -3,7 +3,7 @@
 import os
 from contextlib import contextmanager
 
-from qwenvis.errors import IsaError
+from qwenvis.errors import IsaError, quoted
 
 from cython.parallel cimport prange, threadid
 from libc.stdint cimport uint16_t
@@ -135,7 +135,7 @@ def use_isa(name=None):
     if name is None:
         name = next(isa for isa in reversed(compiled) if compiled[isa])
     if name not in compiled:
-        raise IsaError(f"ISA {name!r} is not in this build, which has {', '.join(compiled)}")
+        raise IsaError(f"ISA {quoted(name)} is not in this build, which has {', '.join(compiled)}")
     if not compiled[name]:
         here = ", ".join(isa for isa, present in compiled.items() if present)
         raise IsaError(f"this CPU lacks ISA {name!r}; it has {here}")
