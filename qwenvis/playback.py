@@ -6,6 +6,7 @@ last chosen frame. Damaged frames are replaced by their neighbours.
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 MOMENT = 0.5  # seconds
+_TAG = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 MOST_DAMAGED = 0.1  # of the frames of a film; past that share it is refused
 
 
@@ -62,6 +64,7 @@ class Playback(Film):
             stamp = first[0].pts if first and not self._broken else None  # what cannot be decoded before it was meant
             self._timeline = packets.timeline(rate, stamp, bool(stream.codec_context.has_b_frames))
             late = _late(stream, packets.end)
+            _check_end(stream, packets.end, self._where)
             if first:
                 self._on_its_side = self._turns(first[0]) % 2 == 1
                 self._aspect = _aspect(stream) if self._upright else self._aspect
@@ -174,6 +177,17 @@ def _late(stream: VideoStream, end: int) -> bool:
     if stream.duration is None or stream.time_base is None:
         return True
     return ((stream.start_time or 0) + stream.duration - end) * stream.time_base > MOMENT
+
+
+def _check_end(stream: VideoStream, end: int, where: str) -> None:
+    """Raise VideoError where packets end over a second before the tag in which Matroska says how long a stream is."""
+    told = _TAG.fullmatch(stream.metadata.get("DURATION", ""))
+    if told is None or stream.time_base is None:
+        return
+    hours, minutes, seconds = map(float, told.groups())
+    promised, ended = hours * 3600 + minutes * 60 + seconds, max(float(end * stream.time_base), 0)
+    if promised - ended > 1:
+        raise VideoError(f"{where} ends after {ended:.1f} of {promised:.1f} seconds: it is truncated")
 
 
 def _aspect(stream: VideoStream) -> Fraction:

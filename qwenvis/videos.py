@@ -96,9 +96,9 @@ class Viewing:
         return self._lasting(([] if short else processor.indices(length)) or samplers.every(length, processor.wanted))
 
     def _lasting(self, indices: list[int]) -> list[int]:
-        """Fill up a temporal step by repeating the last frame: one frame is a still that lasts. Not in transformers."""
+        """Fill up a temporal step by repeating the last frame: one frame is a still that lasts. Not in the references."""
         missing = self.processor.temporal_patch_size - len(indices)
-        return indices + indices[-1:] * (missing if self.sampling == "natural" else 0)
+        return indices + indices[-1:] * (0 if self.by_header else missing)
 
 
 class Footage:

@@ -122,3 +122,13 @@ def test_limits_of_an_encoder_hold_for_every_sampling(limits):
     free = encoder().encode(videos=[PLAIN], sampling="qwen-vl-utils", num_frames=2)
     assert call.grid_thw.tolist() == built.grid_thw.tolist() != free.grid_thw.tolist()
     assert same_bits(call.embeddings, built.embeddings)
+
+
+@pytest.mark.parametrize("family", VIDEOS)
+def test_a_film_of_one_frame(family):
+    """A still that lasts, whichever of the frames are wanted."""
+    film = clips_made.film(FRAMES[:1])
+    every = encoder(family).encode(videos=[film], sampling="all")
+    assert every.grid_thw[0, 0] == 1
+    assert every.timestamps[0].tolist() == [0]
+    assert same_bits(every.embeddings, encoder(family).encode(videos=[film]).embeddings)

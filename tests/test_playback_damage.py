@@ -76,6 +76,14 @@ def test_a_file_that_ends_long_before_its_header_says(share, tmp_path):
         Playback(data[: int(len(data) * share)], "the video")
 
 
+@pytest.mark.parametrize("codec", ["mpeg4", "libx264"])
+def test_matroska_that_ends_long_before_its_tag_says(codec):
+    data = clips_made.film(numbered(60), form="matroska", codec=codec)
+    place, _ = clips_made.places(data)[30]
+    with pytest.raises(VideoError, match=r"the video ends after [23]\.\d of 6\.0 seconds: it is truncated"):
+        Playback(data[:place], "the video")
+
+
 def test_a_file_that_ends_a_moment_before_its_header_says(tmp_path):
     """What is not there is not shown."""
     data = clips_made.begun_early(clips_made.film(FRAMES, fps=30), tmp_path / "it")
@@ -86,9 +94,9 @@ def test_a_file_that_ends_a_moment_before_its_header_says(tmp_path):
     assert not film.damaged
 
 
-@pytest.mark.parametrize("form", ["matroska", "mpegts"])
-def test_a_file_cut_short_that_promised_nothing(form):
-    whole = clips_made.film(FRAMES, form=form)
+@pytest.mark.parametrize(("form", "options"), [("matroska", {"live": "1"}), ("mpegts", {})])
+def test_a_file_cut_short_that_promised_nothing(form, options):
+    whole = clips_made.remuxed(clips_made.film(FRAMES), form, options=options)
     film, numbers = seen(whole[: len(whole) * 3 // 4])
     assert numbers == sorted(set(numbers))  # a frame for which others wait may be behind the end
     assert 0 < len(numbers) == film.length.frames < 30
