@@ -96,7 +96,7 @@ class Viewing:
         return self._lasting(([] if short else processor.indices(length)) or samplers.every(length, processor.wanted))
 
     def _lasting(self, indices: list[int]) -> list[int]:
-        """Fill up a temporal step by repeating the last frame: one frame is a still that lasts. Not in the references."""
+        """Fill up a temporal step by repeating the last frame: one frame is a still that lasts. Not for references."""
         missing = self.processor.temporal_patch_size - len(indices)
         return indices + indices[-1:] * (0 if self.by_header else missing)
 
