@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from qwenvis import arrays
-from qwenvis.errors import InputError
+from qwenvis.errors import InputError, quoted
 from qwenvis.models import Config
 
 MOST_PATCHES = 2**31 - 1  # cu_seqlens are int32
@@ -30,6 +30,12 @@ class Batch:
     def __iter__(self) -> Iterator[np.ndarray]:
         """Both, in the order of the encoder's arguments."""
         return iter((self.pixel_values, self.grid_thw))
+
+
+def check_flag(value: object, name: str) -> None:
+    """Raise InputError for an argument that is not True or False, of Python or of NumPy."""
+    if not isinstance(value, bool | np.bool_):
+        raise InputError(f"{name} is {quoted(value)}; expected True or False")
 
 
 def checked_grid(grid_thw: ArrayLike, config: Config) -> NDArray[np.int64]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from qwenvis import ops
-from qwenvis.door import Batch, checked_grid, checked_pixel_values
+from qwenvis.door import Batch, check_flag, checked_grid, checked_pixel_values
 from qwenvis.embeddings import Embeddings
 from qwenvis.errors import InputError, joined, shown
 from qwenvis.geometry import PATCH_BUDGET, spanned, spans
@@ -193,6 +193,7 @@ class Encoder:
         - ``video_fps``: the frames a second of the videos, for frames without a file and for files that say it wrong.
         """
         skip = skips(on_error)
+        check_flag(hidden_states, "hidden_states")
         intake = self._intake(sampling, min_pixels, max_pixels)
         entries, errors = intake.listed(images, videos, skip=skip)
         passage = self._begin(entries, Plan(entries, intake.columns), hidden_states, progress, strict=not skip)
@@ -220,6 +221,7 @@ class Encoder:
         ends the stream.
         """
         skip = skips(on_error)
+        check_flag(hidden_states, "hidden_states")
         intake = self._intake(sampling, min_pixels, max_pixels)
         begin = partial(self._begin, hidden_states=hidden_states, progress=None, strict=False)
         runs = Runs(intake.makers(images, videos), intake.columns, patch_budget)
@@ -258,6 +260,7 @@ class Encoder:
         ``pixel_values`` (patches, C·T·p²) floats, rows in merge-block order; ``grid_thw`` (items, 3) integers, in
         patches, videos with t > 1. Raises InputError for what does not fit, before anything is computed.
         """
+        check_flag(hidden_states, "hidden_states")
         grid = checked_grid(grid_thw, self.config)
         patches = checked_pixel_values(pixel_values, grid, self.config)
         work = self._work(grid, hidden_states, progress)

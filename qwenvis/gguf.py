@@ -141,6 +141,7 @@ class _Reader(GGUFReader):
     def _build_tensors(self, start_offs: int, fields: list[ReaderField]) -> None:
         if self.byte_order != "I":
             raise ValueError("it was written for machines of the other byte order")
+        expected = 0
         for field in fields:
             _, _, _, dims, kind, offset = field.parts
             if field.name in self.stored:
@@ -153,4 +154,7 @@ class _Reader(GGUFReader):
             stored = Stored(dtype.name, shape, start_offs + int(offset[0]), math.prod(shape) // block * size)
             if stored.offset + stored.nbytes > self._size:
                 raise ValueError(f"it is cut short: {field.name} ends at byte {stored.offset + stored.nbytes}")
+            if int(offset[0]) != expected:  # as gguf_init_from_file of ggml
+                raise ValueError(f"{field.name} begins at byte {offset[0]} of its data; expected {expected}")
+            expected += -(-stored.nbytes // self.alignment) * self.alignment
             self.stored[field.name] = stored

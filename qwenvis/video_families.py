@@ -16,7 +16,7 @@ from qwenvis.limits import given_limits
 from qwenvis.normalisation import CLIP_MEAN, CLIP_STD
 from qwenvis.processors import PLACE, family_named
 from qwenvis.samplers import Length, Wanted
-from qwenvis.video_processors import Size, VideoProcessor
+from qwenvis.video_processors import MOST_EXPANSION, Size, VideoProcessor
 
 
 class Areas(VideoProcessor):
@@ -111,12 +111,13 @@ class Glm5Next(Glm4v):
     def from_config(
         cls, preprocessor: Mapping[str, Any], *, patch_size: int, merge_size: int, temporal_patch_size: int
     ) -> VideoProcessor:
-        """As above; tokens become pixels, and what ``size`` says is not read, as in transformers."""
+        """As above, and ``patch_expand_factor``; tokens become pixels. ``size`` is not read, as in transformers."""
         given = Section(preprocessor, PLACE)
         config = Section({key: value for key, value in given.written.items() if key != "size"}, given.place)
         found = super().from_config(
             config, patch_size=patch_size, merge_size=merge_size, temporal_patch_size=temporal_patch_size
         )
+        found = replace(found, expand=config.whole("patch_expand_factor", 1, largest=MOST_EXPANSION))
         token = temporal_patch_size * found.factor**2
         return replace(found, min_pixels=found.min_pixels * token, max_pixels=found.max_pixels * token)
 

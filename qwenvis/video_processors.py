@@ -53,7 +53,7 @@ class VideoProcessor:
     samples: bool  # whether transformers chooses frames where nobody asks it to: do_sample_frames
     cap_pixels_per_frame: bool = False
     max_video_tokens: int = 0
-    expand: int = 1  # patch_expand_factor: the side of the unit that a frame is resized to, in merge units
+    expand: int = 1  # patch_expand_factor of GLM-5: the side of the unit that a frame is resized to, in merge units
 
     # Of transformers' class, for a config that says nothing.
     limits: ClassVar[tuple[int, int]] = (128 * 28 * 28, 28 * 28 * 768)
@@ -71,6 +71,8 @@ class VideoProcessor:
         config = Section({**cls.defaults, **given.written}, given.place)
         tower = {"patch_size": patch_size, "merge_size": merge_size, "temporal_patch_size": temporal_patch_size}
         refuse_other_steps(config, tower, "videos")
+        if config.get("input_data_format") not in (None, "channels_last"):
+            raise config.refused("input_data_format", "channels_last, or no such field: frames are (height, width, 3)")
         smallest, largest = read_limits(config, cls.limits, cls.keys)
         return cls(
             **tower,
@@ -81,7 +83,6 @@ class VideoProcessor:
             samples=config.flag("do_sample_frames", False),
             cap_pixels_per_frame=config.flag("cap_pixels_per_frame", False),
             max_video_tokens=config.whole("max_video_tokens", 1, largest=MOST_TOKENS),
-            expand=config.whole("patch_expand_factor", 1, largest=MOST_EXPANSION),
         )
 
     def with_limits(self, min_pixels: int | None = None, max_pixels: int | None = None) -> VideoProcessor:
@@ -149,6 +150,6 @@ class VideoProcessor:
 def _wanted(config: Section, temporal_patch_size: int) -> Wanted:
     """What a config says of its sampler."""
     names = [name for name in ("num_frames", "min_frames", "max_frames", "max_duration") if name in config]
-    counts = {name: config.whole(name, 0, name != "max_duration", MOST_FRAMES) for name in names}
+    counts = {name: config.whole(name, 0, int(name != "max_duration"), MOST_FRAMES) for name in names}
     fps = config.number("fps", math.nan, 0, MOST_FRAMES) if "fps" in config else None
     return Wanted(fps, **counts, temporal_patch_size=temporal_patch_size)

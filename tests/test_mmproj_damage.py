@@ -1,5 +1,7 @@
 """mmproj files whose tensors are missing, strange, or of several types: named in the error, or read as they are."""
 
+import struct
+
 import ml_dtypes
 import mmproj_files
 import numpy as np
@@ -41,6 +43,19 @@ def test_a_stranger_is_named(tmp_path):
     stranger = ("v.blk.0.ls1.weight", np.ones(64, np.float32), Type.F32)
     with pytest.raises(CheckpointError, match=r"left over \(1\): v\.blk\.0\.ls1\.weight$"):
         Encoder.from_pretrained(spoilt(tmp_path, lambda entries: [*entries, stranger]))
+
+
+@pytest.mark.parametrize("offset", [1, 32, 2**20])
+def test_data_in_another_place(tmp_path, offset):
+    """One tensor must not be read from the bytes of another, as ggml's reader does not."""
+    path = spoilt(tmp_path, lambda entries: entries)
+    content = bytearray(path.read_bytes())
+    at = content.index(b"v.blk.0.ln1.bias") + len("v.blk.0.ln1.bias") + 4 + 8 + 4
+    (before,) = struct.unpack_from("<Q", content, at)
+    struct.pack_into("<Q", content, at, (before + offset) % 2**15)
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=rf"v\.blk\.0\.ln1\.bias begins at byte \d+ of its data; expected {before}"):
+        Outline.open(path)
 
 
 def test_parts_that_do_not_fit(tmp_path):

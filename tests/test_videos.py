@@ -8,7 +8,7 @@ import pytest
 from judges import Ask, judge, needs_torchvision, torchvision_answers
 from video_judges import NAMES, TOWERS
 
-from qwenvis.errors import InputError, LimitError, VideoError
+from qwenvis.errors import ConfigError, InputError, LimitError, VideoError
 from qwenvis.films import Film
 from qwenvis.video_families import KINDS, Reference
 from qwenvis.videos import Footage, Viewing
@@ -48,6 +48,8 @@ CASES = [
     (GLM, {}, {"fps": 4}, {"fps": 4}, 25, 64, 64),
     (GLM5, {"min_image_tokens": 1, "max_image_tokens": 40}, {}, {}, 12, 300, 200),
     (GLM5, {"patch_expand_factor": 2}, {}, {}, 12, 75, 203),
+    *((name, {"patch_expand_factor": 3}, {}, {}, 8, 60, 44) for name in KINDS if name != GLM5),
+    *((name, {"cap_pixels_per_frame": True, "max_video_tokens": 5}, {}, {}, 8, 90, 130) for name in KINDS),
 ]
 
 
@@ -109,6 +111,14 @@ def test_what_transformers_refuses():
         view = viewing(name, config, sampling="transformers", video_fps=10.0, **ours)
         with pytest.raises(VideoError, match=f"^video 7 .*{word}"):
             Footage(clips_made.frames(*shape), view, 7)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_frames_of_another_layout(name):
+    """transformers would take the height of these frames for their channels."""
+    with pytest.raises(ConfigError, match=r"input_data_format = 'channels_first'; expected channels_last"):
+        viewing(name, {"input_data_format": "channels_first"})
+    assert viewing(name, {"input_data_format": "channels_last"}) == viewing(name)
 
 
 # Which frames are looked at, by the kind of a video and the wish.
