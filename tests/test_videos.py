@@ -115,7 +115,7 @@ def test_what_transformers_refuses():
 
 @pytest.mark.parametrize("name", KINDS)
 def test_frames_of_another_layout(name):
-    """transformers would take the height of these frames for their channels."""
+    """The processors of transformers would take the height of these frames for their channels."""
     with pytest.raises(ConfigError, match=r"input_data_format = 'channels_first'; expected channels_last"):
         viewing(name, {"input_data_format": "channels_first"})
     assert viewing(name, {"input_data_format": "channels_last"}) == viewing(name)
