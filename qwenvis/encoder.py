@@ -114,8 +114,8 @@ class Encoder:
         """Write the weights as they are packed, so that `from_pretrained` of that directory maps them, and is ready.
 
         Processes share the pages of its file, which must not change while it is in use. The directory holds the
-        configs too, and is for CPUs that run this ``isa``, in this ``format``: pass ``dtype="auto"``. Raises InputError
-        if it is there already, or cannot be written: its parent has to be there.
+        configs too, but not the arguments of `from_pretrained`. It is for CPUs that run this ``isa``, in this
+        ``format``: pass ``dtype="auto"``. Raises InputError if it exists or cannot be written; its parent has to exist.
         """
         save(directory, self._outline.checkpoint, self._outline.weights)
 
@@ -287,7 +287,7 @@ class Encoder:
 
     def _provenance(self, intake: Intake | None = None) -> dict[str, str]:
         return {
-            "source": str(self._outline.checkpoint.path),
+            "source": str(self._outline.checkpoint.path.absolute()),
             "family": self.family,
             "format": self.format,
             "isa": self.isa,

@@ -23,13 +23,12 @@ from qwenvis.errors import (
     joined,
     sifted,
 )
-from qwenvis.files import is_file
 from qwenvis.images import Still
 from qwenvis.iterables import handed
 from qwenvis.memo import cached_property
 from qwenvis.outline import Outline
 from qwenvis.pictures import Picture
-from qwenvis.processors import ImageProcessor
+from qwenvis.processors import PIXELS, ImageProcessor
 from qwenvis.samplers import ASSUMED_FPS
 from qwenvis.videos import Footage, Sampling, Viewing
 
@@ -74,6 +73,7 @@ class Intake:
                 f"unexpected keyword argument {unknown[0]!r}; of videos, {', '.join(Sampling.__annotations__)}"
             )
         self._outline, self._sampling, self._threads = outline, sampling, threads
+        self._rules = [name for name, value in sampling.items() if value is not None]
         self._limits = {"min_pixels": min_pixels, "max_pixels": max_pixels}
         config = outline.config
         self.columns = config.in_channels * config.temporal_patch_size * config.patch_size**2
@@ -102,15 +102,16 @@ class Intake:
         if errors and (not skip or (len(errors) == MOST_GATHERED and not entries)):
             nouns = [noun for noun, given in (("images", images), ("videos", videos)) if given is not None]
             raise joined(errors, len(entries) + len(errors), " and ".join(nouns))
+        if self._rules and entries and not any(isinstance(entry.item, Footage) for entry in entries):
+            raise InputError(f"{' and '.join(self._rules)} would choose the frames of videos, but all items are stills")
         return entries, errors
 
     def makers(self, images: Images | None, videos: Videos | None) -> Iterator[Callable[[], Entry]]:
         """Yield a function for each item, as items come, that plans it."""
         if images is None and videos is None:
             raise InputError("neither images nor videos are given")
-        rules = [name for name, value in self._sampling.items() if value is not None]
-        if videos is None and rules:
-            raise InputError(f"{' and '.join(rules)} would choose the frames of videos, but no videos are given")
+        if videos is None and self._rules:
+            raise InputError(f"{' and '.join(self._rules)} would choose the frames of videos, but no videos are given")
         if images is not None:
             processor = self.images  # an error of its own, even of no image
             _refuse_pixels(images)
@@ -129,16 +130,18 @@ class Intake:
 
     @property
     def provenance(self) -> dict[str, str]:
-        """The limits that were used, and the sampling."""
+        """The limits that were used, how pixels were read, and the sampling."""
         told: dict[str, str] = {}
         if "images" in self.__dict__:
             told |= {"min_pixels": str(self.images.min_pixels), "max_pixels": str(self.images.max_pixels)}
+            told |= {"pixels": self.images.pixels, "backend": self.images.backend}
         if "videos" in self.__dict__:
             processor = self.videos.processor
             told |= {
                 "video_min_pixels": str(processor.min_pixels),
                 "video_max_pixels": str(processor.max_pixels),
                 "sampling": self.videos.sampling,
+                "pixels": PIXELS[0 if self.videos.upright else 1],
             }
         return told
 
@@ -167,16 +170,12 @@ def _videos(videos: Videos) -> Iterable[Video | Picture]:
     Raises InputError for a list of pictures alone, which transformers takes as the frames of one video.
     """
     listed = videos if isinstance(videos, list | tuple) else ()
-    if listed and all(_in_memory(video) and is_picture(video) for video in listed):
+    if listed and all(map(is_picture, listed)):
         raise InputError(
             f"videos is a {type(videos).__name__} of {len(listed)} pictures: for the frames of one video pass "
             "videos=[frames], for stills pass images"
         )
     return cast(Iterable[Video | Picture], pictures.stream(cast(Any, videos)))
-
-
-def _in_memory(source: object) -> bool:
-    return pictures.is_single(source) and not is_file(source)
 
 
 def skips(on_error: str) -> bool:

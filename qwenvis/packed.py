@@ -88,7 +88,7 @@ def save(place: str | os.PathLike[str], checkpoint: Checkpoint, weights: Weights
     except (OSError, ValueError, TypeError, RuntimeError) as error:  # RuntimeError: a loop of links, before 3.13
         raise InputError(f"directory is {quoted(place)}, which cannot be the name of one: {error}") from error
     if os.path.lexists(directory):
-        raise InputError(f"{directory} is there already; name a directory that is not")
+        raise InputError(f"{directory} already exists; name a new directory")
     stored = {name: (tensor.dtype, tensor.shape) for name, tensor in checkpoint.tensors.items()}
     isa = next(memory.isa for memory in weights.kept if isinstance(memory, ops.PackedWeight))
     about = {"layout": LAYOUT, "isa": isa, "format": weights.format, "tensors": json.dumps(stored)}

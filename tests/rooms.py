@@ -81,7 +81,7 @@ ROOMS = {
     "embeddings": Room("tokenfile errors", "numpy", lazily="notebook"),
     "plan": Room("tasks door geometry ops.use_threads errors", "numpy"),
     "work": Room("models workspace geometry ops.all_finite errors", "numpy"),
-    "intake": Room("outline videos clips samplers images pictures processors iterables files memo errors", "numpy"),
+    "intake": Room("outline videos clips samplers images pictures processors iterables memo errors", "numpy"),
     "passage": Room("intake work plan embeddings door geometry ops.use_threads errors", "numpy"),
     "stream": Room("passage intake plan embeddings errors"),
     # the front door knows everybody

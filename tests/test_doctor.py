@@ -106,4 +106,4 @@ def test_system_without_a_load(monkeypatch):
 
 def test_no_speed_is_above_its_peak():
     assert units.speed(201e9, 210e9) == "201 GFLOP/s, 96% of the peak"
-    assert units.speed(201e9, 113e9) == "201 GFLOP/s, above a peak that other programs held down"
+    assert units.speed(201e9, 113e9) == "201 GFLOP/s, above the measured peak: other programs were running"

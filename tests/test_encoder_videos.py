@@ -217,3 +217,23 @@ def test_memory_does_not_grow_with_the_film(tmp_path):
         taken.append(int(nbytes))
     assert taken[1] < taken[0] + 100e6
     assert taken[1] < 500e6
+
+
+def test_paths_of_pictures_alone_are_no_list_of_videos(tmp_path):
+    """Frames in files are one video, as a list of lists; and stills have no frames to choose."""
+    paths = []
+    for i in range(4):
+        paths.append(tmp_path / f"{i}.png")
+        Image.fromarray(np.full((56, 84, 3), 60 * i, np.uint8)).save(paths[-1])
+    with pytest.raises(InputError, match=r"list of 4 pictures: for the frames of one video pass videos=\[frames\]"):
+        encoder().encode(videos=paths, num_frames=2)
+    assert encoder().encode(videos=[paths]).grid_thw.tolist() == [[2, 4, 6]]
+    with pytest.raises(InputError, match="num_frames would choose the frames of videos, but all items are stills"):
+        encoder().encode(videos=paths[0], num_frames=2)
+
+
+def test_provenance_says_how_pixels_were_read():
+    picture = np.zeros((56, 84, 3), np.uint8)
+    for pixels, backend in (("natural", "pil"), ("transformers", "torchvision")):
+        out = encoder(pixels=pixels, backend=backend).encode(picture, videos=[np.stack([picture] * 2)])
+        assert (out.provenance["pixels"], out.provenance["backend"]) == (pixels, backend)

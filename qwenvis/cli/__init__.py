@@ -56,7 +56,7 @@ environment
 exit codes
   0    done
   1    something could not be used or written; one message on stderr says what
-  2    the command line makes no sense
+  2    the command line is wrong
   130  interrupted by Ctrl-C
   141  nobody reads the output any more
 """

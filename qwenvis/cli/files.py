@@ -102,7 +102,7 @@ def new_directory(path: str) -> Path:
     _refuse_a_dash(path)
     target = expanded(path)
     if os.path.lexists(target):
-        raise InputError(f"{target} is there already; name a directory that is not")
+        raise InputError(f"{target} already exists; name a new directory")
     _refuse_a_closed_parent(target)
     return target
 

@@ -39,7 +39,7 @@ def count(value: int) -> str:
 
 def speed(rate: float, peak: float) -> str:
     """Flops a second beside those that were found possible: ``100 GFLOP/s, 80% of the peak``."""
-    share = f"{rate / peak:.0%} of the peak" if rate <= peak else "above a peak that other programs held down"
+    share = f"{rate / peak:.0%} of the peak" if rate <= peak else "above the measured peak: other programs were running"
     return f"{rate / 1e9:.0f} GFLOP/s, {share}"
 
 
