@@ -102,7 +102,7 @@ def even(length: Length, wanted: Wanted) -> list[int]:
         count = math.floor(min(max(exact, _told(wanted.min_frames)), most, total) / factor) * factor
     else:
         return every(length, wanted)
-    _refuse_count(count, 1, total)
+    _refuse_count(count, total, factor)
     return [index for index in _arange(total, count) if index < total]
 
 
@@ -145,7 +145,7 @@ def reference(length: Length, wanted: Wanted) -> list[int]:
         exact = total / _rate(length, wanted) * fps
         exact = min(min(max(exact, math.ceil(least / factor) * factor), math.floor(most / factor) * factor), total)
         count = math.floor(exact / factor) * factor
-    _refuse_count(count, factor, total)
+    _refuse_count(count, total, factor)
     return _linspace32(total, count)
 
 
@@ -228,11 +228,12 @@ def _told(value: int | Rate | None) -> Rate:
     return value
 
 
-def _refuse_count(count: int, least: int, total: int) -> None:
-    if not least <= count <= total:
+def _refuse_count(count: int, total: int, factor: int) -> None:
+    """Refuse to take more frames than there are, or none, of rules that take a multiple of ``factor``."""
+    if not factor <= count <= total:
         raise VideoError(
-            f"the video has {total} frames, of which {count} would be taken; expected {least} to {total}: "
-            "change num_frames or fps"
+            f"the video has {total} frames, of which {count} would be taken, a multiple of {factor}; "
+            f"expected {factor} to {total}: change num_frames or fps"
         )
     _bounded(count)
 

@@ -133,7 +133,7 @@ def test_how_many_frames_the_reference_takes(length, wanted, count):
         (samplers.even, Length(9, 10), Wanted(num_frames=10), "has 9 frames, of which 10 would be taken"),
         (samplers.even, Length(9, 10), Wanted(num_frames=1), "of which 0 would be taken"),
         (samplers.even, Length(9, None), Wanted(fps=1, min_frames=4, max_frames=8), "pass video_fps"),
-        (samplers.reference, Length(1, 10), Wanted(), "has 1 frames, of which 0 would be taken; expected 2 to 1"),
+        (samplers.reference, Length(1, 10), Wanted(), "of which 0 would be taken, a multiple of 2; expected 2 to 1"),
         (
             samplers.seconds,
             Length(9, None),
