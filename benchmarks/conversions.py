@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.encoder import CASES, inputs
-from qwenvis.outline import Outline
+from qwenvis.spec import Outline
 
 ROUNDING = 1e-5  # of the largest token: what another order of sums may change in float32
 

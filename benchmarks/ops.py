@@ -12,8 +12,9 @@ from statistics import median
 import numpy as np
 
 from benchmarks.timing import alternate, header, write
-from qwenvis import ops, threads
-from qwenvis.workspace import Workspace
+from qwenvis import ops
+from qwenvis.concurrency import threads
+from qwenvis.nn.workspace import Workspace
 
 # (rows, K, N) of Qwen2-VL's linears at 256, 1024 and 6144 patches, and of its merger
 SHAPES = [

@@ -10,7 +10,8 @@ import itertools
 from statistics import median
 
 from benchmarks.timing import header, write
-from qwenvis import cost, ops, threads
+from qwenvis import cost, ops
+from qwenvis.concurrency import threads
 
 
 def main() -> None:

@@ -41,7 +41,8 @@ from benchmarks.encoder import CASES
 from benchmarks.engines import ENGINES, Run, versions
 from benchmarks.measured import with_fractions
 from benchmarks.timing import Measurement, alternate, header, within, write
-from qwenvis import cost, threads
+from qwenvis import cost
+from qwenvis.concurrency import threads
 
 PAUSE = 0.05  # seconds: OpenMP's workers spin for 10 ms
 # What is measured where no case is named.

@@ -20,10 +20,10 @@ from PIL import Image
 
 from benchmarks import sharing
 from benchmarks.timing import alternate, cpu
-from qwenvis.images import Still
-from qwenvis.plan import Plan
-from qwenvis.processors import ImageProcessor
-from qwenvis.threads import resolve
+from qwenvis.concurrency.threads import resolve
+from qwenvis.encoding.batching import Plan
+from qwenvis.images.image import Still
+from qwenvis.processors.image import ImageProcessor
 
 TOWER = {"patch_size": 14, "merge_size": 2, "temporal_patch_size": 2}
 LIMITS = {"published": 12_845_056, "class": 1_003_520}  # max_pixels of Qwen2-VL's checkpoints, and of the class

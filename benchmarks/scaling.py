@@ -9,7 +9,8 @@ import argparse
 
 from benchmarks.encoder import inputs
 from benchmarks.timing import alternate, header, write
-from qwenvis import Encoder, threads
+from qwenvis import Encoder
+from qwenvis.concurrency import threads
 
 # (rows, columns) of the single image of each case: 4 to 65,536 patches
 GRIDS = [(2, 2), (4, 4), (8, 8), (16, 16), (32, 32), (64, 64), (128, 128), (256, 256)]

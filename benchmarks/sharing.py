@@ -19,7 +19,8 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.timing import alternate
-from qwenvis import Encoder, sharing
+from qwenvis import Encoder
+from qwenvis.io import sharing
 
 FRAMES = 24
 Work = Callable[[], object]

@@ -29,7 +29,8 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 from benchmarks.timing import header, write
-from qwenvis import Encoder, threads
+from qwenvis import Encoder
+from qwenvis.concurrency import threads
 
 PROGRAM = """
 import time
@@ -37,7 +38,7 @@ times = [time.monotonic()]
 import json, resource, sys
 import numpy as np
 from qwenvis import Encoder
-from qwenvis.outline import Outline
+from qwenvis.spec import Outline
 model, dtype, side, threads, calls = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:])
 times.append(time.monotonic())
 outline = Outline.open(model, dtype=dtype)

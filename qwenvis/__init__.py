@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from qwenvis.embeddings import Embeddings as Embeddings
     from qwenvis.encoder import Batch as Batch
     from qwenvis.encoder import Encoder as Encoder
+    from qwenvis.encoding.stream import Stream as Stream
     from qwenvis.errors import CheckpointError as CheckpointError
     from qwenvis.errors import ConfigError as ConfigError
     from qwenvis.errors import ImageError as ImageError
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from qwenvis.errors import VideoError as VideoError
     from qwenvis.errors import VideoLimitError as VideoLimitError
     from qwenvis.errors import VideoWarning as VideoWarning
-    from qwenvis.stream import Stream as Stream
     from qwenvis.version import __version__ as __version__
 
 _ROOMS = {
@@ -45,7 +45,7 @@ _ROOMS = {
     "NumericalError": "errors",
     "QwenvisError": "errors",
     "SourceError": "errors",
-    "Stream": "stream",
+    "Stream": "encoding.stream",
     "VideoError": "errors",
     "VideoLimitError": "errors",
     "VideoWarning": "errors",

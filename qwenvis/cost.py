@@ -9,11 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qwenvis import ops, workspace
+from qwenvis import ops
 from qwenvis.geometry import PATCH_BUDGET, spanned, spans
 from qwenvis.models import Tower
+from qwenvis.nn import workspace
+from qwenvis.nn.workspace import Workspace
 from qwenvis.weights import Weights
-from qwenvis.workspace import Workspace
 
 # A product of the shape that fills the towers: rows, columns and sum of a width of 1280.
 PROBE = (512, 1280, 1280)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from qwenvis import arrays
 from qwenvis.errors import InputError, quoted
+from qwenvis.io import arrays
 from qwenvis.models import Config
 
 MOST_PATCHES = 2**31 - 1  # cu_seqlens are int32

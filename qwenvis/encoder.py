@@ -11,23 +11,23 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from qwenvis import ops
+from qwenvis.checkpoints.packed import save
+from qwenvis.concurrency.threads import resolve as resolve_threads
 from qwenvis.door import Batch, check_flag, checked_grid, checked_pixel_values
 from qwenvis.embeddings import Embeddings
+from qwenvis.encoding.batching import Plan
+from qwenvis.encoding.inputs import Entry, Images, Intake, Videos, skips
+from qwenvis.encoding.outputs import Progress, Work
+from qwenvis.encoding.passage import Passage, finished
+from qwenvis.encoding.stream import Runs, Stream, encoded
 from qwenvis.errors import InputError, joined, shown
 from qwenvis.geometry import PATCH_BUDGET, spanned, spans
-from qwenvis.hub import found_again
-from qwenvis.intake import Entry, Images, Intake, Videos, skips
 from qwenvis.models import Config
-from qwenvis.outline import ImageOptions, Outline
-from qwenvis.packed import save
-from qwenvis.passage import Passage, finished
-from qwenvis.plan import Plan
-from qwenvis.stream import Runs, Stream, encoded
-from qwenvis.threads import resolve as resolve_threads
+from qwenvis.nn.workspace import Workspaces
+from qwenvis.sources.hub import found_again
+from qwenvis.spec import ImageOptions, Outline
 from qwenvis.version import __version__
-from qwenvis.videos import Sampling
-from qwenvis.work import Progress, Work
-from qwenvis.workspace import Workspaces
+from qwenvis.videos.video import Sampling
 
 __all__ = ["Batch", "Encoder"]
 

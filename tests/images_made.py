@@ -6,9 +6,9 @@ from functools import partial
 import numpy as np
 from PIL import Image
 
+from qwenvis.encoding.batching import Plan
 from qwenvis.errors import gathered
-from qwenvis.images import Still
-from qwenvis.plan import Plan
+from qwenvis.images.image import Still
 
 
 def noise(height, width, seed=0):

@@ -11,7 +11,7 @@ from towers import checkpoint as preset_of
 from towers import encoder, pixels
 
 from qwenvis import Encoder
-from qwenvis.checkpoint import Checkpoint
+from qwenvis.checkpoints.checkpoint import Checkpoint
 from qwenvis.weights import Request
 
 GRIDS = [[1, 10, 14], [3, 4, 6]]  # more than a window, and a video: the two temporal slices differ

@@ -36,10 +36,15 @@ def files(*suffixes: str) -> list[Path]:
     return sorted(p for p in PACKAGE.rglob("*") if p.suffix in suffixes and p not in GENERATED)
 
 
-def room_of(path: Path) -> str:
-    """The room that a file belongs to: its directory, or its own name at the top of the package."""
-    first = path.relative_to(PACKAGE).parts[0]
-    return first.split(".", maxsplit=1)[0]
+def module_of(path: Path) -> str:
+    """The dotted name of a file below the package: ``images.decode``, ``images`` of its ``__init__``."""
+    parts = [*path.relative_to(PACKAGE).parts[:-1], path.name.split(".", maxsplit=1)[0]]
+    return ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)
+
+
+def name_in_package(path: Path) -> str:
+    """The path of a file below the package, which names its case of a test."""
+    return path.relative_to(PACKAGE).as_posix()
 
 
 def imports_of(path: Path) -> list[Import]:

@@ -9,11 +9,11 @@ import torch
 from images_made import noise
 from towers import encoder, output, pixels, same_bits
 
-from qwenvis import arrays
-from qwenvis.clips import clip
 from qwenvis.errors import ImageError, InputError, LimitError, VideoError
-from qwenvis.pictures import decode
-from qwenvis.policies import chosen
+from qwenvis.images.decode import decode
+from qwenvis.images.to_rgb import chosen
+from qwenvis.io import arrays
+from qwenvis.videos.source import clip
 
 IMAGE = noise(60, 90)
 
@@ -144,7 +144,7 @@ def test_columns_of_tables_are_lists():
 
 
 def test_torch_is_not_imported():
-    code = "import sys; import numpy as np; from qwenvis import arrays; arrays.plain(np.zeros(3), 'x');"
+    code = "import sys; import numpy as np; from qwenvis.io import arrays; arrays.plain(np.zeros(3), 'x');"
     assert output(code + "print('torch' in sys.modules)").split() == ["False"]
 
 

@@ -12,7 +12,7 @@ from sources import ROOT
 from tiles import using_isa
 
 from qwenvis import ops
-from qwenvis.presets import PRESETS
+from qwenvis.sources.presets import PRESETS
 
 # What each engine needs, with its converter.
 NEEDS = {
@@ -271,7 +271,7 @@ def test_a_plain_tower_wants_equal_segments():
     import torch
 
     plain_tower = importlib.import_module("benchmarks.plain_tower")
-    outline = importlib.import_module("qwenvis.outline").Outline.open("synthetic:tiny-qwen2.5-vl")
+    outline = importlib.import_module("qwenvis.spec").Outline.open("synthetic:tiny-qwen2.5-vl")
     tower = plain_tower.load(outline.checkpoint, outline.family, torch.float32)
     with pytest.raises(ValueError, match=r"segments of \[16, 64\] patches"):
         plain_tower.PlainTower(tower, torch.tensor([[1, 8, 10]]))

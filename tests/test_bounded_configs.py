@@ -13,9 +13,9 @@ from saved import config_of, tensors_of
 from towers import checkpoint as preset_of
 
 from qwenvis import CheckpointError, ConfigError
+from qwenvis.checkpoints.shards import MAX_HEADER_BYTES, MOST_TENSORS
 from qwenvis.models import FAMILIES
-from qwenvis.outline import Outline
-from qwenvis.shards import MAX_HEADER_BYTES, MOST_TENSORS
+from qwenvis.spec import Outline
 
 
 @pytest.fixture

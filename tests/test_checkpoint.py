@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from checkpoints import CONFIG, PATCH, SHARDS, equal, load_all, tower, write_json, write_shards, write_single
 
-from qwenvis import shards
-from qwenvis.checkpoint import Checkpoint
-from qwenvis.directory import MAX_JSON_BYTES
+from qwenvis.checkpoints import shards
+from qwenvis.checkpoints.checkpoint import Checkpoint
+from qwenvis.checkpoints.files import MAX_JSON_BYTES
+from qwenvis.checkpoints.shards import tower_shards
 from qwenvis.errors import CheckpointError, ConfigError, SourceError
-from qwenvis.shards import tower_shards
 from qwenvis.weights import Request
 
 

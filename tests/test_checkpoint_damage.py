@@ -10,7 +10,7 @@ from checkpoints import CONFIG, PATCH, load_all, raw_file, tower, write_json, wr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qwenvis.checkpoint import Checkpoint
+from qwenvis.checkpoints.checkpoint import Checkpoint
 from qwenvis.errors import CheckpointError
 from qwenvis.weights import Request
 

@@ -19,7 +19,7 @@ from checkpoints import (
     write_single,
 )
 
-from qwenvis.checkpoint import Checkpoint
+from qwenvis.checkpoints.checkpoint import Checkpoint
 from qwenvis.errors import CheckpointError, ConfigError
 
 

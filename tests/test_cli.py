@@ -8,9 +8,10 @@ from PIL import Image
 from towers import PRESETS as TINY_OF
 
 import qwenvis
-from qwenvis import cli, synthetic
+from qwenvis import cli
 from qwenvis.models import FAMILIES
-from qwenvis.outline import Outline
+from qwenvis.sources import synthetic
+from qwenvis.spec import Outline
 
 TINY = "synthetic:tiny-qwen2-vl"
 PRESETS = ["tiny-qwen2-vl", "tiny-qwen2.5-vl"]

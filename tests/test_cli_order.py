@@ -3,8 +3,9 @@
 import pytest
 from PIL import Image
 
-from qwenvis import cli, synthetic
-from qwenvis.checkpoint import Checkpoint
+from qwenvis import cli
+from qwenvis.checkpoints.checkpoint import Checkpoint
+from qwenvis.sources import synthetic
 
 TINY = "synthetic:tiny-qwen2-vl"
 

@@ -10,7 +10,8 @@ from PIL import Image
 from towers import checkpoint
 
 import qwenvis
-from qwenvis import cli, synthetic
+from qwenvis import cli
+from qwenvis.sources import synthetic
 
 TINY = "synthetic:tiny-qwen2-vl"
 BYTES = os.fsdecode(b"caf\xe9")  # no UTF-8

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from qwenvis import mosaic
 from qwenvis.cli import bar, units
+from qwenvis.embeddings import picture as drawing
 
 
 @pytest.mark.parametrize(
@@ -122,8 +122,8 @@ def test_colours_are_principal_components():
     steps = np.array([-1, 1], np.float32)
     corners = np.stack(np.meshgrid(steps * 4, steps * 2, steps, indexing="ij"), axis=-1).reshape(8, 3)
     axes[:, [3, 7, 11]] = corners
-    colours, share = mosaic.colours(axes)
-    ends = np.where(np.array([mosaic.DARK, mosaic.BRIGHT]) == colours[..., None], 1, 0)
+    colours, share = drawing.colours(axes)
+    ends = np.where(np.array([drawing.DARK, drawing.BRIGHT]) == colours[..., None], 1, 0)
     assert ends.any(axis=2).all()
     assert share == pytest.approx(1)
     for channel in range(3):
@@ -132,7 +132,7 @@ def test_colours_are_principal_components():
 
 @pytest.mark.parametrize("tokens", [1, 2, 3])
 def test_few_tokens_have_colours(tokens):
-    colours, _ = mosaic.colours(np.ones((tokens, 8), np.float32))
+    colours, _ = drawing.colours(np.ones((tokens, 8), np.float32))
     assert colours.shape == (tokens, 3)
     assert colours.dtype == np.uint8
 
@@ -140,11 +140,11 @@ def test_few_tokens_have_colours(tokens):
 @pytest.mark.parametrize("grid", [(14, 18), (1, 60), (60, 1), (1, 1), (900, 3)])
 def test_a_page_of_any_shape(grid):
     squares = np.random.default_rng(0).integers(0, 256, (*grid, 3), np.uint8)
-    page = mosaic.compose(Image.new("RGB", (50, 40)), squares, ("left title " * 9, "right"), ["a note " * 60])
-    side = max(1, round(mosaic.SIDE / max(grid)))
-    column = max(mosaic.NARROWEST, grid[1] * side)
-    left = column + 2 * mosaic.MARGIN
-    assert page.width == 2 * column + 3 * mosaic.MARGIN
+    page = drawing.compose(Image.new("RGB", (50, 40)), squares, ("left title " * 9, "right"), ["a note " * 60])
+    side = max(1, round(drawing.SIDE / max(grid)))
+    column = max(drawing.NARROWEST, grid[1] * side)
+    left = column + 2 * drawing.MARGIN
+    assert page.width == 2 * column + 3 * drawing.MARGIN
     for row, col in ((0, 0), (grid[0] - 1, grid[1] - 1)):
-        place = left + col * side + side // 2, mosaic.MARGIN + row * side + side // 2
+        place = left + col * side + side // 2, drawing.MARGIN + row * side + side // 2
         assert page.getpixel(place) == tuple(squares[row, col])

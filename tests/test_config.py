@@ -3,9 +3,9 @@
 import pytest
 from families import KINDS, WORDS, model_class, sized
 
-from qwenvis import synthetic
 from qwenvis.errors import ConfigError
 from qwenvis.models import FAMILIES
+from qwenvis.sources import synthetic
 
 every_family = pytest.mark.parametrize("family", list(FAMILIES))
 every_kind = pytest.mark.parametrize("family", KINDS)

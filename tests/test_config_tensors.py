@@ -2,9 +2,9 @@
 
 import pytest
 
-from qwenvis import synthetic
 from qwenvis.errors import CheckpointError, ConfigError
 from qwenvis.models import FAMILIES
+from qwenvis.sources import synthetic
 
 
 def read(family, values, shapes=None):

@@ -10,12 +10,12 @@ from saved import config_of, tensors_of
 from towers import checkpoint as preset_of
 
 from qwenvis import Encoder
-from qwenvis.checkpoint import Checkpoint, preprocessors
+from qwenvis.checkpoints.checkpoint import Checkpoint, preprocessors
 from qwenvis.errors import CheckpointError, ConfigError
-from qwenvis.outline import Outline
-from qwenvis.processors import PROCESSORS, TYPES, processor_class
-from qwenvis.video_families import FAMILIES as VIDEO_FAMILIES
-from qwenvis.video_families import KINDS, video_processor_class
+from qwenvis.processors.image import PROCESSORS, TYPES, processor_class
+from qwenvis.processors.video_families import FAMILIES as VIDEO_FAMILIES
+from qwenvis.processors.video_families import KINDS, video_processor_class
+from qwenvis.spec import Outline
 
 FLAT, VIDEO, WHOLE = "preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json"
 NAMED = {"image_processor_type": "Qwen2VLImageProcessor", "patch_size": 14}

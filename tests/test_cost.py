@@ -109,7 +109,9 @@ def parts(thing):
     elif isinstance(thing, list):
         for each in thing:
             yield from parts(each)
-    elif type(thing).__module__.startswith(("qwenvis.models", "qwenvis.layers", "qwenvis.blocks", "qwenvis.mergers")):
+    elif type(thing).__module__.startswith(
+        ("qwenvis.models", "qwenvis.nn.layers", "qwenvis.nn.blocks", "qwenvis.nn.mergers")
+    ):
         yield from parts(list(vars(thing).values()))
 
 

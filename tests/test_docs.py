@@ -11,8 +11,9 @@ import pytest
 from sample import run_blocks
 from towers import ROOT
 
-from qwenvis import models, synthetic
+from qwenvis import models
 from qwenvis.models import FAMILIES
+from qwenvis.sources import synthetic
 
 README, MODELS = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/models.md"))
 

@@ -11,7 +11,7 @@ from programs import run
 from towers import cache, checkpoint, encoder
 
 from qwenvis import Encoder, InputError, SourceError, cli
-from qwenvis.dtypes import dtype_named
+from qwenvis.nn.dtypes import dtype_named
 
 MEANT = {
     "float32": [
@@ -73,7 +73,7 @@ def test_an_encoder_and_a_command_take_every_spelling(capsys):
 def test_torch_is_not_imported_for_its_name():
     assert (
         run(
-            "import sys, qwenvis.dtypes as d; d.dtype_named('torch.bfloat16'); sys.exit('torch' in sys.modules)"
+            "import sys, qwenvis.nn.dtypes as d; d.dtype_named('torch.bfloat16'); sys.exit('torch' in sys.modules)"
         ).returncode
         == 0
     )

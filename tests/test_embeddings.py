@@ -8,7 +8,7 @@ import pytest
 import safetensors.numpy
 from towers import encoder, picture, same_bits
 
-from qwenvis import Embeddings, tokenfile
+from qwenvis import Embeddings
 from qwenvis.errors import InputError
 
 GRID = np.array([[1, 2, 4], [3, 2, 2], [1, 4, 6]])
@@ -135,7 +135,7 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path, monkeypatch, error):
         draft.write_bytes(before[:50])
         raise error
 
-    monkeypatch.setattr(tokenfile, "save_file", half)
+    monkeypatch.setattr("qwenvis.embeddings.file.save_file", half)
     with pytest.raises((InputError, KeyboardInterrupt)):
         made(provenance={}).save(path)
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]

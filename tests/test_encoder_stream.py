@@ -10,8 +10,8 @@ from families import KINDS
 from towers import DTYPES, encoder, forward_passes, grouped, patches_of, picture, pixels, same_bits
 
 import qwenvis.encoder
-from qwenvis import workspace
 from qwenvis.errors import ImageError, InputError, LimitError
+from qwenvis.nn import workspace
 
 every_family = pytest.mark.parametrize("family", KINDS)
 

@@ -12,9 +12,9 @@ from towers import checkpoint, encoder, picture, same_bits
 
 import qwenvis.encoder
 from qwenvis import Embeddings
+from qwenvis.encoding.batching import Plan
 from qwenvis.errors import ConfigError, ImageLimitError, InputError, VideoError
-from qwenvis.plan import Plan
-from qwenvis.videos import Footage, Viewing
+from qwenvis.videos.video import Footage, Viewing
 
 VIDEOS = ["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "glm4v"]
 CLIP = clips_made.frames(9, 70, 100)
@@ -105,7 +105,7 @@ def test_what_cannot_be_used_is_listed_before_anything_is_encoded(tmp_path):
 
 def test_an_image_beyond_the_limit_is_one_among_videos_too(tmp_path, monkeypatch):
     Image.fromarray(picture(56, 84)).save(tmp_path / "large.png")
-    monkeypatch.setattr("qwenvis.pictures.MAX_IMAGE_PIXELS", 56 * 84 - 1)
+    monkeypatch.setattr("qwenvis.images.decode.MAX_IMAGE_PIXELS", 56 * 84 - 1)
     with pytest.raises(ImageLimitError, match=r"large\.png.* is 56 x 84, 4,704 pixels; at most 4,703"):
         encoder().encode(videos=[tmp_path / "large.png", CLIP[:, :28, :28]])
 

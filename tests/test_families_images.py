@@ -9,8 +9,8 @@ from towers import PRESETS
 
 from qwenvis.errors import ConfigError
 from qwenvis.models import FAMILIES
-from qwenvis.presets import PRESETS as PUBLISHED
-from qwenvis.processors import PROCESSORS, TYPES, processor_class
+from qwenvis.processors.image import PROCESSORS, TYPES, processor_class
+from qwenvis.sources.presets import PRESETS as PUBLISHED
 
 QWEN2_VL = "qwen2_vl.image_processing_pil_qwen2_vl.Qwen2VLImageProcessor"
 GLM4V = "glm4v.image_processing_pil_glm4v.Glm4vImageProcessor"

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from towers import encoder
 
-from qwenvis import files
 from qwenvis.errors import ImageError, VideoError
+from qwenvis.io import files as io_files
 
 
 def opened(path):
-    with files.open_regular(path) as file:
+    with io_files.open_regular(path) as file:
         return file.read()
 
 
@@ -25,7 +25,7 @@ def refused(path):
         try:
             opened(path)
         except (OSError, ValueError) as error:
-            words.append(files.reason(error))
+            words.append(io_files.reason(error))
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
@@ -42,7 +42,7 @@ def test_regular_files_and_links_to_them(tmp_path):
     path.write_bytes(b"\r\nbytes")
     (tmp_path / "link").symlink_to(path)
     assert opened(path) == opened(str(tmp_path / "link")) == b"\r\nbytes"
-    with files.open_regular(path) as file:
+    with io_files.open_regular(path) as file:
         assert not os.get_inheritable(file.fileno())
 
 
@@ -69,7 +69,7 @@ def test_a_pipe_that_takes_the_place_of_a_file(tmp_path, monkeypatch):
     seen = path.stat()
     path.unlink()
     os.mkfifo(path)
-    monkeypatch.setattr(files.Path, "stat", lambda _: seen)
+    monkeypatch.setattr(io_files.Path, "stat", lambda _: seen)
     before = descriptors()
     assert refused(path) == "not a regular file but a named pipe"
     assert descriptors() == before

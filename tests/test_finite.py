@@ -13,8 +13,8 @@ from saved import config_of, save, tensors_of
 from towers import checkpoint as preset_of
 
 from qwenvis import CheckpointError, Encoder, ops
-from qwenvis.checkpoint import Checkpoint
-from qwenvis.gguf import read_header
+from qwenvis.checkpoints.checkpoint import Checkpoint
+from qwenvis.checkpoints.gguf import read_header
 
 BF16 = np.dtype(ml_dtypes.bfloat16)
 BAD = [np.nan, np.inf, -np.inf]

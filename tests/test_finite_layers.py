@@ -10,8 +10,8 @@ from families import KINDS
 from towers import encoder, pixels, same_bits
 
 from qwenvis import Encoder, NumericalError, ops
-from qwenvis.images import Still
-from qwenvis.packed import FILE
+from qwenvis.checkpoints.packed import FILE
+from qwenvis.images.image import Still
 
 GRIDS = [[1, 4, 6], [2, 4, 4], [1, 6, 4]]
 BAD = [np.nan, np.inf, -np.inf]

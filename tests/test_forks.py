@@ -61,7 +61,7 @@ ended.set()
 def test_child_computes_what_another_thread_was_computing():
     """What an encoder keeps is computed without a lock, which the child would find held by nobody."""
     code = """
-from qwenvis.memo import cached_property
+from qwenvis.concurrency.memo import cached_property
 class Kept:
     @cached_property
     def value(self):

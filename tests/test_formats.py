@@ -9,7 +9,7 @@ from tiles import constant
 from tolerance import assert_close
 
 from qwenvis import ops
-from qwenvis.workspace import Workspace
+from qwenvis.nn.workspace import Workspace
 
 BF16 = ml_dtypes.bfloat16
 CHUNK = constant("kernels/kernels.h", "QV_CHUNK")

@@ -9,9 +9,9 @@ from saved import config_of, expected, save, tensors_of, tokens_of
 from towers import same_bits
 
 from qwenvis import models
+from qwenvis.checkpoints.tensors import TOWER_PARTS
 from qwenvis.errors import ConfigError
-from qwenvis.layouts import TOWER_PARTS
-from qwenvis.synthetic import PRESETS, tower_shapes
+from qwenvis.sources.synthetic import PRESETS, tower_shapes
 
 every_family = pytest.mark.parametrize("family", list(FAMILIES))
 

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from programs import run
 
 from qwenvis import Encoder
+from qwenvis.checkpoints.gguf import opened, read_header
+from qwenvis.checkpoints.mmproj import open_mmproj
 from qwenvis.errors import CheckpointError, SourceError
-from qwenvis.gguf import opened, read_header
-from qwenvis.mmproj import open_mmproj
 
 ARRAYS = {
     "v.patch_embd.weight": (np.arange(96, dtype=np.float32).reshape(4, 3, 4, 2), Type.F32),

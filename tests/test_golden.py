@@ -18,7 +18,7 @@ from sources import ROOT
 from towers import cache
 
 from qwenvis import Encoder, ops
-from qwenvis.synthetic import PRESETS, materialise
+from qwenvis.sources.synthetic import PRESETS, materialise
 
 spec = importlib.util.spec_from_file_location("golden", ROOT / "tools" / "golden.py")
 golden = importlib.util.module_from_spec(spec)

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from checkpoints import INDEX, SHARDS, tower, write_json, write_shards, write_single
 
-from qwenvis import hub, synthetic
-from qwenvis.checkpoint import Checkpoint
+from qwenvis.checkpoints.checkpoint import Checkpoint
 from qwenvis.errors import CheckpointError, InputError, SourceError, quoted
-from qwenvis.outline import Outline
+from qwenvis.sources import hub, synthetic
+from qwenvis.spec import Outline
 
 REPO = "Qwen/Qwen2-VL-2B-Instruct"
 COMMIT, OLDER = "a" * 40, "b" * 40

@@ -6,10 +6,9 @@ from images_made import assert_same_answer, noise, png, preprocess, stills
 from judges import judge
 from PIL import Image
 
-from qwenvis import images, pictures
 from qwenvis.errors import ImageError, LimitError
-from qwenvis.images import Frame, Still
-from qwenvis.processors import ImageProcessor
+from qwenvis.images.image import Frame, Still
+from qwenvis.processors.image import ImageProcessor
 
 TOWER = {"patch_size": 14, "merge_size": 2, "temporal_patch_size": 2}
 SMALL = {"min_pixels": 3136, "max_pixels": 100352}
@@ -128,7 +127,7 @@ def test_planning_decodes_nothing(processor, monkeypatch):
 
 
 def test_all_bad_images_are_listed_before_one_is_decoded(processor, monkeypatch):
-    monkeypatch.setattr(images, "decode", None)
+    monkeypatch.setattr("qwenvis.images.image.decode", None)
     sources = [noise(70, 98), "none.jpg", noise(1, 201), b"no image", noise(70, 98)]
     with pytest.raises(ImageError, match=r"^3 of 5 images cannot be used:\n") as caught:
         preprocess(sources, processor)
@@ -147,7 +146,7 @@ def test_a_long_list_of_bad_images_is_cut(processor):
 
 
 def test_p11_limits(processor, monkeypatch):
-    monkeypatch.setattr(pictures, "MAX_IMAGE_PIXELS", 1000)
+    monkeypatch.setattr("qwenvis.images.decode.MAX_IMAGE_PIXELS", 1000)
     with pytest.raises(LimitError, match="2 of 3 images"):
         stills([noise(10, 10), noise(40, 40), noise(50, 40)], processor)
     with pytest.raises(ImageError, match="2 of 2 images"):
@@ -168,7 +167,7 @@ def test_a_damaged_image_is_named(processor):
 
 
 def test_an_image_that_changes_while_it_is_read(processor, monkeypatch):
-    monkeypatch.setattr(images, "decode", lambda source, where, policy: Image.fromarray(noise(333, 222)))
+    monkeypatch.setattr("qwenvis.images.image.decode", lambda source, where, policy: Image.fromarray(noise(333, 222)))
     with pytest.raises(ImageError, match=r"image 0 .* changed while it was read"):
         preprocess([noise(70, 98)], processor)
 
@@ -176,7 +175,7 @@ def test_an_image_that_changes_while_it_is_read(processor, monkeypatch):
 def test_grid_of_a_png_with_its_exif_at_the_end(processor, monkeypatch):
     # The header says 70 x 98 and the decoded image is 98 x 70: as many patches, another grid.
     turned = Image.fromarray(noise(98, 70))
-    monkeypatch.setattr(images, "decode", lambda source, where, policy: turned)
+    monkeypatch.setattr("qwenvis.images.image.decode", lambda source, where, policy: turned)
     pixel_values, grid_thw = preprocess([png(noise(70, 98))], processor)
     assert grid_thw.tolist() == [list(processor.grid(98, 70))]
     assert np.array_equal(pixel_values, Frame.of(turned, processor).cut())

@@ -12,7 +12,7 @@ from programs import output_of
 from towers import checkpoint as preset_of
 
 from qwenvis import CheckpointError, Embeddings, Encoder, InputError, SourceError, cli
-from qwenvis.outline import Outline
+from qwenvis.spec import Outline
 
 pytestmark = [
     pytest.mark.timeout(60),
@@ -124,7 +124,7 @@ def test_a_link_to_nothing(copied, name, target):
 def test_a_ref_that_has_nothing_to_tell_yet(cached, monkeypatch):
     """Files of /proc that do not wait."""
     cache, _ = cached
-    monkeypatch.setattr("qwenvis.hub.open_regular", lambda path: mock_open(read_data=None)())
+    monkeypatch.setattr("qwenvis.sources.hub.open_regular", lambda path: mock_open(read_data=None)())
     with pytest.raises(SourceError, match="holds no snapshot of its revision main"):
         Outline.open("a/b", cache_dir=cache)
 
@@ -133,8 +133,8 @@ def of_nobody(source, cache="/nowhere"):
     """What somebody who owns nothing is told of a source."""
     return output_of(f"""
         import os
-        from qwenvis import QwenvisError, presets
-        from qwenvis.outline import Outline
+        from qwenvis import QwenvisError; from qwenvis.sources import presets
+        from qwenvis.spec import Outline
         if os.geteuid() == 0:
             os.seteuid(65534)
         try:

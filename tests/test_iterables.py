@@ -12,8 +12,8 @@ from images_made import noise
 from PIL import Image, ImageSequence
 from towers import encoder, same_bits
 
-from qwenvis import iterables
 from qwenvis.errors import ImageError
+from qwenvis.io import iterables
 
 FRAMES = [noise(60, 90, seed) for seed in range(4)]
 FILMS = [clips_made.film(clips_made.frames(4, 32, 48, seed)) for seed in range(3)]

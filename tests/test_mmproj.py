@@ -13,12 +13,12 @@ from towers import PRESETS, encoder, picture, same_bits
 from towers import checkpoint as preset_of
 
 from qwenvis import Encoder
-from qwenvis.checkpoint import Checkpoint
+from qwenvis.checkpoints.checkpoint import Checkpoint
+from qwenvis.checkpoints.mmproj import open_mmproj
+from qwenvis.checkpoints.mmproj_names import PROJECTORS
 from qwenvis.cli import main
 from qwenvis.errors import CheckpointError, ConfigError
-from qwenvis.mmproj import open_mmproj
-from qwenvis.outline import Outline
-from qwenvis.projectors import PROJECTORS
+from qwenvis.spec import Outline
 
 FAMILIES = [family for family in PRESETS if family in mmproj_files.KINDS]
 every_family = pytest.mark.parametrize("family", FAMILIES)
@@ -97,7 +97,7 @@ def test_config_is_that_of_the_hub(tmp_path, family):
 
 def test_q8_0_is_what_the_package_makes_of_it(tmp_path):
     """Every byte and scales that overflow, underflow, or are no numbers."""
-    from qwenvis.gguf import opened
+    from qwenvis.checkpoints.gguf import opened
 
     scales = np.array([1, -0.0, 6e-8, 65504, np.inf, np.nan, 0.1, -3], np.float16)
     blocks = np.empty((256, 34), np.uint8)

@@ -9,7 +9,7 @@ from saved import config_of, expected, tensors_of, tokens_of
 from towers import same_bits
 
 from qwenvis import CheckpointError, cli
-from qwenvis.outline import Outline
+from qwenvis.spec import Outline
 
 DUMMY = "v.position_embd.weight"
 

@@ -12,7 +12,7 @@ from towers import same_bits
 
 from qwenvis import Encoder
 from qwenvis.errors import CheckpointError
-from qwenvis.outline import Outline
+from qwenvis.spec import Outline
 
 VISION_CONFIG = config_of("qwen2_vl")["vision_config"]
 

@@ -12,7 +12,8 @@ from families import FAMILIES, KINDS, tower
 from tolerance import TOWER, assert_close
 from towers import same_bits
 
-from qwenvis import Encoder, layers
+from qwenvis import Encoder
+from qwenvis.nn import layers
 
 BATCH = ((1, 6, 10), (2, 12, 18))
 

@@ -10,8 +10,9 @@ import truth
 from families import KINDS, tower
 from tolerance import TOWER, relative_error
 
-from qwenvis import Encoder, blocks, geometry, layers, mergers, ops
+from qwenvis import Encoder, geometry, ops
 from qwenvis.models import qwen2_5_vl, qwen2_vl, qwen3_vl
+from qwenvis.nn import blocks, layers, mergers
 
 GRIDS = [[3, 10, 14], [1, 4, 18]]
 

@@ -8,7 +8,9 @@ import numpy as np
 from PIL import Image
 from test_results import BYTES, made
 
-from qwenvis import Embeddings, mosaic, notebook
+from qwenvis import Embeddings
+from qwenvis.embeddings import notebook
+from qwenvis.embeddings import picture as drawing
 from qwenvis.errors import ImageError
 
 
@@ -33,7 +35,7 @@ def test_notebook_shows_the_tokens():
     assert [image.size for image in pictures_of(html)] == [(128, 64), (128, 128), (126, 84)]
     assert "61 x 97" in html
     assert "0 x 0" not in html
-    colours, _ = mosaic.colours(made()[2].embeddings)
+    colours, _ = drawing.colours(made()[2].embeddings)
     squares = np.asarray(pictures_of(html)[2])[21::42, 21::42]
     assert np.array_equal(squares, colours.reshape(2, 3, 3))
 

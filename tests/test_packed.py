@@ -16,8 +16,8 @@ from towers import PRESETS, encoder, picture, pixels
 from towers import checkpoint as preset_of
 
 from qwenvis import CheckpointError, Encoder, InputError, IsaError, cli, ops
+from qwenvis.checkpoints.packed import FILE, LAYOUT
 from qwenvis.cli import units
-from qwenvis.packed import FILE, LAYOUT
 
 GRIDS = [[1, 10, 14], [3, 4, 6]]
 
@@ -162,7 +162,7 @@ def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr("qwenvis.packed._write", full)
+        patched.setattr("qwenvis.checkpoints.packed._write", full)
         with pytest.raises(InputError, match="No space left"):
             saved(tmp_path / "packed")
     assert not list(tmp_path.iterdir())

@@ -12,7 +12,7 @@ from towers import cache, checkpoint, encoder, picture, same_bits
 
 from qwenvis import Encoder
 from qwenvis.errors import ImageError, InputError, SourceError
-from qwenvis.outline import Outline
+from qwenvis.spec import Outline
 
 IMAGES = [picture(61, 97), picture(150, 113)]
 

@@ -9,8 +9,8 @@ import pytest
 from clips_made import number, numbered
 
 from qwenvis.errors import LimitError, VideoError
-from qwenvis.films import Film
-from qwenvis.playback import Playback
+from qwenvis.videos.decode import Film
+from qwenvis.videos.playback import Playback
 
 FRAMES = numbered(30)
 PLAIN = clips_made.film(FRAMES)  # 10 a second, with B-frames
@@ -212,7 +212,7 @@ def test_one_frame():
 
 
 def test_limits(monkeypatch):
-    monkeypatch.setattr("qwenvis.films.MAX_FRAMES", 29)
+    monkeypatch.setattr("qwenvis.videos.decode.MAX_FRAMES", 29)
     with pytest.raises(LimitError, match="more than 29 frames"):
         Playback(PLAIN, "it")
 
@@ -220,7 +220,7 @@ def test_limits(monkeypatch):
 def test_packets_are_counted_and_not_decoded(monkeypatch):
     """A long film is not decoded twice: of all its frames, one is when it is planned."""
     decoded = []
-    monkeypatch.setattr("qwenvis.playback._decoded", lambda packet: decoded.append(1) or packet.decode())
+    monkeypatch.setattr("qwenvis.videos.playback._decoded", lambda packet: decoded.append(1) or packet.decode())
     film = Playback(clips_made.film(numbered(90), codec="mpeg4"), "it")
     assert len(decoded) < 5
     list(film.frames([0, 30]))

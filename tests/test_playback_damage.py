@@ -5,7 +5,7 @@ import pytest
 from clips_made import number, numbered
 
 from qwenvis.errors import VideoError
-from qwenvis.playback import Playback
+from qwenvis.videos.playback import Playback
 
 FRAMES = numbered(30)
 

@@ -11,11 +11,11 @@ from checkpoints import CONFIG, PATCH, load_all, raw_file, tower, write_json, wr
 from towers import checkpoint as preset_of
 
 from qwenvis import models
-from qwenvis.checkpoint import Checkpoint
+from qwenvis.checkpoints.checkpoint import Checkpoint
 from qwenvis.errors import CheckpointError, ConfigError
-from qwenvis.models.asked import INERT
-from qwenvis.models.relatives import RELATIVES
-from qwenvis.outline import Outline
+from qwenvis.models.strict_config import INERT
+from qwenvis.models.unsupported import RELATIVES
+from qwenvis.spec import Outline
 
 FC1 = "blocks.0.mlp.fc1"
 I4, F16, F32, U8 = (np.ones((2, 2), dtype) for dtype in (np.int32, np.float16, np.float32, np.uint8))

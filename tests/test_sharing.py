@@ -17,7 +17,8 @@ from PIL import Image
 from test_encoder_concurrency import SETUP
 from towers import encoder, output, same_bits
 
-from qwenvis import pictures, sharing
+from qwenvis.images.decode import decode
+from qwenvis.io import sharing
 
 FILM = clips_made.film(clips_made.frames(6, 32, 48))
 FORMATS = {"PNG": {}, "JPEG": {}, "GIF": {}, "BMP": {}, "WEBP": {"lossless": True}, "TIFF": {"compression": "tiff_lzw"}}
@@ -185,11 +186,11 @@ def test_orientation_and_palette_of_a_shared_image():
     exif[0x0112] = 6
     file = io.BytesIO()
     Image.fromarray(noise(60, 90)).convert("P").save(file, "PNG", exif=exif, transparency=bytes(range(256)))
-    want = np.asarray(pictures.decode(file.getvalue()))
+    want = np.asarray(decode(file.getvalue()))
     with ThreadPoolExecutor(8) as pool:
         for _ in range(50):
             with Image.open(file) as image:
-                assert all(np.array_equal(got, want) for got in pool.map(pictures.decode, [image] * 8))
+                assert all(np.array_equal(got, want) for got in pool.map(decode, [image] * 8))
 
 
 def test_a_view_reads_as_a_file_does(tmp_path):
@@ -212,7 +213,7 @@ def test_a_view_reads_as_a_file_does(tmp_path):
 FORKED = """
 import threading
 from PIL import Image
-from qwenvis import sharing
+from qwenvis.io import sharing
 image = Image.fromarray(picture)
 want, held, go_on = encoder.encode(image).embeddings.tobytes(), threading.Event(), threading.Event()
 def hold():

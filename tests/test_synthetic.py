@@ -14,9 +14,9 @@ import torch
 import truth
 from safetensors.numpy import load_file
 
-from qwenvis import synthetic
-from qwenvis.checkpoint import Checkpoint
+from qwenvis.checkpoints.checkpoint import Checkpoint
 from qwenvis.errors import SourceError
+from qwenvis.sources import synthetic
 from qwenvis.weights import Request
 
 TINY = ["tiny-qwen2-vl", "tiny-qwen2.5-vl", "tiny-qwen3-vl", "tiny-qwen3-omni", "tiny-paddleocr-vl"]

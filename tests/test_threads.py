@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from towers import checkpoint
 
-from qwenvis import Encoder, threads
+from qwenvis import Encoder
+from qwenvis.concurrency import threads
 from qwenvis.errors import InputError
 
 

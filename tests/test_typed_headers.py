@@ -13,7 +13,7 @@ from towers import checkpoint as preset_of
 from typed_fields import VALUES, answer, check_message, flat, means, paths, replaced
 
 from qwenvis import CheckpointError, Encoder, IsaError
-from qwenvis.packed import FILE
+from qwenvis.checkpoints.packed import FILE
 
 gguf = pytest.importorskip("gguf")
 import mmproj_files  # noqa: E402

@@ -9,9 +9,9 @@ from judges import Ask, judge, needs_torchvision, torchvision_answers
 from video_judges import NAMES, TOWERS
 
 from qwenvis.errors import ConfigError, InputError, LimitError, VideoError
-from qwenvis.films import Film
-from qwenvis.video_families import KINDS, Reference
-from qwenvis.videos import Footage, Viewing
+from qwenvis.processors.video_families import KINDS, Reference
+from qwenvis.videos.decode import Film
+from qwenvis.videos.video import Footage, Viewing
 
 QWEN2, QWEN3, GLM = "Qwen2VLVideoProcessor", "Qwen3VLVideoProcessor", "Glm4vVideoProcessor"
 GLM5 = "Glm5NextVideoProcessor"

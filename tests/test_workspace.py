@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from qwenvis.nn.workspace import Workspace, nbytes
 from qwenvis.ops import cache_line
-from qwenvis.workspace import Workspace, nbytes
 
 
 def owner(array):

@@ -14,7 +14,7 @@ import numpy as np
 
 from qwenvis import Encoder
 from qwenvis.models import FAMILIES
-from qwenvis.synthetic import materialise
+from qwenvis.sources.synthetic import materialise
 
 ROOT = Path(__file__).parents[1]
 PRESETS = {name: next(each for each in f.published if each.startswith("tiny-")) for name, f in FAMILIES.items()}

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from qwenvis.errors import CheckpointError, ConfigError
-from qwenvis.outline import Outline
-from qwenvis.presets import PRESETS
+from qwenvis.sources.presets import PRESETS
+from qwenvis.spec import Outline
 
 SECONDS, NBYTES, CHARACTERS = 1, 100e6, 4000  # what an answer may take, and how long its message may be
 

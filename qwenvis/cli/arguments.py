@@ -9,7 +9,7 @@ from qwenvis.cli import files
 from qwenvis.errors import InputError
 
 if TYPE_CHECKING:
-    from qwenvis.videos import Sampling
+    from qwenvis.videos.video import Sampling
 
 SOURCE = "directory, .gguf file, Hub id in the local cache, or synthetic:PRESET"
 
@@ -53,7 +53,7 @@ def rate(text: str) -> float:
 
 def rule(text: str) -> str:
     """A rule by which the frames of a video are chosen."""
-    from qwenvis.video_processors import SAMPLINGS
+    from qwenvis.processors.video import SAMPLINGS
 
     if text not in SAMPLINGS:
         raise argparse.ArgumentTypeError(f"{text!r} is not one of {', '.join(SAMPLINGS)}")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from qwenvis.embeddings import Embeddings
     from qwenvis.encoder import Encoder
-    from qwenvis.outline import Outline
+    from qwenvis.spec import Outline
 
 SUMMARY = "encode a picture and paint its tokens: no model, no network"
 DESCRIPTION = """\
@@ -63,9 +63,9 @@ def run(args: argparse.Namespace) -> int:
     from importlib import resources
     from pathlib import Path
 
-    from qwenvis.outline import Outline
-    from qwenvis.pictures import decode
-    from qwenvis.threads import resolve
+    from qwenvis.concurrency.threads import resolve
+    from qwenvis.images.decode import decode
+    from qwenvis.spec import Outline
 
     target = _target(args.output, args.image)
     source = args.image or resources.files("qwenvis").joinpath(PICTURE).read_bytes()
@@ -143,23 +143,23 @@ def _pace(encoder: Encoder, timed: Timed) -> str:
 
 def _page(picture: Image.Image, seen: files.Seen, out: Embeddings, note: str) -> Image.Image:
     """The picture beside its tokens."""
-    from qwenvis import mosaic
+    from qwenvis.embeddings import picture as drawing
 
-    colours, share = mosaic.colours(out.embeddings)
+    colours, share = drawing.colours(out.embeddings)
     _, rows, columns = (out.grid_thw[0] // out.merge_size).tolist()
     titles = (
         f"{seen.path}: {units.area(seen.resized)} pixels, {seen.grid[1] * seen.grid[2]} patches",
         f"{len(colours)} tokens of {out.embeddings.shape[1]} numbers",
     )
     legend = f"Red, green and blue are the tokens' first three principal components, {share:.0%} of their variance."
-    return mosaic.compose(picture, colours.reshape(rows, columns, 3), titles, [legend, note])
+    return drawing.compose(picture, colours.reshape(rows, columns, 3), titles, [legend, note])
 
 
 def _save(page: Image.Image, target: Path) -> None:
     """Write the page; the file appears whole or not at all."""
     from PIL import Image
 
-    from qwenvis.tokenfile import whole_file
+    from qwenvis.embeddings.file import whole_file
 
     with whole_file(target) as draft:
         page.save(draft, Image.registered_extensions()[target.suffix.lower()])

@@ -98,7 +98,7 @@ def _isa() -> str:
 
 
 def _threads() -> str:
-    from qwenvis import threads
+    from qwenvis.concurrency import threads
 
     count, available = threads.resolve(), threads.available()
     variable = next((name for name in threads.VARIABLES if os.environ.get(name, "").strip()), None)
@@ -136,7 +136,7 @@ def _waiting() -> str:
 
 def _load() -> str:
     """How busy the machine is: threads that wait for one another, of which one has no CPU, are slow all together."""
-    from qwenvis.threads import resolve
+    from qwenvis.concurrency.threads import resolve
 
     try:
         load = os.getloadavg()[0]
@@ -151,8 +151,8 @@ def _load() -> str:
 
 def _speed() -> str:
     from qwenvis import ops
+    from qwenvis.concurrency.threads import resolve
     from qwenvis.cost import best_rates
-    from qwenvis.threads import resolve
 
     threads = resolve()
     formats = ["f32", "bf16"] if ops.rows_dtype("bf16") == "uint16" else ["f32"]
@@ -168,13 +168,13 @@ def _memory() -> str:
 
 
 def _hub() -> str:
-    from qwenvis.hub import hub_cache
+    from qwenvis.sources.hub import hub_cache
 
     return _place(hub_cache(), "models--*", "model")
 
 
 def _synthetic() -> str:
-    from qwenvis.synthetic import cache_root
+    from qwenvis.sources.synthetic import cache_root
 
     return _place(cache_root(), "[!.]*", "synthetic checkpoint")
 

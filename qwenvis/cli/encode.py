@@ -50,9 +50,9 @@ def run(args: argparse.Namespace) -> int:
     """Encode the images; returns the exit code."""
     import numpy as np
 
-    from qwenvis.outline import Outline
-    from qwenvis.threads import resolve
-    from qwenvis.tokenfile import checked_name
+    from qwenvis.concurrency.threads import resolve
+    from qwenvis.embeddings.file import checked_name
+    from qwenvis.spec import Outline
 
     target = checked_name(files.output(args.output, args.images))
     arguments.check_sampling(args)

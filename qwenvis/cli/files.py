@@ -13,9 +13,9 @@ from qwenvis.errors import ImageError, InputError, VideoError, gathered
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from qwenvis.pictures import Picture
-    from qwenvis.processors import ImageProcessor
-    from qwenvis.videos import Footage
+    from qwenvis.images.decode import Picture
+    from qwenvis.processors.image import ImageProcessor
+    from qwenvis.videos.video import Footage
 
 
 class Seen(NamedTuple):
@@ -29,9 +29,9 @@ class Seen(NamedTuple):
 
 def is_film(path: str) -> bool:
     """Whether a file is a video, by its bytes; by its name where they say nothing that is known."""
-    from qwenvis.films import SUFFIXES, first_bytes
-    from qwenvis.pictures import probe
-    from qwenvis.signatures import HEAD, video_container
+    from qwenvis.images.decode import probe
+    from qwenvis.io.signatures import HEAD, video_container
+    from qwenvis.videos.decode import SUFFIXES, first_bytes
 
     named = path.lower().endswith(SUFFIXES)
     try:
@@ -45,7 +45,7 @@ def is_film(path: str) -> bool:
 
 def moves(path: str) -> bool:
     """Whether a file is an animated image."""
-    from qwenvis.animations import format_of
+    from qwenvis.videos.animation import format_of
 
     return format_of(path) is not None
 
@@ -61,7 +61,7 @@ def survey(
     ``watch(path, index)`` plans a video, and returns None for other files. Raises one error that lists all files that
     cannot be used.
     """
-    from qwenvis.pictures import label
+    from qwenvis.images.decode import label
 
     def see(path: str, index: int) -> Seen:
         if watch is not None and (film := watch(path, index)) is not None:
@@ -97,7 +97,7 @@ def output(path: str, sources: Sequence[str] = ()) -> Path:
 
 def new_directory(path: str) -> Path:
     """A directory that can be made; raises InputError for any other, and for what is there already."""
-    from qwenvis.directory import expanded
+    from qwenvis.checkpoints.files import expanded
 
     _refuse_a_dash(path)
     target = expanded(path)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from qwenvis.cli import arguments, files, steps, units
 
 if TYPE_CHECKING:
-    from qwenvis.outline import Outline
+    from qwenvis.spec import Outline
 
 SUMMARY = "say what a checkpoint holds, and what images will cost here"
 DESCRIPTION = """\
@@ -44,9 +44,9 @@ def run(args: argparse.Namespace) -> int:
     if args.source is None:
         print(*_families(), sep="\n")
         return 0
-    from qwenvis.outline import Outline
-    from qwenvis.pictures import probe
-    from qwenvis.threads import resolve
+    from qwenvis.concurrency.threads import resolve
+    from qwenvis.images.decode import probe
+    from qwenvis.spec import Outline
 
     threads = resolve(args.threads)
     limits = {"min_pixels": args.min_pixels, "max_pixels": args.max_pixels}
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _families() -> list[str]:
     """The families by their model_type, and the presets of each."""
-    from qwenvis.presets import PRESETS
+    from qwenvis.sources.presets import PRESETS
 
     families = dict.fromkeys(preset.family for preset in PRESETS.values())
     rows = [("model_type", "presets, as synthetic:PRESET")]

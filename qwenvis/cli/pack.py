@@ -29,8 +29,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Pack the weights; returns the exit code."""
-    from qwenvis.outline import Outline
-    from qwenvis.threads import resolve
+    from qwenvis.concurrency.threads import resolve
+    from qwenvis.spec import Outline
 
     target = files.new_directory(args.directory)
     threads = resolve(args.threads)

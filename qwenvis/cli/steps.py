@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
     from qwenvis.embeddings import Embeddings
     from qwenvis.encoder import Encoder
-    from qwenvis.outline import Outline
-    from qwenvis.pictures import Picture
-    from qwenvis.processors import ImageProcessor
-    from qwenvis.videos import Footage
+    from qwenvis.images.decode import Picture
+    from qwenvis.processors.image import ImageProcessor
+    from qwenvis.spec import Outline
+    from qwenvis.videos.video import Footage
 
 
 def find(source: str) -> Path:
     """The directory of a source; a synthetic checkpoint is written first."""
-    from qwenvis import hub
+    from qwenvis.sources import hub
 
     with Bar("writing the checkpoint", _bytes) as bar:
         return hub.resolve(source, progress=bar)
@@ -33,7 +33,7 @@ def find(source: str) -> Path:
 def watcher(outline: Outline, args: argparse.Namespace) -> Callable[[str, int], Footage | None]:
     """What plans a video, none of its frames decoded but the first, for the arguments; None for a still."""
     from qwenvis.cli.arguments import sampling
-    from qwenvis.videos import Footage, Viewing
+    from qwenvis.videos.video import Footage, Viewing
 
     def watch(path: str, index: int) -> Footage | None:
         if not is_video(path, sampling(args)):
@@ -51,7 +51,7 @@ def look(
 
     Of a video the packets and the first frame are looked at.
     """
-    from qwenvis.pictures import decode
+    from qwenvis.images.decode import decode
 
     done = 0
     with Bar("opening the images", lambda rate: f"{rate:.1f} images/s") as bar:

@@ -19,12 +19,12 @@ from qwenvis.models import (
     qwen3_omni_moe,
     qwen3_vl,
 )
-from qwenvis.models.asked import Asked
 from qwenvis.models.config import Config, Shapes
 from qwenvis.models.family import Family
 from qwenvis.models.features import Features, Watch
-from qwenvis.models.relatives import difference
+from qwenvis.models.strict_config import Asked
 from qwenvis.models.tower import Tower
+from qwenvis.models.unsupported import difference
 from qwenvis.weights import Weights
 
 __all__ = ["FAMILIES", "Config", "Family", "Features", "Tower", "Watch", "build", "detect", "named"]

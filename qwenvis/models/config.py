@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, TypedDict
 
 from qwenvis.errors import CheckpointError, ConfigError, listed, quoted
-from qwenvis.fields import Section, is_number
-from qwenvis.models.asked import Asked
+from qwenvis.io.fields import Section, is_number
+from qwenvis.models.strict_config import Asked
 
 Shapes = Mapping[str, tuple[int, ...]]
 

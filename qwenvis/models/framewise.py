@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from qwenvis import geometry
-from qwenvis.blocks import Block
-from qwenvis.layers import PatchEmbed
-from qwenvis.mergers import Merger
 from qwenvis.models.config import Config
-from qwenvis.workspace import Sizes
+from qwenvis.nn.blocks import Block
+from qwenvis.nn.layers import PatchEmbed
+from qwenvis.nn.mergers import Merger
+from qwenvis.nn.workspace import Sizes
 
 
 class Framewise:

@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 
 from qwenvis import geometry
-from qwenvis.blocks import Attention, Block
-from qwenvis.layers import GatedMlp, Linear, PatchEmbed, PositionTable, RMSNorm
-from qwenvis.mergers import DownsampleMerger
 from qwenvis.models.config import PATCH_EMBED, Config, Fields, Shapes, patch_sizes
 from qwenvis.models.family import Family
 from qwenvis.models.features import Features, Watch, unwatched
 from qwenvis.models.framewise import Framewise
+from qwenvis.nn.blocks import Attention, Block
+from qwenvis.nn.layers import GatedMlp, Linear, PatchEmbed, PositionTable, RMSNorm
+from qwenvis.nn.mergers import DownsampleMerger
+from qwenvis.nn.workspace import Workspace
 from qwenvis.weights import Weights
-from qwenvis.workspace import Workspace
 
 ACTIVATIONS = {"silu": "silu_gate"}
 POSITIONS = "embeddings.position_embedding.weight"

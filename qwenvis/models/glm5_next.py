@@ -10,10 +10,10 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from qwenvis.layers import ClampedGatedMlp
 from qwenvis.models import glm_ocr
 from qwenvis.models.config import Config, Fields, Shapes
 from qwenvis.models.family import Family
+from qwenvis.nn.layers import ClampedGatedMlp
 from qwenvis.weights import Weights
 
 

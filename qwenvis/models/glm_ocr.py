@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 
 from qwenvis import geometry
-from qwenvis.blocks import Block, NormedAttention
-from qwenvis.layers import GatedMlp, Linear, PatchEmbed, RMSNorm
-from qwenvis.mergers import DownsampleMerger
 from qwenvis.models.config import PATCH_EMBED, Config, Fields, Shapes, patch_sizes
 from qwenvis.models.family import Family
 from qwenvis.models.features import Features, Watch, unwatched
 from qwenvis.models.framewise import Framewise
 from qwenvis.models.glm4v import ACTIVATIONS
+from qwenvis.nn.blocks import Block, NormedAttention
+from qwenvis.nn.layers import GatedMlp, Linear, PatchEmbed, RMSNorm
+from qwenvis.nn.mergers import DownsampleMerger
+from qwenvis.nn.workspace import Workspace
 from qwenvis.weights import Weights
-from qwenvis.workspace import Workspace
 
 
 def config(vision_config: Mapping[str, Any], shapes: Shapes) -> Config:

@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 
 from qwenvis import geometry
-from qwenvis.blocks import Attention, Block
-from qwenvis.layers import LayerNorm, Linear, Mlp, PatchEmbed, PositionTable, SplitLinear
-from qwenvis.mergers import PatchMerger
 from qwenvis.models.config import LARGEST_MERGE, Config, Fields, Shapes
 from qwenvis.models.family import Family
 from qwenvis.models.features import Features, Watch, unwatched
 from qwenvis.models.framewise import Framewise
+from qwenvis.nn.blocks import Attention, Block
+from qwenvis.nn.layers import LayerNorm, Linear, Mlp, PatchEmbed, PositionTable, SplitLinear
+from qwenvis.nn.mergers import PatchMerger
+from qwenvis.nn.workspace import Size, Workspace
 from qwenvis.weights import Weights
-from qwenvis.workspace import Size, Workspace
 
 PROJECTOR_EPS = 1e-5  # not in the config
 ACTIVATIONS = {"gelu_pytorch_tanh": "gelu_pytorch_tanh", "gelu": "gelu", "quick_gelu": "quick_gelu"}

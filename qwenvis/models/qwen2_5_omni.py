@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from qwenvis.blocks import Attention
-from qwenvis.layers import Linear, SplitLinear
 from qwenvis.models import qwen2_5_vl
 from qwenvis.models.config import Config, Fields, Shapes
 from qwenvis.models.family import Family
+from qwenvis.nn.blocks import Attention
+from qwenvis.nn.layers import Linear, SplitLinear
 from qwenvis.weights import Weights
 
 

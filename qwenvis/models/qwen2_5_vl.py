@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from qwenvis import geometry, ops
-from qwenvis.blocks import Attention, Block
-from qwenvis.layers import GatedMlp, PatchEmbed, RMSNorm
-from qwenvis.mergers import PatchMerger
 from qwenvis.models.config import PATCH_EMBED, Config, Fields, Shapes, patch_sizes
 from qwenvis.models.family import Family
 from qwenvis.models.features import Features, Watch, unwatched
+from qwenvis.nn.blocks import Attention, Block
+from qwenvis.nn.layers import GatedMlp, PatchEmbed, RMSNorm
+from qwenvis.nn.mergers import PatchMerger
+from qwenvis.nn.workspace import Sizes, Workspace
 from qwenvis.weights import Weights
-from qwenvis.workspace import Sizes, Workspace
 
 EPS = 1e-6  # of every norm; not in the config
 ACTIVATIONS = {"silu": "silu_gate"}

@@ -11,15 +11,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from qwenvis import geometry
-from qwenvis.blocks import Attention, Block
-from qwenvis.layers import LayerNorm, Mlp, PatchEmbed, PositionTable
-from qwenvis.mergers import DeepstackMerger, PatchMerger
 from qwenvis.models.config import PATCH_EMBED, Config, Fields, Shapes, patch_sizes
 from qwenvis.models.family import Family
 from qwenvis.models.features import Features, Watch, unwatched
 from qwenvis.models.framewise import Framewise
+from qwenvis.nn.blocks import Attention, Block
+from qwenvis.nn.layers import LayerNorm, Mlp, PatchEmbed, PositionTable
+from qwenvis.nn.mergers import DeepstackMerger, PatchMerger
+from qwenvis.nn.workspace import Workspace
 from qwenvis.weights import Weights
-from qwenvis.workspace import Workspace
 
 EPS = 1e-6  # of every norm; not in the config
 ACTIVATIONS = {"gelu_pytorch_tanh": "gelu_pytorch_tanh", "gelu": "gelu", "quick_gelu": "quick_gelu"}

@@ -8,7 +8,7 @@ import numpy as np
 
 from qwenvis.models.config import Config
 from qwenvis.models.features import Features, Watch, unwatched
-from qwenvis.workspace import Sizes, Workspace
+from qwenvis.nn.workspace import Sizes, Workspace
 
 
 class Tower(Protocol):

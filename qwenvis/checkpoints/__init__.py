@@ -1,0 +1,1 @@
+"""The formats of checkpoints: configs, and tensors by name."""

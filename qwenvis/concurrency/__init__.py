@@ -1,0 +1,1 @@
+"""Threads: how many, what runs on them, and values that they share."""

@@ -1,0 +1,213 @@
+"""The images and videos of a call, planned as items: images first, then videos, in their order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from numbers import Number
+from typing import Any, TypeAlias, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qwenvis.concurrency.memo import cached_property
+from qwenvis.errors import (
+    MOST_GATHERED,
+    ImageError,
+    InputError,
+    Place,
+    QwenvisError,
+    about,
+    check_choice,
+    joined,
+    sifted,
+)
+from qwenvis.images.decode import EXPECTED, Picture, stream
+from qwenvis.images.image import Still
+from qwenvis.io.iterables import handed
+from qwenvis.processors.frame_sampling import ASSUMED_FPS
+from qwenvis.processors.image import PIXELS, ImageProcessor
+from qwenvis.spec import Outline
+from qwenvis.videos.source import Video, is_picture
+from qwenvis.videos.video import Footage, Sampling, Viewing
+
+Images: TypeAlias = Picture | Iterable[Picture]
+Videos: TypeAlias = Video | Iterable[Video | Picture]
+
+
+class Entry:
+    """A still or a video with its place in the call: an item of ``plan`` that keeps its error instead of raising it.
+
+    ``error``: why it turned out to be unusable; patches that it has written by then are invalid.
+    """
+
+    def __init__(self, place: Place, make: Callable[[], Still | Footage]) -> None:
+        """Plan the item. Raises an InputError that says which item it is about."""
+        self.place = place
+        self.error: QwenvisError | None = None
+        with about(place):
+            self.item = make()
+        self.grid = self.item.grid
+
+    def fill(self, first: int, stop: int, out: NDArray[np.float32]) -> tuple[int, int, int]:
+        """As `Item`, but raises no InputError."""
+        if self.error is None:
+            try:
+                with about(self.place):
+                    return self.item.fill(first, stop, out)
+            except InputError as error:
+                self.error = error
+        return stop - first, *self.grid[1:]
+
+
+class Intake:
+    """The items of one call. The processors are looked up when the first image, or the first video, comes."""
+
+    def __init__(
+        self, outline: Outline, sampling: Sampling, *, min_pixels: int | None, max_pixels: int | None, threads: int
+    ) -> None:
+        """Raises TypeError, as Python does, for keywords that `Sampling` does not have."""
+        if unknown := [name for name in sampling if name not in Sampling.__annotations__]:
+            raise TypeError(
+                f"unexpected keyword argument {unknown[0]!r}; of videos, {', '.join(Sampling.__annotations__)}"
+            )
+        self._outline, self._sampling, self._threads = outline, sampling, threads
+        self._rules = [name for name, value in sampling.items() if value is not None]
+        self._limits = {"min_pixels": min_pixels, "max_pixels": max_pixels}
+        config = outline.config
+        self.columns = config.in_channels * config.temporal_patch_size * config.patch_size**2
+
+    @cached_property
+    def images(self) -> ImageProcessor:
+        """How images are prepared. Raises ConfigError where that is not known."""
+        return self._outline.processor_with(**self._limits)
+
+    @cached_property
+    def videos(self) -> Viewing:
+        """How videos are looked at. Raises ConfigError where that is not known, InputError for a wrong sampling."""
+        viewing = Viewing.of(
+            self._outline.video_processor, self._sampling, upright=self._outline.upright, threads=self._threads
+        )
+        return viewing.with_limits(**self._outline.limits).with_limits(**self._limits)
+
+    def listed(
+        self, images: Images | None, videos: Videos | None, *, skip: bool
+    ) -> tuple[list[Entry], list[InputError]]:
+        """Plan all items; return the usable items, and with ``skip`` the errors of the others.
+
+        Without ``skip``, or if none of very many items can be used, raises one error that lists all errors.
+        """
+        entries, errors = sifted(self.makers(images, videos), lenient=skip)
+        if errors and (not skip or (len(errors) == MOST_GATHERED and not entries)):
+            nouns = [noun for noun, given in (("images", images), ("videos", videos)) if given is not None]
+            raise joined(errors, len(entries) + len(errors), " and ".join(nouns))
+        if self._rules and entries and not any(isinstance(entry.item, Footage) for entry in entries):
+            raise InputError(f"{' and '.join(self._rules)} would choose the frames of videos, but all items are stills")
+        return entries, errors
+
+    def makers(self, images: Images | None, videos: Videos | None) -> Iterator[Callable[[], Entry]]:
+        """Yield a function for each item, as items come, that plans it."""
+        if images is None and videos is None:
+            raise InputError("neither images nor videos are given")
+        if videos is None and self._rules:
+            raise InputError(f"{' and '.join(self._rules)} would choose the frames of videos, but no videos are given")
+        if images is not None:
+            processor = self.images  # an error of its own, even of no image
+            _refuse_pixels(images)
+            for index, (source, lasts) in enumerate(handed(stream(images))):
+                still = partial(Still, source, processor, index)
+                yield partial(Entry, Place.of("images", index, source), partial(_made, still, lasts))
+        for index, (video, lasts) in enumerate(handed(_videos(videos) if videos is not None else ())):
+            seen = partial(self._seen, cast(Any, video), index)
+            yield partial(Entry, Place.of("videos", index, video), partial(_made, seen, lasts))
+
+    def _seen(self, video: Video | Picture, index: int) -> Still | Footage:
+        """One of the videos, which may be a still."""
+        if is_picture(video):
+            return Still(cast(Picture, video), self.images, index)
+        return Footage(cast(Video, video), self.videos, index)
+
+    @property
+    def provenance(self) -> dict[str, str]:
+        """The limits that were used, how pixels were read, and the sampling."""
+        told: dict[str, str] = {}
+        if "images" in self.__dict__:
+            told |= {"min_pixels": str(self.images.min_pixels), "max_pixels": str(self.images.max_pixels)}
+            told |= {"pixels": self.images.pixels, "backend": self.images.backend}
+        if "videos" in self.__dict__:
+            processor = self.videos.processor
+            told |= {
+                "video_min_pixels": str(processor.min_pixels),
+                "video_max_pixels": str(processor.max_pixels),
+                "sampling": self.videos.sampling,
+                "pixels": PIXELS[0 if self.videos.upright else 1],
+            }
+        return told
+
+
+def _made(make: Callable[[], Still | Footage], lasts: bool) -> Still | Footage:
+    """Make an item; decode it at once if its source may change before it is prepared."""
+    item = make()
+    if not lasts:
+        item.settle()
+    return item
+
+
+def _refuse_pixels(images: object) -> None:
+    """Raise one error for a collection of pixels, and not one for each number in it; one image among them is enough."""
+    first = images[:MOST_GATHERED] if isinstance(images, list | tuple | range) else ()
+    if first and all(isinstance(each, list | tuple | Number) for each in first):
+        raise ImageError(
+            f"image 0 is a {type(first[0]).__name__}; expected {EXPECTED}: pass pixels in lists as "
+            "np.array(pixels, np.uint8), lists of images one by one, and the frames of a video as videos=[frames]"
+        )
+
+
+def _videos(videos: Videos) -> Iterable[Video | Picture]:
+    """The videos as they come; a single file or array becomes a list of one.
+
+    Raises InputError for a list of pictures alone, which transformers takes as the frames of one video.
+    """
+    listed = videos if isinstance(videos, list | tuple) else ()
+    if listed and all(map(is_picture, listed)):
+        raise InputError(
+            f"videos is a {type(videos).__name__} of {len(listed)} pictures: for the frames of one video pass "
+            "videos=[frames], for stills pass images"
+        )
+    return cast(Iterable[Video | Picture], stream(cast(Any, videos)))
+
+
+def skips(on_error: str) -> bool:
+    """Whether to leave out items that cannot be used. Raises InputError for an unknown word."""
+    check_choice(on_error, "on_error", ("raise", "skip"))
+    return on_error == "skip"
+
+
+def origins(entries: Sequence[Entry]) -> dict[str, Any]:
+    """The sources, sizes, frames and times of items, as fields of `Embeddings`.
+
+    Frames and times are empty for a still, and left out if all items are stills.
+    """
+    footage = [entry.item if isinstance(entry.item, Footage) else None for entry in entries]
+    told: dict[str, Any] = {
+        "sources": [entry.place.source for entry in entries],
+        "sizes": np.array([entry.item.size for entry in entries], np.int64).reshape(-1, 2),
+    }
+    if any(footage):
+        told |= {
+            "frame_indices": [np.zeros(0, np.int64) if item is None else item.frame_indices for item in footage],
+            "timestamps": [np.zeros(0) if item is None else item.timestamps for item in footage],
+            "second_per_grid_ts": np.array([0.0 if item is None else item.second_per_grid for item in footage]),
+        }
+    return told
+
+
+def remarks(entries: Sequence[Entry]) -> dict[str, str]:
+    """The provenance of videos: whether a rate was assumed, and the number of damaged frames."""
+    footage = [entry.item for entry in entries if isinstance(entry.item, Footage) and entry.error is None]
+    told: dict[str, str] = {}
+    if any(not item.clip.length.fps for item in footage):
+        told["video_fps"] = f"{ASSUMED_FPS} (assumed)"
+    if damaged := sum(item.damaged for item in footage):
+        told["damaged_frames"] = str(damaged)
+    return told

@@ -1,0 +1,1 @@
+"""Images to patches: decode, convert to RGB, resize, cut."""

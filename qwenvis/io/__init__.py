@@ -1,0 +1,1 @@
+"""Files, file objects and values from outside, read with care."""

@@ -1,0 +1,116 @@
+"""Sources of the bytes of a file: a name, the bytes themselves, a file object.
+
+Only regular files are opened by name: opening or reading a named pipe, a socket or a device may block for ever, or have
+side effects.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from qwenvis.errors import InputError
+from qwenvis.io import sharing
+
+# Never block, neither on the other end of a pipe nor on a file of /proc or /sys; and no translation of line ends on
+# Windows.
+_FLAGS = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
+
+_KINDS = {
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+# A URL that went through a Path has lost one of its slashes.
+_URL = re.compile(r"[a-z][a-z0-9+.-]+://|data:|(https?|file|s3|gs):/", re.IGNORECASE)
+
+
+def is_file(source: Any) -> bool:
+    """Whether this names a file, or is one."""
+    return isinstance(source, str | os.PathLike | bytes | bytearray | memoryview) or hasattr(source, "read")
+
+
+@contextmanager
+def opened(source: Any, where: str, error: type[InputError]) -> Iterator[BinaryIO]:
+    """Open a source (`is_file`) as a binary file at its start, which no other reader moves.
+
+    ``where`` names it in errors. Raises ``error`` for a source that cannot be opened.
+    """
+    if isinstance(source, bytes | bytearray | memoryview):
+        yield io.BytesIO(source)
+    elif isinstance(source, str | os.PathLike):
+        with _named(os.fsdecode(source), where, error) as file:
+            yield file
+    else:
+        _check_object(source, where, error)
+        with sharing.view(source) as file:
+            yield file
+
+
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a regular file to read its bytes; links are followed.
+
+    Raises OSError for anything but a regular file, before it is opened (IsADirectoryError for a directory), and
+    ValueError for a name that no file can have. `reason` has the words for both.
+    """
+    return open(path, "rb", opener=_opened)
+
+
+def reason(error: OSError | ValueError) -> str:
+    """Why a file could not be opened, in words that do not repeat its name."""
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file"
+    return getattr(error, "strerror", None) or str(error)
+
+
+def _named(path: str, where: str, error: type[InputError]) -> BinaryIO:
+    if _URL.match(path):
+        raise error(f"{where} is a URL; nothing is downloaded here: pass a path, or the bytes")
+    try:
+        return open_regular(path)
+    except IsADirectoryError:
+        raise error(f"{where} is a directory; pass the files in it") from None
+    except FileNotFoundError as cause:
+        raise error(f"{where}: {reason(cause)}") from None
+    except (OSError, ValueError) as cause:
+        raise error(f"{where} cannot be read: {reason(cause)}") from cause
+
+
+def _check_object(source: Any, where: str, error: type[InputError]) -> None:
+    if getattr(source, "closed", False) is True:
+        raise error(f"{where} is closed")
+    if not (hasattr(source, "seekable") and source.seekable()):
+        raise error(f"{where} cannot be rewound; pass its bytes: file.read()")
+    if hasattr(source, "readable") and not source.readable():
+        raise error(f"{where} is not open for reading; open it with mode 'rb'")
+    if isinstance(source.read(0), str):
+        raise error(f"{where} is open as text; open it with mode 'rb'")
+
+
+def _opened(path: str, flags: int) -> int:
+    """A descriptor of a regular file: checked before it is opened, and again after, when its name cannot matter."""
+    _check(Path(path).stat(), path)
+    descriptor = os.open(path, flags | _FLAGS)
+    try:
+        _check(os.fstat(descriptor), path)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _check(status: os.stat_result, path: str) -> None:
+    kind = stat.S_IFMT(status.st_mode)
+    if kind == stat.S_IFDIR:
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    if kind != stat.S_IFREG:
+        raise OSError(errno.EINVAL, f"not a regular file but {_KINDS.get(kind, 'something else')}", path)

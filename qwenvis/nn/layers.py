@@ -1,0 +1,249 @@
+"""Weights bound to operations. Each layer asks for its tensors by name and shape and packs them once.
+
+A layer is called with its input first, its output last, and returns the output. ``x`` is the residual stream, which
+blocks update in place. In the shapes: n patches, d hidden_size, h heads, m tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from itertools import groupby, pairwise
+
+import numpy as np
+
+from qwenvis import ops
+from qwenvis.nn.workspace import Size, Workspace
+from qwenvis.weights import Weights
+
+# Places on one axis of a learned grid, and the weights with which they are blended, (n, taps) each
+Taps = tuple[np.ndarray, np.ndarray]
+
+# Rows of the MLP's inner activations that exist at a time: 10 MB at 5120 columns, whatever the image.
+MLP_ROWS = 512
+# Patches that are gathered at a time.
+PATCH_ROWS = 1024
+
+
+def chunks(stop: int, rows: int, start: int = 0) -> list[slice]:
+    """Slices of at most ``rows`` rows from start to stop. Rows are independent, so the bits do not depend on it."""
+    return [slice(first, min(first + rows, stop)) for first in range(start, stop, rows)]
+
+
+class Linear:
+    """y = activation(x Wᵀ + b): torch.nn.Linear and what follows it. ``rows`` is the dtype that x must have."""
+
+    def __init__(self, weights: Weights, n: int, k: int, activation: str = "none", *, bias: bool = True) -> None:
+        self.activation, self.format, self.shape = activation, weights.format, (n, k)
+        self.packed = weights.keep(ops.PackedWeight(n, k, weights.format))
+        self.rows = self.packed.rows_dtype
+        weights.ask("weight", (n, k), self.packed.pack)
+        if bias:
+            weights.ask("bias", (n,), self.packed.pack_bias)
+
+    def __call__(self, x: np.ndarray, out: np.ndarray, add: bool = False) -> np.ndarray:
+        """(rows, k) -> (rows, n); ``add`` adds to what is there."""
+        return ops.linear(x, self.packed, out, activation=self.activation, add=add)
+
+
+class SplitLinear:
+    """Linears of one input, their outputs side by side: for a checkpoint that keeps q, k and v apart."""
+
+    def __init__(self, weights: Weights, names: tuple[str, ...], n: int, k: int, *, bias: bool = True) -> None:
+        self.parts = [Linear(weights.scope(name), n, k, bias=bias) for name in names]
+        self.format, self.rows, self.shape = weights.format, self.parts[0].rows, (n * len(names), k)
+
+    def __call__(self, x: np.ndarray, out: np.ndarray) -> np.ndarray:
+        """(rows, k) -> (rows, n · parts)."""
+        for part, columns in zip(self.parts, np.split(out, len(self.parts), axis=1), strict=True):
+            part(x, columns)
+        return out
+
+
+class LayerNorm:
+    """torch.nn.LayerNorm."""
+
+    def __init__(self, weights: Weights, d: int, eps: float) -> None:
+        self.eps = eps
+        self.weight, self.bias = (weights.keep(np.empty(d, np.float32)) for _ in range(2))
+        weights.ask("weight", (d,), _into(self.weight))
+        weights.ask("bias", (d,), _into(self.bias))
+
+    def __call__(self, x: np.ndarray, out: np.ndarray) -> np.ndarray:
+        """(n, d) -> (n, d), or (n / g, g·d): g rows side by side."""
+        return ops.layer_norm(x, self.weight, self.bias, self.eps, out)
+
+
+class RMSNorm:
+    """transformers Qwen2_5_VLRMSNorm."""
+
+    def __init__(self, weights: Weights, d: int, eps: float) -> None:
+        self.eps = eps
+        self.weight = weights.keep(np.empty(d, np.float32))
+        weights.ask("weight", (d,), _into(self.weight))
+
+    def __call__(self, x: np.ndarray, out: np.ndarray) -> np.ndarray:
+        """(n, d) -> (n, d), or (n / g, g·d): g rows side by side."""
+        return ops.rms_norm(x, self.weight, self.eps, out)
+
+
+Norm = LayerNorm | RMSNorm
+
+
+class PatchEmbed:
+    """A convolution whose stride is its kernel: a product with the rows of ``pixel_values``.
+
+    A still repeats its frame, and a temporal step of a video may, so the sum of the kernel's temporal slices does the
+    same with half the work. It is taken in float32, and step by step: a step has the same bits whatever goes with it.
+    ``stored`` is the kernel as the checkpoint has it, where that has no axis for frames.
+    """
+
+    def __init__(
+        self,
+        weights: Weights,
+        d: int,
+        kernel: tuple[int, int, int, int],
+        *,
+        bias: bool = False,
+        stored: tuple[int, ...] | None = None,
+    ) -> None:
+        channels, frames, height, width = kernel
+        self.parts = (channels, frames, height * width)
+        self.full = self.folded = weights.keep(ops.PackedWeight(d, math.prod(kernel), weights.format))
+        if frames > 1:
+            self.folded = weights.keep(ops.PackedWeight(d, channels * height * width, weights.format))
+        weights.ask("weight", (d, *(stored or kernel)), self._pack)
+        if bias:
+            weights.ask("bias", (d,), self._pack_bias)
+
+    def _pack(self, array: np.ndarray) -> None:
+        self.full.pack(array)
+        with np.errstate(over="ignore"):  # an infinite sum is refused as one
+            folded = array.reshape(len(array), *self.parts).astype(np.float32).sum(axis=2)
+        self.folded.pack(folded)
+
+    def _pack_bias(self, array: np.ndarray) -> None:
+        self.full.pack_bias(array)
+        self.folded.pack_bias(array)
+
+    def sizes(self, n: int) -> dict[str, Size]:
+        """``patches``: rows of pixel_values in the order of x."""
+        return {"patches": (min(n, PATCH_ROWS), self.full.shape[1], self.full.rows_dtype)}
+
+    def is_still(self, patches: np.ndarray) -> bool:
+        """Do all temporal slices of these rows repeat the first?"""
+        frames = patches.reshape(len(patches), *self.parts)
+        return all(
+            bool((frames[rows, :, 1:] == frames[rows, :, :1]).all()) for rows in chunks(len(patches), PATCH_ROWS)
+        )
+
+    def __call__(
+        self, patches: np.ndarray, order: np.ndarray, steps: np.ndarray, x: np.ndarray, ws: Workspace
+    ) -> np.ndarray:
+        """Rows of ``patches`` in ``order`` -> x (n, d). ``steps``: cumulative patches of temporal steps, from 0 on."""
+        split = patches.reshape(len(patches), *self.parts)
+        spans = pairwise(steps.tolist())
+        for still, run in groupby(spans, key=lambda span: self.is_still(patches[span[0] : span[1]])):
+            span = list(run)  # neighbours of one kind are one product; the kind of a step is its own affair
+            source = split[:, :, 0] if still else patches
+            weight = self.folded if still else self.full
+            for rows in chunks(span[-1][1], PATCH_ROWS, span[0][0]):
+                a = ops.gather(source, order[rows], ws.patches[: rows.stop - rows.start, : weight.shape[1]])
+                ops.linear(a, weight, x[rows])  # (rows, d) = a Wᵀ + b
+        return x
+
+
+class PositionTable:
+    """A learned vector for each place of a square grid: torch.nn.Embedding. It stays float32 in every format."""
+
+    def __init__(self, weights: Weights, count: int, d: int) -> None:
+        self.side = math.isqrt(count)
+        self.table = weights.keep(np.empty((count, d), np.float32))
+        weights.per(0).ask("weight", (count, d), _into(self.table))
+
+    def __call__(self, rows: Taps, columns: Taps, x: np.ndarray) -> np.ndarray:
+        """Add to x (n, d) the places between which each patch lies, weighted: `ops.add_blend`."""
+        return ops.add_blend(self.table[: self.side**2].reshape(self.side, self.side, -1), rows, columns, x)
+
+
+class Mlp:
+    """fc2(activation(fc1(h))): transformers VisionMlp."""
+
+    def __init__(
+        self, weights: Weights, d: int, inner: int, activation: str, linears: tuple[str, str] = ("fc1", "fc2")
+    ) -> None:
+        self.fc1 = Linear(weights.scope(linears[0]), inner, d, activation)
+        self.fc2 = Linear(weights.scope(linears[1]), d, inner)
+
+    def sizes(self, n: int) -> dict[str, Size]:
+        """``hidden``: the inner activations of a chunk of rows."""
+        return {"hidden": (min(n, MLP_ROWS), self.fc2.packed.shape[1], self.fc2.rows)}
+
+    def __call__(self, h: np.ndarray, x: np.ndarray, ws: Workspace) -> None:
+        for rows in chunks(len(h), MLP_ROWS):
+            a = self.fc1(h[rows], ws.hidden[: rows.stop - rows.start])  # (rows, inner) = activation(h Wᵀ + b)
+            self.fc2(a, x[rows], add=True)  # (rows, d) x += a Wᵀ + b
+
+
+class GatedMlp:
+    """down(silu(gate(h)) * up(h)): transformers Qwen2_5_VLMLP. Gate and up are one product.
+
+    ``scratch`` names its array in the workspace.
+    """
+
+    def __init__(self, weights: Weights, d: int, inner: int, *, bias: bool = True, scratch: str = "hidden") -> None:
+        self.gate_up = weights.keep(ops.PackedWeight(inner, d, weights.format, gated=True))
+        self.rows, self.scratch = self.gate_up.rows_dtype, scratch
+        for half, name in enumerate(("gate_proj", "up_proj")):
+            place = weights.scope(name)
+            place.ask("weight", (inner, d), partial(self.gate_up.pack, half=half))
+            if bias:
+                place.ask("bias", (inner,), partial(self.gate_up.pack_bias, half=half))
+        self.down = Linear(weights.scope("down_proj"), d, inner, bias=bias)
+
+    def sizes(self, n: int) -> dict[str, Size]:
+        """``hidden``, or what ``scratch`` says: the inner activations of a chunk of rows."""
+        return {self.scratch: (min(n, MLP_ROWS), self.down.shape[1], self.down.rows)}
+
+    def gated(self, h: np.ndarray, ws: Workspace) -> np.ndarray:
+        """silu(gate(h)) * up(h), (rows, inner)."""
+        out = getattr(ws, self.scratch)[: len(h)]
+        return ops.linear(h, self.gate_up, out, activation="silu_gate")
+
+    def __call__(self, h: np.ndarray, x: np.ndarray, ws: Workspace, add: bool = True) -> None:
+        for rows in chunks(len(h), MLP_ROWS):
+            self.down(self.gated(h[rows], ws), x[rows], add)  # (rows, d) x += a Wᵀ + b
+
+
+class ClampedGatedMlp(GatedMlp):
+    """The same with gate at most ``limit``, and up between -limit and limit: transformers Glm5NextVisionMLP.
+
+    What is clamped are two products, so they are no epilogue of one.
+    """
+
+    def __init__(
+        self, weights: Weights, d: int, inner: int, *, limit: float, bias: bool, scratch: str = "hidden"
+    ) -> None:
+        self.both = SplitLinear(weights, ("gate_proj", "up_proj"), inner, d, bias=bias)
+        self.down = Linear(weights.scope("down_proj"), d, inner, bias=bias)
+        self.rows, self.limit, self.scratch = self.both.rows, limit, scratch
+
+    def sizes(self, n: int) -> dict[str, Size]:
+        """Also its ``..._both``: gate and up of these rows, side by side."""
+        return super().sizes(n) | {f"{self.scratch}_both": (min(n, MLP_ROWS), self.both.shape[0], "float32")}
+
+    def gated(self, h: np.ndarray, ws: Workspace) -> np.ndarray:
+        """silu(min(gate(h), limit)) * clip(up(h), limit), (rows, inner)."""
+        both = self.both(h, getattr(ws, f"{self.scratch}_both")[: len(h)])
+        out = getattr(ws, self.scratch)[: len(h)]
+        return ops.activate(both, out, activation="silu_gate", limit=self.limit)
+
+
+def _into(target: np.ndarray) -> Callable[[np.ndarray], None]:
+    def receive(array: np.ndarray) -> None:
+        target[:] = array
+        if not ops.all_finite(target.reshape(len(target), -1)):
+            raise FloatingPointError("the tensor is not finite")
+
+    return receive

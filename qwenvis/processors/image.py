@@ -1,0 +1,282 @@
+"""Which resizing, limits and normalisation a checkpoint's preprocessor config asks for.
+
+A still image is resized to sides that whole merge units fill (`smart_resize`, as in transformers), its bytes
+are normalised, and it is cut into patches. This room turns the preprocessor config into those numbers and refuses a
+config that asks for other steps. Each class is one, or several, of transformers' image processors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qwenvis.errors import ConfigError, ImageLimitError, check_choice
+from qwenvis.io.fields import Section
+from qwenvis.processors import smart_resize
+from qwenvis.processors.normalize import Normalisation
+from qwenvis.processors.pixel_limits import given_limits, read_limits
+
+# Four times the largest max_pixels of a published checkpoint (16,777,216, Qwen3-VL): 1.6 GB of pixel_values.
+MAX_RESIZED_PIXELS = 2**26
+
+PLACE = "preprocessor config"  # where nobody knows better
+SWITCHES = ("do_resize", "do_rescale", "do_normalize")
+STEPS = (*SWITCHES, "resample", "rescale_factor", "image_mean", "image_std")  # fields that say what becomes of bytes
+BICUBIC = 3  # PIL.Image.Resampling.BICUBIC, as preprocessor configs write it
+
+# What an argument may be; the first is the default.
+PIXELS = ("natural", "transformers")
+BACKENDS = ("pil", "torchvision")
+
+
+@dataclass(frozen=True)
+class ImageProcessor:
+    """The numbers that turn a still image into patches. Sizes in pixels; limits as the checkpoint counts them.
+
+    ``pixels`` says how orientation, transparency and depth are read (`images.to_rgb`), ``backend`` which of
+    transformers' two classes resizes and normalises.
+    """
+
+    patch_size: int
+    merge_size: int
+    temporal_patch_size: int
+    min_pixels: int
+    max_pixels: int
+    normalisation: Normalisation
+    pixels: str = PIXELS[0]
+    backend: str = BACKENDS[0]
+
+    # Of transformers' class: its limits, for a config without any, and whether patches come in rows of the frame.
+    limits: ClassVar[tuple[int, int]] = (56 * 56, 28 * 28 * 1280)
+    raster: ClassVar[bool] = False
+    # Whether its mean and std are those of the published checkpoints, and may stand in for a config that is missing.
+    usual: ClassVar[bool] = True
+
+    @classmethod
+    def from_config(
+        cls,
+        preprocessor: Mapping[str, Any],
+        *,
+        patch_size: int,
+        merge_size: int,
+        temporal_patch_size: int,
+        min_pixels: int | None = None,
+        max_pixels: int | None = None,
+        pixels: str = PIXELS[0],
+        backend: str = BACKENDS[0],
+    ) -> ImageProcessor:
+        """Read a checkpoint's preprocessor config; the sizes are the tower's, the limits override the config's.
+
+        An empty ``preprocessor`` means that the checkpoint has none. transformers then refuses, and so does this:
+        the defaults of its class would quietly shrink images to a twelfth of what the published checkpoints allow.
+        With both limits given, nothing is guessed where the class's mean and std are the published ones.
+
+        Raises ConfigError for a config that is missing or asks for other steps, InputError for arguments that cannot
+        be.
+        """
+        for name, value, choices in (("pixels", pixels, PIXELS), ("backend", backend, BACKENDS)):
+            check_choice(value, name, choices)
+        if not preprocessor and (None in (min_pixels, max_pixels) or not cls.usual):
+            raise ConfigError(
+                "the checkpoint has no preprocessor_config.json (nor a processor_config.json with an image_processor), "
+                f"so its {'image size limits are' if cls.usual else 'mean and std are'} unknown; copy the file from "
+                f"the model it was made from{', or pass both min_pixels and max_pixels' * cls.usual}"
+            )
+        config = Section(preprocessor, PLACE)
+        tower = {"patch_size": patch_size, "merge_size": merge_size, "temporal_patch_size": temporal_patch_size}
+        refuse_other_steps(config, tower)
+        if backend == "pil" and config.get("resample") == "bicubic":
+            raise config.refused("resample", "3: transformers' Pillow classes take the word for bilinear")
+        smallest, largest = cls.limits_of(config, patch_size * merge_size, temporal_patch_size)
+        normalisation = Normalisation.from_config(config, fused=backend == "torchvision")
+        sizes = patch_size, merge_size, temporal_patch_size
+        found = cls(*sizes, smallest, largest, normalisation, pixels, backend)
+        return found.with_limits(min_pixels, max_pixels)
+
+    @classmethod
+    def limits_of(cls, config: Section, factor: int, temporal: int) -> tuple[int, int]:
+        """(min_pixels, max_pixels) of a config: areas, whatever the edges of ``size`` are called."""
+        return read_limits(config, cls.limits)
+
+    def with_limits(self, min_pixels: int | None = None, max_pixels: int | None = None) -> ImageProcessor:
+        """Return the same with other limits, in pixels; None keeps one. Raises InputError for limits that cannot be."""
+        smallest, largest = given_limits((self.min_pixels, self.max_pixels), min_pixels, max_pixels)
+        return replace(self, min_pixels=smallest, max_pixels=largest)
+
+    @property
+    def factor(self) -> int:
+        """The side of a merge unit."""
+        return self.patch_size * self.merge_size
+
+    @property
+    def columns(self) -> int:
+        """Entries of one patch, the columns of ``pixel_values``: 3 x temporal_patch_size x patch_size²."""
+        return 3 * self.temporal_patch_size * self.patch_size**2
+
+    @property
+    def lut(self) -> NDArray[np.float32]:
+        """The value of each byte, (3 channels, 256) float32, read-only."""
+        return self.normalisation.lut
+
+    def resized(self, height: int, width: int) -> tuple[int, int]:
+        """Return the (height, width) that an image is resized to, what is added to it (`content`) included.
+
+        Raises ImageError for a size that `processors.smart_resize` refuses, LimitError beyond ``MAX_RESIZED_PIXELS``.
+        """
+        rows, columns = self._size(height, width)
+        if rows * columns > MAX_RESIZED_PIXELS:
+            raise ImageLimitError(
+                f"an image of {height} x {width} would be resized to {rows} x {columns}, {rows * columns:,} pixels; "
+                f"at most {MAX_RESIZED_PIXELS:,} are allowed: lower max_pixels (now {self.max_pixels:,})"
+            )
+        return rows, columns
+
+    def content(self, height: int, width: int) -> tuple[int, int]:
+        """Return the (height, width) of the image in what it is `resized` to, at the top left; the rest is black."""
+        return self.resized(height, width)
+
+    def grid(self, height: int, width: int) -> tuple[int, int, int]:
+        """Return the grid (1, rows, columns) of patches of an image; raises as ``resized``."""
+        resized_height, resized_width = self.resized(height, width)
+        return 1, resized_height // self.patch_size, resized_width // self.patch_size
+
+    def _size(self, height: int, width: int) -> tuple[int, int]:
+        return smart_resize.area(height, width, self.factor, self.min_pixels, self.max_pixels)
+
+
+class Qwen3ImageProcessor(ImageProcessor):
+    """Of Qwen3-VL and what came after it: the same class, but checkpoints state a mean and std of their own."""
+
+    usual = False
+
+
+class PaddleImageProcessor(ImageProcessor):
+    """PaddleOCRVLImageProcessor: short sides are lifted, and patches come in rows of the frame."""
+
+    limits = (384 * 384, 1536 * 1536)
+    raster = True
+    usual = False
+
+    def _size(self, height: int, width: int) -> tuple[int, int]:
+        return smart_resize.lifted(height, width, self.factor, self.min_pixels, self.max_pixels)
+
+
+class VolumeImageProcessor(ImageProcessor):
+    """Glm4vImageProcessor and Glm46VImageProcessor: limits count the frames of a patch, and stand in ``size`` alone."""
+
+    limits = (112 * 112, 28 * 28 * 15000)
+
+    @classmethod
+    def limits_of(cls, config: Section, factor: int, temporal: int) -> tuple[int, int]:
+        """Volumes, the edges of ``size``; transformers reads no ``min_pixels`` here."""
+        return read_limits(config, cls.limits, ())
+
+    def _size(self, height: int, width: int) -> tuple[int, int]:
+        factors = self.temporal_patch_size, self.factor
+        return smart_resize.volume(factors[0], height, width, factors, self.min_pixels, self.max_pixels)
+
+
+class CanvasImageProcessor(ImageProcessor):
+    """Glm5NextImageProcessor: an image is not enlarged to whole merge units, but set on black."""
+
+    limits = (16, 8000)  # tokens
+
+    @classmethod
+    def limits_of(cls, config: Section, factor: int, temporal: int) -> tuple[int, int]:
+        """Volumes, from ``min_image_tokens`` and ``max_image_tokens``."""
+        keys = ("min_image_tokens", "max_image_tokens")
+        tokens = Section({key: value for key, value in config.written.items() if key in keys}, config.place)
+        smallest, largest = read_limits(tokens, cls.limits, keys)
+        return smallest * temporal * factor**2, largest * temporal * factor**2
+
+    def content(self, height: int, width: int) -> tuple[int, int]:
+        """As the base; smaller than what the image is resized to, unless merge units fill it."""
+        canvas = self.resized(height, width)
+        return smart_resize.content((height, width), canvas, self.temporal_patch_size, self.min_pixels)
+
+    def _size(self, height: int, width: int) -> tuple[int, int]:
+        factors = self.temporal_patch_size, self.factor
+        return smart_resize.canvas(factors[0], height, width, factors, self.min_pixels, self.max_pixels)
+
+
+# family -> how its stills are prepared, where its preprocessor config does not name another of `TYPES`
+PROCESSORS: dict[str, type[ImageProcessor]] = {
+    "qwen2_vl": ImageProcessor,
+    "qwen2_5_vl": ImageProcessor,
+    "qwen2_5_omni": ImageProcessor,
+    "exaone4_5": ImageProcessor,
+    "qwen3_vl": Qwen3ImageProcessor,
+    "qwen3_vl_moe": Qwen3ImageProcessor,
+    "qwen3_omni_moe": Qwen3ImageProcessor,
+    "qwen3_5": Qwen3ImageProcessor,
+    "qwen3_5_moe": Qwen3ImageProcessor,
+    "qwen4_exp": Qwen3ImageProcessor,
+    "cohere_compass": ImageProcessor,
+    "glm4v": VolumeImageProcessor,
+    "glm46v": VolumeImageProcessor,
+    "glm4v_moe": VolumeImageProcessor,
+    "glm_ocr": VolumeImageProcessor,
+    "glm5_next": CanvasImageProcessor,
+    "paddleocr_vl": PaddleImageProcessor,
+}
+
+# Of these, transformers has no processor but what the preprocessor config names.
+NAMELESS = {"qwen3_vl_moe", "glm4v_moe", "glm_ocr"}
+
+# transformers' name -> the same; `Fast` and `Pil` may follow, for the backend that `backend` chooses here
+TYPES: dict[str, type[ImageProcessor]] = {
+    "Qwen2VLImageProcessor": ImageProcessor,
+    "CohereCompassImageProcessor": ImageProcessor,
+    "Glm4vImageProcessor": VolumeImageProcessor,
+    "Glm46VImageProcessor": VolumeImageProcessor,
+    "Glm5NextImageProcessor": CanvasImageProcessor,
+    "PaddleOCRVLImageProcessor": PaddleImageProcessor,
+}
+
+
+def processor_class(family: str, preprocessor: Mapping[str, Any]) -> type[ImageProcessor]:
+    """What a preprocessor config names, else the family's own: as transformers' AutoImageProcessor chooses.
+
+    Raises ConfigError for a name that is neither one of ``TYPES`` nor made of a family's.
+    """
+    config = Section(preprocessor, PLACE)
+    if "image_processor_type" not in config:
+        if config and family in NAMELESS:
+            raise config.refused("image_processor_type", f"a name: transformers has none of its own for {family}")
+        return PROCESSORS[family]
+    kind = config.word("image_processor_type").removesuffix("Fast").removesuffix("Pil")
+    found = TYPES.get(kind) or PROCESSORS.get(family_named(kind, "ImageProcessor", PROCESSORS))
+    if found is None:
+        raise config.refused("image_processor_type", " or ".join(TYPES))
+    return found
+
+
+def family_named(kind: str, ending: str, families: Collection[str]) -> str:
+    """The family of a class that transformers has not and other libraries write: Qwen3VLImageProcessor is qwen3_vl's.
+
+    Empty where there is none.
+    """
+    words = {family.replace("_", ""): family for family in families}
+    return words.get(kind.removesuffix(ending).replace("_", "").lower(), "") if kind.endswith(ending) else ""
+
+
+def refuse_other_steps(config: Section, tower: Mapping[str, int], noun: str = "images") -> None:
+    """Refuse, by name, what would make other pixels than ours; ``tower`` holds sizes that must agree.
+
+    Null is no default here: transformers takes it for false, or has no number to go on with.
+    """
+    for key in (*STEPS, *tower):
+        if key in config.nulls:
+            raise config.refused(key, "a value, or no such field: null takes away the one that transformers has")
+    for key in SWITCHES:
+        if not config.flag(key, True):
+            raise config.refused(key, f"true: {noun} are prepared so, or not at all")
+    if config.get("resample") not in (None, "bicubic") and config.whole("resample", BICUBIC, 0) != BICUBIC:
+        raise config.refused("resample", "3 (bicubic)")
+    for key, value in tower.items():
+        if config.whole(key, value) != value:
+            raise config.refused(key, f"{value}, as the tower has it")

@@ -1,0 +1,155 @@
+"""What a checkpoint's video preprocessor config asks for: which frames of a video, how large, with which values.
+
+What the video processors of transformers share; each family's rules are in `processors.video_families`. Their resize is
+torchvision's (`images.torch_resize`), their normalisation the fused one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, NamedTuple
+
+from qwenvis.errors import InputError, VideoLimitError
+from qwenvis.io.fields import Section
+from qwenvis.processors.frame_sampling import Asked, Length, Wanted, checked
+from qwenvis.processors.image import PLACE, refuse_other_steps
+from qwenvis.processors.normalize import CLIP_MEAN, CLIP_STD, Normalisation
+from qwenvis.processors.pixel_limits import given_limits, read_limits
+
+# Frames x height x width after resizing. Published limits end at 376 million (GLM-5), which are 240,000 tokens.
+MAX_VIDEO_PIXELS = 2**29
+
+MOST_TOKENS = 2**31  # of a video, as a config may cap them
+MOST_FRAMES = 2**31 - 1  # of a video, and seconds
+MOST_EXPANSION = 16  # merge units along one side of the unit that frames are resized to
+
+# How frames may be chosen; the first is the default.
+SAMPLINGS = ("natural", "transformers", "qwen-vl-utils", "all")
+
+
+class Size(NamedTuple):
+    """What the frames of a video are resized to; ``content`` is within ``canvas``, at the top left, the rest is black.
+
+    Both are (height, width).
+    """
+
+    canvas: tuple[int, int]
+    content: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class VideoProcessor:
+    """The numbers that turn a video into patches. Limits in pixels: of a frame, or of all frames (``volume``)."""
+
+    patch_size: int
+    merge_size: int
+    temporal_patch_size: int
+    min_pixels: int
+    max_pixels: int
+    normalisation: Normalisation
+    wanted: Wanted
+    samples: bool  # whether transformers chooses frames where nobody asks it to: do_sample_frames
+    cap_pixels_per_frame: bool = False
+    max_video_tokens: int = 0
+    expand: int = 1  # patch_expand_factor of GLM-5: the side of the unit that a frame is resized to, in merge units
+
+    # Of transformers' class, for a config that says nothing.
+    limits: ClassVar[tuple[int, int]] = (128 * 28 * 28, 28 * 28 * 768)
+    keys: ClassVar[tuple[str, ...]] = ()  # of the limits, beside the edges of ``size``
+    colours: ClassVar[tuple[tuple[float, ...], tuple[float, ...]]] = CLIP_MEAN, CLIP_STD
+    defaults: ClassVar[Mapping[str, Any]] = {}
+    asks: ClassVar[tuple[str, ...]] = ()  # what a call may ask of its sampler
+
+    @classmethod
+    def from_config(
+        cls, preprocessor: Mapping[str, Any], *, patch_size: int, merge_size: int, temporal_patch_size: int
+    ) -> VideoProcessor:
+        """Read a video preprocessor config; the sizes are the tower's. Raises ConfigError."""
+        given = Section(preprocessor, PLACE)
+        config = Section({**cls.defaults, **given.written}, given.place)
+        tower = {"patch_size": patch_size, "merge_size": merge_size, "temporal_patch_size": temporal_patch_size}
+        refuse_other_steps(config, tower, "videos")
+        if config.get("input_data_format") not in (None, "channels_last"):
+            raise config.refused("input_data_format", "channels_last, or no such field: frames are (height, width, 3)")
+        smallest, largest = read_limits(config, cls.limits, cls.keys)
+        return cls(
+            **tower,
+            min_pixels=smallest,
+            max_pixels=largest,
+            normalisation=Normalisation.from_config(config, *cls.colours, fused=True),
+            wanted=_wanted(config, temporal_patch_size),
+            samples=config.flag("do_sample_frames", False),
+            cap_pixels_per_frame=config.flag("cap_pixels_per_frame", False),
+            max_video_tokens=config.whole("max_video_tokens", 1, largest=MOST_TOKENS),
+        )
+
+    def with_limits(self, min_pixels: int | None = None, max_pixels: int | None = None) -> VideoProcessor:
+        """Return the same with other limits; None keeps one. Raises InputError for limits that cannot be."""
+        smallest, largest = given_limits((self.min_pixels, self.max_pixels), min_pixels, max_pixels)
+        return replace(self, min_pixels=smallest, max_pixels=largest)
+
+    def asked(self, given: Asked) -> VideoProcessor:
+        """Return the same with other numbers for its sampler; num_frames and fps take the place of one another.
+
+        Raises InputError for numbers that cannot be, or that transformers' class does not read.
+        """
+        numbers = checked(given)
+        if unread := [name for name in numbers if name not in self.asks]:
+            known = " or ".join(self.asks) or "nothing"
+            raise InputError(f"{unread[0]} is not read where this model chooses frames; it reads {known}")
+        if "fps" in numbers and "num_frames" in numbers:
+            raise InputError("num_frames and fps are mutually exclusive; pass one of them")
+        if "fps" in numbers or "num_frames" in numbers:
+            numbers = {"fps": None, "num_frames": None, **numbers}
+        return replace(self, wanted=replace(self.wanted, **numbers), samples=self.samples or bool(numbers))
+
+    @property
+    def takes_all(self) -> bool:
+        """Whether its rule, which reads a rate, is told none."""
+        return "fps" in self.asks and self.wanted.fps is None and self.wanted.num_frames is None
+
+    @property
+    def factor(self) -> int:
+        """The side of the unit that a frame is resized to multiples of, in pixels."""
+        return self.patch_size * self.merge_size * self.expand
+
+    @property
+    def columns(self) -> int:
+        """Entries of one patch, the columns of ``pixel_values``: 3 x temporal_patch_size x patch_size²."""
+        return 3 * self.temporal_patch_size * self.patch_size**2
+
+    def indices(self, length: Length) -> list[int]:
+        """The frames to look at, where the model chooses. Raises VideoError for a length that it refuses."""
+        raise NotImplementedError
+
+    def resized(self, frames: int, height: int, width: int) -> Size:
+        """What so many frames of this size are resized to.
+
+        Raises ImageError for sizes that `processors.smart_resize` refuses, LimitError beyond ``MAX_VIDEO_PIXELS``.
+        """
+        size = self._size(frames, height, width)
+        if (volume := frames * math.prod(size.canvas)) > MAX_VIDEO_PIXELS:
+            raise VideoLimitError(
+                f"{frames} frames of {height} x {width} would be resized to {size.canvas[0]} x {size.canvas[1]}, "
+                f"{volume:,} pixels; at most {MAX_VIDEO_PIXELS:,} are allowed: lower num_frames, fps or max_pixels"
+            )
+        return size
+
+    def _size(self, frames: int, height: int, width: int) -> Size:
+        raise NotImplementedError
+
+    def stamps(self, seconds: list[float]) -> list[float]:
+        """The time of each temporal step from those of its frames: half way from the first to the last one's."""
+        step = self.temporal_patch_size
+        padded = seconds + seconds[-1:] * (-len(seconds) % step)
+        return [(padded[i] + padded[i + step - 1]) / 2 for i in range(0, len(padded), step)]
+
+
+def _wanted(config: Section, temporal_patch_size: int) -> Wanted:
+    """What a config says of its sampler."""
+    names = [name for name in ("num_frames", "min_frames", "max_frames", "max_duration") if name in config]
+    counts = {name: config.whole(name, 0, int(name != "max_duration"), MOST_FRAMES) for name in names}
+    fps = config.number("fps", math.nan, 0, MOST_FRAMES) if "fps" in config else None
+    return Wanted(fps, **counts, temporal_patch_size=temporal_patch_size)

@@ -1,0 +1,199 @@
+"""Which frames of a video each family looks at, and how large: one class for each video processor of transformers.
+
+A class has the defaults of transformers' class, for what a config leaves out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from typing import Any, ClassVar
+
+from qwenvis.errors import ConfigError
+from qwenvis.io.fields import Section
+from qwenvis.processors import frame_sampling, smart_resize
+from qwenvis.processors.frame_sampling import Length, Wanted
+from qwenvis.processors.image import PLACE, family_named
+from qwenvis.processors.normalize import CLIP_MEAN, CLIP_STD
+from qwenvis.processors.pixel_limits import given_limits
+from qwenvis.processors.video import MOST_EXPANSION, Size, VideoProcessor
+
+
+class Areas(VideoProcessor):
+    """Qwen2VLVideoProcessor: limits are areas of a frame; all frames are taken, unless asked."""
+
+    keys: ClassVar[tuple[str, ...]] = ("min_pixels", "max_pixels")
+    defaults: ClassVar[Mapping[str, Any]] = {"min_frames": 4, "max_frames": 768, "max_video_tokens": 128000}
+    asks: ClassVar[tuple[str, ...]] = ("fps", "num_frames", "min_frames", "max_frames")
+
+    def indices(self, length: Length) -> list[int]:
+        """As `frame_sampling.even`."""
+        return frame_sampling.even(length, self.wanted)
+
+    def _size(self, frames: int, height: int, width: int) -> Size:
+        most = self.max_pixels
+        if self.cap_pixels_per_frame:
+            total = int(self.max_video_tokens * self.factor * self.factor * 0.9)
+            most = max(min(most, total * self.temporal_patch_size // frames), int(self.min_pixels * 1.05))
+        sides = smart_resize.area(height, width, self.factor, self.min_pixels, most)
+        return Size(sides, sides)
+
+
+class Volumes(VideoProcessor):
+    """Qwen3VLVideoProcessor: limits are volumes, frames x height x width; two frames a second."""
+
+    limits = (128 * 32 * 32, 32 * 32 * 768)
+    colours = (0.5,) * 3, (0.5,) * 3
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "min_frames": 4,
+        "max_frames": 768,
+        "max_video_tokens": 768,
+        "fps": 2,
+        "do_sample_frames": True,
+    }
+    asks: ClassVar[tuple[str, ...]] = ("fps", "num_frames", "min_frames", "max_frames")
+
+    def indices(self, length: Length) -> list[int]:
+        """As `frame_sampling.ends`."""
+        return frame_sampling.ends(length, self.wanted)
+
+    def _size(self, frames: int, height: int, width: int) -> Size:
+        most = self.max_pixels
+        if self.cap_pixels_per_frame:
+            frame = self.max_video_tokens * self.factor * self.factor
+            most = max(min(frame, self.max_pixels // frames), int(self.min_pixels * 1.05)) * frames
+        factors = self.temporal_patch_size, self.factor
+        sides = smart_resize.volume(frames, height, width, factors, self.min_pixels, most)
+        return Size(sides, sides)
+
+
+class Glm4v(Volumes):
+    """Glm4vVideoProcessor: frames by their second, and the time of a step is that of its first frame."""
+
+    limits = (112 * 112, 28 * 28 * 2 * 30000)
+    colours = CLIP_MEAN, CLIP_STD
+    defaults: ClassVar[Mapping[str, Any]] = {"fps": 2, "max_duration": 300, "do_sample_frames": True}
+    asks: ClassVar[tuple[str, ...]] = ("fps",)
+
+    def indices(self, length: Length) -> list[int]:
+        """As `frame_sampling.seconds`."""
+        return frame_sampling.seconds(length, self.wanted)
+
+    def stamps(self, seconds: list[float]) -> list[float]:
+        """The time of each temporal step: of every second frame."""
+        steps = -(-len(seconds) // self.temporal_patch_size)
+        return (seconds[::2] + seconds[::2][-1:] * steps)[:steps]
+
+
+class Glm46V(Glm4v):
+    """Glm46VVideoProcessor: as many frames as its own table says."""
+
+    asks: ClassVar[tuple[str, ...]] = ()
+
+    def indices(self, length: Length) -> list[int]:
+        """As `frame_sampling.dynamic`."""
+        return frame_sampling.dynamic(length, self.wanted)
+
+
+class Glm5Next(Glm4v):
+    """Glm5NextVideoProcessor: limits are tokens, and frames are filled up with black rather than enlarged."""
+
+    limits = (16, 240000)
+    keys: ClassVar[tuple[str, ...]] = ("min_image_tokens", "max_image_tokens")
+    defaults: ClassVar[Mapping[str, Any]] = {"fps": 2, "max_frames": 2048, "do_sample_frames": True}
+    asks: ClassVar[tuple[str, ...]] = ("fps", "max_frames")
+
+    def indices(self, length: Length) -> list[int]:
+        """As `frame_sampling.clock`."""
+        return frame_sampling.clock(length, self.wanted)
+
+    @classmethod
+    def from_config(
+        cls, preprocessor: Mapping[str, Any], *, patch_size: int, merge_size: int, temporal_patch_size: int
+    ) -> VideoProcessor:
+        """As above, and ``patch_expand_factor``; tokens become pixels. ``size`` is not read, as in transformers."""
+        given = Section(preprocessor, PLACE)
+        config = Section({key: value for key, value in given.written.items() if key != "size"}, given.place)
+        found = super().from_config(
+            config, patch_size=patch_size, merge_size=merge_size, temporal_patch_size=temporal_patch_size
+        )
+        found = replace(found, expand=config.whole("patch_expand_factor", 1, largest=MOST_EXPANSION))
+        token = temporal_patch_size * found.factor**2
+        return replace(found, min_pixels=found.min_pixels * token, max_pixels=found.max_pixels * token)
+
+    def _size(self, frames: int, height: int, width: int) -> Size:
+        factors = self.temporal_patch_size, self.factor
+        canvas = smart_resize.canvas(frames, height, width, factors, self.min_pixels, self.max_pixels)
+        return Size(canvas, smart_resize.content((height, width), canvas, frames, self.min_pixels))
+
+
+class Reference(Areas):
+    """qwen-vl-utils 0.0.14, which prepares videos in Qwen's own examples; its limits are not the checkpoint's."""
+
+    def indices(self, length: Length) -> list[int]:
+        """As `frame_sampling.reference`."""
+        return frame_sampling.reference(length, self.wanted)
+
+    @classmethod
+    def of(cls, processor: VideoProcessor) -> Reference:
+        """As this model's videos are prepared by qwen-vl-utils: 128 to 768 tokens a frame."""
+        kept = {field.name: getattr(processor, field.name) for field in fields(processor)}
+        unit = processor.factor**2
+        wanted = Wanted(temporal_patch_size=processor.temporal_patch_size)
+        return cls(**{**kept, "min_pixels": 128 * unit, "max_pixels": 768 * unit, "wanted": wanted, "samples": True})
+
+    def with_limits(self, min_pixels: int | None = None, max_pixels: int | None = None) -> VideoProcessor:
+        """As above; of its own limits, the one that the other does not fit gives way."""
+        smallest, largest = given_limits((1, 2**63 - 1), min_pixels, max_pixels)
+        return replace(
+            self,
+            min_pixels=min(self.min_pixels, largest) if min_pixels is None else smallest,
+            max_pixels=max(self.max_pixels, smallest) if max_pixels is None else largest,
+        )
+
+    def _size(self, frames: int, height: int, width: int) -> Size:
+        unit = self.factor**2
+        share = 128000 * unit * 0.9 / frames * frame_sampling.REFERENCE_FACTOR  # of a context of 128,000 tokens
+        most = max(min(768 * unit, share), int(self.min_pixels * 1.05))
+        sides = smart_resize.area(height, width, self.factor, self.min_pixels, int(min(self.max_pixels, most)))
+        return Size(sides, sides)
+
+
+# As transformers names them in a config.
+KINDS: dict[str, type[VideoProcessor]] = {
+    "Qwen2VLVideoProcessor": Areas,
+    "Qwen3VLVideoProcessor": Volumes,
+    "CohereCompassVideoProcessor": Volumes,
+    "Glm4vVideoProcessor": Glm4v,
+    "Glm46VVideoProcessor": Glm46V,
+    "Glm5NextVideoProcessor": Glm5Next,
+}
+# family -> the one of its own, where a config names none; transformers has none for glm4v_moe, glm_ocr, paddleocr_vl
+FAMILIES = {
+    **dict.fromkeys(("qwen2_vl", "qwen2_5_vl", "qwen2_5_omni", "exaone4_5", "qwen3_omni_moe"), Areas),
+    **dict.fromkeys(("qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe", "qwen4_exp", "cohere_compass"), Volumes),
+    "glm4v": Glm4v,
+    "glm46v": Glm46V,
+    "glm5_next": Glm5Next,
+}
+
+
+def video_processor_class(family: str, preprocessor: Mapping[str, Any]) -> type[VideoProcessor]:
+    """The class that a config names, else that of the image processor that it names, else the family's.
+
+    As transformers' AutoVideoProcessor. Raises ConfigError where there is none, or one not known.
+    """
+    config = Section(preprocessor, PLACE)
+    name, images = config.word("video_processor_type"), config.word("image_processor_type")
+    if "video_processor_type" not in config:
+        found = KINDS.get(images.replace("ImageProcessor", "VideoProcessor")) or FAMILIES.get(family)
+        if found is None:
+            raise ConfigError(
+                f"{family} has no videos: transformers has no video processor for it; pass pictures as images"
+            )
+        return found
+    kind = name.removesuffix("Fast")
+    named = KINDS.get(kind) or FAMILIES.get(family_named(kind, "VideoProcessor", FAMILIES))
+    if named is None:
+        raise config.refused("video_processor_type", " or ".join(KINDS))
+    return named

@@ -1,0 +1,1 @@
+"""A source, as a caller names it, becomes the path of a checkpoint."""

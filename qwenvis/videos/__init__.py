@@ -1,0 +1,1 @@
+"""Videos to patches: open, decode, resize, cut."""

@@ -1,0 +1,246 @@
+"""Video files, through PyAV: length and size from the header and the first frame, and the frames in their order.
+
+transformers reads films in this way; `playback` reads them as a player does. No other file is opened: FFmpeg gets the
+bytes of the file, never its name, may open no other file and no network, and reads no playlist. A frame is decoded,
+turned upright if the caller wants it, converted to RGB if it is one of the chosen frames, and dropped.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import wraps
+from typing import IO, TYPE_CHECKING, Any, ParamSpec
+from weakref import WeakSet
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qwenvis.errors import QwenvisError, VideoError, VideoLimitError
+from qwenvis.images.decode import MAX_IMAGE_PIXELS
+from qwenvis.io.files import is_file, opened
+from qwenvis.processors.frame_sampling import Length, Rate
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
+
+# A day at 60 frames a second, and at 10 Mbit a second: no sampler wants frames of more.
+MAX_FRAMES = 24 * 3600 * 60
+MAX_BYTES = 24 * 3600 * 10_000_000 // 8
+
+OLDEST_PYAV = 18  # earlier versions are not safe where the containers are restricted
+
+# FFmpeg's names of containers that hold frames themselves: no playlists, no lists of files.
+CONTAINERS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,ogg,asf,gif,apng,ivf,h264,hevc,av1,obu,m4v,mjpeg,"
+    "mpegvideo,dv,mxf,nut,rm,wtv,y4m,yuv4mpegpipe"
+)
+
+# Suffixes of video files, for callers that know only a name.
+SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".flv", ".ogv", ".3gp")
+
+_P = ParamSpec("_P")
+_Frames = Iterator[NDArray[np.uint8]]
+
+# FFmpeg decodes on threads, and waits for them when a decoder is freed: the decoders that exist, by their generators.
+_decoders: WeakSet[_Frames] = WeakSet()
+
+
+def decoder(frames: Callable[_P, _Frames]) -> Callable[_P, _Frames]:
+    """Decorate a generator of decoded frames: the child of a fork never frees it, since the threads are not there."""
+
+    @wraps(frames)
+    def begun(*args: _P.args, **options: _P.kwargs) -> _Frames:
+        generator = frames(*args, **options)
+        _decoders.add(generator)
+        return generator
+
+    return begun
+
+
+def _keep_decoders() -> None:
+    import ctypes
+
+    for generator in _decoders:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(generator))
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no forks
+    os.register_at_fork(after_in_child=_keep_decoders)
+
+
+class Film:
+    """A video file, by its header."""
+
+    chosen = False
+    damaged = 0
+
+    def __init__(
+        self, source: Any, where: str, *, fps: Rate | None = None, upright: bool = True, threads: int = 1
+    ) -> None:
+        """Read the header and decode the first frame; if the header has no count of frames, count the packets.
+
+        The header's count is used unchecked, as in transformers. Raises VideoError for a file that is no video, and
+        LimitError for a film that is too large, before anything large is decoded.
+        """
+        self._source, self._where, self._upright, self._threads = source, where, upright, threads
+        self._sides, self.length = self._planned(fps)
+        self.size = self._sides
+
+    def _planned(self, fps: Rate | None) -> tuple[tuple[int, int], Length]:
+        """The (height, width) of its frames, turned, and how long it is."""
+        with self._opened() as (container, stream):
+            count, rate = stream.frames, fps or stream.average_rate
+            check_count(count, self._where)
+            first = next(container.decode(stream), None)
+            if first is None:
+                raise VideoError(f"{self._where} has no frame that can be decoded")
+            sides = self._turned(first)
+        if not count:
+            count = self._counted()
+        return sides, Length(count, float(rate) if rate else None, float(count / rate) if rate else None)
+
+    @decoder
+    def frames(self, indices: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
+        """As `Clip`. If the file ends at most a second before its header says, the last frame is repeated.
+
+        Raises VideoError for a file that ends earlier, or is damaged.
+        """
+        wanted, last = list(indices), None
+        with self._opened() as (container, stream):
+            for index, frame in enumerate(container.decode(stream)):
+                if not wanted:
+                    return
+                last = (index, frame)
+                if index < wanted[0]:
+                    continue
+                picture = self._pixels(frame, index)
+                while wanted and wanted[0] == index:
+                    yield picture
+                    wanted.pop(0)
+            if not wanted:
+                return
+            if last is None or wanted[-1] - last[0] > max(2, self.length.fps or 0):
+                ended = 0 if last is None else last[0] + 1
+                raise VideoError(f"{self._where} ends after {ended} of {self.length.frames} frames: it is truncated")
+            picture = self._pixels(last[1], last[0])
+            yield from [picture] * len(wanted)
+
+    @contextmanager
+    def _opened(self, threads: int | None = None) -> Iterator[tuple[InputContainer, VideoStream]]:
+        """Open the container and its video stream; errors of FFmpeg become VideoErrors, also when it lacks memory.
+
+        A damaged file may make FFmpeg ask for any amount of memory. A MemoryError of Python's own stays.
+        """
+        av = _av(self._where)
+        options = {"protocol_whitelist": "none", "format_whitelist": CONTAINERS}
+        with self._damage(), _file(self._source, self._where) as file, av.open(file, options=options) as container:
+            stream = self._stream(container)
+            if stream is None:
+                raise VideoError(f"{self._where} has no video in it")
+            if stream.codec_context is None:
+                raise VideoError(f"{self._where} is in a codec that is not known here")
+            check_sides(stream.codec_context.height, stream.codec_context.width, self._where)
+            stream.codec_context.options = {"max_pixels": str(MAX_IMAGE_PIXELS)}
+            stream.thread_type, stream.codec_context.thread_count = "AUTO", threads or self._threads
+            yield container, stream
+
+    @contextmanager
+    def _damage(self) -> Iterator[None]:
+        """Whatever FFmpeg raises inside becomes a VideoError."""
+        from av.error import FFmpegError
+
+        try:
+            yield
+        except QwenvisError:
+            raise
+        except (FFmpegError, OSError, ValueError, TypeError, ArithmeticError) as error:
+            words = getattr(error, "strerror", None) or error  # without FFmpeg's number and its name of the file
+            raise VideoError(f"{self._where} is no video, or is damaged: {words}") from error
+
+    def _stream(self, container: InputContainer) -> VideoStream | None:
+        """The stream to read: the first video stream."""
+        return next(iter(container.streams.video), None)
+
+    def _counted(self) -> int:
+        """The number of frames where the header does not give it: the number of packets, none decoded."""
+        with self._opened() as (container, stream):
+            count = 0
+            for packet in container.demux(stream):
+                count += packet.size > 0
+                check_count(count, self._where)
+        return count
+
+    def _turned(self, frame: VideoFrame) -> tuple[int, int]:
+        """The (height, width) of a frame, turned."""
+        check_sides(frame.height, frame.width, self._where)
+        sides = frame.height, frame.width
+        return sides[::-1] if self._turns(frame) % 2 else sides
+
+    def _turns(self, frame: VideoFrame) -> int:
+        """Quarter turns, counter-clockwise, that make it upright."""
+        return round(frame.rotation / 90) % 4 if self._upright else 0
+
+    def _pixels(self, frame: VideoFrame, index: int) -> NDArray[np.uint8]:
+        if self._turned(frame) != self._sides:
+            (height, width), first = self._turned(frame), f"{self._sides[0]} x {self._sides[1]}"
+            raise VideoError(f"{self._where}: frame {index} is {height} x {width} (height x width), the first {first}")
+        with self._damage():  # where the frame says that its colours are some that FFmpeg does not convert
+            pixels = frame.to_ndarray(format="rgb24")
+        return np.ascontiguousarray(np.rot90(pixels, self._turns(frame)), np.uint8)
+
+
+def _av(where: str) -> Any:
+    try:
+        import av
+    except ImportError as error:
+        raise VideoError(
+            f"{where} is read with PyAV, which is not installed: pip install 'qwenvis[video]' ({error})"
+        ) from error
+    if int(av.__version__.partition(".")[0]) < OLDEST_PYAV:
+        raise VideoError(
+            f"{where} is read with PyAV {OLDEST_PYAV} or later; installed is {av.__version__}: pip install -U av"
+        )
+    return av
+
+
+@contextmanager
+def _file(source: Any, where: str) -> Iterator[IO[bytes]]:
+    """A source as a binary file at its start."""
+    if not is_file(source):
+        raise VideoError(
+            f"{where} is no video; expected a path, bytes, a binary file that can be rewound, a uint8 array or tensor "
+            "(T, H, W, 3), or a list of pictures"
+        )
+    with opened(source, where, VideoError) as file:
+        size = file.seek(0, os.SEEK_END)
+        if size > MAX_BYTES:
+            raise VideoLimitError(f"{where} has {size:,} bytes; at most {MAX_BYTES:,} are read")
+        file.seek(0)
+        yield file
+
+
+def first_bytes(source: Any, count: int) -> bytes:
+    """What a source begins with; all of it for a count of -1.
+
+    Raises VideoError, or LimitError, for what cannot be read.
+    """
+    with _file(source, "the video") as file:
+        return file.read(count)
+
+
+def check_count(count: int, where: str) -> None:
+    """Raise LimitError for more frames than a video may have."""
+    if count > MAX_FRAMES:
+        raise VideoLimitError(f"{where} has more than {MAX_FRAMES:,} frames, the most that are read: cut it into parts")
+
+
+def check_sides(height: int, width: int, where: str) -> None:
+    """Raise LimitError for larger frames than are decoded."""
+    if height * width > MAX_IMAGE_PIXELS:
+        raise VideoLimitError(
+            f"{where} has frames of {height} x {width}; at most {MAX_IMAGE_PIXELS:,} pixels are decoded"
+        )
