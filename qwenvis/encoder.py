@@ -13,10 +13,9 @@ from numpy.typing import ArrayLike
 from qwenvis import ops
 from qwenvis.checkpoints.packed import save
 from qwenvis.concurrency.threads import resolve as resolve_threads
-from qwenvis.door import Batch, check_flag, checked_grid, checked_pixel_values
 from qwenvis.embeddings import Embeddings
-from qwenvis.encoding.batching import Plan
-from qwenvis.encoding.inputs import Entry, Images, Intake, Videos, skips
+from qwenvis.encoding.batching import Batch, Plan
+from qwenvis.encoding.inputs import Entry, Images, Intake, Videos, check_flag, checked_grid, checked_pixel_values, skips
 from qwenvis.encoding.outputs import Progress, Work
 from qwenvis.encoding.passage import Passage, finished
 from qwenvis.encoding.stream import Runs, Stream, encoded

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TypedDict, Unpack
 
 import numpy as np
 
 from qwenvis import models, ops
 from qwenvis.checkpoints.checkpoint import Checkpoint
-from qwenvis.checkpoints.packed import open_packed
 from qwenvis.concurrency.memo import cached_property
 from qwenvis.cost import Cost, cost, weight_nbytes
 from qwenvis.errors import CheckpointError, ConfigError, InputError, QwenvisError
@@ -19,7 +17,7 @@ from qwenvis.nn.dtypes import AUTO, DTYPES, dtype_named
 from qwenvis.processors.image import ImageProcessor, processor_class
 from qwenvis.processors.video import VideoProcessor
 from qwenvis.processors.video_families import video_processor_class
-from qwenvis.sources import hub
+from qwenvis.sources.resolve import _open, _preset, resolve
 
 
 class ImageOptions(TypedDict, total=False):
@@ -76,7 +74,7 @@ class Outline:
         """
         if _preset(source) is not None:
             cls.preview(source, dtype=dtype, revision=revision, cache_dir=cache_dir, **images)
-        return cls(_open(hub.resolve(source, cache_dir, revision)), dtype=dtype, **images)
+        return cls(_open(resolve(source, cache_dir, revision)), dtype=dtype, **images)
 
     @classmethod
     def preview(
@@ -171,26 +169,6 @@ class Outline:
     def cost(self, grid_thw: np.ndarray, still: bool = True, threads: int = 1) -> Cost:
         """What one forward pass over ``grid_thw`` (items, 3) takes on as many threads."""
         return cost(self.tower, self.weights, grid_thw, still, threads)
-
-
-def _preset(source: str | os.PathLike[str]) -> str | None:
-    """The preset that a source names, None where it is another kind of source."""
-    text: object = os.fspath(source) if isinstance(source, str | os.PathLike) else ""
-    named = isinstance(text, str) and text.startswith(hub.SYNTHETIC)
-    return str(text).removeprefix(hub.SYNTHETIC) if named else None
-
-
-def _open(path: Path) -> Checkpoint:
-    """The checkpoint at a path, by the layout that it has."""
-    if path.suffix.lower() != hub.GGUF or path.is_dir():
-        return open_packed(path, models.named) or Checkpoint.open(path, models.named)
-    try:
-        from qwenvis.checkpoints import mmproj
-    except ImportError as error:
-        raise CheckpointError(
-            f"{path} is read with the gguf package, which is not installed: pip install 'qwenvis[gguf]' ({error})"
-        ) from error
-    return mmproj.open_mmproj(path)
 
 
 def _format(dtype: object, checkpoint: Checkpoint) -> str:

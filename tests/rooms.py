@@ -94,16 +94,17 @@ ROOMS = {
         "models concurrency.tasks errors",
         "numpy ml_dtypes safetensors",
     ),
-    "sources.hub": Room(
-        "checkpoints.checkpoint checkpoints.shards checkpoints.files io.files errors",
-        lazily="sources.synthetic sources.presets",
+    "sources.hub": Room("checkpoints.checkpoint checkpoints.shards checkpoints.files io.files errors"),
+    "sources.resolve": Room(
+        "sources.hub checkpoints.packed checkpoints.checkpoint checkpoints.files models io.files errors",
+        lazily="sources.synthetic sources.presets checkpoints.mmproj",
     ),
     "cost": Room("models nn.workspace geometry ops weights", "numpy"),
     "spec": Room(
-        "cost sources.hub checkpoints.packed checkpoints.checkpoint processors.video_families "
-        "processors.video processors.image models nn.dtypes ops.rows_dtype concurrency.memo errors",
+        "cost sources.resolve checkpoints.checkpoint processors.video_families processors.video "
+        "processors.image models nn.dtypes ops.rows_dtype concurrency.memo errors",
         "numpy",
-        lazily="sources.synthetic checkpoints.mmproj",
+        lazily="sources.synthetic",
     ),
     "embeddings.file": Room("checkpoints.files io.files errors", "numpy safetensors"),
     "embeddings.picture": Room(others="numpy PIL"),
@@ -114,7 +115,7 @@ ROOMS = {
     "encoding.outputs": Room("models nn.workspace geometry ops.all_finite errors", "numpy"),
     "encoding.inputs": Room(
         "spec videos.video videos.source images.image images.decode processors.image "
-        "processors.frame_sampling io.iterables concurrency.memo errors",
+        "processors.frame_sampling models io.arrays io.iterables concurrency.memo errors",
         "numpy",
     ),
     "encoding.passage": Room(
@@ -133,9 +134,9 @@ ROOMS = {
     "adapters": Room("__init__ encoder embeddings errors", "numpy safetensors torch transformers vllm"),
     # of ops, what `doctor` reports
     "cli": Room(
-        "__init__ encoder embeddings spec cost sources.hub checkpoints.files videos.video videos.animation "
-        "videos.decode images.decode processors.video processors.image ops.isa ops.isas ops.openmp "
-        "ops.rows_dtype io.signatures concurrency.threads errors version",
+        "__init__ encoder embeddings spec cost sources.resolve sources.hub checkpoints.files videos.video "
+        "videos.animation videos.decode images.decode processors.video processors.image ops.isa ops.isas "
+        "ops.openmp ops.rows_dtype io.signatures concurrency.threads errors version",
         "numpy PIL",
         lazily="sources.synthetic sources.presets",
     ),

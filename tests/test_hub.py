@@ -13,6 +13,7 @@ from checkpoints import INDEX, SHARDS, tower, write_json, write_shards, write_si
 from qwenvis.checkpoints.checkpoint import Checkpoint
 from qwenvis.errors import CheckpointError, InputError, SourceError, quoted
 from qwenvis.sources import hub, synthetic
+from qwenvis.sources.resolve import resolve
 from qwenvis.spec import Outline
 
 REPO = "Qwen/Qwen2-VL-2B-Instruct"
@@ -50,7 +51,7 @@ def snapshot_of(cache, write, commit=COMMIT, revision="main", repo=REPO):
 def refused(*arguments, **options):
     """The patterns of the hf line in the error, and the whole error."""
     with pytest.raises(SourceError) as caught:
-        hub.resolve(*arguments, **options)
+        resolve(*arguments, **options)
     message = str(caught.value)
     words = next(shlex.split(line) for line in message.splitlines() if line.startswith("  hf download "))
     assert words[:3] == ["hf", "download", REPO]
@@ -60,46 +61,46 @@ def refused(*arguments, **options):
 @pytest.mark.parametrize("kind", [str, Path])
 def test_a_directory_is_itself(tmp_path, kind):
     (tmp_path / "Qwen" / "model").mkdir(parents=True)
-    assert hub.resolve(kind(tmp_path)) == tmp_path
-    assert hub.resolve(kind("Qwen/model")) == Path("Qwen/model")
+    assert resolve(kind(tmp_path)) == tmp_path
+    assert resolve(kind("Qwen/model")) == Path("Qwen/model")
 
 
 def test_a_directory_at_home(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "model").mkdir()
-    assert hub.resolve("~/model") == tmp_path / "model"
+    assert resolve("~/model") == tmp_path / "model"
 
 
 def test_a_preset(tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(synthetic, "materialise", lambda *arguments: seen.append(arguments) or tmp_path)
-    assert hub.resolve("synthetic:tiny-qwen2-vl", "cache", progress=print) == tmp_path
+    assert resolve("synthetic:tiny-qwen2-vl", "cache", progress=print) == tmp_path
     assert seen == [("tiny-qwen2-vl", "cache", print)]
 
 
 def test_an_unknown_preset():
     with pytest.raises(SourceError, match=r"no preset 'tiny'; presets are written as synthetic:tiny-"):
-        hub.resolve("synthetic:tiny")
+        resolve("synthetic:tiny")
 
 
 @pytest.mark.parametrize("write", [write_shards, lambda path: write_single(path, tower())])
 def test_a_snapshot(cache, write):
     snapshot = snapshot_of(cache, write)
-    assert hub.resolve(REPO) == snapshot
+    assert resolve(REPO) == snapshot
     assert Checkpoint.open(snapshot).prefix == "visual."
 
 
 def test_a_snapshot_without_the_language_model(cache):
     snapshot = snapshot_of(cache, write_shards)
     (snapshot / SHARDS[2]).unlink()
-    assert hub.resolve(REPO) == snapshot
+    assert resolve(REPO) == snapshot
 
 
 def test_revisions(cache):
     older = snapshot_of(cache, write_shards, OLDER, "refs/pr/7")
     newer = snapshot_of(cache, write_shards)
-    assert hub.resolve(REPO) == hub.resolve(REPO, revision="main") == hub.resolve(REPO, revision=COMMIT) == newer
-    assert hub.resolve(REPO, revision="refs/pr/7") == hub.resolve(REPO, revision=OLDER) == older
+    assert resolve(REPO) == resolve(REPO, revision="main") == resolve(REPO, revision=COMMIT) == newer
+    assert resolve(REPO, revision="refs/pr/7") == resolve(REPO, revision=OLDER) == older
     patterns, message = refused(REPO, revision="v2")
     assert patterns == [*CONFIGS, "*.safetensors"]
     assert "holds no snapshot of its revision v2" in message
@@ -110,7 +111,7 @@ def test_revisions(cache):
 def test_p20_hostile_revisions(cache, revision):
     snapshot_of(cache, write_shards)
     with pytest.raises(SourceError, match=rf"is no revision of {REPO}; expected a branch, a tag or a commit"):
-        hub.resolve(REPO, revision=revision)
+        resolve(REPO, revision=revision)
 
 
 @pytest.mark.parametrize("content", ["../../elsewhere", "", "main", "c" * 40, b"\xff"])
@@ -168,7 +169,7 @@ def test_a_snapshot_of_configs_alone(cache):
 
 def test_a_snapshot_without_a_tower(cache):
     snapshot = snapshot_of(cache, lambda path: write_single(path, tower(), prefix="x"))
-    assert hub.resolve(REPO) == snapshot  # who opens it knows the config, and so what is there instead
+    assert resolve(REPO) == snapshot  # who opens it knows the config, and so what is there instead
     with pytest.raises(CheckpointError, match="holds no tower"):
         Outline.open(REPO)
     write_json(snapshot, "config.json", {"model_type": "qwen2_audio"})
@@ -178,7 +179,7 @@ def test_a_snapshot_without_a_tower(cache):
 
 def test_another_cache(tmp_path):
     snapshot = snapshot_of(tmp_path / "my cache", write_shards)
-    assert hub.resolve(REPO, cache_dir=tmp_path / "my cache") == snapshot
+    assert resolve(REPO, cache_dir=tmp_path / "my cache") == snapshot
     _, message = refused(REPO, cache_dir=tmp_path / "my other cache")
     assert message.endswith(f' --cache-dir "{tmp_path / "my other cache"}"')
 
@@ -221,7 +222,7 @@ def test_where_the_cache_is(monkeypatch, variables, expected):
 )
 def test_what_is_nothing_is_told_what_was_looked_for(source):
     with pytest.raises(SourceError) as caught:
-        hub.resolve(source)
+        resolve(source)
     message = str(caught.value)
     assert message.startswith(f"{quoted(source)} names no checkpoint: ")
     assert re.search(r"is no directory|it is a URL|cannot be read: (embedded|File name too long)", message)
@@ -233,20 +234,20 @@ def test_what_is_nothing_is_told_what_was_looked_for(source):
 def test_a_file_is_no_directory(tmp_path):
     (tmp_path / "model.safetensors").touch()
     with pytest.raises(SourceError, match=r"model\.safetensors' is a file; name the directory that holds it"):
-        hub.resolve("model.safetensors")
+        resolve("model.safetensors")
 
 
 @pytest.mark.parametrize("source", [None, 3, b"bytes", ["list"]])
 def test_what_is_no_source(source):
     expected = r"expected a directory, a \.gguf file, a Hub id or "
     with pytest.raises(InputError, match=f"source is a {type(source).__name__}; {expected}"):
-        hub.resolve(source)
+        resolve(source)
 
 
 def test_an_empty_text_is_not_the_working_directory():
     with pytest.raises(InputError, match=r"source is empty; expected a directory, a \.gguf file, "):
-        hub.resolve("")
-    assert hub.resolve(".") == Path()
+        resolve("")
+    assert resolve(".") == Path()
 
 
 MMPROJ = f"{REPO}/mmproj-f16.gguf"
@@ -256,8 +257,8 @@ def test_a_gguf_file_is_itself(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in ("mmproj.gguf", "MMPROJ.GGUF"):
         (tmp_path / name).touch()
-        assert hub.resolve(name) == Path(name)
-        assert hub.resolve(f"~/{name}") == tmp_path / name
+        assert resolve(name) == Path(name)
+        assert resolve(f"~/{name}") == tmp_path / name
 
 
 def test_a_gguf_file_of_a_snapshot(cache):
@@ -266,9 +267,9 @@ def test_a_gguf_file_of_a_snapshot(cache):
         (path / "mmproj-f16.gguf").write_bytes(b"GGUF")
 
     snapshot = snapshot_of(cache, write)
-    assert hub.resolve(MMPROJ) == snapshot / "mmproj-f16.gguf"
+    assert resolve(MMPROJ) == snapshot / "mmproj-f16.gguf"
     with pytest.raises(SourceError, match=r"mmproj-q8\.gguf is no file here.* lacks its mmproj-q8\.gguf"):
-        hub.resolve(f"{REPO}/mmproj-q8.gguf")
+        resolve(f"{REPO}/mmproj-q8.gguf")
 
 
 def test_p20_a_gguf_file_that_leads_out_of_its_snapshot(cache, tmp_path):
@@ -276,12 +277,12 @@ def test_p20_a_gguf_file_that_leads_out_of_its_snapshot(cache, tmp_path):
     (tmp_path / "secret").touch()
     (snapshot / "mmproj-f16.gguf").symlink_to(tmp_path / "secret")
     with pytest.raises(CheckpointError, match=r"mmproj-f16\.gguf is a link to .*secret, outside the checkpoint"):
-        hub.resolve(MMPROJ)
+        resolve(MMPROJ)
 
 
 def test_a_gguf_file_that_is_not_here_names_the_line_that_fetches_it(cache):
     with pytest.raises(SourceError) as caught:
-        hub.resolve(MMPROJ, revision="v2")
+        resolve(MMPROJ, revision="v2")
     assert str(caught.value).splitlines() == [
         f"{MMPROJ} is no file here, and the Hugging Face cache {cache} holds no snapshot of its revision v2.",
         "This fetches it:",
@@ -292,4 +293,4 @@ def test_a_gguf_file_that_is_not_here_names_the_line_that_fetches_it(cache):
 @pytest.mark.parametrize("source", ["mmproj.gguf", "a/mmproj.gguf", "a/../b/c.gguf", "a/b/../c.gguf", "/a/b/c.gguf"])
 def test_p20_what_is_no_gguf_file(source):
     with pytest.raises(SourceError, match=r"names no checkpoint: .* is no file"):
-        hub.resolve(source)
+        resolve(source)

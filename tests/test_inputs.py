@@ -6,7 +6,7 @@ import pytest
 import torch
 from towers import encoder, forward_passes, pixels, same_bits
 
-from qwenvis import door
+from qwenvis.encoding.inputs import checked_grid, checked_pixel_values
 from qwenvis.errors import InputError
 from qwenvis.models import FAMILIES, qwen2_vl
 
@@ -37,15 +37,15 @@ def values(dtype=np.float32):
     ids=lambda grid: type(grid).__name__,
 )
 def test_grids_that_are_taken(grid_thw):
-    taken = door.checked_grid(grid_thw, CONFIG)
+    taken = checked_grid(grid_thw, CONFIG)
     assert same_bits(taken, GRID)
     assert taken.dtype.isnative
     assert taken.flags.c_contiguous
 
 
 def test_no_items():
-    assert door.checked_grid(np.empty((0, 3), np.int64), CONFIG).shape == (0, 3)
-    assert door.checked_pixel_values(np.empty((0, 1176)), np.empty((0, 3), np.int64), CONFIG).shape == (0, 1176)
+    assert checked_grid(np.empty((0, 3), np.int64), CONFIG).shape == (0, 3)
+    assert checked_pixel_values(np.empty((0, 1176)), np.empty((0, 3), np.int64), CONFIG).shape == (0, 1176)
 
 
 SHAPES = "expected integers (items, 3): frames / 2, rows, columns"
@@ -78,16 +78,16 @@ SHAPES = "expected integers (items, 3): frames / 2, rows, columns"
 )
 def test_grids_that_are_refused(grid_thw, words):
     with pytest.raises(InputError) as caught:
-        door.checked_grid(grid_thw, CONFIG)
+        checked_grid(grid_thw, CONFIG)
     assert words in str(caught.value)
     assert "grid_thw" in str(caught.value)
 
 
 def test_merge_size_of_the_model_divides():
     three = qwen2_vl.config({"spatial_merge_size": 3}, {})
-    assert door.checked_grid([[1, 9, 3]], three).tolist() == [[1, 9, 3]]
+    assert checked_grid([[1, 9, 3]], three).tolist() == [[1, 9, 3]]
     with pytest.raises(InputError, match="that 3 divides"):
-        door.checked_grid([[1, 8, 3]], three)
+        checked_grid([[1, 8, 3]], three)
 
 
 # pixel_values
@@ -95,19 +95,19 @@ def test_merge_size_of_the_model_divides():
 
 def test_right_values_are_not_copied():
     right = values()
-    assert np.shares_memory(door.checked_pixel_values(right, GRID, CONFIG), right)
+    assert np.shares_memory(checked_pixel_values(right, GRID, CONFIG), right)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64, ml_dtypes.bfloat16, ">f4"], ids=str)
 def test_other_floats_are_rounded_to_float32(dtype):
     given = values(dtype)
-    taken = door.checked_pixel_values(given, GRID, CONFIG)
+    taken = checked_pixel_values(given, GRID, CONFIG)
     assert same_bits(taken, given.astype(np.float32))
 
 
 @pytest.mark.parametrize("given", [values().tolist(), torch.tensor(values()), np.asfortranarray(values())], ids=type)
 def test_other_arrays_are_taken(given):
-    taken = door.checked_pixel_values(given, GRID, CONFIG)
+    taken = checked_pixel_values(given, GRID, CONFIG)
     assert same_bits(taken, values())
     assert taken.flags.c_contiguous
 
@@ -131,7 +131,7 @@ REFUSED = [
 @pytest.mark.parametrize(("given", "words"), REFUSED, ids=[words for _, words in REFUSED])
 def test_values_that_are_refused(given, words):
     with pytest.raises(InputError) as caught:
-        door.checked_pixel_values(given, GRID, CONFIG)
+        checked_pixel_values(given, GRID, CONFIG)
     assert words in str(caught.value)
 
 
@@ -142,7 +142,7 @@ def test_values_that_are_not_finite(value, dtype, row, item):
     given = values(dtype)
     given[row, 1175] = value
     with pytest.raises(InputError, match=f"NaN or infinity in row {row}, of item {item}$"):
-        door.checked_pixel_values(given, GRID, CONFIG)
+        checked_pixel_values(given, GRID, CONFIG)
 
 
 def test_values_beyond_float32():
@@ -150,15 +150,15 @@ def test_values_beyond_float32():
     given = values(np.float64)
     given[9, 3] = 1e300
     with pytest.raises(InputError, match="row 9, of item 1"):
-        door.checked_pixel_values(given, GRID, CONFIG)
+        checked_pixel_values(given, GRID, CONFIG)
 
 
 def test_last_row_of_many_is_looked_at(monkeypatch):
-    monkeypatch.setattr(door, "CHECKED_ROWS", 5)
+    monkeypatch.setattr("qwenvis.encoding.inputs.CHECKED_ROWS", 5)
     given = values()
     given[15, 0] = np.nan
     with pytest.raises(InputError, match="row 15, of item 1"):
-        door.checked_pixel_values(given, GRID, CONFIG)
+        checked_pixel_values(given, GRID, CONFIG)
 
 
 @pytest.mark.parametrize("change", ["columns", "rows", "nan", "grid", "dtype"])
@@ -183,9 +183,9 @@ def test_patches_of_one_frame_may_keep_their_axes():
     """As transformers' processor of PaddleOCR-VL returns them."""
     config = FAMILIES["paddleocr_vl"].config({}, {})
     flat = np.random.default_rng(0).standard_normal((16, 588), np.float32)
-    assert same_bits(door.checked_pixel_values(flat.reshape(16, 3, 14, 14), GRID, config), flat)
+    assert same_bits(checked_pixel_values(flat.reshape(16, 3, 14, 14), GRID, config), flat)
     for wrong in (flat.reshape(16, 14, 14, 3), flat.reshape(1, 16, 588)):
         with pytest.raises(InputError, match="expected"):
-            door.checked_pixel_values(wrong, GRID, config)
+            checked_pixel_values(wrong, GRID, config)
     with pytest.raises(InputError, match="expected"):
-        door.checked_pixel_values(flat.reshape(16, 3, 14, 14), GRID, CONFIG)
+        checked_pixel_values(flat.reshape(16, 3, 14, 14), GRID, CONFIG)

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 def find(source: str) -> Path:
     """The directory of a source; a synthetic checkpoint is written first."""
-    from qwenvis.sources import hub
+    from qwenvis.sources.resolve import resolve
 
     with Bar("writing the checkpoint", _bytes) as bar:
-        return hub.resolve(source, progress=bar)
+        return resolve(source, progress=bar)
 
 
 def watcher(outline: Outline, args: argparse.Namespace) -> Callable[[str, int], Footage | None]:

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from qwenvis import ops
 from qwenvis.concurrency import tasks
 from qwenvis.concurrency.tasks import Task
-from qwenvis.door import Batch
 from qwenvis.geometry import Span, item_bounds, spanned, spans
 
 
@@ -102,3 +101,18 @@ def ahead(parts: Iterable[Part], budget: int, threads: int) -> Iterator[tuple[Pa
     """
     calls = ((part, partial(part.prepare, threads)) for part in parts)
     return tasks.ahead(calls, lambda part: part.patches <= budget)
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Preprocessed images, as transformers' processors return them; ``encoder(*batch)`` encodes them.
+
+    ``pixel_values`` (patches, C·T·p²) float32, rows in merge-block order; ``grid_thw`` (items, 3) int64.
+    """
+
+    pixel_values: NDArray[np.float32]
+    grid_thw: NDArray[np.int64]
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Both, in the order of the encoder's arguments."""
+        return iter((self.pixel_values, self.grid_thw))

@@ -10,9 +10,8 @@ from typing import Any, cast
 import numpy as np
 
 from qwenvis import ops
-from qwenvis.door import Batch
 from qwenvis.embeddings import Embeddings
-from qwenvis.encoding.batching import Part, Plan, ahead
+from qwenvis.encoding.batching import Batch, Part, Plan, ahead
 from qwenvis.encoding.inputs import Entry, origins, remarks
 from qwenvis.encoding.outputs import Work
 from qwenvis.errors import InputError, NumericalError, call_order, detached

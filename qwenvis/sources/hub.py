@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from qwenvis.checkpoints.checkpoint import CONFIG, FILES, PROCESSOR
 from qwenvis.checkpoints.files import expanded, given_path, regular_file
 from qwenvis.checkpoints.shards import INDEX, SINGLE, tower_shards
-from qwenvis.errors import CheckpointError, InputError, SourceError, quoted, shown
+from qwenvis.errors import CheckpointError, SourceError, quoted, shown
 from qwenvis.io.files import open_regular, reason
 
 SYNTHETIC = "synthetic:"
@@ -24,45 +23,8 @@ GGUF = ".gguf"
 # The Hub's own rule for ORG/NAME, without the old names that have no owner.
 _NAME = r"[A-Za-z0-9_](?:[\w.-]{0,94}[A-Za-z0-9_])?"
 _REPO = re.compile(f"{_NAME}/{_NAME}", re.ASCII)
-_REPO_FILE = re.compile(f"({_NAME}/{_NAME})/((?:{_NAME}/)*{_NAME})", re.ASCII)
 _REVISION = re.compile(r"\w[\w.+/-]{0,200}", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-
-
-def resolve(
-    source: str | os.PathLike[str],
-    cache_dir: str | os.PathLike[str] | None = None,
-    revision: str | None = None,
-    progress: Callable[[int, int], object] | None = None,
-) -> Path:
-    """The path of the checkpoint that ``source`` names.
-
-    That is the directory of a directory, of ``synthetic:PRESET`` or of a Hub id, ORG/NAME; and the file of a GGUF file
-    or of one in a Hub repo, ORG/NAME/FILE.gguf.
-
-    ``cache_dir`` stands in for the Hugging Face cache (or the cache of synthetic checkpoints), ``revision`` is a
-    branch, tag or commit of a Hub id (default main), and ``progress(bytes_done, bytes_total)`` follows the writing
-    of a synthetic checkpoint. Raises `SourceError` where nothing is here; for a Hub id the message holds the
-    ``hf download`` line that fetches the files of the tower.
-    """
-    text = os.fspath(source) if isinstance(source, (str, os.PathLike)) else source
-    if not isinstance(text, str) or not text:
-        got = "empty" if isinstance(text, str) else f"a {type(text).__name__}"
-        raise InputError(f"source is {got}; expected a directory, a {GGUF} file, a Hub id or {SYNTHETIC}PRESET")
-    if text.startswith(SYNTHETIC):
-        from qwenvis.sources.synthetic import materialise
-
-        return materialise(text.removeprefix(SYNTHETIC), cache_dir, progress)
-    path = expanded(text)
-    if _is_directory(path) or (path.suffix.lower() == GGUF and _exists(path)):
-        return path
-    if "--" not in text and ".." not in text:
-        if (match := _REPO_FILE.fullmatch(text)) and path.suffix.lower() == GGUF:
-            snapshot = _snapshot(match[1], cache_dir, revision, match[2])
-            return regular_file(snapshot, match[2]) or snapshot
-        if _REPO.fullmatch(text) and path.suffix.lower() != GGUF:
-            return _snapshot(text, cache_dir, revision)
-    raise SourceError(_nothing(text, path))
 
 
 def found_again(source: str | os.PathLike[str], path: Path, cache_dir: str | os.PathLike[str] | None) -> dict[str, Any]:
@@ -144,23 +106,6 @@ def _shards(snapshot: Path) -> list[str]:
         return sorted(tower_shards(snapshot)[-1]) if telling else []
     except CheckpointError:
         return telling  # whoever opens them has the config too, and says what is there instead
-
-
-def _nothing(text: str, path: Path) -> str:
-    """Why a source names nothing that is here."""
-    if "://" in text:
-        return f"{quoted(text)} names no checkpoint: it is a URL, and nothing is downloaded; a Hub id is ORG/NAME"
-    try:
-        path.stat()
-        place = "is a file; name the directory that holds it"
-    except FileNotFoundError:
-        place = "is no file" if path.suffix.lower() == GGUF else "is no directory"
-    except (OSError, ValueError) as error:
-        place = f"cannot be read: {reason(error)}"
-    from qwenvis.sources.presets import suggestion
-
-    where = quoted(str(path.absolute()))
-    return f"{quoted(text)} names no checkpoint: {where} {place}; a Hub id is ORG/NAME; {suggestion(text)}"
 
 
 def _is_directory(path: Path) -> bool:
