@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.encoder import CASES, inputs
-from qwenvis.spec import Outline
+from qwenvis.spec import ModelSpec
 
 ROUNDING = 1e-5  # of the largest token: what another order of sums may change in float32
 
@@ -41,10 +41,10 @@ class Work:
 
     def __init__(self, model: str, case: str, threads: int, directory: Path) -> None:
         self.model, self.case, self.threads, self.directory = model, case, threads, directory
-        self.outline = Outline.open(model)
-        pixel_values, self.grid_thw = inputs(self.outline, CASES[case])
+        self.spec = ModelSpec.open(model)
+        pixel_values, self.grid_thw = inputs(self.spec, CASES[case])
         self.pixel_values = np.array(pixel_values)  # of its own: torch wants to be able to write
-        self.cost = self.outline.cost(self.grid_thw, still=bool((self.grid_thw[:, 0] == 1).all()))
+        self.cost = self.spec.cost(self.grid_thw, still=bool((self.grid_thw[:, 0] == 1).all()))
 
     def file(self, name: str) -> Path:
         """The place of a file of `FILES`."""
@@ -57,7 +57,7 @@ class Work:
         from benchmarks import plain_tower
 
         torch.set_num_threads(self.threads)
-        return plain_tower.load(self.outline.checkpoint, self.outline.family, getattr(torch, dtype))
+        return plain_tower.load(self.spec.checkpoint, self.spec.family, getattr(torch, dtype))
 
     def torch_inputs(self) -> tuple[Any, Any]:
         """``pixel_values`` and ``grid_thw`` as tensors."""

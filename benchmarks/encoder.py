@@ -58,7 +58,7 @@ def main() -> None:
     rows: list[dict[str, object]] = []
     for case in arguments.case:
         pixel_values, grid = inputs(encoder, CASES[case])
-        work = encoder.outline.cost(grid, still=bool((grid[:, 0] == 1).all()))
+        work = encoder.spec.cost(grid, still=bool((grid[:, 0] == 1).all()))
         contender = {case: lambda px=pixel_values, g=grid: encoder(px, g)}
         run = alternate(contender, range(arguments.rounds), encoder.threads, encoder.format)[case]
         peak = np.median(run.peaks) / 1e9

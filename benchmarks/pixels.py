@@ -22,7 +22,7 @@ from benchmarks import sharing
 from benchmarks.timing import alternate, cpu
 from qwenvis.concurrency.threads import resolve
 from qwenvis.encoding.batching import Plan
-from qwenvis.images.image import Still
+from qwenvis.images.image import ImageItem
 from qwenvis.processors.image import ImageProcessor
 
 TOWER = {"patch_size": 14, "merge_size": 2, "temporal_patch_size": 2}
@@ -52,7 +52,7 @@ def ours(max_pixels: int, threads: int, backend: str = "pil") -> Callable[[list[
     processor = ImageProcessor.from_config(config, **TOWER, backend=backend)
 
     def prepare(paths: list[str]) -> object:
-        items = [Still(path, processor, index) for index, path in enumerate(paths)]
+        items = [ImageItem(path, processor, index) for index, path in enumerate(paths)]
         return Plan(items, processor.columns).prepare(threads)
 
     return prepare

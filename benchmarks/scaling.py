@@ -20,7 +20,7 @@ THREADS_GRID = (32, 32)
 def line(encoder: Encoder, grid: tuple[int, int], rounds: int) -> dict[str, object]:
     """Measure one image and print it."""
     pixel_values, grid_thw = inputs(encoder, [(1, *grid)])
-    work = encoder.outline.cost(grid_thw, threads=encoder.threads)
+    work = encoder.spec.cost(grid_thw, threads=encoder.threads)
     contender = {"run": lambda: encoder(pixel_values, grid_thw)}
     run = alternate(contender, range(rounds), encoder.threads, encoder.format)["run"]
     print(

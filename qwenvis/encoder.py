@@ -15,8 +15,8 @@ from qwenvis.checkpoints.packed import save
 from qwenvis.concurrency.threads import resolve as resolve_threads
 from qwenvis.embeddings import Embeddings
 from qwenvis.encoding.batching import Batch, Plan
-from qwenvis.encoding.inputs import Entry, Images, Intake, Videos, check_flag, checked_grid, checked_pixel_values, skips
-from qwenvis.encoding.outputs import Progress, Work
+from qwenvis.encoding.inputs import Entry, Images, Inputs, Videos, check_flag, checked_grid, checked_pixel_values, skips
+from qwenvis.encoding.outputs import Outputs, Progress
 from qwenvis.encoding.passage import Passage, finished
 from qwenvis.encoding.stream import Runs, Stream, encoded
 from qwenvis.errors import InputError, joined, shown
@@ -24,7 +24,7 @@ from qwenvis.geometry import PATCH_BUDGET, spanned, spans
 from qwenvis.models import Config
 from qwenvis.nn.workspace import Workspaces
 from qwenvis.sources.hub import found_again
-from qwenvis.spec import ImageOptions, Outline
+from qwenvis.spec import ImageOptions, ModelSpec
 from qwenvis.version import __version__
 from qwenvis.videos.video import Sampling
 
@@ -43,12 +43,12 @@ class Encoder:
     (150, 96)
     """
 
-    def __init__(self, outline: Outline, *, threads: int) -> None:
-        """Use `from_pretrained` or `from_outline`; this binds an outline whose weights have been read."""
+    def __init__(self, spec: ModelSpec, *, threads: int) -> None:
+        """Use `from_pretrained` or `from_spec`; this binds an outline whose weights have been read."""
         self.isa: str = ops.isa()
-        self.format = outline.format
+        self.format = spec.format
         self.threads = threads
-        self._outline = outline
+        self._spec = spec
         self._workspaces = Workspaces()
         self._arguments: dict[str, Any] | None = None  # of `from_pretrained`, for another process
 
@@ -92,22 +92,22 @@ class Encoder:
             "pixels": pixels,
             "backend": backend,
         }
-        outline = Outline.open(source, dtype=dtype, revision=revision, cache_dir=cache_dir, **images)
-        encoder = cls.from_outline(outline, threads=count, progress=progress)
-        found = found_again(source, outline.checkpoint.path, cache_dir)
+        spec = ModelSpec.open(source, dtype=dtype, revision=revision, cache_dir=cache_dir, **images)
+        encoder = cls.from_spec(spec, threads=count, progress=progress)
+        found = found_again(source, spec.checkpoint.path, cache_dir)
         encoder._arguments = {**found, "dtype": dtype, "threads": threads, **images}
         return encoder
 
     @classmethod
-    def from_outline(cls, outline: Outline, *, threads: int | None = None, progress: Progress | None = None) -> Encoder:
+    def from_spec(cls, spec: ModelSpec, *, threads: int | None = None, progress: Progress | None = None) -> Encoder:
         """Read the weights of an outline that is open, as `from_pretrained` does, into the outline's own tower.
 
         Encoders of one outline share its weights. Raises CheckpointError, InputError or IsaError.
         """
         count = resolve_threads(threads)
         with ops.use_threads(count):
-            outline.checkpoint.fill(outline.weights, progress)
-        return cls(outline, threads=count)
+            spec.checkpoint.fill(spec.weights, progress)
+        return cls(spec, threads=count)
 
     def save_packed(self, directory: str | os.PathLike[str]) -> None:
         """Write the weights as they are packed, so that `from_pretrained` of that directory maps them, and is ready.
@@ -116,11 +116,11 @@ class Encoder:
         configs too, but not the arguments of `from_pretrained`. It is for CPUs that run this ``isa``, in this
         ``format``: pass ``dtype="auto"``. Raises InputError if it exists or cannot be written; its parent has to exist.
         """
-        save(directory, self._outline.checkpoint, self._outline.weights)
+        save(directory, self._spec.checkpoint, self._spec.weights)
 
     def __repr__(self) -> str:
         """Family, format, instruction set, threads and source."""
-        source = self._outline.checkpoint.path if self._arguments is None else self._arguments["source"]
+        source = self._spec.checkpoint.path if self._arguments is None else self._arguments["source"]
         threads = f"{self.threads} thread{'s' * (self.threads > 1)}"
         return f"<Encoder: {self.family} in {self.format} on {self.isa}, {threads}: {shown(str(source))!r}>"
 
@@ -135,7 +135,7 @@ class Encoder:
 
     def __copy__(self) -> Encoder:
         """An encoder with the same weights."""
-        copied = type(self)(self._outline, threads=self.threads)
+        copied = type(self)(self._spec, threads=self.threads)
         copied._arguments = self._arguments
         return copied
 
@@ -146,17 +146,17 @@ class Encoder:
     @property
     def config(self) -> Config:
         """Sizes of the tower."""
-        return self._outline.config
+        return self._spec.config
 
     @property
     def family(self) -> str:
         """Name of the family, such as ``qwen2_vl``."""
-        return self._outline.family
+        return self._spec.family
 
     @property
-    def outline(self) -> Outline:
+    def spec(self) -> ModelSpec:
         """The checkpoint as its headers describe it: what an image will cost, its processor, its parameters."""
-        return self._outline
+        return self._spec
 
     def encode(
         self,
@@ -193,7 +193,7 @@ class Encoder:
         """
         skip = skips(on_error)
         check_flag(hidden_states, "hidden_states")
-        intake = self._intake(sampling, min_pixels, max_pixels)
+        intake = self._inputs(sampling, min_pixels, max_pixels)
         entries, errors = intake.listed(images, videos, skip=skip)
         passage = self._begin(entries, Plan(entries, intake.columns), hidden_states, progress, strict=not skip)
         passage.run(PATCH_BUDGET)
@@ -221,7 +221,7 @@ class Encoder:
         """
         skip = skips(on_error)
         check_flag(hidden_states, "hidden_states")
-        intake = self._intake(sampling, min_pixels, max_pixels)
+        intake = self._inputs(sampling, min_pixels, max_pixels)
         begin = partial(self._begin, hidden_states=hidden_states, progress=None, strict=False)
         runs = Runs(intake.makers(images, videos), intake.columns, patch_budget)
         return Stream(encoded(runs, begin, lambda: self._provenance(intake), self.threads), skip=skip)
@@ -239,7 +239,7 @@ class Encoder:
 
         Raises one error that lists the items that cannot be used.
         """
-        intake = self._intake(sampling, min_pixels, max_pixels)
+        intake = self._inputs(sampling, min_pixels, max_pixels)
         entries, _ = intake.listed(images, videos, skip=False)
         batch = Plan(entries, intake.columns).prepare(self.threads)
         if errors := [entry.error for entry in entries if entry.error is not None]:
@@ -262,7 +262,7 @@ class Encoder:
         check_flag(hidden_states, "hidden_states")
         grid = checked_grid(grid_thw, self.config)
         patches = checked_pixel_values(pixel_values, grid, self.config)
-        work = self._work(grid, hidden_states, progress)
+        work = self._outputs(grid, hidden_states, progress)
         top = 0
         for run in spans(grid, PATCH_BUDGET):
             steps = spanned(grid, run)
@@ -272,21 +272,21 @@ class Encoder:
             top += rows
         return finished(work, grid, self._provenance())
 
-    def _intake(self, sampling: Sampling, min_pixels: int | None, max_pixels: int | None) -> Intake:
-        return Intake(self._outline, sampling, min_pixels=min_pixels, max_pixels=max_pixels, threads=self.threads)
+    def _inputs(self, sampling: Sampling, min_pixels: int | None, max_pixels: int | None) -> Inputs:
+        return Inputs(self._spec, sampling, min_pixels=min_pixels, max_pixels=max_pixels, threads=self.threads)
 
-    def _work(self, grid_thw: np.ndarray, hidden_states: bool, progress: Progress | None) -> Work:
-        return Work(self._outline.tower, self._workspaces, grid_thw, hidden_states, progress)
+    def _outputs(self, grid_thw: np.ndarray, hidden_states: bool, progress: Progress | None) -> Outputs:
+        return Outputs(self._spec.tower, self._workspaces, grid_thw, hidden_states, progress)
 
     def _begin(
         self, entries: list[Entry], plan: Plan, hidden_states: bool, progress: Progress | None, *, strict: bool
     ) -> Passage:
-        work = self._work(plan.grid_thw, hidden_states, progress)
+        work = self._outputs(plan.grid_thw, hidden_states, progress)
         return Passage(entries, plan, work, strict=strict, threads=self.threads)
 
-    def _provenance(self, intake: Intake | None = None) -> dict[str, str]:
+    def _provenance(self, intake: Inputs | None = None) -> dict[str, str]:
         return {
-            "source": str(self._outline.checkpoint.path.absolute()),
+            "source": str(self._spec.checkpoint.path.absolute()),
             "family": self.family,
             "format": self.format,
             "isa": self.isa,

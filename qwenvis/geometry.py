@@ -19,8 +19,8 @@ Span = tuple[int, int, int]
 
 # axis(size, side) -> for each of ``size`` places on an axis, the places that it blends of a learned axis of ``side``,
 # and their weights: two arrays (size, taps), integers and floats.
-Taps = tuple[np.ndarray, np.ndarray]
-Axis = Callable[[int, int], Taps]
+Interpolation = tuple[np.ndarray, np.ndarray]
+InterpolateAxis = Callable[[int, int], Interpolation]
 
 
 def coords(grid_thw: np.ndarray, merge_size: int) -> np.ndarray:
@@ -124,7 +124,9 @@ def rope(coords: np.ndarray, head_dim: int, theta: float) -> tuple[np.ndarray, n
     return cos[coords].reshape(len(coords), half), sin[coords].reshape(len(coords), half)
 
 
-def blend(grid_thw: np.ndarray, merge_size: int, side: int, axis: Axis) -> tuple[Taps, Taps]:
+def interpolate_pos_embed(
+    grid_thw: np.ndarray, merge_size: int, side: int, axis: InterpolateAxis
+) -> tuple[Interpolation, Interpolation]:
     """Between which places of a learned grid of ``side`` x ``side`` each patch lies: their rows, and their columns.
 
     Each is (index, weight), both (patches, taps), int32 and float32.
@@ -135,7 +137,7 @@ def blend(grid_thw: np.ndarray, merge_size: int, side: int, axis: Axis) -> tuple
     return _taps(row, heights, counts, side, axis), _taps(column, widths, counts, side, axis)
 
 
-def _taps(at: np.ndarray, sizes: np.ndarray, counts: np.ndarray, side: int, axis: Axis) -> Taps:
+def _taps(at: np.ndarray, sizes: np.ndarray, counts: np.ndarray, side: int, axis: InterpolateAxis) -> Interpolation:
     """Of places ``at`` on the axes of the items, each of its own size; ``counts`` are the patches of the items."""
     axes = [axis(int(size), side) for size in sizes]
     of_item = at + np.repeat(np.cumsum([0, *sizes[:-1]]), counts)
@@ -143,7 +145,7 @@ def _taps(at: np.ndarray, sizes: np.ndarray, counts: np.ndarray, side: int, axis
     return index.astype(np.int32)[of_item], weight.astype(np.float32)[of_item]
 
 
-def linear_corners(size: int, side: int) -> tuple[np.ndarray, np.ndarray]:
+def bilinear_align_corners(size: int, side: int) -> tuple[np.ndarray, np.ndarray]:
     """Two taps; the first and last place of both axes lie on one another.
 
     transformers get_vision_interpolation_indices_and_weights, bilinear with align_corners, in its float32.
@@ -151,7 +153,7 @@ def linear_corners(size: int, side: int) -> tuple[np.ndarray, np.ndarray]:
     return _linear(np.arange(size, dtype=np.float32) * np.float32(side - 1) / np.float32(max(size - 1, 1)), side)
 
 
-def linear_centres(size: int, side: int) -> tuple[np.ndarray, np.ndarray]:
+def bilinear(size: int, side: int) -> tuple[np.ndarray, np.ndarray]:
     """Two taps; places are squares, and those of both axes cover the same length. The same without align_corners."""
     centres = np.arange(size, dtype=np.float32) + np.float32(0.5)
     return _linear(centres * np.float32(side) / np.float32(size) - np.float32(0.5), side)
@@ -163,8 +165,8 @@ def _linear(at: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
     return np.clip(first.astype(np.int64)[:, None] + taps, 0, side - 1), weight
 
 
-def cubic_centres(size: int, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Four taps of Keys' cubic with A = -0.75; places as in `linear_centres`, those beyond the edge are the edge's.
+def bicubic(size: int, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """Four taps of Keys' cubic with A = -0.75; places as in `bilinear`, those beyond the edge are the edge's.
 
     torch.nn.functional.grid_sample, bicubic with border padding, as transformers Glm4vVisionEmbeddings calls it: with
     places from -1 to 1 in float32. Keys 1981, "Cubic convolution interpolation for digital image processing".

@@ -29,7 +29,7 @@ class ImageOptions(TypedDict, total=False):
     backend: str
 
 
-class Outline:
+class ModelSpec:
     """Everything about a checkpoint that is known before its weights are read."""
 
     def __init__(
@@ -67,7 +67,7 @@ class Outline:
         revision: str | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
         **images: Unpack[ImageOptions],
-    ) -> Outline:
+    ) -> ModelSpec:
         """Find ``source`` (`Encoder.from_pretrained` says what it may be) and read its headers.
 
         Raises as `Encoder.from_pretrained`; arguments that a preset cannot have are refused before it is written.
@@ -85,7 +85,7 @@ class Outline:
         revision: str | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
         **images: Unpack[ImageOptions],
-    ) -> Outline:
+    ) -> ModelSpec:
         """As `open`, but writes nothing: a ``synthetic:PRESET`` is described whether its files are there or not."""
         preset = _preset(source)
         if preset is None:

@@ -8,7 +8,7 @@ from PIL import Image
 
 from qwenvis.encoding.batching import Plan
 from qwenvis.errors import gathered
-from qwenvis.images.image import Still
+from qwenvis.images.image import ImageItem
 
 
 def noise(height, width, seed=0):
@@ -25,7 +25,7 @@ def png(array):
 
 def stills(sources, processor):
     """Images as the encoder plans them; one error lists those that cannot be used."""
-    return gathered((partial(Still, source, processor, index) for index, source in enumerate(sources)), "images")
+    return gathered((partial(ImageItem, source, processor, index) for index, source in enumerate(sources)), "images")
 
 
 def preprocess(sources, processor):

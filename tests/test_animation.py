@@ -13,8 +13,8 @@ from qwenvis.errors import ImageError, InputError, LimitError, VideoError
 from qwenvis.images.decode import decode
 from qwenvis.videos import animation
 from qwenvis.videos.animation import Animation
-from qwenvis.videos.decode import Film
-from qwenvis.videos.source import clip, is_picture
+from qwenvis.videos.decode import VideoDecoder
+from qwenvis.videos.source import is_picture, video_source
 
 FORMATS = [name for name in ("GIF", "WEBP", "PNG", "AVIF") if name in ("GIF", "PNG") or features.check(name.lower())]
 MS = [50, 70, 120, 200, 1000]
@@ -33,14 +33,14 @@ def animated(form, frames=FRAMES, durations=MS, **options):
 @pytest.mark.parametrize("form", FORMATS)
 def test_frames_and_times(form):
     data = animated(form)
-    film = clip(data, "the video", fps=None)
+    film = video_source(data, "the video", fps=None)
     assert isinstance(film, Animation)
     assert [number(frame) for frame in film.frames(range(5))] == list(range(5))
     assert [number(frame) for frame in film.frames([1, 1, 4])] == [1, 1, 4]
     assert film.length.seconds(range(5)) == pytest.approx([0, 0.05, 0.12, 0.24, 0.44])
     assert (film.length.fps, film.length.duration) == (pytest.approx(5 / 1.44), pytest.approx(1.44))
     assert film.size == (64, 96)
-    assert clip(data, "it", fps=5).length.seconds([4]) == [0.8]
+    assert video_source(data, "it", fps=5).length.seconds([4]) == [0.8]
 
 
 def test_a_gif_without_its_trailer():
@@ -154,8 +154,8 @@ def test_many_frames_are_refused(monkeypatch):
 def test_a_gif_by_its_header():
     """Where transformers is to be equalled, FFmpeg reads it, as there."""
     data = animated("GIF")
-    assert isinstance(clip(data, "it", fps=None, by_header=True), Film)
-    assert Film(data, "it").length.frames == 5
+    assert isinstance(video_source(data, "it", fps=None, by_header=True), VideoDecoder)
+    assert VideoDecoder(data, "it").length.frames == 5
 
 
 def test_a_still_is_the_first_frame():

@@ -13,7 +13,7 @@ from qwenvis.errors import ImageError, InputError, LimitError, VideoError
 from qwenvis.images.decode import decode
 from qwenvis.images.to_rgb import chosen
 from qwenvis.io import arrays
-from qwenvis.videos.source import clip
+from qwenvis.videos.source import video_source
 
 IMAGE = noise(60, 90)
 
@@ -164,16 +164,16 @@ def test_frames_are_counted_first(many):
 
     def refused():
         with pytest.raises(LimitError, match="more than 5,184,000 frames, the most that are read"):
-            clip(frames, "the video", fps=None)
+            video_source(frames, "the video", fps=None)
 
     assert peak(refused) < 1e6
 
 
 def test_a_frame_many_times_is_looked_at_once():
     frames = [IMAGE] * 100_000
-    assert clip(frames, "the video", fps=None).size == IMAGE.shape[:2]
+    assert video_source(frames, "the video", fps=None).size == IMAGE.shape[:2]
     with pytest.raises(VideoError, match=r"frame 2 is 30 x 90 .*frame 0 is 60 x 90"):
-        clip([IMAGE, IMAGE, IMAGE[::2]], "the video", fps=None)
+        video_source([IMAGE, IMAGE, IMAGE[::2]], "the video", fps=None)
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])

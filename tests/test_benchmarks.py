@@ -271,8 +271,8 @@ def test_a_plain_tower_wants_equal_segments():
     import torch
 
     plain_tower = importlib.import_module("benchmarks.plain_tower")
-    outline = importlib.import_module("qwenvis.spec").Outline.open("synthetic:tiny-qwen2.5-vl")
-    tower = plain_tower.load(outline.checkpoint, outline.family, torch.float32)
+    spec = importlib.import_module("qwenvis.spec").ModelSpec.open("synthetic:tiny-qwen2.5-vl")
+    tower = plain_tower.load(spec.checkpoint, spec.family, torch.float32)
     with pytest.raises(ValueError, match=r"segments of \[16, 64\] patches"):
         plain_tower.PlainTower(tower, torch.tensor([[1, 8, 10]]))
 

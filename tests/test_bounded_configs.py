@@ -15,7 +15,7 @@ from towers import checkpoint as preset_of
 from qwenvis import CheckpointError, ConfigError
 from qwenvis.checkpoints.shards import MAX_HEADER_BYTES, MOST_TENSORS
 from qwenvis.models import FAMILIES
-from qwenvis.spec import Outline
+from qwenvis.spec import ModelSpec
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def copied(tmp_path):
 def timed(source, message, error=CheckpointError):
     start = time.process_time()
     with pytest.raises(error, match=message):
-        Outline.open(source)
+        ModelSpec.open(source)
     assert time.process_time() - start < 1
 
 

@@ -11,7 +11,7 @@ import qwenvis
 from qwenvis import cli
 from qwenvis.models import FAMILIES
 from qwenvis.sources import synthetic
-from qwenvis.spec import Outline
+from qwenvis.spec import ModelSpec
 
 TINY = "synthetic:tiny-qwen2-vl"
 PRESETS = ["tiny-qwen2-vl", "tiny-qwen2.5-vl"]
@@ -212,7 +212,7 @@ def test_info_of_deepstack(run):
 @pytest.mark.parametrize("preset", TINY_OF.values())
 def test_a_preset_is_described_as_it_will_be_written(tmp_path, preset):
     described = synthetic.described(preset, tmp_path)
-    written = Outline.open(synthetic.materialise(preset, tmp_path)).checkpoint
+    written = ModelSpec.open(synthetic.materialise(preset, tmp_path)).checkpoint
     assert dict(described.tensors) == dict(written.tensors)
     for field in ("path", "config", "vision_config", "model_type", "preprocessor", "prefix"):
         assert getattr(described, field) == getattr(written, field)

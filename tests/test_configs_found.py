@@ -13,9 +13,9 @@ from qwenvis import Encoder
 from qwenvis.checkpoints.checkpoint import Checkpoint, preprocessors
 from qwenvis.errors import CheckpointError, ConfigError
 from qwenvis.processors.image import PROCESSORS, TYPES, processor_class
-from qwenvis.processors.video_families import FAMILIES as VIDEO_FAMILIES
-from qwenvis.processors.video_families import KINDS, video_processor_class
-from qwenvis.spec import Outline
+from qwenvis.processors.video_families import PROCESSORS as VIDEO_FAMILIES
+from qwenvis.processors.video_families import TYPES, video_processor_class
+from qwenvis.spec import ModelSpec
 
 FLAT, VIDEO, WHOLE = "preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json"
 NAMED = {"image_processor_type": "Qwen2VLImageProcessor", "patch_size": 14}
@@ -76,16 +76,16 @@ def bare(tmp_path):
 
 def test_videos_do_not_take_the_image_part(bare):
     put(bare, {WHOLE: {"image_processor": 6000}})
-    outline = Outline.open(bare)
-    assert outline.processor.max_pixels == 6000
+    spec = ModelSpec.open(bare)
+    assert spec.processor.max_pixels == 6000
     with pytest.raises(ConfigError, match=r"no video_preprocessor_config\.json .* the sizes of videos are unknown"):
-        outline.video_processor  # noqa: B018
+        spec.video_processor  # noqa: B018
 
 
 def test_packing_keeps_what_is_missing(bare, tmp_path):
     put(bare, {WHOLE: {"image_processor": 6000}})
     Encoder.from_pretrained(bare, threads=1).save_packed(tmp_path / "packed")
-    again = Outline.open(tmp_path / "packed")
+    again = ModelSpec.open(tmp_path / "packed")
     assert again.processor.max_pixels == 6000
     assert again.checkpoint.video_preprocessor == {}
 
@@ -130,7 +130,7 @@ def test_names_that_are_nobodys(name):
 )
 def test_the_image_processor_names_that_of_videos(family, images, videos):
     """As transformers' AutoVideoProcessor does where nothing else names one."""
-    assert video_processor_class(family, {"image_processor_type": images}) is KINDS[videos]
+    assert video_processor_class(family, {"image_processor_type": images}) is TYPES[videos]
 
 
 @pytest.mark.parametrize("family", ["glm4v_moe", "glm_ocr", "paddleocr_vl"])
@@ -169,18 +169,18 @@ def test_null_of_what_transformers_needs(bare, field):
         write_json(bare, FLAT, NAMED | {"min_pixels": 3136})
         write_json(bare, name, NAMED | {"min_pixels": 3136, field: None})
         with pytest.raises(ConfigError, match=f"{name} says {field} = None; expected a value"):
-            getattr(Outline.open(bare), part)
+            getattr(ModelSpec.open(bare), part)
 
 
 def test_the_word_bicubic(bare):
     """Read by the torchvision classes of transformers, and taken for bilinear by its Pillow classes."""
     write_json(bare, FLAT, NAMED | {"min_pixels": 3136, "resample": "bicubic"})
     with pytest.raises(ConfigError, match="says resample = 'bicubic'; expected 3: transformers' Pillow classes"):
-        Outline.open(bare)
-    assert Outline.open(bare, backend="torchvision").processor.backend == "torchvision"
+        ModelSpec.open(bare)
+    assert ModelSpec.open(bare, backend="torchvision").processor.backend == "torchvision"
     write_json(bare, VIDEO, NAMED | {"min_pixels": 3136, "resample": "bicubic"})
     write_json(bare, FLAT, NAMED | {"min_pixels": 3136})
-    assert Outline.open(bare).video_processor.min_pixels == 3136
+    assert ModelSpec.open(bare).video_processor.min_pixels == 3136
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_the_word_bicubic(bare):
 def test_null_of_limits(kind, field):
     sizes = {"patch_size": 14, "merge_size": 2, "temporal_patch_size": 2}
     with pytest.raises(ConfigError, match=f"says {field} = None; expected limits"):
-        KINDS[f"{kind}VideoProcessor"].from_config({field: None}, **sizes)
+        TYPES[f"{kind}VideoProcessor"].from_config({field: None}, **sizes)
     if kind != "Qwen3VL":
         with pytest.raises(ConfigError, match=f"says {field} = None; expected limits"):
             TYPES[f"{kind}ImageProcessor"].from_config({field: None}, **sizes)
@@ -200,8 +200,8 @@ def test_nulls_are_packed_too(tmp_path):
     config = json.loads((source / FLAT).read_text())
     write_json(source, VIDEO, config | {"fps": None, "min_frames": None})
     Encoder.from_pretrained(source, threads=1).save_packed(tmp_path / "packed")
-    found = Outline.open(tmp_path / "packed", dtype="auto").video_processor
-    assert found == Outline.open(source).video_processor
+    found = ModelSpec.open(tmp_path / "packed", dtype="auto").video_processor
+    assert found == ModelSpec.open(source).video_processor
     assert (found.wanted.fps, found.wanted.min_frames, found.wanted.max_frames) == (None, None, 768)
 
 
@@ -235,7 +235,7 @@ def test_fields_that_must_not_be_taken_for_others(bare):
     for field, value in wrong:
         write_json(bare, FLAT, NAMED | {"min_pixels": 3136, field: value})
         with pytest.raises(ConfigError, match=rf"preprocessor_config\.json says {field} = "):
-            Outline.open(bare)
+            ModelSpec.open(bare)
 
 
 def test_errors_name_file_and_field(bare):
@@ -243,4 +243,4 @@ def test_errors_name_file_and_field(bare):
     config["vision_config"]["depth"] = True
     write_json(bare, "config.json", config)
     with pytest.raises(ConfigError, match=rf"{bare}/config\.json: vision_config says depth = True; expected"):
-        Outline.open(bare)
+        ModelSpec.open(bare)

@@ -53,7 +53,7 @@ def multiply_adds(family, grid_thw, still):
 @pytest.mark.parametrize("grids", GRIDS, ids=str)
 def test_work_is_counted(family, still, grids):
     grid_thw = np.array(grids)
-    got = encoder(family).outline.cost(grid_thw, still=still)
+    got = encoder(family).spec.cost(grid_thw, still=still)
     assert got.flops == 2 * multiply_adds(family, grid_thw, still)
     assert got.patches == grid_thw.prod(axis=1).sum()
     assert got.tokens == got.patches // 4
@@ -68,7 +68,7 @@ def test_memory_is_foretold(family, threads, grids):
     """Promise 10: the peak is at most the estimate and a tenth."""
     found = encoder(family, threads=threads)
     values, grid_thw = pixels(found.config, grids)
-    want = found.outline.cost(grid_thw, still=False, threads=threads).nbytes - values.nbytes
+    want = found.spec.cost(grid_thw, still=False, threads=threads).nbytes - values.nbytes
     tracemalloc.start()
     try:
         found(values, grid_thw)
@@ -80,15 +80,15 @@ def test_memory_is_foretold(family, threads, grids):
 
 @every_family
 def test_memory_is_linear_in_patches(family):
-    outline = encoder(family).outline
-    each = [outline.cost(np.array([[1, side, side]])).nbytes for side in (64, 128, 256, 512)]
+    spec = encoder(family).spec
+    each = [spec.cost(np.array([[1, side, side]])).nbytes for side in (64, 128, 256, 512)]
     assert all(larger <= 4.1 * smaller for smaller, larger in itertools.pairwise(each))
 
 
 @every_family
 def test_each_thread_has_scratch_of_its_own(family):
-    outline, grid_thw = encoder(family).outline, np.array([[1, 64, 64]])
-    one, two, three = (outline.cost(grid_thw, threads=threads).nbytes for threads in (1, 2, 3))
+    spec, grid_thw = encoder(family).spec, np.array([[1, 64, 64]])
+    one, two, three = (spec.cost(grid_thw, threads=threads).nbytes for threads in (1, 2, 3))
     assert three - two == two - one > 0
 
 
@@ -98,8 +98,8 @@ def test_memory_of_the_weights(tmp_path, family, dtype):
     """Of towers whose panels need little rounding up."""
     truth.save(tmp_path, family, truth.make(family, hidden_size=256, num_heads=4)[0])
     found = Encoder.from_pretrained(tmp_path, dtype=dtype, threads=1)
-    held = sum(part.nbytes for part in {id(part): part for part in parts(found.outline.tower)}.values())
-    assert found.outline.nbytes <= held <= 1.1 * found.outline.nbytes
+    held = sum(part.nbytes for part in {id(part): part for part in parts(found.spec.tower)}.values())
+    assert found.spec.nbytes <= held <= 1.1 * found.spec.nbytes
 
 
 def parts(thing):
@@ -117,8 +117,8 @@ def parts(thing):
 
 @every_family
 def test_all_that_a_tower_has_is_kept(family):
-    outline = encoder(family).outline
-    assert {id(part) for part in parts(outline.tower)} == {id(memory) for memory in outline.weights.kept}
+    spec = encoder(family).spec
+    assert {id(part) for part in parts(spec.tower)} == {id(memory) for memory in spec.weights.kept}
 
 
 def test_one_run_that_was_held_up_is_no_peak(monkeypatch):

@@ -66,7 +66,7 @@ def test_every_kind_of_input(tmp_path, family):
 def test_what_comes_out(family):
     found = encoder(family)
     out = found.encode(pictures())
-    assert out.grid_thw.tolist() == [list(found.outline.processor.grid(*size)) for size in SIZES]
+    assert out.grid_thw.tolist() == [list(found.spec.processor.grid(*size)) for size in SIZES]
     assert out.grid_thw.dtype == np.int64
     assert out.embeddings.shape == (out.grid_thw.prod(axis=1).sum() // 4, found.config.out_hidden_size)
     assert out.embeddings.dtype == np.float32
@@ -80,7 +80,7 @@ def test_what_comes_out(family):
         "family": family,
         "format": "f32",
         "isa": found.isa,
-        "max_pixels": str(found.outline.processor.max_pixels),
+        "max_pixels": str(found.spec.processor.max_pixels),
     }.items() <= out.provenance.items()
 
 
@@ -249,7 +249,7 @@ def test_a_source_that_is_not_here(tmp_path):
 def test_loading_shows_progress():
     calls = []
     found = encoder(progress=lambda *call: calls.append(call))
-    total = sum(tensor.nbytes for tensor in found.outline.checkpoint.tensors.values())
+    total = sum(tensor.nbytes for tensor in found.spec.checkpoint.tensors.values())
     assert calls == sorted(calls)
-    assert len(calls) == len(found.outline.weights.requests)
+    assert len(calls) == len(found.spec.weights.requests)
     assert calls[-1] == (total, total)

@@ -116,7 +116,7 @@ def test_error_of_the_work_gives_nothing_out_twice(monkeypatch, budget):
         passes.append(len(patches))
         raise ImageError("of the work")
 
-    monkeypatch.setattr(found.outline.tower, "forward", forward)
+    monkeypatch.setattr(found.spec.tower, "forward", forward)
     with pytest.raises(ImageError, match="of the work"):
         next(found.encode_iter(pictures(), patch_budget=budget))
     assert len(passes) == 1
@@ -156,7 +156,7 @@ def test_progress_of_pixel_values(family):
 
 def test_all_bad_images_are_told_before_any_is_encoded(monkeypatch, tmp_path):
     found, passes = encoder(), []
-    monkeypatch.setattr(found.outline.tower, "forward", lambda *args: passes.append(args))
+    monkeypatch.setattr(found.spec.tower, "forward", lambda *args: passes.append(args))
     bad = [tmp_path / "nowhere.jpg", b"no image", picture(1, 300), picture(8, 8).astype(np.float32), None, b""]
     with pytest.raises(ImageError) as caught:
         found.encode([*pictures(), *bad])
@@ -169,7 +169,7 @@ def test_all_bad_images_are_told_before_any_is_encoded(monkeypatch, tmp_path):
 
 def test_images_that_are_too_large_are_told_before_any_is_encoded(monkeypatch):
     found, passes = encoder(), []
-    monkeypatch.setattr(found.outline.tower, "forward", lambda *args: passes.append(args))
+    monkeypatch.setattr(found.spec.tower, "forward", lambda *args: passes.append(args))
     with pytest.raises(LimitError, match="image 1 "):
         found.encode([picture(56, 56), np.broadcast_to(np.uint8(0), (100_000, 1000, 3))])
     with pytest.raises(LimitError, match="lower max_pixels"):

@@ -10,12 +10,12 @@ from towers import encoder, same_bits
 
 import qwenvis
 from qwenvis.errors import VideoError
-from qwenvis.videos.decode import Film
+from qwenvis.videos.decode import VideoDecoder
 
 VIDEOS = ["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "glm4v"]
 FRAMES = numbered(40)
 PLAIN = clips_made.film(FRAMES)
-DECODED = np.stack(list(Film(PLAIN, "it").frames(range(40))))
+DECODED = np.stack(list(VideoDecoder(PLAIN, "it").frames(range(40))))
 UNEVEN = [0, 40, 90, 400, 420, 800, 950, 1000, 1500, 1510, 1700, 1999]
 VARIED = clips_made.film(FRAMES[:12], fps=1000, times=UNEVEN)
 
@@ -34,7 +34,7 @@ FILMS = {
         np.arange(40) / 10,
         4,
     ),
-    "varied": (VARIED, np.stack(list(Film(VARIED, "it").frames(range(12)))), np.array(UNEVEN) / 1000, None),
+    "varied": (VARIED, np.stack(list(VideoDecoder(VARIED, "it").frames(range(12)))), np.array(UNEVEN) / 1000, None),
 }
 
 

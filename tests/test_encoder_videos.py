@@ -14,7 +14,7 @@ import qwenvis.encoder
 from qwenvis import Embeddings
 from qwenvis.encoding.batching import Plan
 from qwenvis.errors import ConfigError, ImageLimitError, InputError, VideoError
-from qwenvis.videos.video import Footage, Viewing
+from qwenvis.videos.video import VideoItem, VideoOptions
 
 VIDEOS = ["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "glm4v"]
 CLIP = clips_made.frames(9, 70, 100)
@@ -171,8 +171,8 @@ def test_a_file_is_closed_once_its_frames_are_taken(tmp_path):
     paths = [tmp_path / f"{i}.mp4" for i in range(8)]
     for path in paths:
         path.write_bytes(clips_made.film(CLIP))
-    footage = [Footage(str(path), Viewing.of(encoder().outline.video_processor, {}), 0) for path in paths]
-    Plan(footage, footage[0].processor.columns).prepare()
+    video_item = [VideoItem(str(path), VideoOptions.of(encoder().spec.video_processor, {}), 0) for path in paths]
+    Plan(video_item, video_item[0].processor.columns).prepare()
     assert not {file.readlink() for file in Path("/proc/self/fd").iterdir() if file.is_symlink()} & set(paths)
 
 

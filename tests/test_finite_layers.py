@@ -11,7 +11,7 @@ from towers import encoder, pixels, same_bits
 
 from qwenvis import Encoder, NumericalError, ops
 from qwenvis.checkpoints.packed import FILE
-from qwenvis.images.image import Still
+from qwenvis.images.image import ImageItem
 
 GRIDS = [[1, 4, 6], [2, 4, 4], [1, 6, 4]]
 BAD = [np.nan, np.inf, -np.inf]
@@ -67,7 +67,7 @@ def test_large_values_that_fit_are_encoded():
 def test_each_layer_has_its_name(monkeypatch):
     """Deepstack in particular, whose tokens are apart from the others."""
     found = encoder("qwen3_vl")
-    tower, inputs = found.outline.tower, pixels(found.config, GRIDS)
+    tower, inputs = found.spec.tower, pixels(found.config, GRIDS)
     stages = {
         "block 2": tower.blocks[2].attention.proj,
         "the merger": tower.merger.fc2,
@@ -107,7 +107,7 @@ def test_whatever_weight_is_damaged(family, dtype):
     """As of a packed file since it was written. No norm, activation, clamp or softmax may hide it, of deepstack too."""
     found = encoder(family, dtype=dtype)
     values, grid_thw = inputs_of(found.config)
-    for number, memory in enumerate(found.outline.weights.kept):
+    for number, memory in enumerate(found.spec.weights.kept):
         for entry in entries(memory, np.dtype(getattr(ml_dtypes, dtype, dtype))):
             kept = entry.copy()
             for bad in BAD:
@@ -167,14 +167,14 @@ def test_an_activation_hides_nothing(isa, activation, bad):
 @pytest.fixture
 def spoilt(monkeypatch):
     """Three images, of which the second has pixel values so large that the tower overflows."""
-    fill = Still.fill
+    fill = ImageItem.fill
 
     def spoil(self, first, stop, out):
         grid = fill(self, first, stop, out)
         out *= np.float32(1e37 if "image 1" in self.where else 1)
         return grid
 
-    monkeypatch.setattr(Still, "fill", spoil)
+    monkeypatch.setattr(ImageItem, "fill", spoil)
     return [np.random.default_rng(i).integers(0, 256, (56, 84, 3), np.uint8) for i in range(3)]
 
 

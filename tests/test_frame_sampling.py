@@ -9,7 +9,7 @@ from video_judges import NAMES, TOWERS
 from qwenvis.errors import InputError, LimitError, VideoError
 from qwenvis.processors import frame_sampling
 from qwenvis.processors.frame_sampling import Length, Wanted
-from qwenvis.processors.video_families import KINDS
+from qwenvis.processors.video_families import TYPES
 
 RATES = (5.0, 10, 23.976, 24, 25.0, 30000 / 1001, 60)
 LENGTHS = (1, 2, 3, 4, 5, 7, 8, 13, 24, 59, 100, 331, 1000)
@@ -64,18 +64,18 @@ def ask(name, frames, rate, asked):
 @pytest.fixture(scope="module")
 def answers():
     """What transformers says to every case of every processor."""
-    asks = {name: [ask(name, *case) for case in cases(name)] for name in KINDS}
+    asks = {name: [ask(name, *case) for case in cases(name)] for name in TYPES}
     answered = iter(torchvision_answers([each for several in asks.values() for each in several]))
     return {name: [next(answered) for _ in several] for name, several in asks.items()}
 
 
 @needs_torchvision
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", TYPES)
 def test_indices_are_those_of_transformers(answers, name):
     refused = 0
     for (frames, rate, asked), answer in zip(cases(name), answers[name], strict=True):
         config, given = split(asked)
-        processor = KINDS[name].from_config(config, **TOWERS[name])
+        processor = TYPES[name].from_config(config, **TOWERS[name])
         processor = processor.asked({key: value for key, value in given.items() if value is not None})
         if answer.get("error") == f"IndexError: index {frames} is out of bounds for axis 0 with size {frames}":
             assert max(processor.indices(Length(frames, rate))) < frames  # torch.arange made one index too many

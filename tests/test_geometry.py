@@ -171,9 +171,9 @@ def dense(size, side, index, weight):
 @pytest.mark.parametrize(
     ("axis", "places", "kernel"),
     [
-        (geometry.linear_corners, reference.corners, reference.hat),
-        (geometry.linear_centres, reference.centres, reference.hat),
-        (geometry.cubic_centres, reference.sampled_centres, reference.keys),
+        (geometry.bilinear_align_corners, reference.corners, reference.hat),
+        (geometry.bilinear, reference.centres, reference.hat),
+        (geometry.bicubic, reference.sampled_centres, reference.keys),
     ],
     ids=["linear_corners", "linear_centres", "cubic_centres"],
 )
@@ -190,13 +190,13 @@ def test_interpolation_of_an_axis(axis, places, kernel, side):
 @pytest.mark.parametrize("merge_size", [1, 2])
 def test_blend_of_every_patch(grids, merge_size):
     """Of each item by its own size, the same in every frame."""
-    rows, columns = geometry.blend(of(grids), merge_size, 12, geometry.linear_corners)
+    rows, columns = geometry.interpolate_pos_embed(of(grids), merge_size, 12, geometry.bilinear_align_corners)
     at = reference.coords(grids, merge_size)
     first = 0
     for t, height, width in grids:
         for patch in range(first, first := first + t * height * width):
             for axis, place, size in ((rows, at[patch, 0], height), (columns, at[patch, 1], width)):
-                index, weight = geometry.linear_corners(size, 12)
+                index, weight = geometry.bilinear_align_corners(size, 12)
                 assert axis[0][patch].tolist() == index[place].tolist()
                 assert axis[1][patch].tolist() == weight[place].tolist()
     assert [part.dtype for part in (*rows, *columns)] == [np.int32, np.float32] * 2

@@ -14,7 +14,7 @@ from qwenvis.checkpoints.checkpoint import Checkpoint
 from qwenvis.errors import CheckpointError, InputError, SourceError, quoted
 from qwenvis.sources import hub, synthetic
 from qwenvis.sources.resolve import resolve
-from qwenvis.spec import Outline
+from qwenvis.spec import ModelSpec
 
 REPO = "Qwen/Qwen2-VL-2B-Instruct"
 COMMIT, OLDER = "a" * 40, "b" * 40
@@ -171,10 +171,10 @@ def test_a_snapshot_without_a_tower(cache):
     snapshot = snapshot_of(cache, lambda path: write_single(path, tower(), prefix="x"))
     assert resolve(REPO) == snapshot  # who opens it knows the config, and so what is there instead
     with pytest.raises(CheckpointError, match="holds no tower"):
-        Outline.open(REPO)
+        ModelSpec.open(REPO)
     write_json(snapshot, "config.json", {"model_type": "qwen2_audio"})
     with pytest.raises(CheckpointError, match="it hears and does not see"):
-        Outline.open(REPO)
+        ModelSpec.open(REPO)
 
 
 def test_another_cache(tmp_path):

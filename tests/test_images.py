@@ -7,7 +7,7 @@ from judges import judge
 from PIL import Image
 
 from qwenvis.errors import ImageError, LimitError
-from qwenvis.images.image import Frame, Still
+from qwenvis.images.image import Frame, ImageItem
 from qwenvis.processors.image import ImageProcessor
 
 TOWER = {"patch_size": 14, "merge_size": 2, "temporal_patch_size": 2}
@@ -157,7 +157,7 @@ def test_p11_limits(processor, monkeypatch):
 
 def test_errors_name_an_image_by_the_index_it_is_given(processor):
     with pytest.raises(ImageError, match=r"^image 10 \('none.jpg'\): there is no such file$"):
-        Still("none.jpg", processor, 10)
+        ImageItem("none.jpg", processor, 10)
 
 
 def test_a_damaged_image_is_named(processor):

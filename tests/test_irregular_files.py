@@ -12,7 +12,7 @@ from programs import output_of
 from towers import checkpoint as preset_of
 
 from qwenvis import CheckpointError, Embeddings, Encoder, InputError, SourceError, cli
-from qwenvis.spec import Outline
+from qwenvis.spec import ModelSpec
 
 pytestmark = [
     pytest.mark.timeout(60),
@@ -65,7 +65,7 @@ def test_a_named_pipe_behind_a_link(copied, name):
     (copied / name).unlink(missing_ok=True)
     (copied / name).symlink_to("pipe")
     with pytest.raises(CheckpointError, match="a named pipe"):
-        Outline.open(copied)
+        ModelSpec.open(copied)
 
 
 def test_a_named_pipe_as_an_mmproj(tmp_path, capsys):
@@ -88,10 +88,10 @@ def cached(tmp_path):
 @pytest.mark.parametrize("name", [name for name in FILES if name != "packed.safetensors"])
 def test_a_named_pipe_in_the_cache(cached, name):
     cache, snapshot = cached
-    assert Outline.open("a/b", cache_dir=cache).family == "qwen2_vl"
+    assert ModelSpec.open("a/b", cache_dir=cache).family == "qwen2_vl"
     piped(snapshot / name)
     with pytest.raises(CheckpointError, match="a named pipe"):
-        Outline.open("a/b", cache_dir=cache)
+        ModelSpec.open("a/b", cache_dir=cache)
 
 
 @pytest.mark.parametrize("name", ["refs/main", "snapshots/" + "c" * 40 + "/x.gguf"])
@@ -99,7 +99,7 @@ def test_a_named_pipe_as_a_revision_or_a_file_of_the_cache(cached, name):
     cache, _ = cached
     piped(cache / "models--a--b" / name)
     with pytest.raises(TYPED, match="a named pipe"):
-        Outline.open("a/b/x.gguf", cache_dir=cache)
+        ModelSpec.open("a/b/x.gguf", cache_dir=cache)
 
 
 @pytest.mark.parametrize("link", ["/dev/zero", "/dev/full", "/proc/self/mem"])
@@ -107,7 +107,7 @@ def test_a_device_behind_a_link(copied, link):
     (copied / "config.json").unlink()
     (copied / "config.json").symlink_to(link)
     with pytest.raises(CheckpointError, match=r"config\.json (cannot be read: |is a link to )"):
-        Outline.open(copied)
+        ModelSpec.open(copied)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -118,7 +118,7 @@ def test_a_link_to_nothing(copied, name, target):
     (copied / name).symlink_to(target)
     (copied / "tokenizer.json").touch()
     with pytest.raises(CheckpointError, match=rf"{name} is a link to {target}, which is not here"):
-        Outline.open(copied)
+        ModelSpec.open(copied)
 
 
 def test_a_ref_that_has_nothing_to_tell_yet(cached, monkeypatch):
@@ -126,7 +126,7 @@ def test_a_ref_that_has_nothing_to_tell_yet(cached, monkeypatch):
     cache, _ = cached
     monkeypatch.setattr("qwenvis.sources.hub.open_regular", lambda path: mock_open(read_data=None)())
     with pytest.raises(SourceError, match="holds no snapshot of its revision main"):
-        Outline.open("a/b", cache_dir=cache)
+        ModelSpec.open("a/b", cache_dir=cache)
 
 
 def of_nobody(source, cache="/nowhere"):

@@ -18,7 +18,7 @@ from qwenvis.checkpoints.mmproj import open_mmproj
 from qwenvis.checkpoints.mmproj_names import PROJECTORS
 from qwenvis.cli import main
 from qwenvis.errors import CheckpointError, ConfigError
-from qwenvis.spec import Outline
+from qwenvis.spec import ModelSpec
 
 FAMILIES = [family for family in PRESETS if family in mmproj_files.KINDS]
 every_family = pytest.mark.parametrize("family", FAMILIES)
@@ -92,7 +92,7 @@ def test_tensors_are_those_of_the_hub(tmp_path, family):
 
 @every_family
 def test_config_is_that_of_the_hub(tmp_path, family):
-    assert Outline.open(write(tmp_path, family)).config == encoder(family).config
+    assert ModelSpec.open(write(tmp_path, family)).config == encoder(family).config
 
 
 def test_q8_0_is_what_the_package_makes_of_it(tmp_path):
@@ -159,8 +159,8 @@ def test_old_files_list_the_blocks_of_full_attention(tmp_path):
 
 @pytest.mark.parametrize(("pattern", "blocks"), [(1, (0, 1, 2, 3)), (3, (2,)), (0, (0, 1, 2, 3)), (9, ())])
 def test_pattern_of_full_attention(tmp_path, pattern, blocks):
-    outline = Outline.open(write(tmp_path, "qwen2_5_vl", **{"clip.vision.n_wa_pattern": pattern}))
-    assert outline.config.fullatt_block_indexes == blocks
+    spec = ModelSpec.open(write(tmp_path, "qwen2_5_vl", **{"clip.vision.n_wa_pattern": pattern}))
+    assert spec.config.fullatt_block_indexes == blocks
 
 
 def test_images(tmp_path):
@@ -168,15 +168,15 @@ def test_images(tmp_path):
     found = Encoder.from_pretrained(write(tmp_path, "qwen2_vl"), threads=1)
     image = picture(61, 97)
     assert same_bits(found.encode(image).embeddings, encoder("qwen2_vl").encode(image).embeddings)
-    processor = found.outline.processor
+    processor = found.spec.processor
     assert (processor.min_pixels, processor.max_pixels) == (3136, 12845056)
-    assert (processor.lut == encoder("qwen2_vl").outline.processor.lut).all()
+    assert (processor.lut == encoder("qwen2_vl").spec.processor.lut).all()
     keys = {
         "clip.vision.image_min_pixels": 4096,
         "clip.vision.image_max_pixels": 8192,
         "clip.vision.image_std": [0.5] * 3,
     }
-    processor = Outline.open(write(tmp_path, "qwen2_vl", **keys)).processor
+    processor = ModelSpec.open(write(tmp_path, "qwen2_vl", **keys)).processor
     assert (processor.min_pixels, processor.max_pixels, processor.normalisation.std) == (4096, 8192, (0.5, 0.5, 0.5))
 
 
@@ -190,7 +190,7 @@ def test_images(tmp_path):
 )
 def test_what_no_tensor_tells_must_be_there(tmp_path, family, key):
     with pytest.raises(ConfigError, match=rf"mmproj\.gguf lacks {key} in its metadata"):
-        Outline.open(write(tmp_path, family, **{key: None}))
+        ModelSpec.open(write(tmp_path, family, **{key: None}))
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_what_no_tensor_tells_must_be_there(tmp_path, family, key):
 )
 def test_metadata_that_cannot_be(tmp_path, family, changes, message):
     with pytest.raises(CheckpointError, match=message):
-        Outline.open(write(tmp_path, family, **changes))
+        ModelSpec.open(write(tmp_path, family, **changes))
 
 
 def test_projector_of_one_of_two_encoders(tmp_path):
@@ -228,13 +228,13 @@ def test_projector_of_one_of_two_encoders(tmp_path):
 def test_a_language_model_is_no_mmproj(tmp_path):
     path = mmproj_files.write(tmp_path / "llm.gguf", [("v.x", np.ones(4, np.float32), Type.F32)], {}, "qwen2vl")
     with pytest.raises(CheckpointError, match="is the model of the architecture qwen2vl; expected an mmproj"):
-        Outline.open(path)
+        ModelSpec.open(path)
 
 
 @pytest.mark.parametrize("kind", [Type.Q4_0, Type.Q5_1, Type.Q5_0])
 def test_fewer_than_8_bits_are_refused_in_words(tmp_path, kind):
     with pytest.raises(CheckpointError, match=rf"stored as {kind.name}; expected F32, F16, BF16, Q8_0: v\.blk\.0\."):
-        Outline.open(write(tmp_path, kind=kind))
+        ModelSpec.open(write(tmp_path, kind=kind))
 
 
 def test_one_tensor_in_memory_at_a_time(tmp_path):

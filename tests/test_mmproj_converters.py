@@ -9,7 +9,7 @@ from saved import config_of, expected, tensors_of, tokens_of
 from towers import same_bits
 
 from qwenvis import CheckpointError, cli
-from qwenvis.spec import Outline
+from qwenvis.spec import ModelSpec
 
 DUMMY = "v.position_embd.weight"
 
@@ -46,9 +46,9 @@ def test_a_grid_of_positions_is_no_dummy(tmp_path, family, side):
     ],
 )
 def test_videos_have_the_limits_that_are_published(tmp_path, family, images, videos):
-    outline = Outline.open(written(tmp_path / "x.gguf", family))
-    assert (outline.processor.min_pixels, outline.processor.max_pixels) == images
-    assert (outline.video_processor.min_pixels, outline.video_processor.max_pixels) == videos
+    spec = ModelSpec.open(written(tmp_path / "x.gguf", family))
+    assert (spec.processor.min_pixels, spec.processor.max_pixels) == images
+    assert (spec.video_processor.min_pixels, spec.video_processor.max_pixels) == videos
 
 
 def test_old_files_list_the_blocks_without_windows(tmp_path):

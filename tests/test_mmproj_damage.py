@@ -12,7 +12,7 @@ from towers import same_bits
 
 from qwenvis import Encoder
 from qwenvis.errors import CheckpointError
-from qwenvis.spec import Outline
+from qwenvis.spec import ModelSpec
 
 VISION_CONFIG = config_of("qwen2_vl")["vision_config"]
 
@@ -55,7 +55,7 @@ def test_data_in_another_place(tmp_path, offset):
     struct.pack_into("<Q", content, at, (before + offset) % 2**15)
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match=rf"ln1\.bias begins at byte \d+ of its data; expected {before}"):
-        Outline.open(path)
+        ModelSpec.open(path)
 
 
 def test_parts_that_do_not_fit(tmp_path):
@@ -65,7 +65,7 @@ def test_parts_that_do_not_fit(tmp_path):
         ]
 
     with pytest.raises(CheckpointError, match=r"attn_q\.weight, .*attn_k\.weight, .* do not fit together"):
-        Outline.open(spoilt(tmp_path, change))
+        ModelSpec.open(spoilt(tmp_path, change))
 
 
 def test_parts_of_several_types(tmp_path):

@@ -236,7 +236,7 @@ def test_prefixes(tmp_path, family, prefix):
     pixel_values, grid_thw, _ = expected(family, BATCH)
     want = loaded(tmp_path / "usual", family)(pixel_values, grid_thw).embeddings
     encoder = loaded(tmp_path / "other", family, {"prefix": prefix})
-    assert encoder.outline.checkpoint.prefix == prefix
+    assert encoder.spec.checkpoint.prefix == prefix
     assert same_bits(encoder(pixel_values, grid_thw).embeddings, want)
 
 

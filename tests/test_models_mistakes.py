@@ -101,15 +101,17 @@ def axis_of(name):
     """Another way to interpolate the learned positions."""
 
     def put_in(monkeypatch):
-        blend, axis = geometry.blend, getattr(geometry, name)
-        monkeypatch.setattr(geometry, "blend", lambda grid, merge_size, side, _: blend(grid, merge_size, side, axis))
+        blend, axis = geometry.interpolate_pos_embed, getattr(geometry, name)
+        monkeypatch.setattr(
+            geometry, "interpolate_pos_embed", lambda grid, merge_size, side, _: blend(grid, merge_size, side, axis)
+        )
 
     return put_in
 
 
 def positions_in_raster_order(monkeypatch):
-    blend = geometry.blend
-    monkeypatch.setattr(geometry, "blend", lambda grid, merge_size, *how: blend(grid, 1, *how))
+    blend = geometry.interpolate_pos_embed
+    monkeypatch.setattr(geometry, "interpolate_pos_embed", lambda grid, merge_size, *how: blend(grid, 1, *how))
 
 
 def downsampled_by_columns(monkeypatch):

@@ -65,7 +65,7 @@ def test_every_isa_and_format(isa, dtype, tmp_path):
 
 def test_weights_stay_in_the_file(tmp_path):
     saved(tmp_path / "packed")
-    kept = Encoder.from_pretrained(tmp_path / "packed").outline.weights.kept
+    kept = Encoder.from_pretrained(tmp_path / "packed").spec.weights.kept
     packed = [memory for memory in kept if isinstance(memory, ops.PackedWeight)]
     assert packed
     assert not any(weight.memory.flags.writeable for weight in packed)
@@ -93,7 +93,7 @@ def test_a_packed_checkpoint_can_be_packed_again_and_described(tmp_path):
     first = saved(tmp_path / "first")
     Encoder.from_pretrained(tmp_path / "first").save_packed(tmp_path / "second")
     assert (tmp_path / "first" / FILE).read_bytes() == (tmp_path / "second" / FILE).read_bytes()
-    assert first.outline.parameters == Encoder.from_pretrained(tmp_path / "second").outline.parameters
+    assert first.spec.parameters == Encoder.from_pretrained(tmp_path / "second").spec.parameters
     assert_same_bits(tokens_of(tmp_path / "second"), tokens_of(preset_of("qwen2_vl")))
 
 
@@ -175,7 +175,7 @@ def test_other_weights_come_first(tmp_path):
     shutil.copytree(preset_of("qwen2_vl"), tmp_path / "packed", dirs_exist_ok=True)
     found = Encoder.from_pretrained(tmp_path / "packed", threads=1)
     assert found.format == "f32"
-    assert FILE not in [path.name for path in found.outline.checkpoint.files]
+    assert FILE not in [path.name for path in found.spec.checkpoint.files]
 
 
 def test_a_file_of_llama_cpp(tmp_path):

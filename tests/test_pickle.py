@@ -12,7 +12,7 @@ from towers import cache, checkpoint, encoder, picture, same_bits
 
 from qwenvis import Encoder
 from qwenvis.errors import ImageError, InputError, SourceError
-from qwenvis.spec import Outline
+from qwenvis.spec import ModelSpec
 
 IMAGES = [picture(61, 97), picture(150, 113)]
 
@@ -41,7 +41,7 @@ def test_relative_paths_are_found_from_elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = pickle.dumps(Encoder.from_pretrained("model"))
     monkeypatch.chdir("/")
-    assert pickle.loads(text).outline.checkpoint.path == tmp_path / "model"
+    assert pickle.loads(text).spec.checkpoint.path == tmp_path / "model"
 
 
 def test_presets_are_pickled_by_their_name():
@@ -62,7 +62,7 @@ def test_hub_ids_are_pickled_with_their_commit(tmp_path, monkeypatch):
     text = pickle.dumps(Encoder.from_pretrained("some/model", cache_dir=tmp_path.name))
     (repo / "refs" / "main").write_text(second)
     monkeypatch.chdir("/")
-    assert pickle.loads(text).outline.checkpoint.path == repo / "snapshots" / first
+    assert pickle.loads(text).spec.checkpoint.path == repo / "snapshots" / first
     shutil.rmtree(repo)
     with pytest.raises(SourceError):
         pickle.loads(text)
@@ -75,7 +75,7 @@ def test_packed_encoders(tmp_path):
 
 
 def test_encoder_of_an_outline_says_why_it_cannot():
-    found = Encoder.from_outline(Outline.open(checkpoint()))
+    found = Encoder.from_spec(ModelSpec.open(checkpoint()))
     with pytest.raises(InputError, match="made from an outline: make it with from_pretrained"):
         pickle.dumps(found)
     assert same_bits(copy.copy(found).encode(IMAGES).embeddings, found.encode(IMAGES).embeddings)
@@ -86,11 +86,11 @@ def test_copies_share_the_weights(copied):
     found = encoder()
     other = copied(found)
     assert other is not found
-    assert other.outline is found.outline
+    assert other.spec is found.spec
     assert same_bits(other.encode(IMAGES).embeddings, found.encode(IMAGES).embeddings)
     assert pickle.dumps(other) == pickle.dumps(found)
     nested = copied({"encoder": found, "other": [found]})
-    assert nested["encoder"].outline is found.outline
+    assert nested["encoder"].spec is found.spec
 
 
 def test_encoder_in_a_process_of_its_own():
@@ -117,6 +117,4 @@ def test_repr():
     found = encoder(threads=2)
     words = f"qwen2_vl in f32 on {found.isa}, 2 threads: '{checkpoint()}'"
     assert repr(found) == f"<Encoder: {words}>"
-    assert (
-        repr(Encoder.from_outline(found.outline, threads=1)) == f"<Encoder: {words.replace('2 threads', '1 thread')}>"
-    )
+    assert repr(Encoder.from_spec(found.spec, threads=1)) == f"<Encoder: {words.replace('2 threads', '1 thread')}>"

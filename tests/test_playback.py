@@ -9,7 +9,7 @@ import pytest
 from clips_made import number, numbered
 
 from qwenvis.errors import LimitError, VideoError
-from qwenvis.videos.decode import Film
+from qwenvis.videos.decode import VideoDecoder
 from qwenvis.videos.playback import Playback
 
 FRAMES = numbered(30)
@@ -65,7 +65,7 @@ def test_an_even_rate_is_exact(form, rate):
 def test_fragments(flags):
     """The header counts the first fragment, or nothing."""
     data = clips_made.remuxed(clips_made.film(FRAMES, codec="mpeg4"), options={"movflags": flags})
-    assert Film(data, "it").length.frames <= 30
+    assert VideoDecoder(data, "it").length.frames <= 30
     film, numbers = seen(data)
     assert numbers == list(range(30))
     assert times(film) == pytest.approx([i / 10 for i in range(30)])
@@ -137,7 +137,7 @@ def test_cover_pictures(form, front):
     data = clips_made.covered(PLAIN, form, np.full((480, 640, 3), 200, np.uint8))
     if front and form == "mp4":
         data = clips_made.cover_in_front(data)
-        assert Film(data, "it").size == (480, 640)  # transformers would take it
+        assert VideoDecoder(data, "it").size == (480, 640)  # transformers would take it
     film, numbers = seen(data)
     assert (film.size, numbers) == ((64, 96), list(range(30)))
 
@@ -155,7 +155,7 @@ def test_a_minute_of_a_screen(rng):
     data = clips_made.film(
         np.resize(numbered(100, 32, 64), (300, 32, 64, 3)), fps=1000, times=when, form="webm", codec="libvpx"
     )
-    assert Film(data, "it").length.duration < 1
+    assert VideoDecoder(data, "it").length.duration < 1
     film, numbers = seen(data)
     assert numbers == [i % 100 for i in range(300)]
     assert times(film) == pytest.approx([ms / 1000 for ms in when])
@@ -188,7 +188,7 @@ def test_pixels_that_are_not_square(aspect, degrees, size):
     assert film.size == size
     assert next(film.frames([0])).shape == ((96, 64, 3) if degrees else (64, 96, 3))
     assert Playback(data, "it", upright=False).size == (64, 96)
-    assert Film(data, "it", upright=False).size == (64, 96)
+    assert VideoDecoder(data, "it", upright=False).size == (64, 96)
 
 
 def test_an_aspect_that_no_screen_has():

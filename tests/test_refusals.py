@@ -15,7 +15,7 @@ from qwenvis.checkpoints.checkpoint import Checkpoint
 from qwenvis.errors import CheckpointError, ConfigError
 from qwenvis.models.strict_config import INERT
 from qwenvis.models.unsupported import RELATIVES
-from qwenvis.spec import Outline
+from qwenvis.spec import ModelSpec
 
 FC1 = "blocks.0.mlp.fc1"
 I4, F16, F32, U8 = (np.ones((2, 2), dtype) for dtype in (np.int32, np.float16, np.float32, np.uint8))
@@ -129,7 +129,7 @@ def edit(directory, **changes):
 def test_unknown_fields_are_refused_by_name(copied, field):
     name, value = next(iter(field.items()))
     with pytest.raises(ConfigError, match=r"vision_config says .*this tower does not know") as caught:
-        Outline.open(edit(copied, **field))
+        ModelSpec.open(edit(copied, **field))
     assert f"{name} = {value!r}" in str(caught.value)
 
 
@@ -137,12 +137,12 @@ def test_unknown_fields_are_refused_by_name(copied, field):
     "field", [{"deepstack_visual_indexes": []}, {"window_size": None}, {"anything": {}}, {"_private": 3}, {"note": ""}]
 )
 def test_empty_fields_say_nothing(copied, field):
-    assert Outline.open(edit(copied, **field)).family == "qwen2_vl"
+    assert ModelSpec.open(edit(copied, **field)).family == "qwen2_vl"
 
 
 def test_fields_that_change_nothing(copied):
     """What transformers 4 wrote into the config of a tower, and dead keys of the published ones."""
-    assert Outline.open(edit(copied, **dict.fromkeys(INERT - {"model_type"}, 1))).config.depth == 4
+    assert ModelSpec.open(edit(copied, **dict.fromkeys(INERT - {"model_type"}, 1))).config.depth == 4
 
 
 def test_configs_of_transformers_say_nothing_unknown(copied):
@@ -157,12 +157,12 @@ def test_configs_of_transformers_say_nothing_unknown(copied):
 def test_unknown_rope_is_refused_by_name(copied):
     rope = {"rope_type": "axial", "rope_theta": 10000.0, "partial_rotary_factor": 0.5}
     with pytest.raises(ConfigError, match="rope with partial_rotary_factor; this tower knows axial rope only"):
-        Outline.open(edit(copied, rope_parameters=rope))
+        ModelSpec.open(edit(copied, rope_parameters=rope))
 
 
 def test_names_of_unknown_fields_cannot_paint_the_terminal(copied):
     with pytest.raises(ConfigError) as caught:
-        Outline.open(edit(copied, **{"\x1b[31mred\n": "\x1b[0m"}))
+        ModelSpec.open(edit(copied, **{"\x1b[31mred\n": "\x1b[0m"}))
     assert str(caught.value).isprintable()
 
 
@@ -190,7 +190,7 @@ def test_near_relatives_as_they_are_found(tmp_path, model_type, vision_type, pat
     config = {"model_type": model_type} | ({"vision_config": {"model_type": vision_type}} if vision_type else {})
     source = write_single(tmp_path, {patch_embedding: np.ones((4, 3, 2, 2, 2), np.float32)}, "", config)
     with pytest.raises(ConfigError, match=rf"^model_type '{model_type}' is no tower of this version \(\w.*\), which"):
-        Outline.open(source)
+        ModelSpec.open(source)
 
 
 def test_strangers_are_merely_unknown():

@@ -16,7 +16,7 @@ from qwenvis.checkpoints.checkpoint import Checkpoint
 from qwenvis.checkpoints.tensors import Tensor
 from qwenvis.errors import CheckpointError, ConfigError, InputError, QwenvisError, SourceError
 from qwenvis.sources import synthetic
-from qwenvis.spec import Outline
+from qwenvis.spec import ModelSpec
 
 every_family = pytest.mark.parametrize("family", KINDS)
 PREPROCESSOR = "preprocessor_config.json"
@@ -33,12 +33,12 @@ def copied(tmp_path):
 def test_outline_of_a_tower(tmp_path, family):
     model, _, weights = truth.make(family)
     truth.save(tmp_path, family, model)
-    outline = Outline.open(tmp_path)
-    assert (outline.family, outline.config.depth, outline.config.hidden_size) == (family, 4, 64)
-    assert outline.parameters == sum(array.size for array in weights.values())
-    assert outline.checkpoint.path == tmp_path
-    assert (outline.processor.min_pixels, outline.processor.max_pixels) == (3136, 12845056)
-    assert outline.processor.columns == math.prod(outline.config.kernel)
+    spec = ModelSpec.open(tmp_path)
+    assert (spec.family, spec.config.depth, spec.config.hidden_size) == (family, 4, 64)
+    assert spec.parameters == sum(array.size for array in weights.values())
+    assert spec.checkpoint.path == tmp_path
+    assert (spec.processor.min_pixels, spec.processor.max_pixels) == (3136, 12845056)
+    assert spec.processor.columns == math.prod(spec.config.kernel)
 
 
 @pytest.mark.parametrize(("preset", "millions"), [("qwen2-vl-2b", 665.27), ("qwen2.5-vl-3b", 668.68)])
@@ -47,30 +47,30 @@ def test_parameters_of_published_towers(preset, millions):
     config = synthetic.PRESETS[preset].config
     shapes = synthetic.tower_shapes(synthetic.PRESETS[preset])
     tensors = {name: Tensor(Path("nowhere"), "BF16", shape) for name, shape in shapes.items()}
-    outline = Outline(Checkpoint(Path(), config, config["vision_config"], config["model_type"], {}, "visual.", tensors))
-    assert round(outline.parameters / 1e6, 2) == millions
+    spec = ModelSpec(Checkpoint(Path(), config, config["vision_config"], config["model_type"], {}, "visual.", tensors))
+    assert round(spec.parameters / 1e6, 2) == millions
 
 
 @every_family
 def test_preview_is_the_outline_of_a_preset(monkeypatch, tmp_path, family):
     """Nothing is written, and nothing has to be there."""
-    opened = Outline.open(checkpoint(family))
+    opened = ModelSpec.open(checkpoint(family))
     monkeypatch.setenv("QWENVIS_CACHE", str(tmp_path))
-    preview = Outline.preview(f"synthetic:{PRESETS[family]}", max_pixels=10**6)
+    preview = ModelSpec.preview(f"synthetic:{PRESETS[family]}", max_pixels=10**6)
     assert not list(tmp_path.iterdir())
     assert (preview.family, preview.config) == (family, opened.config)
     assert preview.checkpoint.shapes == opened.checkpoint.shapes
     assert (preview.parameters, preview.nbytes) == (opened.parameters, opened.nbytes)
     assert preview.processor == opened.processor.with_limits(max_pixels=10**6)
-    assert Outline.preview(checkpoint(family)).config == opened.config
+    assert ModelSpec.preview(checkpoint(family)).config == opened.config
 
 
 def test_limits_replace_those_of_the_checkpoint():
-    outline = Outline.open(checkpoint(), **BOTH)
-    assert (outline.processor.min_pixels, outline.processor.max_pixels) == tuple(BOTH.values())
-    assert Outline.open(checkpoint(), max_pixels=4000).processor.min_pixels == 3136
+    spec = ModelSpec.open(checkpoint(), **BOTH)
+    assert (spec.processor.min_pixels, spec.processor.max_pixels) == tuple(BOTH.values())
+    assert ModelSpec.open(checkpoint(), max_pixels=4000).processor.min_pixels == 3136
     with pytest.raises(InputError, match="min_pixels 10 is larger than max_pixels 3"):
-        Outline.open(checkpoint(), min_pixels=10, max_pixels=3)
+        ModelSpec.open(checkpoint(), min_pixels=10, max_pixels=3)
 
 
 WRONG = [
@@ -85,7 +85,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize("options", WRONG, ids=str)
-@pytest.mark.parametrize("open_it", [Outline.open, Encoder.from_pretrained])
+@pytest.mark.parametrize("open_it", [ModelSpec.open, Encoder.from_pretrained])
 def test_arguments_are_refused_before_a_preset_is_written(tmp_path, open_it, options):
     with pytest.raises(InputError, match=next(reversed(options))):
         open_it("synthetic:tiny-qwen2-vl", cache_dir=tmp_path / "cache", **options)
@@ -95,36 +95,36 @@ def test_arguments_are_refused_before_a_preset_is_written(tmp_path, open_it, opt
 def test_limits_are_checked_without_a_preprocessor_config(copied):
     (copied / PREPROCESSOR).unlink()
     with pytest.raises(InputError, match="min_pixels 10 is larger than max_pixels 3"):
-        Outline.open(copied, min_pixels=10, max_pixels=3)
+        ModelSpec.open(copied, min_pixels=10, max_pixels=3)
 
 
 def test_encoder_of_an_open_outline(copied):
-    outline, calls = Outline.open(copied, max_pixels=4000), []
-    found = Encoder.from_outline(outline, threads=2, progress=lambda *call: calls.append(call))
-    assert (found.outline, found.threads) == (outline, 2)
-    assert calls[-1][0] == calls[-1][1] == sum(tensor.nbytes for tensor in outline.checkpoint.tensors.values())
+    spec, calls = ModelSpec.open(copied, max_pixels=4000), []
+    found = Encoder.from_spec(spec, threads=2, progress=lambda *call: calls.append(call))
+    assert (found.spec, found.threads) == (spec, 2)
+    assert calls[-1][0] == calls[-1][1] == sum(tensor.nbytes for tensor in spec.checkpoint.tensors.values())
     image = picture(61, 97)
     assert same_bits(found.encode(image).embeddings, encoder(max_pixels=4000).encode(image).embeddings)
     with pytest.raises(InputError, match="threads"):
-        Encoder.from_outline(outline, threads=0)
+        Encoder.from_spec(spec, threads=0)
 
 
 def test_encoder_of_a_preview(monkeypatch, tmp_path):
     """Once the files are there, the outline that was made before serves."""
     monkeypatch.setenv("QWENVIS_CACHE", str(tmp_path))
-    outline = Outline.preview("synthetic:tiny-qwen2-vl")
+    spec = ModelSpec.preview("synthetic:tiny-qwen2-vl")
     with pytest.raises(CheckpointError):
-        Encoder.from_outline(outline)
+        Encoder.from_spec(spec)
     synthetic.materialise("tiny-qwen2-vl")
-    given = pixels(outline.config, [[1, 4, 6]])
-    assert same_bits(Encoder.from_outline(outline)(*given).embeddings, encoder()(*given).embeddings)
+    given = pixels(spec.config, [[1, 4, 6]])
+    assert same_bits(Encoder.from_spec(spec)(*given).embeddings, encoder()(*given).embeddings)
 
 
 def test_preprocessor_config_that_cannot_be_used_is_an_error_at_once(copied):
     content = json.loads((copied / PREPROCESSOR).read_text())
     (copied / PREPROCESSOR).write_text(json.dumps(content | {"do_resize": False}))
     with pytest.raises(ConfigError, match="do_resize"):
-        Outline.open(copied)
+        ModelSpec.open(copied)
 
 
 def test_checkpoint_without_a_preprocessor_config(copied):
@@ -163,27 +163,27 @@ def test_headers_are_enough(copied):
         start = 8 + int.from_bytes(content[:8], "little")
         content[start:] = b"\xff" * (len(content) - start)
         shard.write_bytes(content)
-    outline = Outline.open(copied)
-    assert outline.cost(np.array([[1, 4, 6]])).tokens == 6
-    assert outline.parameters == encoder().outline.parameters
+    spec = ModelSpec.open(copied)
+    assert spec.cost(np.array([[1, 4, 6]])).tokens == 6
+    assert spec.parameters == encoder().spec.parameters
 
 
 def test_nothing_here(tmp_path):
     with pytest.raises(SourceError, match="names no checkpoint"):
-        Outline.open(tmp_path / "nowhere")
+        ModelSpec.open(tmp_path / "nowhere")
 
 
 def test_options_of_images(copied):
     """They reach the processor, of a call too, with and without a preprocessor config."""
     options = {"pixels": "transformers", "backend": "torchvision"}
     found = Encoder.from_pretrained(copied, threads=1, **options)
-    for processor in (found.outline.processor, found.outline.processor_with(max_pixels=4000)):
+    for processor in (found.spec.processor, found.spec.processor_with(max_pixels=4000)):
         assert (processor.pixels, processor.backend, processor.normalisation.fused) == (*options.values(), True)
     assert not same_bits(
         found.preprocess(picture(61, 97)).pixel_values, encoder().preprocess(picture(61, 97)).pixel_values
     )
     (copied / PREPROCESSOR).unlink()
-    assert Outline.open(copied, **options).processor_with(**BOTH).pixels == "transformers"
+    assert ModelSpec.open(copied, **options).processor_with(**BOTH).pixels == "transformers"
 
 
 @pytest.mark.parametrize("name", ["pixels", "backend"])

@@ -8,7 +8,7 @@ from towers import PRESETS, same_bits
 from towers import checkpoint as preset_of
 
 from qwenvis.checkpoints.checkpoint import Checkpoint
-from qwenvis.checkpoints.tensors import Part, Tensor, assembled, channels_first
+from qwenvis.checkpoints.tensors import Tensor, TensorPart, assembled, channels_first
 from qwenvis.errors import CheckpointError
 
 every_family = pytest.mark.parametrize("family", list(PRESETS))
@@ -80,7 +80,7 @@ def test_which_axis_holds_the_channels(tmp_path, first, last):
 
 
 def test_parts_of_several_types_meet_in_float32(tmp_path):
-    parts = (Part("a", "F16", (2, 3), (slice(0, 2),)), Part("b", "F32", (1, 3), (slice(2, 3),)))
+    parts = (TensorPart("a", "F16", (2, 3), (slice(0, 2),)), TensorPart("b", "F32", (1, 3), (slice(2, 3),)))
     stored = {"a": np.ones((2, 3), np.float16), "b": np.full((1, 3), 1 / 3, np.float32)}
     tensor = Tensor(tmp_path, "F32", (3, 3), parts)
     assert tensor.nbytes == 2 * 6 + 4 * 3

@@ -11,7 +11,7 @@ from PIL import ExifTags, Image
 from qwenvis.errors import ImageError
 from qwenvis.images import to_rgb
 from qwenvis.images.decode import decode
-from qwenvis.images.image import Still
+from qwenvis.images.image import ImageItem
 from qwenvis.processors.image import BACKENDS, PIXELS, ImageProcessor
 
 SMALL = {"min_pixels": 3136, "max_pixels": 60000, "image_processor_type": "Qwen2VLImageProcessor"}
@@ -200,7 +200,7 @@ def test_distance_of_the_backends():
 @pytest.mark.parametrize("array", [np.zeros((30, 30, 3)), np.zeros((30, 30, 3), bool)])
 def test_torchvision_keeps_floats_and_we_refuse_them(array):
     with pytest.raises(ImageError, match="with backend 'torchvision', pixels must be uint8"):
-        Still(array, processor(backend="torchvision"), 0)
+        ImageItem(array, processor(backend="torchvision"), 0)
 
 
 def test_every_choice_has_a_policy():
@@ -215,5 +215,5 @@ def test_natural_is_not_transformers():
     """What the table of docs/pixels.md says of one file."""
     file = io.BytesIO()
     in_mode("RGBA", (60, 90)).save(file, "PNG", exif=exif(6))
-    grids = [Still(source, processor(pixels), 0).grid for pixels in PIXELS for source in (file, Image.open(file))]
+    grids = [ImageItem(source, processor(pixels), 0).grid for pixels in PIXELS for source in (file, Image.open(file))]
     assert grids == [(1, 6, 4), (1, 6, 4), (1, 6, 4), (1, 4, 6)]

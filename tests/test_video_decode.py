@@ -11,7 +11,7 @@ import pytest
 from transformers.video_utils import load_video
 
 from qwenvis.errors import LimitError, VideoError
-from qwenvis.videos.decode import Film
+from qwenvis.videos.decode import VideoDecoder
 from qwenvis.videos.playback import Playback
 
 CLIP = clips_made.frames(13)
@@ -19,7 +19,7 @@ UNEVEN = [0, 40, 90, 400, 420, 800, 950, 1000, 1500, 1510, 1700, 1999, 2400]  # 
 
 
 def film(data, **options):
-    return Film(data, "the video", **options)
+    return VideoDecoder(data, "the video", **options)
 
 
 def theirs(path, indices):
@@ -179,13 +179,13 @@ def test_damaged_bytes_never_crash(rng):
         damaged = bytearray(data)
         for place in rng.integers(0, len(data), 8):
             damaged[place] = rng.integers(0, 256)
-        for kind in (Film, Playback):
+        for kind in (VideoDecoder, Playback):
             with contextlib.suppress(VideoError, LimitError):
                 ours = kind(bytes(damaged), "the video")
                 list(ours.frames(range(min(ours.length.frames, 13))))
 
 
-@pytest.mark.parametrize("kind", [Film, Playback])
+@pytest.mark.parametrize("kind", [VideoDecoder, Playback])
 @pytest.mark.parametrize("step", ["open", "demux"])
 def test_what_ffmpeg_has_no_memory_for(monkeypatch, kind, step):
     """A damaged file may have it ask for any amount: an error of the video, though FFmpeg's is a MemoryError too."""
@@ -204,7 +204,7 @@ def test_what_ffmpeg_has_no_memory_for(monkeypatch, kind, step):
             next(opened.frames([0]))
 
 
-@pytest.mark.parametrize("kind", [Film, Playback])
+@pytest.mark.parametrize("kind", [VideoDecoder, Playback])
 def test_a_lack_of_memory_of_ours_stays_one(monkeypatch, kind):
     opened = kind(clips_made.film(CLIP), "the video")
     monkeypatch.setattr(kind, "_pixels", lambda *_: np.empty(2**62, np.uint8))

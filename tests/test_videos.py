@@ -9,31 +9,31 @@ from judges import Ask, judge, needs_torchvision, torchvision_answers
 from video_judges import NAMES, TOWERS
 
 from qwenvis.errors import ConfigError, InputError, LimitError, VideoError
-from qwenvis.processors.video_families import KINDS, Reference
-from qwenvis.videos.decode import Film
-from qwenvis.videos.video import Footage, Viewing
+from qwenvis.processors.video_families import TYPES, Reference
+from qwenvis.videos.decode import VideoDecoder
+from qwenvis.videos.video import VideoItem, VideoOptions
 
 QWEN2, QWEN3, GLM = "Qwen2VLVideoProcessor", "Qwen3VLVideoProcessor", "Glm4vVideoProcessor"
 GLM5 = "Glm5NextVideoProcessor"
 
 
-def viewing(name, config=None, **given):
-    return Viewing.of(KINDS[name].from_config(config or {}, **TOWERS[name]), given)
+def options(name, config=None, **given):
+    return VideoOptions.of(TYPES[name].from_config(config or {}, **TOWERS[name]), given)
 
 
-def patches(footage, steps=None):
+def patches(video_item, steps=None):
     """All ``pixel_values``, made so many temporal steps at a time."""
-    t, h, w = footage.grid
-    out = np.full((t * h * w, footage.processor.columns), np.nan, np.float32)
+    t, h, w = video_item.grid
+    out = np.full((t * h * w, video_item.processor.columns), np.nan, np.float32)
     for first in range(0, t, steps or t):
         stop = min(first + (steps or t), t)
-        assert footage.fill(first, stop, out[first * h * w : stop * h * w]) == (stop - first, h, w)
+        assert video_item.fill(first, stop, out[first * h * w : stop * h * w]) == (stop - first, h, w)
     return out
 
 
 # (processor, config, what the call of transformers is given, what ours is, frames, height, width)
 CASES = [
-    *((name, {}, {}, {}, 11, 90, 130) for name in KINDS),
+    *((name, {}, {}, {}, 11, 90, 130) for name in TYPES),
     *((QWEN2, {}, {}, {}, 1, *size) for size in ((56, 84), (5, 700), (1000, 700))),
     (QWEN2, {}, {"do_sample_frames": True, "fps": 2}, {"fps": 2}, 33, 60, 44),
     (QWEN2, {}, {"do_sample_frames": True, "num_frames": 7}, {"num_frames": 7}, 33, 60, 44),
@@ -48,8 +48,8 @@ CASES = [
     (GLM, {}, {"fps": 4}, {"fps": 4}, 25, 64, 64),
     (GLM5, {"min_image_tokens": 1, "max_image_tokens": 40}, {}, {}, 12, 300, 200),
     (GLM5, {"patch_expand_factor": 2}, {}, {}, 12, 75, 203),
-    *((name, {"patch_expand_factor": 3}, {}, {}, 8, 60, 44) for name in KINDS if name != GLM5),
-    *((name, {"cap_pixels_per_frame": True, "max_video_tokens": 5}, {}, {}, 8, 90, 130) for name in KINDS),
+    *((name, {"patch_expand_factor": 3}, {}, {}, 8, 60, 44) for name in TYPES if name != GLM5),
+    *((name, {"cap_pixels_per_frame": True, "max_video_tokens": 5}, {}, {}, 8, 90, 130) for name in TYPES),
 ]
 
 
@@ -73,19 +73,19 @@ def test_patches_and_frames_are_those_of_transformers(answers, number):
     name, config, _, ours, count, height, width = CASES[number]
     answer = answers[number]
     assert "error" not in answer, answer
-    footage = Footage(
+    video_item = VideoItem(
         clips_made.frames(count, height, width),
-        viewing(name, config, sampling="transformers", video_fps=10.0, **ours),
+        options(name, config, sampling="transformers", video_fps=10.0, **ours),
         0,
     )
-    assert [list(footage.grid)] == answer["video_grid_thw"].tolist()
+    assert [list(video_item.grid)] == answer["video_grid_thw"].tolist()
     metadata = answer["video_metadata"][0]
-    assert footage.frame_indices.tolist() == np.asarray(metadata.frames_indices).tolist()
+    assert video_item.frame_indices.tolist() == np.asarray(metadata.frames_indices).tolist()
     want = np.ascontiguousarray(answer["pixel_values_videos"])
-    assert patches(footage).tobytes() == want.tobytes()
-    assert patches(footage, 1).tobytes() == want.tobytes()
-    assert footage.second_per_grid == 2 / metadata.sampled_fps  # Qwen2_5_VLProcessor
-    assert footage.timestamps.tolist() == stamps(name, metadata, footage.grid[0])
+    assert patches(video_item).tobytes() == want.tobytes()
+    assert patches(video_item, 1).tobytes() == want.tobytes()
+    assert video_item.second_per_grid == 2 / metadata.sampled_fps  # Qwen2_5_VLProcessor
+    assert video_item.timestamps.tolist() == stamps(name, metadata, video_item.grid[0])
 
 
 def stamps(name, metadata, steps):
@@ -108,17 +108,17 @@ def test_what_transformers_refuses():
     answers = torchvision_answers([ask(case) for case in cases])
     for (name, config, _, ours, *shape), answer, word in zip(cases, answers, words, strict=True):
         assert "error" in answer
-        view = viewing(name, config, sampling="transformers", video_fps=10.0, **ours)
+        view = options(name, config, sampling="transformers", video_fps=10.0, **ours)
         with pytest.raises(VideoError, match=f"^video 7 .*{word}"):
-            Footage(clips_made.frames(*shape), view, 7)
+            VideoItem(clips_made.frames(*shape), view, 7)
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", TYPES)
 def test_frames_of_another_layout(name):
     """The processors of transformers would take the height of these frames for their channels."""
     with pytest.raises(ConfigError, match=r"input_data_format = 'channels_first'; expected channels_last"):
-        viewing(name, {"input_data_format": "channels_first"})
-    assert viewing(name, {"input_data_format": "channels_last"}) == viewing(name)
+        options(name, {"input_data_format": "channels_first"})
+    assert options(name, {"input_data_format": "channels_last"}) == options(name)
 
 
 # Which frames are looked at, by the kind of a video and the wish.
@@ -145,24 +145,24 @@ def test_frames_of_another_layout(name):
 )
 def test_how_many_frames(name, given, from_a_file, from_frames):
     frames = clips_made.frames(60, 32, 32)
-    view = viewing(name, **given, video_fps=10)
-    assert len(Footage(clips_made.film(frames), view, 0).frame_indices) == from_a_file
-    assert len(Footage(frames, view, 0).frame_indices) == from_frames
+    view = options(name, **given, video_fps=10)
+    assert len(VideoItem(clips_made.film(frames), view, 0).frame_indices) == from_a_file
+    assert len(VideoItem(frames, view, 0).frame_indices) == from_frames
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", TYPES)
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_short_files(name, count):
     """One frame is one temporal step: it lasts."""
-    footage = Footage(clips_made.film(clips_made.frames(count, 64, 64)), viewing(name), 0)
-    assert footage.frame_indices.tolist()[:1] == [0]
-    assert footage.grid[0] == -(-len(footage.frame_indices) // 2)
-    assert np.isfinite(patches(footage)).all()
+    video_item = VideoItem(clips_made.film(clips_made.frames(count, 64, 64)), options(name), 0)
+    assert video_item.frame_indices.tolist()[:1] == [0]
+    assert video_item.grid[0] == -(-len(video_item.frame_indices) // 2)
+    assert np.isfinite(patches(video_item)).all()
 
 
 def test_the_reference_has_limits_of_its_own():
     """``fetch_video`` of qwen-vl-utils 0.0.14: 128 to 768 tokens a frame, less of many frames."""
-    processor = KINDS[QWEN2].from_config({"min_pixels": 3136, "max_pixels": 12845056}, **TOWERS[QWEN2])
+    processor = TYPES[QWEN2].from_config({"min_pixels": 3136, "max_pixels": 12845056}, **TOWERS[QWEN2])
     reference = Reference.of(processor)
     assert (reference.min_pixels, reference.max_pixels) == (128 * 784, 768 * 784)
     for frames in (2, 300, 768):
@@ -172,32 +172,32 @@ def test_the_reference_has_limits_of_its_own():
 
 
 def test_a_rate_that_is_not_known_is_24():
-    footage = Footage(clips_made.frames(4), viewing(QWEN2), 0)
-    assert footage.second_per_grid == 2 / 24
-    assert footage.timestamps.tolist() == [0.5 / 24, (2 / 24 + 3 / 24) / 2]
+    video_item = VideoItem(clips_made.frames(4), options(QWEN2), 0)
+    assert video_item.second_per_grid == 2 / 24
+    assert video_item.timestamps.tolist() == [0.5 / 24, (2 / 24 + 3 / 24) / 2]
 
 
 def test_a_file_as_its_frames(tmp_path):
     """A video of a file is that of its frames, once decoded."""
     data = clips_made.film(clips_made.frames(9, 70, 130))
-    frames = np.stack(list(Film(data, "it").frames(range(9))))
-    view = viewing(QWEN2, sampling="all")
-    assert patches(Footage(data, view, 0)).tobytes() == patches(Footage(frames, view, 0)).tobytes()
+    frames = np.stack(list(VideoDecoder(data, "it").frames(range(9))))
+    view = options(QWEN2, sampling="all")
+    assert patches(VideoItem(data, view, 0)).tobytes() == patches(VideoItem(frames, view, 0)).tobytes()
 
 
 def test_an_item_begins_anew():
-    footage = Footage(clips_made.film(clips_made.frames(9)), viewing(QWEN2, sampling="all"), 0)
-    want = patches(footage)
-    rows = want.shape[0] // footage.grid[0]
-    footage.fill(0, 2, np.empty((2 * rows, want.shape[1]), np.float32))
-    assert patches(footage, 2).tobytes() == want.tobytes()
+    video_item = VideoItem(clips_made.film(clips_made.frames(9)), options(QWEN2, sampling="all"), 0)
+    want = patches(video_item)
+    rows = want.shape[0] // video_item.grid[0]
+    video_item.fill(0, 2, np.empty((2 * rows, want.shape[1]), np.float32))
+    assert patches(video_item, 2).tobytes() == want.tobytes()
 
 
 @pytest.mark.parametrize("number", [np.float32(5), np.int64(5), Fraction(5)])
 def test_rates_of_other_libraries(number):
     """NumPy's numbers, and PyAV's fractions."""
-    asked = viewing(QWEN2, fps=number, video_fps=number)
-    assert asked == viewing(QWEN2, fps=5, video_fps=5)
+    asked = options(QWEN2, fps=number, video_fps=number)
+    assert asked == options(QWEN2, fps=5, video_fps=5)
     assert type(asked.video_fps) in (int, float)
 
 
@@ -222,12 +222,12 @@ def test_rates_of_other_libraries(number):
 )
 def test_wishes_that_cannot_be(name, given, words):
     with pytest.raises(InputError, match=words):
-        viewing(name, **given)
+        options(name, **given)
 
 
 def test_a_volume_that_is_too_large():
-    view = viewing(QWEN2, {"max_pixels": 2**40}, sampling="all")
+    view = options(QWEN2, {"max_pixels": 2**40}, sampling="all")
     with pytest.raises(
         LimitError, match=r"^video 0 .*: 600 frames of 1000 x 1000 .* lower num_frames, fps or max_pixels"
     ):
-        Footage(np.broadcast_to(np.uint8(0), (600, 1000, 1000, 3)), view, 0)
+        VideoItem(np.broadcast_to(np.uint8(0), (600, 1000, 1000, 3)), view, 0)

@@ -58,7 +58,7 @@ def same_bits(got, want):
 
 def forward_passes(monkeypatch, found):
     """The patches of each forward pass from here on."""
-    passes, tower = [], found.outline.tower
+    passes, tower = [], found.spec.tower
     forward = tower.forward
     monkeypatch.setattr(tower, "forward", lambda patches, *args: passes.append(len(patches)) or forward(patches, *args))
     return passes
@@ -66,7 +66,7 @@ def forward_passes(monkeypatch, found):
 
 def patches_of(found, sizes):
     """How many patches images of these sizes have."""
-    return [int(np.prod(found.outline.processor.grid(*size))) for size in sizes]
+    return [int(np.prod(found.spec.processor.grid(*size))) for size in sizes]
 
 
 def grouped(patches, budget):

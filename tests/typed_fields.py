@@ -12,7 +12,7 @@ import numpy as np
 
 from qwenvis.errors import CheckpointError, ConfigError
 from qwenvis.sources.presets import PRESETS
-from qwenvis.spec import Outline
+from qwenvis.spec import ModelSpec
 
 SECONDS, NBYTES, CHARACTERS = 1, 100e6, 4000  # what an answer may take, and how long its message may be
 
@@ -106,15 +106,15 @@ def configs_of(preset: str) -> dict[str, dict[str, Any]]:
 
 def facts(source: Any) -> Any:
     """All that the configs of a source decide: the tower's sizes and how images and videos are prepared."""
-    outline = Outline.open(source)
+    spec = ModelSpec.open(source)
     prepared = []
     for name in ("processor", "video_processor"):
         try:
-            prepared.append(getattr(outline, name))
+            prepared.append(getattr(spec, name))
         except ConfigError as error:
             check_message(error)
             prepared.append("refused")
-    return outline.family, outline.config, [_of(each) for each in prepared]
+    return spec.family, spec.config, [_of(each) for each in prepared]
 
 
 def _of(processor: Any) -> Any:

@@ -20,8 +20,8 @@ import numpy as np
 from qwenvis.checkpoints import gguf
 from qwenvis.checkpoints.checkpoint import Checkpoint
 from qwenvis.checkpoints.gguf import Stored
-from qwenvis.checkpoints.mmproj_names import PROJECTORS, Names, Projector
-from qwenvis.checkpoints.tensors import ARRAYS, Part, Tensor
+from qwenvis.checkpoints.mmproj_names import PROJECTORS, Projector, TensorNames
+from qwenvis.checkpoints.tensors import ARRAYS, Tensor, TensorPart
 from qwenvis.errors import CheckpointError, ConfigError, listed, shown
 from qwenvis.io.fields import Section
 
@@ -152,7 +152,7 @@ def _numbers(stored: Mapping[str, Stored], stem: str) -> list[int]:
     return sorted({int(match[1]) for match in map(pattern.match, stored) if match})
 
 
-def _tensors(path: Path, stored: Mapping[str, Stored], names: Names) -> dict[str, Tensor]:
+def _tensors(path: Path, stored: Mapping[str, Stored], names: TensorNames) -> dict[str, Tensor]:
     """The tower's tensors, in the order of the file; what fits no name of the tower keeps its own."""
     tensors = {}
     for ours, theirs in _spelt_out(stored, _unswapped(stored, names)):
@@ -168,7 +168,7 @@ def _tensors(path: Path, stored: Mapping[str, Stored], names: Names) -> dict[str
     return dict(sorted(tensors.items(), key=lambda item: order[item[1].parts[0].name]))
 
 
-def _spelt_out(stored: Mapping[str, Stored], names: Names) -> Iterator[tuple[str, tuple[str, ...]]]:
+def _spelt_out(stored: Mapping[str, Stored], names: TensorNames) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Every name with its numbers in place of {}."""
     for ours, theirs in names.items():
         if "{}" not in theirs[0]:
@@ -178,7 +178,7 @@ def _spelt_out(stored: Mapping[str, Stored], names: Names) -> Iterator[tuple[str
             yield ours.format(number, rank=rank), tuple(name.format(number) for name in theirs)
 
 
-def _unswapped(stored: Mapping[str, Stored], names: Names) -> Names:
+def _unswapped(stored: Mapping[str, Stored], names: TensorNames) -> TensorNames:
     """Old conversions call the first linear of the MLP "down" and the second "up"; as llama.cpp, look at the widths."""
     patch, down = stored.get("v.patch_embd.weight"), stored.get("v.blk.0.ffn_down.weight")
     if patch is None or down is None or len(down.shape) != 2 or len(patch.shape) < 2:
@@ -213,7 +213,8 @@ def _of_parts(
     path: Path, stored: Mapping[str, Stored], shape: tuple[int, ...], indexes: Sequence[tuple[int | slice, ...]]
 ) -> Tensor:
     parts = [
-        Part(name, stored[name].dtype, stored[name].shape, index) for name, index in zip(stored, indexes, strict=True)
+        TensorPart(name, stored[name].dtype, stored[name].shape, index)
+        for name, index in zip(stored, indexes, strict=True)
     ]
     dtypes = {part.dtype for part in parts}
     return Tensor(path, dtypes.pop() if len(dtypes) == 1 else "F32", shape, tuple(parts))

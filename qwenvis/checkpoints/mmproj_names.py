@@ -11,37 +11,37 @@ from typing import Any
 
 # Names of the tower, without ".weight" and ".bias" -> names in the file; several are its rows, one below the other.
 # {} is the number of a block, which both sides count from 0.
-Names = dict[str, tuple[str, ...]]
+TensorNames = dict[str, tuple[str, ...]]
 
 _QKV = ("v.blk.{}.attn_q", "v.blk.{}.attn_k", "v.blk.{}.attn_v")
-_BLOCK: Names = {
+_BLOCK: TensorNames = {
     "patch_embed.proj": ("v.patch_embd",),
     "blocks.{}.norm1": ("v.blk.{}.ln1",),
     "blocks.{}.norm2": ("v.blk.{}.ln2",),
     "blocks.{}.attn.proj": ("v.blk.{}.attn_out",),
 }
-_GATED: Names = {
+_GATED: TensorNames = {
     "blocks.{}.mlp.gate_proj": ("v.blk.{}.ffn_gate",),
     "blocks.{}.mlp.up_proj": ("v.blk.{}.ffn_up",),
     "blocks.{}.mlp.down_proj": ("v.blk.{}.ffn_down",),
 }
-_MERGER: Names = {"merger.ln_q": ("v.post_ln",), "merger.mlp.0": ("mm.0",), "merger.mlp.2": ("mm.2",)}
+_MERGER: TensorNames = {"merger.ln_q": ("v.post_ln",), "merger.mlp.0": ("mm.0",), "merger.mlp.2": ("mm.2",)}
 
-QWEN2_VL: Names = {
+QWEN2_VL: TensorNames = {
     **_BLOCK,
     "blocks.{}.attn.qkv": _QKV,
     "blocks.{}.mlp.fc1": ("v.blk.{}.ffn_up",),
     "blocks.{}.mlp.fc2": ("v.blk.{}.ffn_down",),
     **_MERGER,
 }
-QWEN2_5_VL: Names = {**_BLOCK, "blocks.{}.attn.qkv": _QKV, **_GATED, **_MERGER}
-QWEN2_5_OMNI: Names = {
+QWEN2_5_VL: TensorNames = {**_BLOCK, "blocks.{}.attn.qkv": _QKV, **_GATED, **_MERGER}
+QWEN2_5_OMNI: TensorNames = {
     **_BLOCK,
     **{f"blocks.{{}}.attn.{name[-1]}": (name,) for name in _QKV},
     **_GATED,
     **_MERGER,
 }
-QWEN3_VL: Names = {
+QWEN3_VL: TensorNames = {
     **_BLOCK,
     "pos_embed": ("v.position_embd",),
     "blocks.{}.attn.qkv": ("v.blk.{}.attn_qkv",),
@@ -55,7 +55,7 @@ QWEN3_VL: Names = {
     "deepstack_merger_list.{rank}.linear_fc1": ("v.deepstack.{}.fc1",),
     "deepstack_merger_list.{rank}.linear_fc2": ("v.deepstack.{}.fc2",),
 }
-GLM4V: Names = {
+GLM4V: TensorNames = {
     **_BLOCK,
     "post_conv_layernorm": ("v.norm_embd",),
     "embeddings.position_embedding": ("v.position_embd",),
@@ -69,8 +69,8 @@ GLM4V: Names = {
     "merger.up_proj": ("mm.up",),
     "merger.down_proj": ("mm.down",),
 }
-EXAONE4_5: Names = {**_BLOCK, "blocks.{}.attn.qkv": ("v.blk.{}.attn_qkv",), **_GATED, **_MERGER}
-PADDLEOCR_VL: Names = {
+EXAONE4_5: TensorNames = {**_BLOCK, "blocks.{}.attn.qkv": ("v.blk.{}.attn_qkv",), **_GATED, **_MERGER}
+PADDLEOCR_VL: TensorNames = {
     "visual.vision_model.embeddings.patch_embedding": ("v.patch_embd",),
     "visual.vision_model.embeddings.position_embedding": ("v.position_embd",),
     **{
@@ -91,7 +91,7 @@ PADDLEOCR_VL: Names = {
     "mlp_AR.linear_1": ("mm.1",),
     "mlp_AR.linear_2": ("mm.2",),
 }
-GLM_OCR: Names = {
+GLM_OCR: TensorNames = {
     **GLM4V,
     "blocks.{}.attn.q_norm": ("v.blk.{}.attn_q_norm",),
     "blocks.{}.attn.k_norm": ("v.blk.{}.attn_k_norm",),
@@ -114,7 +114,7 @@ class Projector:
 
     kind: str
     family: str
-    names: Names
+    names: TensorNames
     images: Mapping[str, Any]
     mark: str = "v."
     videos: Mapping[str, Any] = field(default_factory=dict)

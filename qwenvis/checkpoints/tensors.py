@@ -54,7 +54,7 @@ _UNUSABLE = "cannot be used; take the model that it was made from, or a quantise
 
 
 @dataclass(frozen=True)
-class Part:
+class TensorPart:
     """A stored tensor that fills ``out[index]`` of one of the tower's tensors, its axes permuted to ``axes``."""
 
     name: str
@@ -80,12 +80,12 @@ class Tensor:
     file: Path
     dtype: str
     shape: tuple[int, ...]
-    parts: tuple[Part, ...] = ()
+    parts: tuple[TensorPart, ...] = ()
 
     @property
     def nbytes(self) -> int:
         """Bytes on disk."""
-        stored = self.parts or (Part("", self.dtype, self.shape),)
+        stored = self.parts or (TensorPart("", self.dtype, self.shape),)
         return int(sum(math.prod(part.shape) * BYTES[part.dtype] for part in stored))
 
 
@@ -123,7 +123,7 @@ def _turned(stored: str, tensor: Tensor) -> Tensor:
     if len(shape) < 4 or shape[-1] == shape[-2] or shape[-2] != shape[-3]:
         return tensor
     axes = (0, *range(2, len(shape)), 1)
-    part = Part(stored, tensor.dtype, shape, axes=axes)
+    part = TensorPart(stored, tensor.dtype, shape, axes=axes)
     return Tensor(tensor.file, tensor.dtype, (shape[0], shape[-1], *shape[1:-1]), (part,))
 
 
@@ -142,9 +142,9 @@ def assembled(prefix: str, name: str, tensor: Tensor, read: Read) -> np.ndarray:
     return out
 
 
-def _parts(prefix: str, name: str, tensor: Tensor) -> tuple[Part, ...]:
+def _parts(prefix: str, name: str, tensor: Tensor) -> tuple[TensorPart, ...]:
     """The stored tensors that make up one of the tower."""
-    return tensor.parts or (Part(prefix + name, tensor.dtype, tensor.shape),)
+    return tensor.parts or (TensorPart(prefix + name, tensor.dtype, tensor.shape),)
 
 
 def not_finite(prefix: str, name: str, tensor: Tensor, array: np.ndarray) -> CheckpointError:
@@ -166,7 +166,7 @@ def not_finite(prefix: str, name: str, tensor: Tensor, array: np.ndarray) -> Che
     )
 
 
-def _checked(part: Part, file: Path, read: Read) -> np.ndarray:
+def _checked(part: TensorPart, file: Path, read: Read) -> np.ndarray:
     array, dtype = read(part.name), ARRAYS[part.dtype]
     if array.shape != part.shape or array.dtype != dtype:
         got = f"{array.dtype} {array.shape}, expected {dtype} {part.shape}"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from qwenvis.embeddings import Embeddings
     from qwenvis.encoder import Encoder
-    from qwenvis.spec import Outline
+    from qwenvis.spec import ModelSpec
 
 SUMMARY = "encode a picture and paint its tokens: no model, no network"
 DESCRIPTION = """\
@@ -65,22 +65,22 @@ def run(args: argparse.Namespace) -> int:
 
     from qwenvis.concurrency.threads import resolve
     from qwenvis.images.decode import decode
-    from qwenvis.spec import Outline
+    from qwenvis.spec import ModelSpec
 
     target = _target(args.output, args.image)
     source = args.image or resources.files("qwenvis").joinpath(PICTURE).read_bytes()
     name = units.name(Path(args.image or PICTURE).name)
     picture = decode(source, repr(name))
     threads = resolve(args.threads)
-    outline = Outline.preview(args.model, dtype=args.dtype, max_pixels=args.max_pixels)
-    (seen,) = files.survey([name], outline.processor, lambda *_: (picture.height, picture.width))
+    spec = ModelSpec.preview(args.model, dtype=args.dtype, max_pixels=args.max_pixels)
+    (seen,) = files.survey([name], spec.processor, lambda *_: (picture.height, picture.width))
     random = args.model.startswith("synthetic:")
-    weights = f"{units.count(outline.parameters)} parameters, {units.nbytes(outline.nbytes)} of memory"
+    weights = f"{units.count(spec.parameters)} parameters, {units.nbytes(spec.nbytes)} of memory"
     _say("model", f"{units.name(args.model)}, {weights}")
     if random:
         _say("", "Its weights are random numbers, so the colours will show what the architecture sees,")
         _say("", "not what a trained model sees. The work is the same.")
-    encoder = _loaded(args.model, outline, threads)
+    encoder = _loaded(args.model, spec, threads)
     out, timed = _encoded(encoder, source, seen)
     page = _page(picture, seen, out, f"{args.model}{', random weights' * random}. {_pace(encoder, timed)}.")
     _save(page, target)
@@ -99,9 +99,9 @@ def _target(out: str, image: str | None) -> Path:
     return target
 
 
-def _loaded(model: str, outline: Outline, threads: int) -> Encoder:
+def _loaded(model: str, spec: ModelSpec, threads: int) -> Encoder:
     """The encoder; its checkpoint is written before, where that is still to be done."""
-    checkpoint = outline.checkpoint
+    checkpoint = spec.checkpoint
     if not checkpoint.files[0].exists():
         _say("first use", f"writing {units.nbytes(checkpoint.nbytes)} into {units.name(str(checkpoint.path))}")
     start = time.perf_counter()
@@ -109,7 +109,7 @@ def _loaded(model: str, outline: Outline, threads: int) -> Encoder:
     found = time.perf_counter()
     if found - start > 1:
         _say("", f"written in {units.seconds(found - start)}; QWENVIS_CACHE names another place")
-    encoder = steps.load(outline, threads)
+    encoder = steps.load(spec, threads)
     _say("loaded", f"in {units.seconds(time.perf_counter() - found)}")
     return encoder
 
@@ -121,7 +121,7 @@ def _encoded(encoder: Encoder, source: str | bytes, seen: files.Seen) -> tuple[E
     from qwenvis.cost import peak_rate
 
     grid_thw = np.array([seen.grid])
-    cost, expected = encoder.outline.cost(grid_thw), steps.estimate(encoder.outline, grid_thw, encoder.threads)
+    cost, expected = encoder.spec.cost(grid_thw), steps.estimate(encoder.spec, grid_thw, encoder.threads)
     sizes = f"{units.area(seen.size)} pixels, resized to {units.area(seen.resized)}"
     _say("picture", f"{seen.path}, {sizes}: {cost.patches} patches, {cost.tokens} tokens")
     _say("", f"{cost.flops / 1e9:,.0f} GFLOP, about {units.seconds(expected)} on this machine")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from qwenvis.images.decode import Picture
     from qwenvis.processors.image import ImageProcessor
-    from qwenvis.videos.video import Footage
+    from qwenvis.videos.video import VideoItem
 
 
 class Seen(NamedTuple):
@@ -54,7 +54,7 @@ def survey(
     paths: Sequence[str],
     processor: ImageProcessor,
     measure: Callable[[Picture, str], tuple[int, int]],
-    watch: Callable[[str, int], Footage | None] | None = None,
+    watch: Callable[[str, int], VideoItem | None] | None = None,
 ) -> list[Seen]:
     """Look at every image; ``measure(path, label)`` returns its (height, width).
 

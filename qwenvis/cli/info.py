@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from qwenvis.cli import arguments, files, steps, units
 
 if TYPE_CHECKING:
-    from qwenvis.spec import Outline
+    from qwenvis.spec import ModelSpec
 
 SUMMARY = "say what a checkpoint holds, and what images will cost here"
 DESCRIPTION = """\
@@ -46,19 +46,19 @@ def run(args: argparse.Namespace) -> int:
         return 0
     from qwenvis.concurrency.threads import resolve
     from qwenvis.images.decode import probe
-    from qwenvis.spec import Outline
+    from qwenvis.spec import ModelSpec
 
     threads = resolve(args.threads)
     limits = {"min_pixels": args.min_pixels, "max_pixels": args.max_pixels}
-    outline = Outline.preview(args.source, dtype=args.dtype, **limits)
+    spec = ModelSpec.preview(args.source, dtype=args.dtype, **limits)
     seen = []
     if args.images:
-        seen = files.survey(args.images, outline.processor, probe, steps.watcher(outline, args))
+        seen = files.survey(args.images, spec.processor, probe, steps.watcher(spec, args))
     print(units.name(args.source))
-    print(*units.columns([("", *row) for row in _tower(outline)], "<<<"), sep="\n")
+    print(*units.columns([("", *row) for row in _tower(spec)], "<<<"), sep="\n")
     if seen:
         print()
-        print(*_images(outline, seen, threads), sep="\n")
+        print(*_images(spec, seen, threads), sep="\n")
     return 0
 
 
@@ -74,15 +74,15 @@ def _families() -> list[str]:
     return units.columns(rows, "<<")
 
 
-def _tower(outline: Outline) -> list[tuple[str, str]]:
+def _tower(spec: ModelSpec) -> list[tuple[str, str]]:
     """The checkpoint, in rows of (what, value)."""
-    config, side = outline.config, outline.config.patch_size
+    config, side = spec.config, spec.config.patch_size
     merge = config.spatial_merge_size
     window = f", in windows of {config.window_size} x {config.window_size} pixels" if config.window_size else ""
     full, deepstack = (", ".join(map(str, blocks)) for blocks in (config.fullatt_block_indexes, config.deepstack))
     shared = f", {config.key_value_heads} of keys and values" if config.key_value_heads < config.num_heads else ""
     return [
-        ("family", outline.family),
+        ("family", spec.family),
         ("depth", f"{config.depth} blocks"),
         ("hidden_size", f"{config.hidden_size}: {config.num_heads} heads of {config.head_dim}{shared}{window}"),
         *([("full attention", f"blocks {full}")] if full else []),
@@ -90,54 +90,54 @@ def _tower(outline: Outline) -> list[tuple[str, str]]:
         ("intermediate_size", f"{config.intermediate_size}, {config.hidden_act}"),
         ("out_hidden_size", f"{config.out_hidden_size}, the width of a token"),
         ("patch", f"{side} x {side} pixels; {merge} x {merge} patches make a token"),
-        ("parameters", units.count(outline.parameters)),
-        ("on disk", _disk(outline)),
-        ("in memory", f"{units.nbytes(outline.nbytes)} in {outline.format}"),
-        ("images", _limits(outline)),
+        ("parameters", units.count(spec.parameters)),
+        ("on disk", _disk(spec)),
+        ("in memory", f"{units.nbytes(spec.nbytes)} in {spec.format}"),
+        ("images", _limits(spec)),
     ]
 
 
-def _disk(outline: Outline) -> str:
+def _disk(spec: ModelSpec) -> str:
     """Bytes of the tower, their format, and where they are."""
-    shards, size = outline.checkpoint.files, units.nbytes(outline.checkpoint.nbytes)
-    dtypes = " and ".join(sorted({tensor.dtype for tensor in outline.checkpoint.tensors.values()}))
-    if outline.checkpoint.format:
-        dtypes = f"{outline.checkpoint.format}, packed for {outline.checkpoint.isa} from {dtypes},"
-    place = units.name(str(outline.checkpoint.path))
-    if outline.checkpoint.path not in shards:
+    shards, size = spec.checkpoint.files, units.nbytes(spec.checkpoint.nbytes)
+    dtypes = " and ".join(sorted({tensor.dtype for tensor in spec.checkpoint.tensors.values()}))
+    if spec.checkpoint.format:
+        dtypes = f"{spec.checkpoint.format}, packed for {spec.checkpoint.isa} from {dtypes},"
+    place = units.name(str(spec.checkpoint.path))
+    if spec.checkpoint.path not in shards:
         place = f"{len(shards)} file{'s' * (len(shards) > 1)} of {place}"
     if not shards[0].exists():
         return f"{size} of {dtypes}, not there yet: first use writes {place}"
     return f"{size} of {dtypes} in {place}"
 
 
-def _limits(outline: Outline) -> str:
+def _limits(spec: ModelSpec) -> str:
     """The areas that images are resized into."""
     from qwenvis.errors import ConfigError
 
     try:
-        processor = outline.processor
+        processor = spec.processor
     except ConfigError as error:
-        if outline.checkpoint.preprocessor:
+        if spec.checkpoint.preprocessor:
             return str(error)
         return "there is no preprocessor config: pass --min-pixels and --max-pixels"
-    area = (outline.config.patch_size * outline.config.spatial_merge_size) ** 2
+    area = (spec.config.patch_size * spec.config.spatial_merge_size) ** 2
     smallest, largest = processor.min_pixels, processor.max_pixels
     return f"{smallest:,} to {largest:,} pixels: {-(-smallest // area):,} to {largest // area:,} tokens"
 
 
-def _images(outline: Outline, seen: list[files.Seen], threads: int) -> list[str]:
+def _images(spec: ModelSpec, seen: list[files.Seen], threads: int) -> list[str]:
     """A table of the images, and what its numbers mean."""
     import numpy as np
 
     from qwenvis import ops
     from qwenvis.cost import gemm_rate
 
-    rate, weights = gemm_rate(threads, outline.format), outline.nbytes
+    rate, weights = gemm_rate(threads, spec.format), spec.nbytes
     rows = [("image", "width x height", "resized to", "grid_thw", "tokens", "GFLOP", "memory", "time")]
     slowest = 0.0
     for image in seen:
-        cost = outline.cost(np.array([image.grid]), threads=threads)
+        cost = spec.cost(np.array([image.grid]), threads=threads)
         grid, memory = " ".join(map(str, image.grid)), units.nbytes(weights + cost.nbytes)
         time = f"about {units.seconds(cost.flops / rate)}"
         sizes = units.area(image.size), units.area(image.resized)
@@ -145,9 +145,7 @@ def _images(outline: Outline, seen: list[files.Seen], threads: int) -> list[str]
             (units.name(image.path), *sizes, grid, f"{cost.tokens:,}", f"{cost.flops / 1e9:,.0f}", memory, time)
         )
         slowest = max(slowest, cost.flops / rate)
-    here = (
-        f"{threads} thread{'s' * (threads > 1)}, {ops.isa()}, {rate / 1e9:.0f} GFLOP/s in {outline.format} products now"
-    )
+    here = f"{threads} thread{'s' * (threads > 1)}, {ops.isa()}, {rate / 1e9:.0f} GFLOP/s in {spec.format} products now"
     hint = ["A smaller --max-pixels makes fewer tokens in less time."] if slowest > LONG else []
     note = [f"Time is for {here}; memory is weights and workspace.", *hint]
     return [*units.columns(rows, "<>>>>>>>"), "", *note]

@@ -30,17 +30,17 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Pack the weights; returns the exit code."""
     from qwenvis.concurrency.threads import resolve
-    from qwenvis.spec import Outline
+    from qwenvis.spec import ModelSpec
 
     target = files.new_directory(args.directory)
     threads = resolve(args.threads)
-    outline = Outline.preview(args.source, dtype=args.dtype)
-    files.refuse_a_full_disk(target, outline.nbytes)
+    spec = ModelSpec.preview(args.source, dtype=args.dtype)
+    files.refuse_a_full_disk(target, spec.nbytes)
 
     steps.find(args.source)
-    encoder = steps.load(outline, threads)
+    encoder = steps.load(spec, threads)
     encoder.save_packed(target)
-    written = Outline.preview(target, dtype="auto").checkpoint
+    written = ModelSpec.preview(target, dtype="auto").checkpoint
     print(
         f"wrote {units.name(str(target))}: {units.nbytes(written.nbytes)} of {written.format}, packed for {written.isa}"
     )

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from qwenvis.encoder import Encoder
     from qwenvis.images.decode import Picture
     from qwenvis.processors.image import ImageProcessor
-    from qwenvis.spec import Outline
-    from qwenvis.videos.video import Footage
+    from qwenvis.spec import ModelSpec
+    from qwenvis.videos.video import VideoItem
 
 
 def find(source: str) -> Path:
@@ -30,22 +30,22 @@ def find(source: str) -> Path:
         return resolve(source, progress=bar)
 
 
-def watcher(outline: Outline, args: argparse.Namespace) -> Callable[[str, int], Footage | None]:
+def watcher(spec: ModelSpec, args: argparse.Namespace) -> Callable[[str, int], VideoItem | None]:
     """What plans a video, none of its frames decoded but the first, for the arguments; None for a still."""
     from qwenvis.cli.arguments import sampling
-    from qwenvis.videos.video import Footage, Viewing
+    from qwenvis.videos.video import VideoItem, VideoOptions
 
-    def watch(path: str, index: int) -> Footage | None:
+    def watch(path: str, index: int) -> VideoItem | None:
         if not is_video(path, sampling(args)):
             return None
-        viewing = Viewing.of(outline.video_processor, sampling(args))
-        return Footage(path, viewing.with_limits(args.min_pixels, args.max_pixels), index)
+        options = VideoOptions.of(spec.video_processor, sampling(args))
+        return VideoItem(path, options.with_limits(args.min_pixels, args.max_pixels), index)
 
     return watch
 
 
 def look(
-    paths: Sequence[str], processor: ImageProcessor, watch: Callable[[str, int], Footage | None] | None = None
+    paths: Sequence[str], processor: ImageProcessor, watch: Callable[[str, int], VideoItem | None] | None = None
 ) -> list[files.Seen]:
     """Decode every image, so that a damaged one is found before hours of work and not in the midst of it.
 
@@ -66,12 +66,12 @@ def look(
         return files.survey(paths, processor, measure, watch)
 
 
-def load(outline: Outline, threads: int) -> Encoder:
+def load(spec: ModelSpec, threads: int) -> Encoder:
     """The encoder of a checkpoint whose files are there."""
     from qwenvis.encoder import Encoder
 
     with Bar("loading the weights", _bytes) as bar:
-        return Encoder.from_outline(outline, threads=threads, progress=bar)
+        return Encoder.from_spec(spec, threads=threads, progress=bar)
 
 
 def encode(
@@ -85,7 +85,7 @@ def encode(
     layers = encoder.config.depth + 1
     bar = Bar("encoding", lambda rate: f"{rate / layers:,.0f} patches/s")
     if bar.shown:
-        bar.expected = estimate(encoder.outline, grid_thw, encoder.threads) if expected is None else expected
+        bar.expected = estimate(encoder.spec, grid_thw, encoder.threads) if expected is None else expected
     with bar:
         asked = sampling or {}
         moving = [isinstance(image, str) and is_video(image, asked) for image in images]
@@ -103,11 +103,11 @@ def is_video(path: str, sampling: Mapping[str, Any]) -> bool:
     return files.is_film(path) or (asked and files.moves(path))
 
 
-def estimate(outline: Outline, grid_thw: np.ndarray, threads: int) -> float:
+def estimate(spec: ModelSpec, grid_thw: np.ndarray, threads: int) -> float:
     """Seconds that the images will take here, from the speed of one product, measured now."""
     from qwenvis.cost import gemm_rate
 
-    return outline.cost(grid_thw, threads=threads).flops / gemm_rate(threads, outline.format)
+    return spec.cost(grid_thw, threads=threads).flops / gemm_rate(threads, spec.format)
 
 
 def _bytes(rate: float) -> str:

@@ -162,12 +162,12 @@ def _started(tasks: Iterable[Task[T]]) -> bool:
     """Start a thread that makes calls in order; returns whether the system gives one."""
     try:
         # Not threading.Thread, whose start waits for the new thread, with a lock of all threads: no place for a signal.
-        start_new_thread(_work, (tasks,))
+        start_new_thread(_outputs, (tasks,))
     except (RuntimeError, MemoryError):  # too many threads, too little memory, or the interpreter shuts down
         return False
     return True
 
 
-def _work(tasks: Iterable[Task[T]]) -> None:
+def _outputs(tasks: Iterable[Task[T]]) -> None:
     for task in tasks:
         task.run()

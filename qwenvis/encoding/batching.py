@@ -37,17 +37,17 @@ class Plan:
         self.items, self.columns = items, columns
         self.grid_thw = np.array([item.grid for item in items], np.int64).reshape(-1, 3)
 
-    def parts(self, budget: int) -> list[Part]:
+    def parts(self, budget: int) -> list[StepRun]:
         """Runs of temporal steps of at most ``budget`` patches, or of one step."""
-        return [Part(self, run) for run in spans(self.grid_thw, budget)]
+        return [StepRun(self, run) for run in spans(self.grid_thw, budget)]
 
     def prepare(self, threads: int = 1) -> Batch:
         """All of it at once."""
-        return Part(self, [(i, 0, t) for i, t in enumerate(self.grid_thw[:, 0].tolist())]).prepare(threads)
+        return StepRun(self, [(i, 0, t) for i, t in enumerate(self.grid_thw[:, 0].tolist())]).prepare(threads)
 
 
 @dataclass(frozen=True)
-class Part:
+class StepRun:
     """What one forward pass takes of a plan."""
 
     plan: Plan
@@ -93,7 +93,7 @@ class Part:
         return Batch(values, grid)
 
 
-def ahead(parts: Iterable[Part], budget: int, threads: int) -> Iterator[tuple[Part, Task[Batch]]]:
+def ahead(parts: Iterable[StepRun], budget: int, threads: int) -> Iterator[tuple[StepRun, Task[Batch]]]:
     """Each part with its batch, which is prepared on ``threads`` while the one before is used.
 
     One above the budget waits until then, so that no two of them are in memory. An error of ``parts`` comes after the

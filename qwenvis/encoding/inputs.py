@@ -25,15 +25,15 @@ from qwenvis.errors import (
     sifted,
 )
 from qwenvis.images.decode import EXPECTED, Picture, stream
-from qwenvis.images.image import Still
+from qwenvis.images.image import ImageItem
 from qwenvis.io import arrays
 from qwenvis.io.iterables import handed
 from qwenvis.models import Config
 from qwenvis.processors.frame_sampling import ASSUMED_FPS
 from qwenvis.processors.image import PIXELS, ImageProcessor
-from qwenvis.spec import Outline
+from qwenvis.spec import ModelSpec
 from qwenvis.videos.source import Video, is_picture
-from qwenvis.videos.video import Footage, Sampling, Viewing
+from qwenvis.videos.video import Sampling, VideoItem, VideoOptions
 
 MOST_PATCHES = 2**31 - 1  # cu_seqlens are int32
 CHECKED_ROWS = 4096  # looked at together for NaN: the flags of these stay small
@@ -48,7 +48,7 @@ class Entry:
     ``error``: why it turned out to be unusable; patches that it has written by then are invalid.
     """
 
-    def __init__(self, place: Place, make: Callable[[], Still | Footage]) -> None:
+    def __init__(self, place: Place, make: Callable[[], ImageItem | VideoItem]) -> None:
         """Plan the item. Raises an InputError that says which item it is about."""
         self.place = place
         self.error: QwenvisError | None = None
@@ -67,35 +67,35 @@ class Entry:
         return stop - first, *self.grid[1:]
 
 
-class Intake:
+class Inputs:
     """The items of one call. The processors are looked up when the first image, or the first video, comes."""
 
     def __init__(
-        self, outline: Outline, sampling: Sampling, *, min_pixels: int | None, max_pixels: int | None, threads: int
+        self, spec: ModelSpec, sampling: Sampling, *, min_pixels: int | None, max_pixels: int | None, threads: int
     ) -> None:
         """Raises TypeError, as Python does, for keywords that `Sampling` does not have."""
         if unknown := [name for name in sampling if name not in Sampling.__annotations__]:
             raise TypeError(
                 f"unexpected keyword argument {unknown[0]!r}; of videos, {', '.join(Sampling.__annotations__)}"
             )
-        self._outline, self._sampling, self._threads = outline, sampling, threads
+        self._spec, self._sampling, self._threads = spec, sampling, threads
         self._rules = [name for name, value in sampling.items() if value is not None]
         self._limits = {"min_pixels": min_pixels, "max_pixels": max_pixels}
-        config = outline.config
+        config = spec.config
         self.columns = config.in_channels * config.temporal_patch_size * config.patch_size**2
 
     @cached_property
     def images(self) -> ImageProcessor:
         """How images are prepared. Raises ConfigError where that is not known."""
-        return self._outline.processor_with(**self._limits)
+        return self._spec.processor_with(**self._limits)
 
     @cached_property
-    def videos(self) -> Viewing:
+    def videos(self) -> VideoOptions:
         """How videos are looked at. Raises ConfigError where that is not known, InputError for a wrong sampling."""
-        viewing = Viewing.of(
-            self._outline.video_processor, self._sampling, upright=self._outline.upright, threads=self._threads
+        options = VideoOptions.of(
+            self._spec.video_processor, self._sampling, upright=self._spec.upright, threads=self._threads
         )
-        return viewing.with_limits(**self._outline.limits).with_limits(**self._limits)
+        return options.with_limits(**self._spec.limits).with_limits(**self._limits)
 
     def listed(
         self, images: Images | None, videos: Videos | None, *, skip: bool
@@ -108,7 +108,7 @@ class Intake:
         if errors and (not skip or (len(errors) == MOST_GATHERED and not entries)):
             nouns = [noun for noun, given in (("images", images), ("videos", videos)) if given is not None]
             raise joined(errors, len(entries) + len(errors), " and ".join(nouns))
-        if self._rules and entries and not any(isinstance(entry.item, Footage) for entry in entries):
+        if self._rules and entries and not any(isinstance(entry.item, VideoItem) for entry in entries):
             raise InputError(f"{' and '.join(self._rules)} would choose the frames of videos, but all items are stills")
         return entries, errors
 
@@ -122,17 +122,17 @@ class Intake:
             processor = self.images  # an error of its own, even of no image
             _refuse_pixels(images)
             for index, (source, lasts) in enumerate(handed(stream(images))):
-                still = partial(Still, source, processor, index)
+                still = partial(ImageItem, source, processor, index)
                 yield partial(Entry, Place.of("images", index, source), partial(_made, still, lasts))
         for index, (video, lasts) in enumerate(handed(_videos(videos) if videos is not None else ())):
             seen = partial(self._seen, cast(Any, video), index)
             yield partial(Entry, Place.of("videos", index, video), partial(_made, seen, lasts))
 
-    def _seen(self, video: Video | Picture, index: int) -> Still | Footage:
+    def _seen(self, video: Video | Picture, index: int) -> ImageItem | VideoItem:
         """One of the videos, which may be a still."""
         if is_picture(video):
-            return Still(cast(Picture, video), self.images, index)
-        return Footage(cast(Video, video), self.videos, index)
+            return ImageItem(cast(Picture, video), self.images, index)
+        return VideoItem(cast(Video, video), self.videos, index)
 
     @property
     def provenance(self) -> dict[str, str]:
@@ -152,7 +152,7 @@ class Intake:
         return told
 
 
-def _made(make: Callable[[], Still | Footage], lasts: bool) -> Still | Footage:
+def _made(make: Callable[[], ImageItem | VideoItem], lasts: bool) -> ImageItem | VideoItem:
     """Make an item; decode it at once if its source may change before it is prepared."""
     item = make()
     if not lasts:
@@ -195,27 +195,27 @@ def origins(entries: Sequence[Entry]) -> dict[str, Any]:
 
     Frames and times are empty for a still, and left out if all items are stills.
     """
-    footage = [entry.item if isinstance(entry.item, Footage) else None for entry in entries]
+    video_items = [entry.item if isinstance(entry.item, VideoItem) else None for entry in entries]
     told: dict[str, Any] = {
         "sources": [entry.place.source for entry in entries],
         "sizes": np.array([entry.item.size for entry in entries], np.int64).reshape(-1, 2),
     }
-    if any(footage):
+    if any(video_items):
         told |= {
-            "frame_indices": [np.zeros(0, np.int64) if item is None else item.frame_indices for item in footage],
-            "timestamps": [np.zeros(0) if item is None else item.timestamps for item in footage],
-            "second_per_grid_ts": np.array([0.0 if item is None else item.second_per_grid for item in footage]),
+            "frame_indices": [np.zeros(0, np.int64) if item is None else item.frame_indices for item in video_items],
+            "timestamps": [np.zeros(0) if item is None else item.timestamps for item in video_items],
+            "second_per_grid_ts": np.array([0.0 if item is None else item.second_per_grid for item in video_items]),
         }
     return told
 
 
 def remarks(entries: Sequence[Entry]) -> dict[str, str]:
     """The provenance of videos: whether a rate was assumed, and the number of damaged frames."""
-    footage = [entry.item for entry in entries if isinstance(entry.item, Footage) and entry.error is None]
+    video_items = [entry.item for entry in entries if isinstance(entry.item, VideoItem) and entry.error is None]
     told: dict[str, str] = {}
-    if any(not item.clip.length.fps for item in footage):
+    if any(not item.clip.length.fps for item in video_items):
         told["video_fps"] = f"{ASSUMED_FPS} (assumed)"
-    if damaged := sum(item.damaged for item in footage):
+    if damaged := sum(item.damaged for item in video_items):
         told["damaged_frames"] = str(damaged)
     return told
 

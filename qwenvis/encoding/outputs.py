@@ -14,7 +14,7 @@ from qwenvis.nn.workspace import Workspaces
 Progress = Callable[[int, int], object]
 
 
-class Work:
+class Outputs:
     """Tokens, deepstack and hidden states of items whose patches come in order, some temporal steps at a time.
 
     ``progress(done, total)`` follows, in patches times layers.

@@ -11,9 +11,9 @@ import numpy as np
 
 from qwenvis import ops
 from qwenvis.embeddings import Embeddings
-from qwenvis.encoding.batching import Batch, Part, Plan, ahead
+from qwenvis.encoding.batching import Batch, Plan, StepRun, ahead
 from qwenvis.encoding.inputs import Entry, origins, remarks
-from qwenvis.encoding.outputs import Work
+from qwenvis.encoding.outputs import Outputs
 from qwenvis.errors import InputError, NumericalError, call_order, detached
 from qwenvis.geometry import item_bounds
 
@@ -24,7 +24,7 @@ class Passage:
     ``strict``: the passage ends at the first unusable item, and encodes only the items before it.
     """
 
-    def __init__(self, entries: Sequence[Entry], plan: Plan, work: Work, *, strict: bool, threads: int) -> None:
+    def __init__(self, entries: Sequence[Entry], plan: Plan, work: Outputs, *, strict: bool, threads: int) -> None:
         """Take entries, the plan of their items, and the work that holds its tokens."""
         self.plan, self.work = plan, work
         self._entries, self._strict, self._threads = entries, strict, threads
@@ -38,7 +38,7 @@ class Passage:
                 break
             del coming, batch  # and its patches, before the next ones are made
 
-    def add(self, part: Part, batch: Batch) -> bool:
+    def add(self, part: StepRun, batch: Batch) -> bool:
         """Encode the usable items of a part; return whether to go on."""
         items = [item for item, *_ in part.spans]
         self._encode(items, batch, range(len(items)))
@@ -92,7 +92,7 @@ class Passage:
         return replace(out, errors=tuple(sorted(map(detached, [*errors, *late]), key=call_order)))
 
 
-def finished(work: Work, grid_thw: np.ndarray, provenance: dict[str, str], **told: Any) -> Embeddings:
+def finished(work: Outputs, grid_thw: np.ndarray, provenance: dict[str, str], **told: Any) -> Embeddings:
     """The result of the forward passes of a call."""
     merge_size = work.tower.config.spatial_merge_size
     return Embeddings(work.tokens, grid_thw.copy(), merge_size, work.hidden_states, provenance, work.deepstack, **told)

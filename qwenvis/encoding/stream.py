@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 
 from qwenvis.embeddings import Embeddings
-from qwenvis.encoding.batching import Part, Plan, ahead
+from qwenvis.encoding.batching import Plan, StepRun, ahead
 from qwenvis.encoding.inputs import Entry
 from qwenvis.encoding.passage import Passage
 from qwenvis.errors import QwenvisError, detached
@@ -94,10 +94,10 @@ def encoded(
     """
     waiting: deque[Run] = deque()
 
-    def parts() -> Iterator[Part]:
+    def parts() -> Iterator[StepRun]:
         for run in runs:
             waiting.append(run)
-            yield from run.plan.parts(runs.budget) or [Part(run.plan, [])]
+            yield from run.plan.parts(runs.budget) or [StepRun(run.plan, [])]
 
     for part, coming in ahead(parts(), runs.budget, threads):
         if part.first:

@@ -25,7 +25,7 @@ from qwenvis.processors.image import ImageProcessor
 BICUBIC = Image.Resampling.BICUBIC
 
 
-class Still:
+class ImageItem:
     """An image that is planned from its header, and not decoded: an item of a `Plan`.
 
     ``grid`` is (1, rows, columns). The EXIF block of a PNG file may stand behind its pixels; the grid of such an image

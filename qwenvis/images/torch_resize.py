@@ -23,7 +23,7 @@ WEIGHT_BITS = 15  # a weight is under 2^15: PyTorch keeps it in int16
 MAX_PRECISION = 22
 
 
-class Taps(NamedTuple):
+class FilterTaps(NamedTuple):
     """Output i is the sum of weights[i, k] · input[starts[i] + k] over 2^precision; int32 both."""
 
     starts: NDArray[np.int32]
@@ -41,7 +41,7 @@ def resize(frame: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint
 
 
 @lru_cache(maxsize=16)
-def taps(source: int, target: int) -> Taps:
+def taps(source: int, target: int) -> FilterTaps:
     """Which of ``source`` entries, with which weights, make each of ``target``."""
     scale = source / target
     stretch = max(scale, 1.0)
@@ -71,11 +71,11 @@ def _cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(x < 1, near, np.where(x < 2, far, 0))
 
 
-def _inside(low: NDArray[np.int64], weights: NDArray[np.int32], source: int, precision: int) -> Taps:
+def _inside(low: NDArray[np.int64], weights: NDArray[np.int32], source: int, precision: int) -> FilterTaps:
     """The same sums with starts so early that no tap, not even one of weight 0, is behind the last entry."""
     most = min(int(np.flatnonzero(weights.any(axis=0))[-1]) + 1, source)
     starts = np.minimum(low, source - most)
     moved = np.zeros((len(low), most), np.int32)
     for i, shift in enumerate((low - starts).tolist()):
         moved[i, shift:] = weights[i, : most - shift]
-    return Taps(starts.astype(np.int32), moved, precision)
+    return FilterTaps(starts.astype(np.int32), moved, precision)

@@ -22,7 +22,7 @@ from qwenvis.models import (
 from qwenvis.models.config import Config, Shapes
 from qwenvis.models.family import Family
 from qwenvis.models.features import Features, Watch
-from qwenvis.models.strict_config import Asked
+from qwenvis.models.strict_config import StrictConfig
 from qwenvis.models.tower import Tower
 from qwenvis.models.unsupported import difference
 from qwenvis.weights import Weights
@@ -77,7 +77,9 @@ def detect(model_type: str, vision_config: Mapping[str, Any], shapes: Shapes) ->
     Raises ConfigError where no family is named, CheckpointError where the tensors are another family's.
     """
     families = named(model_type, vision_config)
-    fitting = [name for name in [*families, *FAMILIES] if not shapes or FAMILIES[name].marks <= shapes.keys()]
+    fitting = [
+        name for name in [*families, *FAMILIES] if not shapes or FAMILIES[name].signature_tensors <= shapes.keys()
+    ]
     if fitting and fitting[0] not in families:
         raise CheckpointError(f"the config says {families[0]}, but the tensors are those of {fitting[0]}")
     return fitting[0] if fitting else families[0]
@@ -93,7 +95,7 @@ def build(family: str, vision_config: Mapping[str, Any], shapes: Shapes, format:
 
     Raises ConfigError for fields that the family does not read and that may change the mathematics.
     """
-    asked, weights = Asked(vision_config), Weights(format=format)
+    asked, weights = StrictConfig(vision_config), Weights(format=format)
     config = FAMILIES[family].config(asked, shapes)
     asked.refuse_unasked()
     return FAMILIES[family].tower(config, weights), weights

@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 
 from qwenvis.errors import CheckpointError, ConfigError, listed, quoted
 from qwenvis.io.fields import Section, is_number
-from qwenvis.models.strict_config import Asked
+from qwenvis.models.strict_config import StrictConfig
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -90,7 +90,9 @@ class Fields(Section):
     """A ``vision_config`` to read from: typed values, with the tensors' own shapes as judge and as default."""
 
     def __init__(self, vision_config: Mapping[str, Any], shapes: Shapes) -> None:
-        super().__init__(vision_config if isinstance(vision_config, Asked) else Asked(vision_config), "vision_config")
+        super().__init__(
+            vision_config if isinstance(vision_config, StrictConfig) else StrictConfig(vision_config), "vision_config"
+        )
         self.shapes = shapes
 
     def size(self, name: str, default: int, tensor: str = "", axis: int = 0) -> int:

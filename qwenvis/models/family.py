@@ -21,5 +21,5 @@ class Family(NamedTuple):
 
     config: Callable[[VisionConfig, Shapes], Config]
     tower: Callable[[Config, Weights], Tower]
-    marks: frozenset[str]
+    signature_tensors: frozenset[str]
     published: Mapping[str, VisionConfig]

@@ -81,7 +81,7 @@ class Tower(Framewise):
 
         embedded = self.patch_embed(patches, order, geometry.step_bounds(grid_thw), free, ws)  # (n, d)
         x = self.post_conv_norm(embedded, ws.x)  # (n, d)
-        self.positions(*geometry.blend(grid_thw, merge_size, self.positions.side, geometry.cubic_centres), x)
+        self.positions(*geometry.interpolate_pos_embed(grid_thw, merge_size, self.positions.side, geometry.bicubic), x)
         watch(x, order)
         for block, cu_seqlens in zip(self.blocks, self.segments(grid_thw), strict=True):
             block(x, rope, cu_seqlens, ws)
@@ -123,7 +123,7 @@ TINY = {
 FAMILY = Family(
     config,
     Tower,
-    marks=frozenset({"post_conv_layernorm.weight", "downsample.weight"}),
+    signature_tensors=frozenset({"post_conv_layernorm.weight", "downsample.weight"}),
     published={"glm-4.1v-9b": SIZE, "tiny-glm4v": TINY},
 )
 GLM46V = FAMILY._replace(published={"tiny-glm46v": TINY})

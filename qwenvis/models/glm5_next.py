@@ -36,7 +36,7 @@ SIZE = {**glm_ocr.SIZE, "out_hidden_size": 4096, "projection_intermediate_size":
 FAMILY = Family(
     config,
     tower,
-    marks=glm_ocr.FAMILY.marks,
+    signature_tensors=glm_ocr.FAMILY.signature_tensors,
     published={
         "glm-5.3-flash": SIZE,
         "tiny-glm5-next": {**SIZE, **glm_ocr.TINY, "projection_intermediate_size": 120},

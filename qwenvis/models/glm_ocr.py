@@ -109,6 +109,6 @@ TINY = {**SIZE, "depth": 4, "hidden_size": 64, "intermediate_size": 100, "num_he
 FAMILY = Family(
     config,
     Tower,
-    marks=frozenset({"blocks.0.attn.q_norm.weight", "downsample.weight"}),
+    signature_tensors=frozenset({"blocks.0.attn.q_norm.weight", "downsample.weight"}),
     published={"glm-ocr": SIZE, "tiny-glm-ocr": TINY},
 )

@@ -104,7 +104,7 @@ class Tower(Framewise):
         order = geometry.raster_order(grid_thw, merge_size)
 
         x = self.patch_embed(patches, order, geometry.step_bounds(grid_thw), ws.x, ws)  # (n, d)
-        self.positions(*geometry.blend(grid_thw, merge_size, self.positions.side, geometry.linear_centres), x)
+        self.positions(*geometry.interpolate_pos_embed(grid_thw, merge_size, self.positions.side, geometry.bilinear), x)
         watch(x, order)
         for block, cu_seqlens in zip(self.blocks, self.segments(grid_thw), strict=True):
             block(x, rope, cu_seqlens, ws)
@@ -141,5 +141,8 @@ TINY = {
     "out_hidden_size": 96,
 }
 FAMILY = Family(
-    config, Tower, marks=frozenset({PATCH_EMBEDDING}), published={"paddleocr-vl": SIZE, "tiny-paddleocr-vl": TINY}
+    config,
+    Tower,
+    signature_tensors=frozenset({PATCH_EMBEDDING}),
+    published={"paddleocr-vl": SIZE, "tiny-paddleocr-vl": TINY},
 )

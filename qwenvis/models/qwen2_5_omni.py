@@ -33,7 +33,7 @@ def attention(weights: Weights, c: Config) -> Attention:
 FAMILY = Family(
     config,
     partial(qwen2_5_vl.Tower, attention=attention),
-    marks=frozenset({"blocks.0.mlp.gate_proj.weight", "blocks.0.attn.q.weight"}),
+    signature_tensors=frozenset({"blocks.0.mlp.gate_proj.weight", "blocks.0.attn.q.weight"}),
     published={
         "qwen2.5-omni-3b": {**qwen2_5_vl.SIZE, "out_hidden_size": 2048},
         "qwen2.5-omni-7b": qwen2_5_vl.SIZE,

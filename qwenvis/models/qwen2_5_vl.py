@@ -155,7 +155,7 @@ TINY = {"depth": 4, "hidden_size": 64, "intermediate_size": 100, "num_heads": 4,
 FAMILY = Family(
     config,
     Tower,
-    marks=frozenset({"blocks.0.mlp.gate_proj.weight", "blocks.0.attn.qkv.weight", "merger.ln_q.weight"}),
+    signature_tensors=frozenset({"blocks.0.mlp.gate_proj.weight", "blocks.0.attn.qkv.weight", "merger.ln_q.weight"}),
     published={
         "qwen2.5-vl-3b": {**SIZE, "out_hidden_size": 2048, **LEGACY},
         "qwen2.5-vl-7b": {**SIZE, **LEGACY},

@@ -84,7 +84,7 @@ LEGACY = {"in_chans": 3, "patch_size": 14, "spatial_merge_size": 2, "spatial_pat
 FAMILY = Family(
     config,
     Tower,
-    marks=frozenset({"blocks.0.mlp.fc1.weight", "blocks.0.norm1.bias"}),
+    signature_tensors=frozenset({"blocks.0.mlp.fc1.weight", "blocks.0.norm1.bias"}),
     published={
         "qwen2-vl-2b": {**SIZE, **LEGACY, "hidden_size": 1536},
         "qwen2-vl-7b": {**SIZE, **LEGACY, "hidden_size": 3584},

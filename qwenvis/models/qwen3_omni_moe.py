@@ -13,7 +13,7 @@ from qwenvis.models import qwen3_vl
 from qwenvis.models.config import Config, Fields, Shapes
 from qwenvis.models.family import Family
 
-NAMES = qwen3_vl.Names("ln_q", "mlp.0", "mlp.2", "merger_list")
+NAMES = qwen3_vl.MergerNames("ln_q", "mlp.0", "mlp.2", "merger_list")
 
 
 def config(vision_config: Mapping[str, Any], shapes: Shapes) -> Config:
@@ -27,7 +27,7 @@ def config(vision_config: Mapping[str, Any], shapes: Shapes) -> Config:
 FAMILY = Family(
     config,
     partial(qwen3_vl.Tower, names=NAMES),
-    marks=frozenset({"blocks.0.mlp.linear_fc1.weight", "merger.mlp.0.weight"}),
+    signature_tensors=frozenset({"blocks.0.mlp.linear_fc1.weight", "merger.mlp.0.weight"}),
     published={
         "qwen3-omni-30b-a3b": {**qwen3_vl.LARGE, "out_hidden_size": 2048, **qwen3_vl.LATE},
         "tiny-qwen3-omni": {**qwen3_vl.TINY, "deepstack_visual_indexes": [0, 2]},

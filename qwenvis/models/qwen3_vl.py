@@ -25,7 +25,7 @@ EPS = 1e-6  # of every norm; not in the config
 ACTIVATIONS = {"gelu_pytorch_tanh": "gelu_pytorch_tanh", "gelu": "gelu", "quick_gelu": "quick_gelu"}
 
 
-class Names(NamedTuple):
+class MergerNames(NamedTuple):
     """What the tensors of the mergers are called."""
 
     norm: str
@@ -34,13 +34,13 @@ class Names(NamedTuple):
     deepstack: str  # the list of its mergers
 
 
-NAMES = Names("norm", "linear_fc1", "linear_fc2", "deepstack_merger_list")
+NAMES = MergerNames("norm", "linear_fc1", "linear_fc2", "deepstack_merger_list")
 
 
 def config(
     vision_config: Mapping[str, Any],
     shapes: Shapes,
-    names: Names = NAMES,
+    names: MergerNames = NAMES,
     deepstack: tuple[int, ...] = (8, 16, 24),
 ) -> Config:
     """Read a Qwen3VLVisionConfig; ``deepstack`` is what holds where it names no blocks."""
@@ -63,7 +63,7 @@ def config(
 class Tower(Framewise):
     """The vision encoder and mergers of Qwen3-VL."""
 
-    def __init__(self, config: Config, weights: Weights, names: Names = NAMES) -> None:
+    def __init__(self, config: Config, weights: Weights, names: MergerNames = NAMES) -> None:
         self.config = c = config
         d, merge = c.hidden_size, (c.merge_unit, c.out_hidden_size, (names.fc1, names.fc2))
         self.patch_embed = PatchEmbed(weights.scope("patch_embed").scope("proj"), d, c.kernel, bias=True)
@@ -94,7 +94,10 @@ class Tower(Framewise):
         order, deepstack = np.arange(len(patches)), list(out.deepstack)
 
         x = self.patch_embed(patches, order, geometry.step_bounds(grid_thw), ws.x, ws)  # (n, d)
-        self.pos_embed(*geometry.blend(grid_thw, merge_size, self.pos_embed.side, geometry.linear_corners), x)
+        self.pos_embed(
+            *geometry.interpolate_pos_embed(grid_thw, merge_size, self.pos_embed.side, geometry.bilinear_align_corners),
+            x,
+        )
         watch(x, order)
         for i, (block, cu_seqlens) in enumerate(zip(self.blocks, self.segments(grid_thw), strict=True)):
             block(x, rope, cu_seqlens, ws)
@@ -129,7 +132,7 @@ EARLY, LATE = {"deepstack_visual_indexes": [5, 11, 17]}, {"deepstack_visual_inde
 FAMILY = Family(
     config,
     Tower,
-    marks=frozenset({"blocks.0.mlp.linear_fc1.weight", "merger.linear_fc1.weight"}),
+    signature_tensors=frozenset({"blocks.0.mlp.linear_fc1.weight", "merger.linear_fc1.weight"}),
     published={
         "qwen3-vl-2b": {**SMALL, "out_hidden_size": 2048, **EARLY},
         "qwen3-vl-4b": {**SMALL, "out_hidden_size": 2560, **EARLY},

@@ -30,7 +30,7 @@ temperature tf_legacy_loss tie_encoder_decoder tie_word_embeddings top_k top_p t
 INERT = frozenset(_INERT.split())
 
 
-class Asked(Section):
+class StrictConfig(Section):
     """A ``vision_config``."""
 
     def __init__(self, vision_config: Mapping[str, Any]) -> None:

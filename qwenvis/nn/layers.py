@@ -18,7 +18,7 @@ from qwenvis.nn.workspace import Size, Workspace
 from qwenvis.weights import Weights
 
 # Places on one axis of a learned grid, and the weights with which they are blended, (n, taps) each
-Taps = tuple[np.ndarray, np.ndarray]
+Interpolation = tuple[np.ndarray, np.ndarray]
 
 # Rows of the MLP's inner activations that exist at a time: 10 MB at 5120 columns, whatever the image.
 MLP_ROWS = 512
@@ -162,7 +162,7 @@ class PositionTable:
         self.table = weights.keep(np.empty((count, d), np.float32))
         weights.per(0).ask("weight", (count, d), _into(self.table))
 
-    def __call__(self, rows: Taps, columns: Taps, x: np.ndarray) -> np.ndarray:
+    def __call__(self, rows: Interpolation, columns: Interpolation, x: np.ndarray) -> np.ndarray:
         """Add to x (n, d) the places between which each patch lies, weighted: `ops.add_blend`."""
         return ops.add_blend(self.table[: self.side**2].reshape(self.side, self.side, -1), rows, columns, x)
 

@@ -56,7 +56,7 @@ class Wanted:
     temporal_patch_size: int = 2
 
 
-class Asked(TypedDict, total=False):
+class SamplingArguments(TypedDict, total=False):
     """The fields of `Wanted` that a caller may give."""
 
     fps: Rate | None
@@ -65,11 +65,11 @@ class Asked(TypedDict, total=False):
     max_frames: int | None
 
 
-def checked(given: Mapping[str, object]) -> Asked:
+def checked(given: Mapping[str, object]) -> SamplingArguments:
     """The numbers that a caller gives. Raises InputError for a value that is not a number above 0."""
-    checks = {name: checked_rate if name == "fps" else checked_count for name in Asked.__annotations__}
+    checks = {name: checked_rate if name == "fps" else checked_count for name in SamplingArguments.__annotations__}
     numbers = {name: check(given[name], name) for name, check in checks.items() if given.get(name) is not None}
-    return cast(Asked, numbers)
+    return cast(SamplingArguments, numbers)
 
 
 def checked_count(value: object, name: str) -> int:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from qwenvis.errors import InputError, VideoLimitError
 from qwenvis.io.fields import Section
-from qwenvis.processors.frame_sampling import Asked, Length, Wanted, checked
+from qwenvis.processors.frame_sampling import Length, SamplingArguments, Wanted, checked
 from qwenvis.processors.image import PLACE, refuse_other_steps
 from qwenvis.processors.normalize import CLIP_MEAN, CLIP_STD, Normalisation
 from qwenvis.processors.pixel_limits import given_limits, read_limits
@@ -29,7 +29,7 @@ MOST_EXPANSION = 16  # merge units along one side of the unit that frames are re
 SAMPLINGS = ("natural", "transformers", "qwen-vl-utils", "all")
 
 
-class Size(NamedTuple):
+class FrameSize(NamedTuple):
     """What the frames of a video are resized to; ``content`` is within ``canvas``, at the top left, the rest is black.
 
     Both are (height, width).
@@ -90,7 +90,7 @@ class VideoProcessor:
         smallest, largest = given_limits((self.min_pixels, self.max_pixels), min_pixels, max_pixels)
         return replace(self, min_pixels=smallest, max_pixels=largest)
 
-    def asked(self, given: Asked) -> VideoProcessor:
+    def asked(self, given: SamplingArguments) -> VideoProcessor:
         """Return the same with other numbers for its sampler; num_frames and fps take the place of one another.
 
         Raises InputError for numbers that cannot be, or that transformers' class does not read.
@@ -124,7 +124,7 @@ class VideoProcessor:
         """The frames to look at, where the model chooses. Raises VideoError for a length that it refuses."""
         raise NotImplementedError
 
-    def resized(self, frames: int, height: int, width: int) -> Size:
+    def resized(self, frames: int, height: int, width: int) -> FrameSize:
         """What so many frames of this size are resized to.
 
         Raises ImageError for sizes that `processors.smart_resize` refuses, LimitError beyond ``MAX_VIDEO_PIXELS``.
@@ -137,7 +137,7 @@ class VideoProcessor:
             )
         return size
 
-    def _size(self, frames: int, height: int, width: int) -> Size:
+    def _size(self, frames: int, height: int, width: int) -> FrameSize:
         raise NotImplementedError
 
     def stamps(self, seconds: list[float]) -> list[float]:

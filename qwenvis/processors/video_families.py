@@ -16,7 +16,7 @@ from qwenvis.processors.frame_sampling import Length, Wanted
 from qwenvis.processors.image import PLACE, family_named
 from qwenvis.processors.normalize import CLIP_MEAN, CLIP_STD
 from qwenvis.processors.pixel_limits import given_limits
-from qwenvis.processors.video import MOST_EXPANSION, Size, VideoProcessor
+from qwenvis.processors.video import MOST_EXPANSION, FrameSize, VideoProcessor
 
 
 class Areas(VideoProcessor):
@@ -30,13 +30,13 @@ class Areas(VideoProcessor):
         """As `frame_sampling.even`."""
         return frame_sampling.even(length, self.wanted)
 
-    def _size(self, frames: int, height: int, width: int) -> Size:
+    def _size(self, frames: int, height: int, width: int) -> FrameSize:
         most = self.max_pixels
         if self.cap_pixels_per_frame:
             total = int(self.max_video_tokens * self.factor * self.factor * 0.9)
             most = max(min(most, total * self.temporal_patch_size // frames), int(self.min_pixels * 1.05))
         sides = smart_resize.area(height, width, self.factor, self.min_pixels, most)
-        return Size(sides, sides)
+        return FrameSize(sides, sides)
 
 
 class Volumes(VideoProcessor):
@@ -57,14 +57,14 @@ class Volumes(VideoProcessor):
         """As `frame_sampling.ends`."""
         return frame_sampling.ends(length, self.wanted)
 
-    def _size(self, frames: int, height: int, width: int) -> Size:
+    def _size(self, frames: int, height: int, width: int) -> FrameSize:
         most = self.max_pixels
         if self.cap_pixels_per_frame:
             frame = self.max_video_tokens * self.factor * self.factor
             most = max(min(frame, self.max_pixels // frames), int(self.min_pixels * 1.05)) * frames
         factors = self.temporal_patch_size, self.factor
         sides = smart_resize.volume(frames, height, width, factors, self.min_pixels, most)
-        return Size(sides, sides)
+        return FrameSize(sides, sides)
 
 
 class Glm4v(Volumes):
@@ -121,10 +121,10 @@ class Glm5Next(Glm4v):
         token = temporal_patch_size * found.factor**2
         return replace(found, min_pixels=found.min_pixels * token, max_pixels=found.max_pixels * token)
 
-    def _size(self, frames: int, height: int, width: int) -> Size:
+    def _size(self, frames: int, height: int, width: int) -> FrameSize:
         factors = self.temporal_patch_size, self.factor
         canvas = smart_resize.canvas(frames, height, width, factors, self.min_pixels, self.max_pixels)
-        return Size(canvas, smart_resize.content((height, width), canvas, frames, self.min_pixels))
+        return FrameSize(canvas, smart_resize.content((height, width), canvas, frames, self.min_pixels))
 
 
 class Reference(Areas):
@@ -151,16 +151,16 @@ class Reference(Areas):
             max_pixels=max(self.max_pixels, smallest) if max_pixels is None else largest,
         )
 
-    def _size(self, frames: int, height: int, width: int) -> Size:
+    def _size(self, frames: int, height: int, width: int) -> FrameSize:
         unit = self.factor**2
         share = 128000 * unit * 0.9 / frames * frame_sampling.REFERENCE_FACTOR  # of a context of 128,000 tokens
         most = max(min(768 * unit, share), int(self.min_pixels * 1.05))
         sides = smart_resize.area(height, width, self.factor, self.min_pixels, int(min(self.max_pixels, most)))
-        return Size(sides, sides)
+        return FrameSize(sides, sides)
 
 
 # As transformers names them in a config.
-KINDS: dict[str, type[VideoProcessor]] = {
+TYPES: dict[str, type[VideoProcessor]] = {
     "Qwen2VLVideoProcessor": Areas,
     "Qwen3VLVideoProcessor": Volumes,
     "CohereCompassVideoProcessor": Volumes,
@@ -169,7 +169,7 @@ KINDS: dict[str, type[VideoProcessor]] = {
     "Glm5NextVideoProcessor": Glm5Next,
 }
 # family -> the one of its own, where a config names none; transformers has none for glm4v_moe, glm_ocr, paddleocr_vl
-FAMILIES = {
+PROCESSORS = {
     **dict.fromkeys(("qwen2_vl", "qwen2_5_vl", "qwen2_5_omni", "exaone4_5", "qwen3_omni_moe"), Areas),
     **dict.fromkeys(("qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe", "qwen4_exp", "cohere_compass"), Volumes),
     "glm4v": Glm4v,
@@ -186,14 +186,14 @@ def video_processor_class(family: str, preprocessor: Mapping[str, Any]) -> type[
     config = Section(preprocessor, PLACE)
     name, images = config.word("video_processor_type"), config.word("image_processor_type")
     if "video_processor_type" not in config:
-        found = KINDS.get(images.replace("ImageProcessor", "VideoProcessor")) or FAMILIES.get(family)
+        found = TYPES.get(images.replace("ImageProcessor", "VideoProcessor")) or PROCESSORS.get(family)
         if found is None:
             raise ConfigError(
                 f"{family} has no videos: transformers has no video processor for it; pass pictures as images"
             )
         return found
     kind = name.removesuffix("Fast")
-    named = KINDS.get(kind) or FAMILIES.get(family_named(kind, "VideoProcessor", FAMILIES))
+    named = TYPES.get(kind) or PROCESSORS.get(family_named(kind, "VideoProcessor", PROCESSORS))
     if named is None:
-        raise config.refused("video_processor_type", " or ".join(KINDS))
+        raise config.refused("video_processor_type", " or ".join(TYPES))
     return named

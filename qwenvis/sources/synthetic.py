@@ -29,7 +29,7 @@ from qwenvis.concurrency.tasks import side_by_side
 from qwenvis.errors import SourceError, quoted
 from qwenvis.sources.presets import PRESETS, Preset, suggestion
 
-Progress = Callable[[int, int], object]
+WriteProgress = Callable[[int, int], object]
 Shapes = dict[str, tuple[int, ...]]
 
 RECIPE = 2  # part of the directory's name: raise it with any change of the bytes that are written
@@ -41,7 +41,9 @@ BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 _ELSEWHERE = "QWENVIS_CACHE names another directory to keep it in"
 
 
-def materialise(name: str, cache_dir: str | os.PathLike[str] | None = None, progress: Progress | None = None) -> Path:
+def materialise(
+    name: str, cache_dir: str | os.PathLike[str] | None = None, progress: WriteProgress | None = None
+) -> Path:
     """The directory of the preset's checkpoint, written on first use.
 
     ``cache_dir`` stands in for the cache directory; ``progress(bytes_done, bytes_total)`` is called after each tensor
@@ -135,7 +137,7 @@ def _refuse_a_full_disk(name: str, root: Path, size: int) -> None:
         raise SourceError(f"{got}; {_ELSEWHERE}")
 
 
-def _write(draft: Path, preset: str, shards: list[Shapes], progress: Progress | None) -> None:
+def _write(draft: Path, preset: str, shards: list[Shapes], progress: WriteProgress | None) -> None:
     """Write shards, index and configs; ``progress`` is told of every tensor."""
     done, total = 0, sum(map(_nbytes, shards))
     weight_map: dict[str, str] = {}

@@ -72,7 +72,7 @@ if hasattr(os, "register_at_fork"):  # not on Windows, which has no forks
     os.register_at_fork(after_in_child=_keep_decoders)
 
 
-class Film:
+class VideoDecoder:
     """A video file, by its header."""
 
     chosen = False

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from qwenvis.errors import VideoError
 from qwenvis.processors.frame_sampling import Length, Rate
-from qwenvis.videos.decode import Film, check_count, check_sides, decoder
+from qwenvis.videos.decode import VideoDecoder, check_count, check_sides, decoder
 from qwenvis.videos.timeline import Packets, Timeline
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _TAG = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 MOST_DAMAGED = 0.1  # of the frames of a film; past that share it is refused
 
 
-class Playback(Film):
+class Playback(VideoDecoder):
     """A video file, as a player shows it."""
 
     def __init__(

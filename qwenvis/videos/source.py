@@ -21,7 +21,7 @@ from qwenvis.images.decode import Picture
 from qwenvis.io import arrays
 from qwenvis.processors.frame_sampling import Length, Rate
 from qwenvis.videos import animation
-from qwenvis.videos.decode import Film, check_count, check_sides
+from qwenvis.videos.decode import VideoDecoder, check_count, check_sides
 from qwenvis.videos.playback import Playback
 
 Video: TypeAlias = (
@@ -37,7 +37,7 @@ Video: TypeAlias = (
 )
 
 
-class Clip(Protocol):
+class VideoSource(Protocol):
     """A video before its frames are looked at."""
 
     length: Length
@@ -52,7 +52,7 @@ class Clip(Protocol):
         """
 
 
-def clip(
+def video_source(
     source: Video,
     where: str,
     *,
@@ -60,7 +60,7 @@ def clip(
     upright: bool = True,
     by_header: bool = False,
     threads: int = 1,
-) -> Clip:
+) -> VideoSource:
     """The clip of a source; ``where`` names it in errors. ``fps`` is that of frames, and overrides a file's.
 
     ``upright``: whether a file is turned as its metadata says. ``by_header``: whether a file is what its header says,
@@ -74,7 +74,7 @@ def clip(
     found = animation.format_of(source)
     if found and not (by_header and found == "GIF"):
         return animation.Animation(source, where, fps)
-    film = Film if by_header else Playback
+    film = VideoDecoder if by_header else Playback
     return film(source, where, fps=fps, upright=upright, threads=threads)
 
 
@@ -111,7 +111,7 @@ class Frames:
         _check(self.length.frames, self.size, where)
 
     def frames(self, indices: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
-        """As `Clip`."""
+        """As `VideoSource`."""
         for index in indices:
             yield np.ascontiguousarray(self._frames[index])
 
@@ -139,7 +139,7 @@ class Pictures:
         _check(len(frames), self.size, where)
 
     def frames(self, indices: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
-        """As `Clip`."""
+        """As `VideoSource`."""
         for index in indices:
             yield image_decode.frame(self._frames[index], self._name(index), self.size)
 

@@ -20,10 +20,10 @@ from qwenvis import ops
 from qwenvis.errors import LimitError, QwenvisError, VideoError, VideoLimitError, VideoWarning, check_choice
 from qwenvis.images.torch_resize import resize
 from qwenvis.processors import frame_sampling
-from qwenvis.processors.frame_sampling import ASSUMED_FPS, REFERENCE_FPS, Asked, Rate
+from qwenvis.processors.frame_sampling import ASSUMED_FPS, REFERENCE_FPS, Rate, SamplingArguments
 from qwenvis.processors.video import SAMPLINGS, VideoProcessor
 from qwenvis.processors.video_families import Reference
-from qwenvis.videos.source import Clip, Video, clip, label
+from qwenvis.videos.source import Video, VideoSource, label, video_source
 
 
 class Sampling(TypedDict, total=False):
@@ -38,7 +38,7 @@ class Sampling(TypedDict, total=False):
 
 
 @dataclass(frozen=True)
-class Viewing:
+class VideoOptions:
     """How the videos of one call are looked at."""
 
     processor: VideoProcessor
@@ -49,9 +49,9 @@ class Viewing:
     threads: int = 1
 
     @classmethod
-    def of(cls, processor: VideoProcessor, given: Sampling, *, upright: bool = True, threads: int = 1) -> Viewing:
+    def of(cls, processor: VideoProcessor, given: Sampling, *, upright: bool = True, threads: int = 1) -> VideoOptions:
         """Apply the arguments of a call. Raises InputError for values that cannot be used."""
-        asked: Asked = {
+        asked: SamplingArguments = {
             "fps": given.get("fps"),
             "num_frames": given.get("num_frames"),
             "min_frames": given.get("min_frames"),
@@ -70,11 +70,11 @@ class Viewing:
         """Whether films are read by their headers, as the rule's own library does; else as a player shows them."""
         return self.sampling in ("transformers", "qwen-vl-utils")
 
-    def with_limits(self, min_pixels: int | None, max_pixels: int | None) -> Viewing:
+    def with_limits(self, min_pixels: int | None, max_pixels: int | None) -> VideoOptions:
         """With other limits of pixels; None keeps one. Raises InputError."""
         return replace(self, processor=self.processor.with_limits(min_pixels, max_pixels))
 
-    def indices(self, video: Clip) -> list[int]:
+    def indices(self, video: VideoSource) -> list[int]:
         """The frames to look at, by the words of ``sampling`` (docs/video.md)."""
         length, processor = video.length, self.processor
         chosen = video.chosen and not self.asked
@@ -88,7 +88,7 @@ class Viewing:
             return frame_sampling.every(length, processor.wanted)
         return self._lasting(indices)
 
-    def _natural(self, video: Clip) -> list[int]:
+    def _natural(self, video: VideoSource) -> list[int]:
         """Choose by the rule of the model, at 2 frames a second if the rule takes all; all frames of a short film."""
         length, processor = video.length, self.processor
         if processor.takes_all:
@@ -104,7 +104,7 @@ class Viewing:
         return indices + indices[-1:] * (0 if self.by_header else missing)
 
 
-class Footage:
+class VideoItem:
     """A video that is planned from its packets or header, only its first frame decoded: an item of a `Plan`.
 
     ``grid`` is (temporal steps, rows, columns) of patches. ``frame_indices`` (frames,) are the frames to look at;
@@ -112,23 +112,23 @@ class Footage:
     ``size`` is the (height, width) of a frame, upright, before it is resized.
     """
 
-    def __init__(self, source: Video, viewing: Viewing, index: int) -> None:
+    def __init__(self, source: Video, options: VideoOptions, index: int) -> None:
         """Errors call the video by its index. Raises VideoError, or LimitError."""
-        self.where, self.processor = label(source, index), viewing.processor
+        self.where, self.processor = label(source, index), options.processor
         with _named(self.where):
-            self.clip = clip(
+            self.clip = video_source(
                 source,
                 self.where,
-                fps=viewing.video_fps,
-                upright=viewing.upright,
-                by_header=viewing.by_header,
-                threads=viewing.threads,
+                fps=options.video_fps,
+                upright=options.upright,
+                by_header=options.by_header,
+                threads=options.threads,
             )
-            indices = viewing.indices(self.clip)
+            indices = options.indices(self.clip)
             if not indices:
                 raise VideoError("no frame would be looked at: raise fps or num_frames")
             self.size, self.resized = self.clip.size, self.processor.resized(len(indices), *self.clip.size)
-        self.by_header, self.frame_indices = viewing.by_header, np.array(indices, np.int64)
+        self.by_header, self.frame_indices = options.by_header, np.array(indices, np.int64)
         step, side = self.processor.temporal_patch_size, self.processor.patch_size
         height, width = self.resized.canvas
         self.grid = -(-len(indices) // step), height // side, width // side
