@@ -14,7 +14,8 @@ from qwenvis.checkpoints.checkpoint import Checkpoint, preprocessors
 from qwenvis.errors import CheckpointError, ConfigError
 from qwenvis.processors.image import PROCESSORS, TYPES, processor_class
 from qwenvis.processors.video_families import PROCESSORS as VIDEO_FAMILIES
-from qwenvis.processors.video_families import TYPES, video_processor_class
+from qwenvis.processors.video_families import TYPES as VIDEO_TYPES
+from qwenvis.processors.video_families import video_processor_class
 from qwenvis.spec import ModelSpec
 
 FLAT, VIDEO, WHOLE = "preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json"
@@ -130,7 +131,7 @@ def test_names_that_are_nobodys(name):
 )
 def test_the_image_processor_names_that_of_videos(family, images, videos):
     """As transformers' AutoVideoProcessor does where nothing else names one."""
-    assert video_processor_class(family, {"image_processor_type": images}) is TYPES[videos]
+    assert video_processor_class(family, {"image_processor_type": images}) is VIDEO_TYPES[videos]
 
 
 @pytest.mark.parametrize("family", ["glm4v_moe", "glm_ocr", "paddleocr_vl"])
@@ -189,7 +190,7 @@ def test_the_word_bicubic(bare):
 def test_null_of_limits(kind, field):
     sizes = {"patch_size": 14, "merge_size": 2, "temporal_patch_size": 2}
     with pytest.raises(ConfigError, match=f"says {field} = None; expected limits"):
-        TYPES[f"{kind}VideoProcessor"].from_config({field: None}, **sizes)
+        VIDEO_TYPES[f"{kind}VideoProcessor"].from_config({field: None}, **sizes)
     if kind != "Qwen3VL":
         with pytest.raises(ConfigError, match=f"says {field} = None; expected limits"):
             TYPES[f"{kind}ImageProcessor"].from_config({field: None}, **sizes)
