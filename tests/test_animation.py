@@ -14,7 +14,7 @@ from qwenvis.images.decode import decode
 from qwenvis.videos import animation
 from qwenvis.videos.animation import Animation
 from qwenvis.videos.decode import VideoDecoder
-from qwenvis.videos.source import is_picture, video_source
+from qwenvis.videos.source import is_still, open_video
 
 FORMATS = [name for name in ("GIF", "WEBP", "PNG", "AVIF") if name in ("GIF", "PNG") or features.check(name.lower())]
 MS = [50, 70, 120, 200, 1000]
@@ -33,14 +33,14 @@ def animated(form, frames=FRAMES, durations=MS, **options):
 @pytest.mark.parametrize("form", FORMATS)
 def test_frames_and_times(form):
     data = animated(form)
-    film = video_source(data, "the video", fps=None)
+    film = open_video(data, "the video", fps=None)
     assert isinstance(film, Animation)
     assert [number(frame) for frame in film.frames(range(5))] == list(range(5))
     assert [number(frame) for frame in film.frames([1, 1, 4])] == [1, 1, 4]
     assert film.length.seconds(range(5)) == pytest.approx([0, 0.05, 0.12, 0.24, 0.44])
     assert (film.length.fps, film.length.duration) == (pytest.approx(5 / 1.44), pytest.approx(1.44))
     assert film.size == (64, 96)
-    assert video_source(data, "it", fps=5).length.seconds([4]) == [0.8]
+    assert open_video(data, "it", fps=5).length.seconds([4]) == [0.8]
 
 
 def test_a_gif_without_its_trailer():
@@ -76,7 +76,7 @@ def test_as_a_video(form, family, tmp_path):
 @pytest.mark.parametrize("form", [*FORMATS, "JPEG", "TIFF"])
 def test_a_still_among_videos(form):
     data = animated(form, FRAMES[:1]) if form in FORMATS else clips_made_still(form)
-    assert is_picture(data)
+    assert is_still(data)
     out = encoder().encode(videos=[data, FRAMES])
     assert same_bits(out.items()[0].embeddings, encoder().encode(data).embeddings)
 
@@ -92,7 +92,7 @@ def test_pages_are_no_animation(form):
     file = io.BytesIO()
     first, *others = [Image.fromarray(frame) for frame in FRAMES]
     first.save(file, form, save_all=True, append_images=others)
-    assert is_picture(file.getvalue())
+    assert is_still(file.getvalue())
 
 
 def test_pixels_that_are_transparent():
@@ -126,7 +126,7 @@ def test_a_local_table_of_colours():
 def test_a_pil_image_that_is_animated_is_refused():
     """It stands at one frame; whoever means the others has a file."""
     image = Image.open(io.BytesIO(animated("GIF")))
-    with pytest.raises(VideoError, match=r"^video 0 .*has several frames and shows one of them: pass its file"):
+    with pytest.raises(VideoError, match=r"^video 0 .*is an animation at one of its frames: pass its file"):
         encoder().encode(videos=[image, FRAMES])
     assert encoder().encode(image).grid_thw[0, 0] == 1
 
@@ -154,7 +154,7 @@ def test_many_frames_are_refused(monkeypatch):
 def test_a_gif_by_its_header():
     """Where transformers is to be equalled, FFmpeg reads it, as there."""
     data = animated("GIF")
-    assert isinstance(video_source(data, "it", fps=None, by_header=True), VideoDecoder)
+    assert isinstance(open_video(data, "it", fps=None, by_header=True), VideoDecoder)
     assert VideoDecoder(data, "it").length.frames == 5
 
 

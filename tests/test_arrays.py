@@ -11,9 +11,9 @@ from towers import encoder, output, pixels, same_bits
 
 from qwenvis.errors import ImageError, InputError, LimitError, VideoError
 from qwenvis.images.decode import decode
-from qwenvis.images.to_rgb import chosen
+from qwenvis.images.to_rgb import rgb_policy
 from qwenvis.io import arrays
-from qwenvis.videos.source import video_source
+from qwenvis.videos.source import open_video
 
 IMAGE = noise(60, 90)
 
@@ -164,16 +164,16 @@ def test_frames_are_counted_first(many):
 
     def refused():
         with pytest.raises(LimitError, match="more than 5,184,000 frames, the most that are read"):
-            video_source(frames, "the video", fps=None)
+            open_video(frames, "the video", fps=None)
 
     assert peak(refused) < 1e6
 
 
 def test_a_frame_many_times_is_looked_at_once():
     frames = [IMAGE] * 100_000
-    assert video_source(frames, "the video", fps=None).size == IMAGE.shape[:2]
+    assert open_video(frames, "the video", fps=None).size == IMAGE.shape[:2]
     with pytest.raises(VideoError, match=r"frame 2 is 30 x 90 .*frame 0 is 60 x 90"):
-        video_source([IMAGE, IMAGE, IMAGE[::2]], "the video", fps=None)
+        open_video([IMAGE, IMAGE, IMAGE[::2]], "the video", fps=None)
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
@@ -182,7 +182,7 @@ def test_arrays_of_numbers_are_converted_in_strips(channels, unit):
     """Beside the picture, of which Pillow has a copy with 4 bytes a pixel, little; and the same bits as all at once."""
     array = np.random.default_rng(0).integers(0, 256, (1200, 1000, channels)).astype(np.float64)
     array = array / 255 if unit or channels == 4 else array
-    policy = chosen("transformers", "pil")
+    policy = rgb_policy("transformers", "pil")
     images = []
     assert peak(lambda: images.append(decode(array, policy=policy))) < 3 * 1.2e6 + 30e6
     parts = [np.asarray(decode(rows, policy=policy)) for rows in np.split(array, 8)]

@@ -45,7 +45,7 @@ def test_info(run):
 def test_a_bad_video(run, command):
     code, _, err = run(command.format(checkpoint()))
     assert code == 1
-    assert "video 0 ('bad.mp4') is no video, or is damaged" in err
+    assert "video 0 ('bad.mp4') is not a video, or is damaged" in err
 
 
 @pytest.mark.parametrize("option", ["--fps 0", "--fps fast", "--num-frames 1.5"])

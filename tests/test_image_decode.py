@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from qwenvis.images.decode import decode, label, probe, stream
+from qwenvis.images.decode import as_iterable, decode, label, probe
 
 HEIGHT, WIDTH = 21, 34
 
@@ -186,11 +186,11 @@ def test_first_frame(rgb):
 def test_stream(rgb):
     file = io.BytesIO()
     for single in ("a.jpg", b"x", rgb, Image.fromarray(rgb), file, None):
-        (got,) = stream(single)
+        (got,) = as_iterable(single)
         assert got is single
-    assert list(stream(("a", "b"))) == ["a", "b"]
-    assert list(stream(name for name in "ab")) == ["a", "b"]
-    assert list(stream([])) == []
+    assert list(as_iterable(("a", "b"))) == ["a", "b"]
+    assert list(as_iterable(name for name in "ab")) == ["a", "b"]
+    assert list(as_iterable([])) == []
 
 
 def test_labels(rgb):

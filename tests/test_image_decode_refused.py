@@ -64,7 +64,7 @@ def bad_sources(directory):
     yield good[:40], "image 7 .*not an image|truncated"
     yield io.StringIO("text"), "open as text"
     yield Unseekable(good), "cannot be rewound"
-    yield None, "NoneType.* is no image; expected a path"
+    yield None, "NoneType.* is not an image; expected a path"
     yield 3.5, "float"
 
 

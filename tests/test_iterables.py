@@ -165,7 +165,7 @@ def test_videos_of_an_iterator(reusing, held):
 
 def lasting(things):
     found = []
-    for thing, lasts in iterables.handed(things):
+    for thing, lasts in iterables.with_lifetime(things):
         found.append(lasts)
         if isinstance(thing, Image.Image):
             thing.close()
@@ -178,7 +178,7 @@ def test_what_lasts_is_neither_copied_nor_decoded_early(tmp_path):
     for path, data in zip(paths, files(), strict=False):
         path.write_bytes(data)
     for held in (FRAMES, tuple(FRAMES), dict(enumerate(FRAMES)).values()):
-        assert all(got is frame for (got, _), frame in zip(iterables.handed(held), held, strict=True))
+        assert all(got is frame for (got, _), frame in zip(iterables.with_lifetime(held), held, strict=True))
         assert all(lasting(held))
     assert lasting(iter(paths)) == lasting(map(os.fspath, paths)) == lasting(map(io.BytesIO, files()[:2])) == [True] * 2
     assert lasting(Image.open(path) for path in paths) == lasting(map(Image.open, paths)) == [True] * 2

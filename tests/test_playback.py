@@ -10,7 +10,7 @@ from clips_made import number, numbered
 
 from qwenvis.errors import LimitError, VideoError
 from qwenvis.videos.decode import VideoDecoder
-from qwenvis.videos.playback import Playback
+from qwenvis.videos.playback import PlaybackDecoder
 
 FRAMES = numbered(30)
 PLAIN = clips_made.film(FRAMES)  # 10 a second, with B-frames
@@ -18,7 +18,7 @@ PLAIN = clips_made.film(FRAMES)  # 10 a second, with B-frames
 
 def seen(data, **options):
     """A film, and the numbers of all of its frames."""
-    film = Playback(data, "the video", **options)
+    film = PlaybackDecoder(data, "the video", **options)
     return film, [number(frame) for frame in film.frames(range(film.length.frames))]
 
 
@@ -57,7 +57,7 @@ def test_every_container(form, codec):
 @pytest.mark.parametrize("form", ["mp4", "matroska"])
 def test_an_even_rate_is_exact(form, rate):
     """So that a sampler takes the frames that it would take of the header's rate."""
-    length = Playback(clips_made.film(FRAMES, form=form, fps=rate), "it").length
+    length = PlaybackDecoder(clips_made.film(FRAMES, form=form, fps=rate), "it").length
     assert (length.frames, length.fps, length.duration) == (30, float(rate), float(30 / rate))
 
 
@@ -144,8 +144,8 @@ def test_cover_pictures(form, front):
 
 def test_sound_with_a_cover_is_no_video():
     data = clips_made.covered(None, "mp4", FRAMES[0])
-    with pytest.raises(VideoError, match="the video has no video in it"):
-        Playback(data, "the video")
+    with pytest.raises(VideoError, match="the video contains no video stream"):
+        PlaybackDecoder(data, "the video")
 
 
 def test_a_minute_of_a_screen(rng):
@@ -172,7 +172,7 @@ def test_a_rate_that_varies():
 
 
 def test_a_rate_that_the_caller_knows_better():
-    length = Playback(PLAIN, "it", fps=5).length
+    length = PlaybackDecoder(PLAIN, "it", fps=5).length
     assert (length.fps, length.duration, length.seconds([0, 29])) == (5, 6, [0, 5.8])
 
 
@@ -184,16 +184,16 @@ def test_pixels_that_are_not_square(aspect, degrees, size):
     """The size is as seen; frames come as they are stored, turned."""
     data = clips_made.remuxed(PLAIN, sample_aspect_ratio=aspect)
     data = clips_made.turned(data, degrees) if degrees else data
-    film = Playback(data, "it")
+    film = PlaybackDecoder(data, "it")
     assert film.size == size
     assert next(film.frames([0])).shape == ((96, 64, 3) if degrees else (64, 96, 3))
-    assert Playback(data, "it", upright=False).size == (64, 96)
+    assert PlaybackDecoder(data, "it", upright=False).size == (64, 96)
     assert VideoDecoder(data, "it", upright=False).size == (64, 96)
 
 
 def test_an_aspect_that_no_screen_has():
     with pytest.raises(LimitError, match=r"frames of 64 x 6144000"):
-        Playback(clips_made.remuxed(PLAIN, sample_aspect_ratio=64000), "it")
+        PlaybackDecoder(clips_made.remuxed(PLAIN, sample_aspect_ratio=64000), "it")
 
 
 def test_hidden_frames():
@@ -214,14 +214,14 @@ def test_one_frame():
 def test_limits(monkeypatch):
     monkeypatch.setattr("qwenvis.videos.decode.MAX_FRAMES", 29)
     with pytest.raises(LimitError, match="more than 29 frames"):
-        Playback(PLAIN, "it")
+        PlaybackDecoder(PLAIN, "it")
 
 
 def test_packets_are_counted_and_not_decoded(monkeypatch):
     """A long film is not decoded twice: of all its frames, one is when it is planned."""
     decoded = []
     monkeypatch.setattr("qwenvis.videos.playback._decoded", lambda packet: decoded.append(1) or packet.decode())
-    film = Playback(clips_made.film(numbered(90), codec="mpeg4"), "it")
+    film = PlaybackDecoder(clips_made.film(numbered(90), codec="mpeg4"), "it")
     assert len(decoded) < 5
     list(film.frames([0, 30]))
     assert len(decoded) < 45

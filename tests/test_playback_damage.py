@@ -5,14 +5,14 @@ import pytest
 from clips_made import number, numbered
 
 from qwenvis.errors import VideoError
-from qwenvis.videos.playback import Playback
+from qwenvis.videos.playback import PlaybackDecoder
 
 FRAMES = numbered(30)
 
 
 def seen(data, **options):
     """A film, and the numbers of all of its frames."""
-    film = Playback(data, "the video", **options)
+    film = PlaybackDecoder(data, "the video", **options)
     return film, [number(frame) for frame in film.frames(range(film.length.frames))]
 
 
@@ -42,7 +42,7 @@ def test_damage_is_the_same_for_any_number_of_threads(which, threads):
 
 
 def test_a_wanted_frame_that_is_damaged():
-    film = Playback(clips_made.damaged(STILLS, 41), "it")
+    film = PlaybackDecoder(clips_made.damaged(STILLS, 41), "it")
     assert [number(frame) for frame in film.frames([40, 41, 41, 42])] == [40, 40, 40, 42]
     assert film.damaged == 1
 
@@ -59,21 +59,21 @@ def test_damage_past_a_tenth(several, refused):
 
 def test_colours_that_are_not_converted():
     """FFmpeg decodes such a frame, and then has no RGB of it."""
-    film = Playback(clips_made.film(FRAMES, form="matroska", codec="ffv1", colorspace=14), "the video")
-    with pytest.raises(VideoError, match="the video is no video, or is damaged: Operation not supported"):
+    film = PlaybackDecoder(clips_made.film(FRAMES, form="matroska", codec="ffv1", colorspace=14), "the video")
+    with pytest.raises(VideoError, match="the video is not a video, or is damaged: Operation not supported"):
         next(film.frames([0]))
 
 
 def test_nothing_that_can_be_decoded():
     with pytest.raises(VideoError, match="the video has no frame that can be decoded"):
-        Playback(clips_made.damaged(STILLS, *range(90)), "the video")
+        PlaybackDecoder(clips_made.damaged(STILLS, *range(90)), "the video")
 
 
 @pytest.mark.parametrize("share", [0.5, 0.6])
 def test_a_file_that_ends_long_before_its_header_says(share, tmp_path):
     data = clips_made.begun_early(clips_made.film(clips_made.frames(30)), tmp_path / "it")
     with pytest.raises(VideoError, match=r"the video ends after \d+ of 30 frames: it is truncated"):
-        Playback(data[: int(len(data) * share)], "the video")
+        PlaybackDecoder(data[: int(len(data) * share)], "the video")
 
 
 @pytest.mark.parametrize("codec", ["mpeg4", "libx264"])
@@ -81,7 +81,7 @@ def test_matroska_that_ends_long_before_its_tag_says(codec):
     data = clips_made.film(numbered(60), form="matroska", codec=codec)
     place, _ = clips_made.places(data)[30]
     with pytest.raises(VideoError, match=r"the video ends after [23]\.\d of 6\.0 seconds: it is truncated"):
-        Playback(data[:place], "the video")
+        PlaybackDecoder(data[:place], "the video")
 
 
 def test_a_file_that_ends_a_moment_before_its_header_says(tmp_path):

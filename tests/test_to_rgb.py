@@ -165,7 +165,7 @@ def test_alpha_of_every_array():
     values, alphas = np.meshgrid(np.arange(256, dtype=np.uint8), np.arange(256, dtype=np.uint8))
     rgba = np.dstack([values, values, values, alphas])
     want = np.round(alphas / 255 * values + (1 - alphas / 255) * 255)
-    assert np.array_equal(np.asarray(to_rgb.chosen("transformers", "pil").picture(rgba, ""))[..., 0], want)
+    assert np.array_equal(np.asarray(to_rgb.rgb_policy("transformers", "pil").picture(rgba, ""))[..., 0], want)
     natural = np.asarray(decode(rgba))[..., 0]
     assert np.abs(natural - want).max() <= 1
 
@@ -204,7 +204,7 @@ def test_torchvision_keeps_floats_and_we_refuse_them(array):
 
 
 def test_every_choice_has_a_policy():
-    assert {type(to_rgb.chosen(pixels, backend)) for pixels in PIXELS for backend in BACKENDS} == {
+    assert {type(to_rgb.rgb_policy(pixels, backend)) for pixels in PIXELS for backend in BACKENDS} == {
         to_rgb.Natural,
         to_rgb.Transformers,
         to_rgb.TransformersTorchvision,

@@ -12,7 +12,7 @@ from transformers.video_utils import load_video
 
 from qwenvis.errors import LimitError, VideoError
 from qwenvis.videos.decode import VideoDecoder
-from qwenvis.videos.playback import Playback
+from qwenvis.videos.playback import PlaybackDecoder
 
 CLIP = clips_made.frames(13)
 UNEVEN = [0, 40, 90, 400, 420, 800, 950, 1000, 1500, 1510, 1700, 1999, 2400]  # ms
@@ -135,7 +135,7 @@ def test_several_threads_read_at_once():
 def test_a_file_without_its_end():
     """An MP4 file has its index behind the frames."""
     whole = clips_made.film(CLIP)
-    with pytest.raises(VideoError, match="is no video, or is damaged"):
+    with pytest.raises(VideoError, match="is not a video, or is damaged"):
         film(whole[: whole.index(b"moov") - 20])
 
 
@@ -169,7 +169,7 @@ def test_a_file_that_ends_a_moment_before_its_header_says():
     [b"", b"hello", b"\x00" * 4096, b"\xff\xd8\xff\xe0" + bytes(50), b"RIFF\x10\x00\x00\x00AVI LIST" + bytes(40)],
 )
 def test_no_video(data):
-    with pytest.raises(VideoError, match=r"^the video (is no video, or is damaged: [A-Z]|has no)"):
+    with pytest.raises(VideoError, match=r"^the video (is not a video, or is damaged: [A-Z]|has no)"):
         film(data)
 
 
@@ -179,13 +179,13 @@ def test_damaged_bytes_never_crash(rng):
         damaged = bytearray(data)
         for place in rng.integers(0, len(data), 8):
             damaged[place] = rng.integers(0, 256)
-        for kind in (VideoDecoder, Playback):
+        for kind in (VideoDecoder, PlaybackDecoder):
             with contextlib.suppress(VideoError, LimitError):
                 ours = kind(bytes(damaged), "the video")
                 list(ours.frames(range(min(ours.length.frames, 13))))
 
 
-@pytest.mark.parametrize("kind", [VideoDecoder, Playback])
+@pytest.mark.parametrize("kind", [VideoDecoder, PlaybackDecoder])
 @pytest.mark.parametrize("step", ["open", "demux"])
 def test_what_ffmpeg_has_no_memory_for(monkeypatch, kind, step):
     """A damaged file may have it ask for any amount: an error of the video, though FFmpeg's is a MemoryError too."""
@@ -200,11 +200,11 @@ def test_what_ffmpeg_has_no_memory_for(monkeypatch, kind, step):
     opened = kind(data, "the video")
     with monkeypatch.context() as patch:
         patch.setattr(av, "open", fail) if step == "open" else patch.setattr("qwenvis.videos.decode.check_sides", fail)
-        with pytest.raises(VideoError, match="the video is no video, or is damaged: Cannot allocate memory"):
+        with pytest.raises(VideoError, match="the video is not a video, or is damaged: Cannot allocate memory"):
             next(opened.frames([0]))
 
 
-@pytest.mark.parametrize("kind", [VideoDecoder, Playback])
+@pytest.mark.parametrize("kind", [VideoDecoder, PlaybackDecoder])
 def test_a_lack_of_memory_of_ours_stays_one(monkeypatch, kind):
     opened = kind(clips_made.film(CLIP), "the video")
     monkeypatch.setattr(kind, "_pixels", lambda *_: np.empty(2**62, np.uint8))
@@ -221,7 +221,7 @@ def test_sound_alone():
         stream = container.add_stream("aac", rate=16000)
         container.mux(stream.encode(clips_made.silence()))
         container.mux(stream.encode())
-    with pytest.raises(VideoError, match="has no video in it"):
+    with pytest.raises(VideoError, match="contains no video stream"):
         film(file.getvalue())
 
 
@@ -237,13 +237,13 @@ def test_no_other_file_is_opened(tmp_path, text):
     """Playlists and lists of files would have FFmpeg read what they name."""
     (tmp_path / "clip.mp4").write_bytes(clips_made.film(CLIP))
     (tmp_path / "list.m3u8").write_text(text.format(path=tmp_path / "clip.mp4"))
-    with pytest.raises(VideoError, match="is no video, or is damaged"):
+    with pytest.raises(VideoError, match="is not a video, or is damaged"):
         film(tmp_path / "list.m3u8")
 
 
 @pytest.mark.parametrize("source", ["none.mp4", "http://127.0.0.1:9/clip.mp4", "concat:a.mp4|b.mp4", "a\0b", 3, None])
 def test_no_file(source):
-    with pytest.raises(VideoError, match=r"no such file|is no video|is a URL|null byte"):
+    with pytest.raises(VideoError, match=r"no such file|is not a video|is a URL|null byte"):
         film(source)
 
 
