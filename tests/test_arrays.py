@@ -93,7 +93,7 @@ def test_pixel_values_in_bfloat16_of_ml_dtypes():
 
 def test_what_is_not_here_is_refused_with_the_remedy():
     values = torch.zeros((16, 1176), requires_grad=True)
-    with pytest.raises(InputError, match=r"^pixel_values is no array .*pass tensor\.detach\(\)\.cpu\(\)"):
+    with pytest.raises(InputError, match=r"^pixel_values is not an array .*pass tensor\.detach\(\)\.cpu\(\)"):
         encoder()(values, [[1, 4, 4]])
     with pytest.raises(ImageError, match=r"^image 0 \(Tensor\) is no array .*tensor\.detach\(\)\.cpu\(\)"):
         encoder().encode(torch.zeros((60, 90, 3), requires_grad=True))
@@ -163,7 +163,7 @@ def test_frames_are_counted_first(many):
     frames = many()
 
     def refused():
-        with pytest.raises(LimitError, match="more than 5,184,000 frames, the most that are read"):
+        with pytest.raises(LimitError, match="more than 5,184,000 frames, the limit"):
             open_video(frames, "the video", fps=None)
 
     assert peak(refused) < 1e6

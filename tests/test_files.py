@@ -83,11 +83,11 @@ def test_p23_neither_an_image_nor_a_video_is_waited_for(noun, error, tmp_path):
         tmp_path / "pipe.mp4": "cannot be read: not a regular file but a named pipe",
         "/dev/zero": "cannot be read: not a regular file but a device",
         tmp_path: "is a directory",
-        "https://example.org/a.mp4": "is a URL; nothing is downloaded",
-        Path("https://example.org/a.mp4"): "is a URL; nothing is downloaded",
-        "file:///a.mp4": "is a URL; nothing is downloaded",
-        "s3://bucket/a.mp4": "is a URL; nothing is downloaded",
-        "data:video/mp4;base64,AAAA": "is a URL; nothing is downloaded",
+        "https://example.org/a.mp4": "is a URL, and nothing is downloaded",
+        Path("https://example.org/a.mp4"): "is a URL, and nothing is downloaded",
+        "file:///a.mp4": "is a URL, and nothing is downloaded",
+        "s3://bucket/a.mp4": "is a URL, and nothing is downloaded",
+        "data:video/mp4;base64,AAAA": "is a URL, and nothing is downloaded",
     }
     for source, words in refused.items():
         with pytest.raises(error, match=words):

@@ -93,7 +93,7 @@ encoder = qwenvis.Encoder.from_pretrained("synthetic:qwen2-vl-2b", threads=2, dt
 picture = np.random.default_rng(0).integers(0, 256, (896, 1344, 3), np.uint8)
 out = encoder.encode(picture)
 peak = re.search(r"VmHWM:\\s*(\\d+) kB", Path("/proc/self/status").read_text())[1]
-print(int(peak) * 1024, encoder.outline.parameters, *out.embeddings.shape, bool(np.isfinite(out.embeddings).all()))
+print(int(peak) * 1024, encoder.spec.parameters, *out.embeddings.shape, bool(np.isfinite(out.embeddings).all()))
 """
 
 

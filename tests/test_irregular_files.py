@@ -134,11 +134,11 @@ def of_nobody(source, cache="/nowhere"):
     return output_of(f"""
         import os
         from qwenvis import QwenvisError; from qwenvis.sources import presets
-        from qwenvis.spec import Outline
+        from qwenvis.spec import ModelSpec
         if os.geteuid() == 0:
             os.seteuid(65534)
         try:
-            Outline.open({str(source)!r}, cache_dir={str(cache)!r})
+            ModelSpec.open({str(source)!r}, cache_dir={str(cache)!r})
         except QwenvisError as error:
             print(type(error).__name__, error)
     """)

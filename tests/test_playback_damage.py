@@ -53,7 +53,7 @@ def test_damage_past_a_tenth(several, refused):
     if not refused:
         assert seen(data)[0].damaged == several
         return
-    with pytest.raises(VideoError, match="the video is damaged: 10 of 90 frames cannot be decoded; at most 10% may be"):
+    with pytest.raises(VideoError, match="the video is damaged: 10 of 90 frames cannot be decoded; at most 10% are tolerated"):
         seen(data)
 
 
@@ -65,7 +65,7 @@ def test_colours_that_are_not_converted():
 
 
 def test_nothing_that_can_be_decoded():
-    with pytest.raises(VideoError, match="the video has no frame that can be decoded"):
+    with pytest.raises(VideoError, match="the video has no decodable frame"):
         PlaybackDecoder(clips_made.damaged(STILLS, *range(90)), "the video")
 
 

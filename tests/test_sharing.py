@@ -217,7 +217,7 @@ from qwenvis.io import sharing
 image = Image.fromarray(picture)
 want, held, go_on = encoder.encode(image).embeddings.tobytes(), threading.Event(), threading.Event()
 def hold():
-    with sharing.alone(image):
+    with sharing.locked(image):
         held.set()
         go_on.wait()
 thread = threading.Thread(target=hold)

@@ -252,7 +252,7 @@ def test_limits_come_before_the_frames(monkeypatch, tmp_path):
     (tmp_path / "clip.mp4").write_bytes(data)
     for name, value, words in [
         ("MAX_IMAGE_PIXELS", 64 * 96 - 1, "frames of 64 x 96; at most 6,143 pixels are decoded"),
-        ("MAX_FRAMES", 12, "more than 12 frames, the most that are read"),
+        ("MAX_FRAMES", 12, "more than 12 frames, the limit"),
         ("MAX_BYTES", len(data) - 1, f"has {len(data):,} bytes; at most"),
     ]:
         with monkeypatch.context() as patch:

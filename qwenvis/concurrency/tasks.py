@@ -2,9 +2,9 @@
 
 A ``ThreadPoolExecutor`` depends on its workers. It raises an error if no thread can start: at a limit of the system,
 or while the interpreter shuts down. It waits for ever for a worker that did not survive a fork, or in a signal handler
-that interrupts the start of a worker. Here a thread is optional: the thread that needs a result runs the call itself if no
-thread has started it, or if the thread that started it is gone. No lock is held while a thread starts or a call runs,
-so that signal handlers and forks may come at any time.
+that interrupts the start of a worker. Here a thread is optional: the thread that needs a result runs the call itself if
+no thread has started it, or if the thread that started it is gone. No lock is held while a thread starts or a call
+runs, so that signal handlers and forks may come at any time.
 """
 
 from __future__ import annotations
