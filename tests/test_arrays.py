@@ -95,7 +95,7 @@ def test_what_is_not_here_is_refused_with_the_remedy():
     values = torch.zeros((16, 1176), requires_grad=True)
     with pytest.raises(InputError, match=r"^pixel_values is not an array .*pass tensor\.detach\(\)\.cpu\(\)"):
         encoder()(values, [[1, 4, 4]])
-    with pytest.raises(ImageError, match=r"^image 0 \(Tensor\) is no array .*tensor\.detach\(\)\.cpu\(\)"):
+    with pytest.raises(ImageError, match=r"^image 0 \(Tensor\) is not an array .*tensor\.detach\(\)\.cpu\(\)"):
         encoder().encode(torch.zeros((60, 90, 3), requires_grad=True))
     with pytest.raises(VideoError, match=r"^video 0 \(Tensor\).*tensor\.detach\(\)\.cpu\(\)"):
         encoder().encode(videos=torch.empty((4, 60, 90, 3), device="meta"))

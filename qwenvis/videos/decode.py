@@ -101,7 +101,7 @@ class VideoDecoder:
             check_count(count, self._where)
             first = next(container.decode(stream), None)
             if first is None:
-                raise VideoError(f"{self._where} has no frame that can be decoded")
+                raise VideoError(f"{self._where} has no decodable frame")
             sides = self._turned(first)
         if not count:
             count = self._counted()
