@@ -17,10 +17,11 @@ PATCH_BUDGET = 4096
 # Temporal steps of one item: its index, the first step, the one after the last.
 Span = tuple[int, int, int]
 
-# axis(size, side) -> for each of ``size`` places on an axis, the places that it blends of a learned axis of ``side``,
-# and their weights: two arrays (size, taps), integers and floats.
+# Along one axis of a learned grid of positions, for each of n points between them: the indices of the positions that
+# are summed, and their weights. Two arrays (n, taps), integers and floats.
 Interpolation = tuple[np.ndarray, np.ndarray]
-InterpolateAxis = Callable[[int, int], Interpolation]
+# mode(size, side) -> the interpolation of ``side`` learned positions at ``size`` points
+InterpolationMode = Callable[[int, int], Interpolation]
 
 
 def coords(grid_thw: np.ndarray, merge_size: int) -> np.ndarray:
@@ -125,47 +126,48 @@ def rope(coords: np.ndarray, head_dim: int, theta: float) -> tuple[np.ndarray, n
 
 
 def interpolate_pos_embed(
-    grid_thw: np.ndarray, merge_size: int, side: int, axis: InterpolateAxis
+    grid_thw: np.ndarray, merge_size: int, side: int, mode: InterpolationMode
 ) -> tuple[Interpolation, Interpolation]:
-    """Between which places of a learned grid of ``side`` x ``side`` each patch lies: their rows, and their columns.
+    """Indices and weights by which a ``side`` x ``side`` grid of positions is interpolated at each patch.
 
-    Each is (index, weight), both (patches, taps), int32 and float32.
+    Returns those along the rows and those along the columns: (index, weight), both (patches, taps), int32 and float32.
     """
     row, column = coords(grid_thw, merge_size).T
     _, heights, widths = grid_thw.T
     counts = grid_thw.prod(axis=1)
-    return _taps(row, heights, counts, side, axis), _taps(column, widths, counts, side, axis)
+    return _at_patches(row, heights, counts, side, mode), _at_patches(column, widths, counts, side, mode)
 
 
-def _taps(at: np.ndarray, sizes: np.ndarray, counts: np.ndarray, side: int, axis: InterpolateAxis) -> Interpolation:
-    """Of places ``at`` on the axes of the items, each of its own size; ``counts`` are the patches of the items."""
-    axes = [axis(int(size), side) for size in sizes]
-    of_item = at + np.repeat(np.cumsum([0, *sizes[:-1]]), counts)
-    index, weight = (np.concatenate(parts) for parts in zip(*axes, strict=True))
-    return index.astype(np.int32)[of_item], weight.astype(np.float32)[of_item]
+def _at_patches(
+    place: np.ndarray, sizes: np.ndarray, counts: np.ndarray, side: int, mode: InterpolationMode
+) -> Interpolation:
+    """Interpolate at the place of each patch along its item's axis; ``counts`` are the patches of the items."""
+    index, weight = (np.concatenate(parts) for parts in zip(*(mode(int(size), side) for size in sizes), strict=True))
+    row = place + np.repeat(np.cumsum([0, *sizes[:-1]]), counts)
+    return index.astype(np.int32)[row], weight.astype(np.float32)[row]
 
 
-def bilinear_align_corners(size: int, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Two taps; the first and last place of both axes lie on one another.
+def bilinear_align_corners(size: int, side: int) -> Interpolation:
+    """Two taps; the first places of both axes coincide, and so do the last ones.
 
     transformers get_vision_interpolation_indices_and_weights, bilinear with align_corners, in its float32.
     """
     return _linear(np.arange(size, dtype=np.float32) * np.float32(side - 1) / np.float32(max(size - 1, 1)), side)
 
 
-def bilinear(size: int, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Two taps; places are squares, and those of both axes cover the same length. The same without align_corners."""
+def bilinear(size: int, side: int) -> Interpolation:
+    """Two taps; places are squares, and those of both axes cover the same length: bilinear without align_corners."""
     centres = np.arange(size, dtype=np.float32) + np.float32(0.5)
     return _linear(centres * np.float32(side) / np.float32(size) - np.float32(0.5), side)
 
 
-def _linear(at: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
+def _linear(at: np.ndarray, side: int) -> Interpolation:
     first, taps = np.floor(at), np.arange(2)
     weight = np.maximum(1 - np.abs(at[:, None] - first[:, None] - taps.astype(np.float32)), np.float32(0))
     return np.clip(first.astype(np.int64)[:, None] + taps, 0, side - 1), weight
 
 
-def bicubic(size: int, side: int) -> tuple[np.ndarray, np.ndarray]:
+def bicubic(size: int, side: int) -> Interpolation:
     """Four taps of Keys' cubic with A = -0.75; places as in `bilinear`, those beyond the edge are the edge's.
 
     torch.nn.functional.grid_sample, bicubic with border padding, as transformers Glm4vVisionEmbeddings calls it: with

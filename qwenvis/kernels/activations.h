@@ -27,9 +27,9 @@ INLINE vf scaled_tail(vf m)
  * would infinity, times a tail of zero, if m were not limited. */
 INLINE vf act_gelu(vf x)
 {
-    vf m = choose(x > 0, min(splat(1e18f), x), -x);
+    vf m = where(x > 0, min(splat(1e18f), x), -x);
     vf tail = m * scaled_tail(m) * exp2_(-0.721347520f * m * m);
-    return choose(x > 0, x - tail, -tail);
+    return where(x > 0, x - tail, -tail);
 }
 
 /* x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2 = x sigmoid(2 ...): transformers GELUTanh */

@@ -48,11 +48,11 @@ INLINE void store_n(float *p, vf x, ptrdiff_t n)
         memcpy(p, &x, (size_t)n * sizeof *p);
 }
 
-INLINE vf choose(vi mask, vf yes, vf no) { return (vf)((mask & (vi)yes) | (~mask & (vi)no)); }
+INLINE vf where(vi mask, vf yes, vf no) { return (vf)((mask & (vi)yes) | (~mask & (vi)no)); }
 
 /* Vector extensions have no maximum in C; where the ISA's file names an instruction, it is one instead of three. */
 #ifndef QV_MAX
-#define QV_MAX(a, b) choose((a) > (b), a, b)
+#define QV_MAX(a, b) where((a) > (b), a, b)
 #endif
 INLINE vf max(vf a, vf b) { return QV_MAX(a, b); }
 INLINE vf min(vf a, vf b) { return -max(-a, -b); }
@@ -67,12 +67,12 @@ INLINE vh narrow(vf x)
 {
     vu bits = (vu)x;
     vu rounded = bits + 0x7FFF + ((bits >> 16) & 1);
-    return __builtin_convertvector((vu)choose(x == x, (vf)rounded, (vf)(bits | 0x400000)) >> 16, vh);
+    return __builtin_convertvector((vu)where(x == x, (vf)rounded, (vf)(bits | 0x400000)) >> 16, vh);
 }
 #endif
 
 /* Entries i .. i + n of a row of either kind; a whole vector for n >= VL, nothing for n <= 0. */
-INLINE void put(void *row, ptrdiff_t i, vf x, ptrdiff_t n, qv_kind kind)
+INLINE void store_as(void *row, ptrdiff_t i, vf x, ptrdiff_t n, qv_kind kind)
 {
     if (kind == QV_F32) {
         store_n((float *)row + i, x, n);

@@ -14,11 +14,9 @@ from itertools import groupby, pairwise
 import numpy as np
 
 from qwenvis import ops
+from qwenvis.geometry import Interpolation
 from qwenvis.nn.workspace import Size, Workspace
 from qwenvis.weights import Weights
-
-# Places on one axis of a learned grid, and the weights with which they are blended, (n, taps) each
-Interpolation = tuple[np.ndarray, np.ndarray]
 
 # Rows of the MLP's inner activations that exist at a time: 10 MB at 5120 columns, whatever the image.
 MLP_ROWS = 512
@@ -163,8 +161,8 @@ class PositionTable:
         weights.per(0).ask("weight", (count, d), _into(self.table))
 
     def __call__(self, rows: Interpolation, columns: Interpolation, x: np.ndarray) -> np.ndarray:
-        """Add to x (n, d) the places between which each patch lies, weighted: `ops.add_blend`."""
-        return ops.add_blend(self.table[: self.side**2].reshape(self.side, self.side, -1), rows, columns, x)
+        """Add to x (n, d) the embedding of each patch's position, interpolated in the grid: `ops.add_interpolated`."""
+        return ops.add_interpolated(self.table[: self.side**2].reshape(self.side, self.side, -1), rows, columns, x)
 
 
 class Mlp:
