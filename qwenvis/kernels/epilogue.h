@@ -1,4 +1,4 @@
-/* What follows a tile: its sums become a part of the result. */
+/* The end of a tile: its sums become a part of the result. */
 
 static void store_tile(const float *sums, ptrdiff_t sums_pitch, ptrdiff_t rows, ptrdiff_t columns, void *out,
                        ptrdiff_t pitch, qv_kind kind, int add)
