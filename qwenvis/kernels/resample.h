@@ -1,4 +1,4 @@
-/* Resampling of RGB bytes along one axis, in integers: qv_resampling has the formula. No order of a sum changes a bit. */
+/* Resampling of RGB bytes along one axis, by qv_resampling, in integers: the order of a sum changes no bit. */
 
 typedef int32_t vpixel __attribute__((vector_size(16))); /* R, G, B and an unused byte */
 typedef uint8_t vbytes __attribute__((vector_size(4)));

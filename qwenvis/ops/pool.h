@@ -2,7 +2,7 @@
  * ended.
  *
  * A loop is offered to all threads. A free thread takes a slot, whose number is the worker's, and then one task after
- * the other until none is left. The caller takes tasks too, so a loop ends even if no worker comes, and loops of several
+ * the other until none is left. The caller takes tasks too, so a loop ends even if no worker comes. Loops of several
  * callers share the threads. */
 #ifdef _WIN32
 #define WIN32_LEAN_AND_MEAN
