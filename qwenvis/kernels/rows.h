@@ -42,8 +42,10 @@ static void layer_norm(const float *x, ptrdiff_t d, const float *weight, const f
 {
     float mean = sum(x, d) / (float)d;
     float scale = inverse_root(sum_of_squares(x, d, mean), d, eps);
-    BY_KIND(kind, EACH_VECTOR(d, vf y = (load_n(x + i, lanes) - mean) * scale;
-                              store_as(out, i, y * load_n(weight + i, lanes) + load_n(bias + i, lanes), lanes, KIND)));
+    EACH_VECTOR(i, lanes, d) {
+        vf y = (load_n(x + i, lanes) - mean) * scale;
+        store_as(out, i, y * load_n(weight + i, lanes) + load_n(bias + i, lanes), lanes, kind);
+    }
 }
 
 /* transformers Qwen2_5_VLRMSNorm */
@@ -52,8 +54,8 @@ static void rms_norm(const float *x, ptrdiff_t d, const float *weight, const flo
 {
     (void)bias;
     float scale = inverse_root(sum_of_squares(x, d, 0), d, eps);
-    BY_KIND(kind,
-            EACH_VECTOR(d, store_as(out, i, load_n(x + i, lanes) * scale * load_n(weight + i, lanes), lanes, KIND)));
+    EACH_VECTOR(i, lanes, d)
+        store_as(out, i, load_n(x + i, lanes) * scale * load_n(weight + i, lanes), lanes, kind);
 }
 
 /* Rotate entries i .. i + lanes of both halves of a row. */
@@ -74,8 +76,8 @@ static void rope(const float *x, const float *cos, const float *sin, ptrdiff_t h
     if (half < VL)
         rotate(x, cos, sin, half, scale, out, kind, 0, half);
     else
-        BY_KIND(kind, for (ptrdiff_t i = 0; i < half; i += VL)
-                          rotate(x, cos, sin, half, scale, out, KIND, i + VL > half ? half - VL : i, VL));
+        for (ptrdiff_t i = 0; i < half; i += VL)
+            rotate(x, cos, sin, half, scale, out, kind, i + VL > half ? half - VL : i, VL);
 }
 
 /* The largest of n scores and of `top`. The last vector is filled up with minus infinity. */
@@ -113,8 +115,7 @@ static void softmax(float *s, ptrdiff_t pitch, ptrdiff_t rows, ptrdiff_t n, floa
     for (ptrdiff_t r = 0; r < rows; r++)
         tops[r] = largest(s + r * pitch, n, m[r]);
     for (ptrdiff_t r = 0; r < rows; r++) {
-        float total;
-        BY_KIND(kind, total = powers(s + r * pitch, n, tops[r], out, r * pitch, KIND));
+        float total = powers(s + r * pitch, n, tops[r], out, r * pitch, kind);
         factors[r] = exp2_(splat(m[r] - tops[r]))[0];
         l[r] = l[r] * factors[r] + total;
         m[r] = tops[r];
@@ -123,12 +124,14 @@ static void softmax(float *s, ptrdiff_t pitch, ptrdiff_t rows, ptrdiff_t n, floa
 
 static void scale(const float *x, ptrdiff_t d, float factor, void *out, qv_kind kind)
 {
-    BY_KIND(kind, EACH_VECTOR(d, store_as(out, i, load_n(x + i, lanes) * factor, lanes, KIND)));
+    EACH_VECTOR(i, lanes, d)
+        store_as(out, i, load_n(x + i, lanes) * factor, lanes, kind);
 }
 
 static void copy(const float *x, ptrdiff_t n, void *out, qv_kind kind)
 {
-    BY_KIND(kind, EACH_VECTOR(n, store_as(out, i, load_n(x + i, lanes), lanes, KIND)));
+    EACH_VECTOR(i, lanes, n)
+        store_as(out, i, load_n(x + i, lanes), lanes, kind);
 }
 
 static void lookup(const uint8_t *x, ptrdiff_t stride, ptrdiff_t n, const float *table, float *out)

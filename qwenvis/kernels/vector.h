@@ -83,32 +83,12 @@ INLINE void store_as(void *row, ptrdiff_t i, vf x, ptrdiff_t n, qv_kind kind)
     }
 }
 
-/* Run a statement for each vector of a row of `size` entries: for `lanes` entries from i on. `lanes` is the constant VL
- * for all vectors but a last one that is not whole, so their loop has no branch. */
-#define EACH_VECTOR(size, ...)                                                                                         \
-    do {                                                                                                               \
-        ptrdiff_t i = 0;                                                                                               \
-        for (; i + VL <= (size); i += VL) {                                                                            \
-            const ptrdiff_t lanes = VL;                                                                                \
-            __VA_ARGS__;                                                                                               \
-        }                                                                                                              \
-        if (i < (size)) {                                                                                              \
-            const ptrdiff_t lanes = (size) - i;                                                                        \
-            __VA_ARGS__;                                                                                               \
-        }                                                                                                              \
-    } while (0)
-
-/* Run a statement in which KIND is a constant equal to `kind`. */
-#define BY_KIND(kind, ...)                                                                                             \
-    do {                                                                                                               \
-        if ((kind) == QV_F32) {                                                                                        \
-            const qv_kind KIND = QV_F32;                                                                               \
-            __VA_ARGS__;                                                                                               \
-        } else {                                                                                                       \
-            const qv_kind KIND = QV_BF16;                                                                              \
-            __VA_ARGS__;                                                                                               \
-        }                                                                                                              \
-    } while (0)
+/* A loop over the vectors of a row of `size` entries: over `lanes` entries from i on. It is unrolled into a loop over whole
+ * vectors, where `lanes` is the constant VL, and the rest, so the inner loop has no branch. */
+#define EACH_VECTOR(i, lanes, size)                                                                                    \
+    UNROLL for (int rest_ = 0; rest_ < 2; rest_++)                                                                     \
+        for (ptrdiff_t i = rest_ ? (size) / VL * VL : 0, lanes = rest_ ? (size) % VL : VL;                             \
+             lanes > 0 && i + lanes <= (size); i += VL)
 
 /* Join the lanes of a vector by halves: a fixed order, so a sum has the same bits on every run. */
 #define BY_HALVES(x, join)                                                                                             \
