@@ -41,14 +41,20 @@ cdef class PackedWeight:
         if self.memory is None:
             raw = np.empty(self.nbytes + CACHE_LINE, np.uint8)
             first = -raw.ctypes.data % CACHE_LINE
-            self._place(raw[first:first + self.nbytes])
-            self.memory[self._filled():].fill(0)
+            memory = raw[first:first + self.nbytes]
+            memory[self._filled():].fill(0)
+            self._place(memory, only_first=True)
         elif not self.memory.flags.writeable:
             raise ValueError("the weight is mapped, so nothing can be packed into it")
 
-    cdef _place(self, memory):
-        """Panels and bias lie there from now on. The memory before goes last: another thread may run while it does."""
+    cdef _place(self, memory, bint only_first=False):
+        """Panels and bias lie there from now on. The memory before goes last: another thread may run while it does.
+
+        With ``only_first`` memory that another thread placed meanwhile stays: that thread may be packing into it.
+        """
         cdef const unsigned char[::1] bytes_ = memory
+        if only_first and self.memory is not None:
+            return
         self.panels.data = <char *>&bytes_[0]
         self.panels.bias = <float *>(self.panels.data + round_up(self._filled(), CACHE_LINE))
         self.memory = memory
@@ -98,6 +104,7 @@ cdef class PackedWeight:
             raise ValueError(f"weight is {array.shape}, expected {self.shape}")
         _check_half(self.gated, half)
         self._allocate()
+        memory = self.memory  # held with its panels: another thread may map the weight anew meanwhile
         cdef int finite = True
         cdef Packing packing
         packing.panels, packing.half, packing.finite = self.panels, half, &finite
