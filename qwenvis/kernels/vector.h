@@ -83,8 +83,8 @@ INLINE void store_as(void *row, ptrdiff_t i, vf x, ptrdiff_t n, qv_kind kind)
     }
 }
 
-/* A loop over the vectors of a row of `size` entries: over `lanes` entries from i on. It is unrolled into a loop over whole
- * vectors, where `lanes` is the constant VL, and the rest, so the inner loop has no branch. */
+/* Loop over the vectors of a row of `size` entries, each of `lanes` entries from i on. The outer loop is unrolled into
+ * one over whole vectors, where `lanes` is the constant VL, and one over the rest, so the inner loop has no branch. */
 #define EACH_VECTOR(i, lanes, size)                                                                                    \
     UNROLL for (int rest_ = 0; rest_ < 2; rest_++)                                                                     \
         for (ptrdiff_t i = rest_ ? (size) / VL * VL : 0, lanes = rest_ ? (size) % VL : VL;                             \
