@@ -20,14 +20,12 @@ from qwenvis.models import (
     qwen3_vl,
 )
 from qwenvis.models.config import Config, Shapes
-from qwenvis.models.family import Family
-from qwenvis.models.features import Features, Watch
+from qwenvis.models.family import Family, Features, Tower, Watch
 from qwenvis.models.strict_config import StrictConfig
-from qwenvis.models.tower import Tower
 from qwenvis.models.unsupported import difference
 from qwenvis.weights import Weights
 
-__all__ = ["FAMILIES", "Config", "Family", "Features", "Tower", "Watch", "build", "detect", "named"]
+__all__ = ["FAMILIES", "Config", "Family", "Features", "Tower", "Watch", "build", "detect", "family_of_class", "named"]
 
 # model_type -> what it is; the same mathematics may have several names
 FAMILIES: dict[str, Family] = {
@@ -88,6 +86,16 @@ def detect(model_type: str, vision_config: Mapping[str, Any], shapes: Shapes) ->
 def _family(model_type: str) -> str | None:
     names = [model_type.removesuffix(part) for part in ("", *PARTS)]
     return next((name for name in names if name in FAMILIES), None)
+
+
+def family_of_class(name: str, ending: str) -> Family | None:
+    """Return the family that a class is named after: qwen3_vl of Qwen3VLImageProcessor, whose ``ending`` is given.
+
+    transformers has no such class; other libraries write its name. None where the class is named after no family.
+    """
+    words = {family.replace("_", ""): family for family in FAMILIES}
+    word = name.removesuffix(ending).replace("_", "").lower()
+    return FAMILIES[words[word]] if name.endswith(ending) and word in words else None
 
 
 def build(family: str, vision_config: Mapping[str, Any], shapes: Shapes, format: str = "f32") -> tuple[Tower, Weights]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from qwenvis.models import glm_ocr
 from qwenvis.models.config import Config, Fields, Shapes
-from qwenvis.models.family import Family
+from qwenvis.models.hub import HubLayout, Processors
 from qwenvis.nn.layers import ClampedGatedMlp
 from qwenvis.weights import Weights
 
@@ -33,12 +33,16 @@ def tower(config: Config, weights: Weights) -> glm_ocr.Tower:
 
 
 SIZE = {**glm_ocr.SIZE, "out_hidden_size": 4096, "projection_intermediate_size": 10240, "swiglu_limit": 10.0}
-FAMILY = Family(
-    config,
-    tower,
-    signature_tensors=glm_ocr.FAMILY.signature_tensors,
+FAMILY = glm_ocr.FAMILY._replace(
+    config=config,
+    tower=tower,
     published={
         "glm-5.3-flash": SIZE,
         "tiny-glm5-next": {**SIZE, **glm_ocr.TINY, "projection_intermediate_size": 120},
     },
+    hub=HubLayout("Glm5Next"),
+    processors=Processors(
+        "Glm5NextImageProcessor", "Glm5NextVideoProcessor", {"min_image_tokens": 16, "max_image_tokens": 8000}
+    ),
+    mmproj=None,
 )

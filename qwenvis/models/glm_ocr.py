@@ -8,18 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
-
-from qwenvis import geometry
+from qwenvis.models import glm4v
 from qwenvis.models.config import PATCH_EMBED, Config, Fields, Shapes, patch_sizes
-from qwenvis.models.family import Family
-from qwenvis.models.features import Features, Watch, unwatched
+from qwenvis.models.family import Family, TensorNames
 from qwenvis.models.framewise import Framewise
-from qwenvis.models.glm4v import ACTIVATIONS
+from qwenvis.models.hub import HubLayout, Processors
 from qwenvis.nn.blocks import Block, NormedAttention
 from qwenvis.nn.layers import GatedMlp, Linear, PatchEmbed, RMSNorm
 from qwenvis.nn.mergers import DownsampleMerger
-from qwenvis.nn.workspace import Workspace
 from qwenvis.weights import Weights
 
 
@@ -35,7 +31,7 @@ def config(vision_config: Mapping[str, Any], shapes: Shapes) -> Config:
         intermediate_size=fields.size("intermediate_size", 4096, "blocks.0.mlp.gate_proj.weight"),
         num_heads=fields.num_heads(16, width),
         out_hidden_size=out,
-        hidden_act=fields.choice("hidden_act", "silu", ACTIVATIONS),
+        hidden_act=fields.choice("hidden_act", "silu", glm4v.ACTIVATIONS),
         rope_theta=fields.rope_theta(),
         attention_bias=fields.flag("attention_bias", True),
         rms_norm_eps=fields.positive("rms_norm_eps", 1e-5),
@@ -64,23 +60,6 @@ class Tower(Framewise):
         mlp = gated_mlp(merger, out, c.merger_intermediate_size, bias=False, scratch="merged_hidden")
         norm = RMSNorm(weights.scope("post_layernorm"), d, eps)
         self.mergers = [DownsampleMerger(weights, norm, c.spatial_merge_size, d, mlp)]
-
-    def forward(
-        self, patches: np.ndarray, grid_thw: np.ndarray, ws: Workspace, out: Features, watch: Watch = unwatched
-    ) -> Features:
-        """Patches (n, C·T·p²), in the order of ``pixel_values``, to the tokens of ``out`` (n / 4, out_hidden_size)."""
-        c = self.config
-        coords = geometry.coords(grid_thw, c.spatial_merge_size)  # (n, 2)
-        rope = geometry.rope(coords, c.head_dim, c.rope_theta)  # 2 x (n, head_dim / 2)
-        order = np.arange(len(patches))
-
-        x = self.patch_embed(patches, order, geometry.step_bounds(grid_thw), ws.x, ws)  # (n, d)
-        watch(x, order)
-        for block, cu_seqlens in zip(self.blocks, self.segments(grid_thw), strict=True):
-            block(x, rope, cu_seqlens, ws)
-            watch(x, order)
-        self.mergers[0](x, out.tokens, ws)  # (n / 4, out)
-        return out
 
 
 def _attention(weights: Weights, c: Config) -> NormedAttention:
@@ -111,4 +90,16 @@ FAMILY = Family(
     Tower,
     signature_tensors=frozenset({"blocks.0.attn.q_norm.weight", "downsample.weight"}),
     published={"glm-ocr": SIZE, "tiny-glm-ocr": TINY},
+    tensors=TensorNames(("blocks", "downsample", "merger", "patch_embed", "post_layernorm")),
+    hub=HubLayout("GlmOcr"),
+    processors=Processors("Glm46VImageProcessor", "", glm4v.LIMITS, auto=False),
+    mmproj=glm4v.MMPROJ._replace(
+        names={
+            **glm4v.MMPROJ.names,
+            "blocks.{}.attn.q_norm": ("v.blk.{}.attn_q_norm",),
+            "blocks.{}.attn.k_norm": ("v.blk.{}.attn_k_norm",),
+        },
+        signature="v.blk.0.attn_q_norm.",
+        image_size=False,
+    ),
 )

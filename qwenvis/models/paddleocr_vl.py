@@ -12,9 +12,10 @@ import numpy as np
 
 from qwenvis import geometry
 from qwenvis.models.config import LARGEST_MERGE, Config, Fields, Shapes
-from qwenvis.models.family import Family
-from qwenvis.models.features import Features, Watch, unwatched
+from qwenvis.models.family import Family, TensorNames
 from qwenvis.models.framewise import Framewise
+from qwenvis.models.hub import HubLayout, Processors
+from qwenvis.models.mmproj import Mmproj
 from qwenvis.nn.blocks import Attention, Block
 from qwenvis.nn.layers import LayerNorm, Linear, Mlp, PatchEmbed, PositionTable, SplitLinear
 from qwenvis.nn.mergers import PatchMerger
@@ -95,22 +96,15 @@ class Tower(Framewise):
         ]
         self.mergers = [Projector(weights, c)]
 
-    def forward(
-        self, patches: np.ndarray, grid_thw: np.ndarray, ws: Workspace, out: Features, watch: Watch = unwatched
-    ) -> Features:
-        """Patches (n, C·p²), in the order of ``pixel_values``, to the tokens of ``out`` (n / 4, out_hidden_size)."""
-        c, merge_size = self.config, self.config.spatial_merge_size
-        rope = geometry.rope(geometry.coords(grid_thw, merge_size), c.head_dim, c.rope_theta)  # 2 x (n, head_dim / 2)
-        order = geometry.raster_order(grid_thw, merge_size)
+    def order(self, grid_thw: np.ndarray) -> np.ndarray:
+        """Return the rows of ``pixel_values`` (n,), which are in raster order, merge unit by merge unit."""
+        return geometry.raster_order(grid_thw, self.config.spatial_merge_size)
 
-        x = self.patch_embed(patches, order, geometry.step_bounds(grid_thw), ws.x, ws)  # (n, d)
-        self.positions(*geometry.interpolate_pos_embed(grid_thw, merge_size, self.positions.side, geometry.bilinear), x)
-        watch(x, order)
-        for block, cu_seqlens in zip(self.blocks, self.segments(grid_thw), strict=True):
-            block(x, rope, cu_seqlens, ws)
-            watch(x, order)
-        self.mergers[0](x, out.tokens, ws)  # (n / 4, out)
-        return out
+    def embed(self, patches: np.ndarray, order: np.ndarray, grid_thw: np.ndarray, ws: Workspace) -> np.ndarray:
+        """Embed the patches as the base does, and add their interpolated positions."""
+        x = super().embed(patches, order, grid_thw, ws)  # (n, d)
+        merge_size, side = self.config.spatial_merge_size, self.positions.side
+        return self.positions(*geometry.interpolate_pos_embed(grid_thw, merge_size, side, geometry.bilinear), x)
 
 
 def _attention(weights: Weights, c: Config) -> Attention:
@@ -140,9 +134,44 @@ TINY = {
     "num_hidden_layers": 4,
     "out_hidden_size": 96,
 }
+MMPROJ_LAYER = {
+    "layer_norm1": "ln1",
+    "layer_norm2": "ln2",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.out_proj": "attn_out",
+    "mlp.fc1": "ffn_up",
+    "mlp.fc2": "ffn_down",
+}
 FAMILY = Family(
     config,
     Tower,
     signature_tensors=frozenset({PATCH_EMBEDDING}),
     published={"paddleocr-vl": SIZE, "tiny-paddleocr-vl": TINY},
+    # The tower holds parts that nobody uses: a pooling head, and positions of packed images.
+    tensors=TensorNames(
+        (r"visual\.vision_model(?!\.head\.|\..*packing_)", PROJECTOR), PATCH_EMBEDDING, shares_prefix=True
+    ),
+    hub=HubLayout("PaddleOCRVL", prefix=""),
+    processors=Processors(
+        "PaddleOCRVLImageProcessor",
+        "",
+        {"min_pixels": 147456, "max_pixels": 2359296},
+        class_normalisation=False,
+    ),
+    mmproj=Mmproj(
+        "paddleocr",
+        {
+            f"{TOWER}.embeddings.patch_embedding": ("v.patch_embd",),
+            f"{TOWER}.embeddings.position_embedding": ("v.position_embd",),
+            **{f"{LAYERS}{{}}.{ours}": (f"v.blk.{{}}.{theirs}",) for ours, theirs in MMPROJ_LAYER.items()},
+            f"{TOWER}.post_layernorm": ("v.post_ln",),
+            f"{PROJECTOR}.pre_norm": ("mm.input_norm",),
+            f"{PROJECTOR}.linear_1": ("mm.1",),
+            f"{PROJECTOR}.linear_2": ("mm.2",),
+        },
+        image_size=True,
+        published_limits=False,
+    ),
 )

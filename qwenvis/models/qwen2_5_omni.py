@@ -11,7 +11,8 @@ from typing import Any
 
 from qwenvis.models import qwen2_5_vl
 from qwenvis.models.config import Config, Fields, Shapes
-from qwenvis.models.family import Family
+from qwenvis.models.hub import HubLayout
+from qwenvis.models.mmproj import BLOCK, GATED_MLP, PATCH_MERGER, SPLIT_QKV, Mmproj
 from qwenvis.nn.blocks import Attention
 from qwenvis.nn.layers import Linear, SplitLinear
 from qwenvis.weights import Weights
@@ -30,13 +31,24 @@ def attention(weights: Weights, c: Config) -> Attention:
     return Attention(qkv, proj, c.num_heads, c.num_heads)
 
 
-FAMILY = Family(
-    config,
-    partial(qwen2_5_vl.Tower, attention=attention),
+FAMILY = qwen2_5_vl.FAMILY._replace(
+    config=config,
+    tower=partial(qwen2_5_vl.Tower, attention=attention),
     signature_tensors=frozenset({"blocks.0.mlp.gate_proj.weight", "blocks.0.attn.q.weight"}),
     published={
         "qwen2.5-omni-3b": {**qwen2_5_vl.SIZE, "out_hidden_size": 2048},
         "qwen2.5-omni-7b": qwen2_5_vl.SIZE,
         "tiny-qwen2.5-omni": {**qwen2_5_vl.SIZE, **qwen2_5_vl.TINY, "out_hidden_size": 96},
     },
+    hub=HubLayout("Qwen2_5Omni", "thinker.visual.", "thinker"),
+    mmproj=Mmproj(
+        "qwen2.5o",
+        {
+            **BLOCK,
+            **{f"blocks.{{}}.attn.{letter}": (name,) for letter, name in zip("qkv", SPLIT_QKV, strict=True)},
+            **GATED_MLP,
+            **PATCH_MERGER,
+        },
+        windows=True,
+    ),
 )

@@ -11,9 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from qwenvis import geometry, ops
+from qwenvis.models import qwen2_vl
 from qwenvis.models.config import PATCH_EMBED, Config, Fields, Shapes, patch_sizes
-from qwenvis.models.family import Family
-from qwenvis.models.features import Features, Watch, unwatched
+from qwenvis.models.family import Family, Features, TensorNames, Watch, unwatched
+from qwenvis.models.hub import HubLayout
+from qwenvis.models.mmproj import BLOCK, GATED_MLP, PATCH_MERGER, SPLIT_QKV, SURGERY, Mmproj
 from qwenvis.nn.blocks import Attention, Block
 from qwenvis.nn.layers import GatedMlp, PatchEmbed, RMSNorm
 from qwenvis.nn.mergers import PatchMerger
@@ -143,14 +145,12 @@ SIZE = {
     "window_size": 112,
     "fullatt_block_indexes": [7, 15, 23, 31],
 }
-LEGACY = {
-    "tokens_per_second": 2,
-    "in_chans": 3,
-    "patch_size": 14,
-    "spatial_merge_size": 2,
-    "spatial_patch_size": 14,
-    "temporal_patch_size": 2,
+LANGUAGE_MODELS = {
+    **qwen2_vl.LANGUAGE_MODELS,
+    2048: qwen2_vl.language_model(11008, 36, (16, 2), 151936),
+    5120: qwen2_vl.language_model(27648, 64, (40, 8), 152064),
 }
+LEGACY = {"tokens_per_second": 2, **qwen2_vl.LEGACY}
 TINY = {"depth": 4, "hidden_size": 64, "intermediate_size": 100, "num_heads": 4, "fullatt_block_indexes": [1, 3]}
 FAMILY = Family(
     config,
@@ -163,4 +163,13 @@ FAMILY = Family(
         "qwen2.5-vl-72b": {**SIZE, "intermediate_size": 3456, "out_hidden_size": 8192, **LEGACY},
         "tiny-qwen2.5-vl": {**SIZE, **TINY, "out_hidden_size": 96, **LEGACY},
     },
+    tensors=TensorNames(("blocks", "merger", "patch_embed")),
+    hub=HubLayout("Qwen2_5_VL", "visual.", "flat", LANGUAGE_MODELS),
+    processors=qwen2_vl.PROCESSORS,
+    mmproj=Mmproj(
+        "qwen2.5vl_merger",
+        {**BLOCK, "blocks.{}.attn.qkv": SPLIT_QKV, **GATED_MLP, **PATCH_MERGER},
+        windows=True,
+        unread=SURGERY,
+    ),
 )

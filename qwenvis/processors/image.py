@@ -7,7 +7,7 @@ config that asks for other steps. Each class is one, or several, of transformers
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from qwenvis.errors import ConfigError, ImageLimitError, check_choice
 from qwenvis.io.fields import Section
+from qwenvis.models import FAMILIES, family_of_class
 from qwenvis.processors import smart_resize
 from qwenvis.processors.normalize import Normalisation
 from qwenvis.processors.pixel_limits import given_limits, read_limits
@@ -53,8 +54,6 @@ class ImageProcessor:
     # Of transformers' class: its limits, for a config without any, and whether patches come in rows of the frame.
     limits: ClassVar[tuple[int, int]] = (56 * 56, 28 * 28 * 1280)
     raster: ClassVar[bool] = False
-    # Whether its mean and std are those of the published checkpoints, and may stand in for a config that is missing.
-    usual: ClassVar[bool] = True
 
     @classmethod
     def from_config(
@@ -73,19 +72,16 @@ class ImageProcessor:
 
         An empty ``preprocessor`` means that the checkpoint has none. transformers then refuses, and so does this:
         the defaults of its class would quietly shrink images to a twelfth of what the published checkpoints allow.
-        With both limits given, nothing is guessed where the class's mean and std are the published ones.
+        With both limits given, nothing is guessed: `processor_class` refuses the families whose checkpoints have
+        another mean and std than the class.
 
         Raises ConfigError for a config that is missing or asks for other steps, InputError for arguments that cannot
         be.
         """
         for name, value, choices in (("pixels", pixels, PIXELS), ("backend", backend, BACKENDS)):
             check_choice(value, name, choices)
-        if not preprocessor and (None in (min_pixels, max_pixels) or not cls.usual):
-            raise ConfigError(
-                "the checkpoint has no preprocessor_config.json (nor a processor_config.json with an image_processor), "
-                f"so its {'image size limits are' if cls.usual else 'mean and std are'} unknown; copy the file from "
-                f"the model it was made from{', or pass both min_pixels and max_pixels' * cls.usual}"
-            )
+        if not preprocessor and None in (min_pixels, max_pixels):
+            raise missing("image size limits", ", or pass both min_pixels and max_pixels")
         config = Section(preprocessor, PLACE)
         tower = {"patch_size": patch_size, "merge_size": merge_size, "temporal_patch_size": temporal_patch_size}
         refuse_other_steps(config, tower)
@@ -148,24 +144,17 @@ class ImageProcessor:
         return smart_resize.area(height, width, self.factor, self.min_pixels, self.max_pixels)
 
 
-class Qwen3ImageProcessor(ImageProcessor):
-    """Of Qwen3-VL and what came after it: the same class, but checkpoints state a mean and std of their own."""
-
-    usual = False
-
-
-class PaddleImageProcessor(ImageProcessor):
+class PaddleOCRVLImageProcessor(ImageProcessor):
     """PaddleOCRVLImageProcessor: short sides are lifted, and patches come in rows of the frame."""
 
     limits = (384 * 384, 1536 * 1536)
     raster = True
-    usual = False
 
     def _size(self, height: int, width: int) -> tuple[int, int]:
         return smart_resize.lifted(height, width, self.factor, self.min_pixels, self.max_pixels)
 
 
-class VolumeImageProcessor(ImageProcessor):
+class Glm4vImageProcessor(ImageProcessor):
     """Glm4vImageProcessor and Glm46VImageProcessor: limits count the frames of a patch, and stand in ``size`` alone."""
 
     limits = (112 * 112, 28 * 28 * 15000)
@@ -180,7 +169,7 @@ class VolumeImageProcessor(ImageProcessor):
         return smart_resize.volume(factors[0], height, width, factors, self.min_pixels, self.max_pixels)
 
 
-class CanvasImageProcessor(ImageProcessor):
+class Glm5NextImageProcessor(ImageProcessor):
     """Glm5NextImageProcessor: an image is not enlarged to whole merge units, but set on black."""
 
     limits = (16, 8000)  # tokens
@@ -203,67 +192,48 @@ class CanvasImageProcessor(ImageProcessor):
         return smart_resize.canvas(factors[0], height, width, factors, self.min_pixels, self.max_pixels)
 
 
-# family -> how its stills are prepared, where its preprocessor config does not name another of `TYPES`
-PROCESSORS: dict[str, type[ImageProcessor]] = {
-    "qwen2_vl": ImageProcessor,
-    "qwen2_5_vl": ImageProcessor,
-    "qwen2_5_omni": ImageProcessor,
-    "exaone4_5": ImageProcessor,
-    "qwen3_vl": Qwen3ImageProcessor,
-    "qwen3_vl_moe": Qwen3ImageProcessor,
-    "qwen3_omni_moe": Qwen3ImageProcessor,
-    "qwen3_5": Qwen3ImageProcessor,
-    "qwen3_5_moe": Qwen3ImageProcessor,
-    "qwen4_exp": Qwen3ImageProcessor,
-    "cohere_compass": ImageProcessor,
-    "glm4v": VolumeImageProcessor,
-    "glm46v": VolumeImageProcessor,
-    "glm4v_moe": VolumeImageProcessor,
-    "glm_ocr": VolumeImageProcessor,
-    "glm5_next": CanvasImageProcessor,
-    "paddleocr_vl": PaddleImageProcessor,
-}
-
-# Of these, transformers has no processor but what the preprocessor config names.
-NAMELESS = {"qwen3_vl_moe", "glm4v_moe", "glm_ocr"}
-
 # transformers' name -> the same; `Fast` and `Pil` may follow, for the backend that `backend` chooses here
 TYPES: dict[str, type[ImageProcessor]] = {
     "Qwen2VLImageProcessor": ImageProcessor,
     "CohereCompassImageProcessor": ImageProcessor,
-    "Glm4vImageProcessor": VolumeImageProcessor,
-    "Glm46VImageProcessor": VolumeImageProcessor,
-    "Glm5NextImageProcessor": CanvasImageProcessor,
-    "PaddleOCRVLImageProcessor": PaddleImageProcessor,
+    "Glm4vImageProcessor": Glm4vImageProcessor,
+    "Glm46VImageProcessor": Glm4vImageProcessor,
+    "Glm5NextImageProcessor": Glm5NextImageProcessor,
+    "PaddleOCRVLImageProcessor": PaddleOCRVLImageProcessor,
 }
 
 
 def processor_class(family: str, preprocessor: Mapping[str, Any]) -> type[ImageProcessor]:
-    """What a preprocessor config names, else the family's own: as transformers' AutoImageProcessor chooses.
+    """Return the class that a preprocessor config names, else the family's own: as transformers' AutoImageProcessor.
 
-    Raises ConfigError for a name that is neither one of ``TYPES`` nor made of a family's.
+    Raises ConfigError for a name that is neither one of `TYPES` nor made of a family's, for a config without a name
+    where transformers has no class for the family, and for a missing config (an empty ``preprocessor``) where published
+    checkpoints have another mean and std than the class.
     """
-    config = Section(preprocessor, PLACE)
-    if "image_processor_type" not in config:
-        if config and family in NAMELESS:
-            raise config.refused("image_processor_type", f"a name: transformers has none of its own for {family}")
-        return PROCESSORS[family]
-    kind = config.word("image_processor_type").removesuffix("Fast").removesuffix("Pil")
-    found = TYPES.get(kind) or PROCESSORS.get(family_named(kind, "ImageProcessor", PROCESSORS))
-    if found is None:
+    config, stated = Section(preprocessor, PLACE), FAMILIES[family].processors
+    if not config and not stated.class_normalisation:
+        raise missing("mean and std")
+    if config and "image_processor_type" not in config and not stated.auto:
+        raise config.refused("image_processor_type", f"a name: transformers has none of its own for {family}")
+    name = config.word("image_processor_type") if "image_processor_type" in config else stated.image
+    kin = family_of_class(_stem(name), "ImageProcessor")
+    found = TYPES.get(_stem(name)) or (kin and TYPES.get(_stem(kin.processors.image)))
+    if not found:
         raise config.refused("image_processor_type", " or ".join(TYPES))
     return found
 
 
-def family_named(kind: str, ending: str, families: Collection[str]) -> str:
-    """The family of a class that transformers has not and other libraries write: Qwen3VLImageProcessor is qwen3_vl's.
+def missing(unknown: str, remedy: str = "") -> ConfigError:
+    """Return the error for a checkpoint without a preprocessor config, which leaves something ``unknown``."""
+    return ConfigError(
+        "the checkpoint has no preprocessor_config.json (nor a processor_config.json with an image_processor), "
+        f"so its {unknown} are unknown; copy the file from the model it was made from{remedy}"
+    )
 
-    Empty where there is none.
-    """
-    words = {family.replace("_", ""): family for family in families}
-    return words.get(kind.removesuffix(ending).replace("_", "").lower(), "") if kind.endswith(ending) else ""
 
-
+def _stem(name: str) -> str:
+    """Return the name of a class without the word for its backend."""
+    return name.removesuffix("Fast").removesuffix("Pil")
 def refuse_other_steps(config: Section, tower: Mapping[str, int], noun: str = "images") -> None:
     """Refuse, by name, what would make other pixels than ours; ``tower`` holds sizes that must agree.
 

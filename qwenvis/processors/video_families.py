@@ -11,15 +11,16 @@ from typing import Any, ClassVar
 
 from qwenvis.errors import ConfigError
 from qwenvis.io.fields import Section
+from qwenvis.models import FAMILIES, family_of_class
 from qwenvis.processors import frame_sampling, smart_resize
 from qwenvis.processors.frame_sampling import Length, Wanted
-from qwenvis.processors.image import PLACE, family_named
+from qwenvis.processors.image import PLACE
 from qwenvis.processors.normalize import CLIP_MEAN, CLIP_STD
 from qwenvis.processors.pixel_limits import given_limits
 from qwenvis.processors.video import MOST_EXPANSION, FrameSize, VideoProcessor
 
 
-class Areas(VideoProcessor):
+class Qwen2VLVideoProcessor(VideoProcessor):
     """Qwen2VLVideoProcessor: limits are areas of a frame; all frames are taken, unless asked."""
 
     keys: ClassVar[tuple[str, ...]] = ("min_pixels", "max_pixels")
@@ -39,7 +40,7 @@ class Areas(VideoProcessor):
         return FrameSize(sides, sides)
 
 
-class Volumes(VideoProcessor):
+class Qwen3VLVideoProcessor(VideoProcessor):
     """Qwen3VLVideoProcessor: limits are volumes, frames x height x width; two frames a second."""
 
     limits = (128 * 32 * 32, 32 * 32 * 768)
@@ -67,7 +68,7 @@ class Volumes(VideoProcessor):
         return FrameSize(sides, sides)
 
 
-class Glm4v(Volumes):
+class Glm4vVideoProcessor(Qwen3VLVideoProcessor):
     """Glm4vVideoProcessor: frames by their second, and the time of a step is that of its first frame."""
 
     limits = (112 * 112, 28 * 28 * 2 * 30000)
@@ -85,7 +86,7 @@ class Glm4v(Volumes):
         return (seconds[::2] + seconds[::2][-1:] * steps)[:steps]
 
 
-class Glm46V(Glm4v):
+class Glm46VVideoProcessor(Glm4vVideoProcessor):
     """Glm46VVideoProcessor: as many frames as its own table says."""
 
     asks: ClassVar[tuple[str, ...]] = ()
@@ -95,7 +96,7 @@ class Glm46V(Glm4v):
         return frame_sampling.dynamic(length, self.wanted)
 
 
-class Glm5Next(Glm4v):
+class Glm5NextVideoProcessor(Glm4vVideoProcessor):
     """Glm5NextVideoProcessor: limits are tokens, and frames are filled up with black rather than enlarged."""
 
     limits = (16, 240000)
@@ -127,7 +128,7 @@ class Glm5Next(Glm4v):
         return FrameSize(canvas, smart_resize.content((height, width), canvas, frames, self.min_pixels))
 
 
-class Reference(Areas):
+class QwenVLUtilsVideoProcessor(Qwen2VLVideoProcessor):
     """qwen-vl-utils 0.0.14, which prepares videos in Qwen's own examples; its limits are not the checkpoint's."""
 
     def indices(self, length: Length) -> list[int]:
@@ -135,7 +136,7 @@ class Reference(Areas):
         return frame_sampling.reference(length, self.wanted)
 
     @classmethod
-    def of(cls, processor: VideoProcessor) -> Reference:
+    def of(cls, processor: VideoProcessor) -> QwenVLUtilsVideoProcessor:
         """As this model's videos are prepared by qwen-vl-utils: 128 to 768 tokens a frame."""
         kept = {field.name: getattr(processor, field.name) for field in fields(processor)}
         unit = processor.factor**2
@@ -161,39 +162,33 @@ class Reference(Areas):
 
 # As transformers names them in a config.
 TYPES: dict[str, type[VideoProcessor]] = {
-    "Qwen2VLVideoProcessor": Areas,
-    "Qwen3VLVideoProcessor": Volumes,
-    "CohereCompassVideoProcessor": Volumes,
-    "Glm4vVideoProcessor": Glm4v,
-    "Glm46VVideoProcessor": Glm46V,
-    "Glm5NextVideoProcessor": Glm5Next,
-}
-# family -> the one of its own, where a config names none; transformers has none for glm4v_moe, glm_ocr, paddleocr_vl
-PROCESSORS = {
-    **dict.fromkeys(("qwen2_vl", "qwen2_5_vl", "qwen2_5_omni", "exaone4_5", "qwen3_omni_moe"), Areas),
-    **dict.fromkeys(("qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe", "qwen4_exp", "cohere_compass"), Volumes),
-    "glm4v": Glm4v,
-    "glm46v": Glm46V,
-    "glm5_next": Glm5Next,
+    "Qwen2VLVideoProcessor": Qwen2VLVideoProcessor,
+    "Qwen3VLVideoProcessor": Qwen3VLVideoProcessor,
+    "CohereCompassVideoProcessor": Qwen3VLVideoProcessor,
+    "Glm4vVideoProcessor": Glm4vVideoProcessor,
+    "Glm46VVideoProcessor": Glm46VVideoProcessor,
+    "Glm5NextVideoProcessor": Glm5NextVideoProcessor,
 }
 
 
 def video_processor_class(family: str, preprocessor: Mapping[str, Any]) -> type[VideoProcessor]:
-    """The class that a config names, else that of the image processor that it names, else the family's.
+    """Return the class that a config names, else that of the image processor that it names, else the family's own.
 
-    As transformers' AutoVideoProcessor. Raises ConfigError where there is none, or one not known.
+    As transformers' AutoVideoProcessor. Raises ConfigError where there is no class, or one that is not known.
     """
     config = Section(preprocessor, PLACE)
     name, images = config.word("video_processor_type"), config.word("image_processor_type")
     if "video_processor_type" not in config:
-        found = TYPES.get(images.replace("ImageProcessor", "VideoProcessor")) or PROCESSORS.get(family)
+        own = FAMILIES[family].processors.video
+        found = TYPES.get(images.replace("ImageProcessor", "VideoProcessor")) or TYPES.get(own)
         if found is None:
             raise ConfigError(
                 f"{family} has no videos: transformers has no video processor for it; pass pictures as images"
             )
         return found
     kind = name.removesuffix("Fast")
-    named = TYPES.get(kind) or PROCESSORS.get(family_named(kind, "VideoProcessor", PROCESSORS))
-    if named is None:
+    kin = family_of_class(kind, "VideoProcessor")
+    named = TYPES.get(kind) or (kin and TYPES.get(kin.processors.video))
+    if not named:
         raise config.refused("video_processor_type", " or ".join(TYPES))
     return named

@@ -22,7 +22,7 @@ from qwenvis.images.torch_resize import resize
 from qwenvis.processors import frame_sampling
 from qwenvis.processors.frame_sampling import ASSUMED_FPS, REFERENCE_FPS, Rate, SamplingArguments
 from qwenvis.processors.video import SAMPLINGS, VideoProcessor
-from qwenvis.processors.video_families import Reference
+from qwenvis.processors.video_families import QwenVLUtilsVideoProcessor
 from qwenvis.videos.source import Video, VideoSource, label, video_source
 
 
@@ -61,7 +61,7 @@ class VideoOptions:
         check_choice(sampling, "sampling", SAMPLINGS)
         rate = None if told is None else frame_sampling.checked_rate(told, "video_fps")
         if sampling == "qwen-vl-utils":
-            processor = Reference.of(processor)
+            processor = QwenVLUtilsVideoProcessor.of(processor)
         wants = any(value is not None for value in asked.values())
         return cls(processor.asked(asked), sampling, wants, rate, upright, threads)
 
