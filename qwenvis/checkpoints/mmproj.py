@@ -23,8 +23,13 @@ from qwenvis.checkpoints.gguf import Stored
 from qwenvis.checkpoints.tensors import ARRAYS, Tensor, TensorPart
 from qwenvis.errors import CheckpointError, ConfigError, listed, shown
 from qwenvis.io.fields import Section
-from qwenvis.models import FAMILIES, Family
-from qwenvis.models.mmproj import Mmproj, MmprojNames
+from qwenvis.models import FAMILIES
+from qwenvis.models.family import Mmproj, Processors
+from qwenvis.models.mmproj_names import MmprojNames
+
+# Fields of preprocessor_config.json -> keys of the metadata.
+LIMITS = {name: f"clip.vision.image_{name}" for name in ("min_pixels", "max_pixels")}
+NORMALISATION = {name: f"clip.vision.{name}" for name in ("image_mean", "image_std")}
 
 
 def open_mmproj(path: Path) -> Checkpoint:
@@ -40,7 +45,7 @@ def open_mmproj(path: Path) -> Checkpoint:
     stored = {name: entry for name, entry in stored.items() if stated.unread.get(name) != entry.shape}
     _refuse_other_types(path, stored)
     vision_config = Section(_vision_config(keys, stated, stored), str(path))
-    images, videos = _preprocessors(keys, FAMILIES[family], stated)
+    images, videos = _preprocessors(keys, FAMILIES[family].processors, stated.published_limits)
     tensors = _tensors(path, stored, stated.names)
     config = {"model_type": family, "vision_config": dict(vision_config)}
     return Checkpoint(
@@ -132,17 +137,16 @@ def _needed(keys: Section, key: str, least: int = 1) -> int:
     return keys.whole(key, 0, least)
 
 
-def _preprocessors(keys: Section, family: Family, stated: Mmproj) -> tuple[Section, Section]:
+def _preprocessors(keys: Section, stated: Processors, published_limits: bool) -> tuple[Section, Section]:
     """The configs of the image processor and of the video processor: the published ones, changed as the file says."""
-    named, says = {name: f"clip.vision.{name}" for name in ("image_mean", "image_std")}, family.processors
-    normalisation = {**says.normalisation, **{name: _decimal(keys[key]) for name, key in named.items() if key in keys}}
-    keys_of = {name: f"clip.vision.image_{name}" for name in ("min_pixels", "max_pixels")}
-    limits = says.limits if stated.published_limits else {}
-    limits = {**limits, **{name: keys.whole(key, 0) for name, key in keys_of.items() if key in keys}}
+    limits = dict(stated.limits if published_limits else {})
+    limits |= {name: keys.whole(key, 0) for name, key in LIMITS.items() if key in keys}
+    normalisation = {**stated.normalisation}
+    normalisation |= {name: _decimal(keys[key]) for name, key in NORMALISATION.items() if key in keys}
     # Without limits, those of transformers' class would not be the published ones.
-    images = {**limits, **normalisation, "image_processor_type": says.image} if limits else {}
-    videos = {**says.video_limits, **normalisation, "video_processor_type": says.video} if says.video_limits else images
-    return Section(images, keys.place), Section(videos, keys.place)
+    images = {**limits, **normalisation, "image_processor_type": stated.image} if limits else {}
+    videos = {**stated.video_limits, **normalisation, "video_processor_type": stated.video}
+    return Section(images, keys.place), Section(videos if stated.video_limits else images, keys.place)
 
 
 def _decimal(value: Any) -> Any:

@@ -47,8 +47,8 @@ FAMILIES: dict[str, Family] = {
     "glm5_next": glm5_next.FAMILY,
     "paddleocr_vl": paddleocr_vl.FAMILY,
 }
-# What a part of a model appends to its model_type.
-PARTS = ("_vision", "_vision_encoder", "_thinker")
+# What a component of a model appends to its model_type.
+COMPONENTS = ("_vision", "_vision_encoder", "_thinker")
 
 
 def named(model_type: str, vision_config: Mapping[str, Any]) -> list[str]:
@@ -84,7 +84,7 @@ def detect(model_type: str, vision_config: Mapping[str, Any], shapes: Shapes) ->
 
 
 def _family(model_type: str) -> str | None:
-    names = [model_type.removesuffix(part) for part in ("", *PARTS)]
+    names = [model_type.removesuffix(part) for part in ("", *COMPONENTS)]
     return next((name for name in names if name in FAMILIES), None)
 
 

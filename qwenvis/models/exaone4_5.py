@@ -11,8 +11,8 @@ from typing import Any
 
 from qwenvis.models import qwen2_5_vl
 from qwenvis.models.config import Config, Fields, Shapes
-from qwenvis.models.hub import HubLayout
-from qwenvis.models.mmproj import BLOCK, FUSED_QKV, GATED_MLP, PATCH_MERGER, Mmproj
+from qwenvis.models.family import HubLayout, Mmproj
+from qwenvis.models.mmproj_names import BLOCK, FUSED_QKV, GATED_MLP, PATCH_MERGER
 
 
 def config(vision_config: Mapping[str, Any], shapes: Shapes) -> Config:

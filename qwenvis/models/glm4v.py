@@ -12,10 +12,9 @@ import numpy as np
 
 from qwenvis import geometry
 from qwenvis.models.config import PATCH_EMBED, Config, Fields, Shapes, patch_sizes
-from qwenvis.models.family import Family, TensorNames
+from qwenvis.models.family import Family, HubLayout, Mmproj, Processors, TensorNames, edges
 from qwenvis.models.framewise import Framewise
-from qwenvis.models.hub import HubLayout, Processors, edges
-from qwenvis.models.mmproj import BLOCK, FUSED_QKV, GATED_MLP, Mmproj
+from qwenvis.models.mmproj_names import BLOCK, FUSED_QKV, GATED_MLP
 from qwenvis.nn.blocks import Attention, Block
 from qwenvis.nn.layers import GatedMlp, Linear, PatchEmbed, PositionTable, RMSNorm
 from qwenvis.nn.mergers import DownsampleMerger
@@ -112,9 +111,7 @@ TINY = {
     "out_hidden_size": 96,
 }
 LIMITS = edges(12544, 9633792)
-PROCESSORS = Processors(
-    "Glm4vImageProcessor", "Glm4vVideoProcessor", LIMITS, video_limits=edges(12544, 47040000)
-)
+PROCESSORS = Processors("Glm4vImageProcessor", "Glm4vVideoProcessor", LIMITS, video_limits=edges(12544, 47040000))
 MMPROJ = Mmproj(
     "glm4v",
     {

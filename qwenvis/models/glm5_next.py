@@ -12,7 +12,7 @@ from typing import Any
 
 from qwenvis.models import glm_ocr
 from qwenvis.models.config import Config, Fields, Shapes
-from qwenvis.models.hub import HubLayout, Processors
+from qwenvis.models.family import HubLayout, Processors
 from qwenvis.nn.layers import ClampedGatedMlp
 from qwenvis.weights import Weights
 

@@ -10,9 +10,8 @@ from typing import Any
 
 from qwenvis.models import glm4v
 from qwenvis.models.config import PATCH_EMBED, Config, Fields, Shapes, patch_sizes
-from qwenvis.models.family import Family, TensorNames
+from qwenvis.models.family import Family, HubLayout, Processors, TensorNames
 from qwenvis.models.framewise import Framewise
-from qwenvis.models.hub import HubLayout, Processors
 from qwenvis.nn.blocks import Block, NormedAttention
 from qwenvis.nn.layers import GatedMlp, Linear, PatchEmbed, RMSNorm
 from qwenvis.nn.mergers import DownsampleMerger

@@ -12,10 +12,8 @@ import numpy as np
 
 from qwenvis import geometry
 from qwenvis.models.config import LARGEST_MERGE, Config, Fields, Shapes
-from qwenvis.models.family import Family, TensorNames
+from qwenvis.models.family import Family, HubLayout, Mmproj, Processors, TensorNames
 from qwenvis.models.framewise import Framewise
-from qwenvis.models.hub import HubLayout, Processors
-from qwenvis.models.mmproj import Mmproj
 from qwenvis.nn.blocks import Attention, Block
 from qwenvis.nn.layers import LayerNorm, Linear, Mlp, PatchEmbed, PositionTable, SplitLinear
 from qwenvis.nn.mergers import PatchMerger

@@ -11,8 +11,8 @@ from typing import Any
 
 from qwenvis.models import qwen2_5_vl
 from qwenvis.models.config import Config, Fields, Shapes
-from qwenvis.models.hub import HubLayout
-from qwenvis.models.mmproj import BLOCK, GATED_MLP, PATCH_MERGER, SPLIT_QKV, Mmproj
+from qwenvis.models.family import HubLayout, Mmproj
+from qwenvis.models.mmproj_names import BLOCK, GATED_MLP, PATCH_MERGER, SPLIT_QKV
 from qwenvis.nn.blocks import Attention
 from qwenvis.nn.layers import Linear, SplitLinear
 from qwenvis.weights import Weights
@@ -40,7 +40,7 @@ FAMILY = qwen2_5_vl.FAMILY._replace(
         "qwen2.5-omni-7b": qwen2_5_vl.SIZE,
         "tiny-qwen2.5-omni": {**qwen2_5_vl.SIZE, **qwen2_5_vl.TINY, "out_hidden_size": 96},
     },
-    hub=HubLayout("Qwen2_5Omni", "thinker.visual.", "thinker"),
+    hub=HubLayout("Qwen2_5Omni", "thinker.visual.", "thinker_config"),
     mmproj=Mmproj(
         "qwen2.5o",
         {

@@ -13,9 +13,8 @@ import numpy as np
 from qwenvis import geometry, ops
 from qwenvis.models import qwen2_vl
 from qwenvis.models.config import PATCH_EMBED, Config, Fields, Shapes, patch_sizes
-from qwenvis.models.family import Family, Features, TensorNames, Watch, unwatched
-from qwenvis.models.hub import HubLayout
-from qwenvis.models.mmproj import BLOCK, GATED_MLP, PATCH_MERGER, SPLIT_QKV, SURGERY, Mmproj
+from qwenvis.models.family import Family, Features, HubLayout, Mmproj, TensorNames, Watch, unwatched
+from qwenvis.models.mmproj_names import BLOCK, GATED_MLP, PATCH_MERGER, SPLIT_QKV, SURGERY
 from qwenvis.nn.blocks import Attention, Block
 from qwenvis.nn.layers import GatedMlp, PatchEmbed, RMSNorm
 from qwenvis.nn.mergers import PatchMerger
@@ -164,7 +163,7 @@ FAMILY = Family(
         "tiny-qwen2.5-vl": {**SIZE, **TINY, "out_hidden_size": 96, **LEGACY},
     },
     tensors=TensorNames(("blocks", "merger", "patch_embed")),
-    hub=HubLayout("Qwen2_5_VL", "visual.", "flat", LANGUAGE_MODELS),
+    hub=HubLayout("Qwen2_5_VL", "visual.", language_models=LANGUAGE_MODELS),
     processors=qwen2_vl.PROCESSORS,
     mmproj=Mmproj(
         "qwen2.5vl_merger",

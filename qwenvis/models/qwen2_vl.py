@@ -9,10 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from qwenvis.models.config import PATCH_EMBED, Config, Fields, Shapes, patch_sizes
-from qwenvis.models.family import Family, TensorNames
+from qwenvis.models.family import Family, HubLayout, Mmproj, Processors, TensorNames
 from qwenvis.models.framewise import Framewise
-from qwenvis.models.hub import HubLayout, Processors
-from qwenvis.models.mmproj import BLOCK, PATCH_MERGER, SPLIT_QKV, SURGERY, Mmproj
+from qwenvis.models.mmproj_names import BLOCK, PATCH_MERGER, SPLIT_QKV, SURGERY
 from qwenvis.nn.blocks import Attention, Block
 from qwenvis.nn.layers import LayerNorm, Mlp, PatchEmbed
 from qwenvis.nn.mergers import PatchMerger
@@ -77,9 +76,7 @@ LANGUAGE_MODELS = {  # of Qwen2, by its hidden_size
     3584: language_model(18944, 28, (28, 4), 152064),
     8192: language_model(29568, 80, (64, 8), 152064),
 }
-PROCESSORS = Processors(
-    "Qwen2VLImageProcessor", "Qwen2VLVideoProcessor", {"min_pixels": 3136, "max_pixels": 12845056}
-)
+PROCESSORS = Processors("Qwen2VLImageProcessor", "Qwen2VLVideoProcessor", {"min_pixels": 3136, "max_pixels": 12845056})
 LEGACY = {"in_chans": 3, "patch_size": 14, "spatial_merge_size": 2, "spatial_patch_size": 14, "temporal_patch_size": 2}
 FAMILY = Family(
     config,
@@ -92,7 +89,7 @@ FAMILY = Family(
         "tiny-qwen2-vl": {**SIZE, **LEGACY, "hidden_size": 96, "depth": 4, "embed_dim": 64, "num_heads": 4},
     },
     tensors=TensorNames(("blocks", "merger", "patch_embed")),
-    hub=HubLayout("Qwen2VL", "visual.", "flat", LANGUAGE_MODELS),
+    hub=HubLayout("Qwen2VL", "visual.", language_models=LANGUAGE_MODELS),
     processors=PROCESSORS,
     mmproj=Mmproj(
         "qwen2vl_merger",

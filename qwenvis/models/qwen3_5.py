@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import partial
 
 from qwenvis.models import qwen3_vl
-from qwenvis.models.hub import HubLayout
+from qwenvis.models.family import HubLayout
 from qwenvis.models.qwen3_vl import LARGE, SHARED, SMALL, TINY
 
 NONE: dict[str, list[int]] = {"deepstack_visual_indexes": []}  # as the published configs have it

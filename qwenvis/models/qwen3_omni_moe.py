@@ -11,8 +11,7 @@ from typing import Any
 
 from qwenvis.models import qwen2_vl, qwen3_vl
 from qwenvis.models.config import Config, Fields, Shapes
-from qwenvis.models.family import Family, TensorNames
-from qwenvis.models.hub import HubLayout
+from qwenvis.models.family import Family, HubLayout, TensorNames
 
 NAMES = qwen3_vl.MergerNames("ln_q", "mlp.0", "mlp.2", "merger_list")
 
@@ -34,6 +33,6 @@ FAMILY = Family(
         "tiny-qwen3-omni": {**qwen3_vl.TINY, "deepstack_visual_indexes": [0, 2]},
     },
     tensors=TensorNames(("blocks", "merger", "merger_list", "patch_embed", "pos_embed")),
-    hub=HubLayout("Qwen3OmniMoe", "thinker.visual.", "thinker"),
+    hub=HubLayout("Qwen3OmniMoe", "thinker.visual.", "thinker_config"),
     processors=qwen2_vl.PROCESSORS._replace(class_normalisation=False),
 )

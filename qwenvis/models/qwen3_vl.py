@@ -12,10 +12,20 @@ import numpy as np
 
 from qwenvis import geometry
 from qwenvis.models.config import PATCH_EMBED, Config, Fields, Shapes, patch_sizes
-from qwenvis.models.family import Family, Features, TensorNames, Watch, unwatched
+from qwenvis.models.family import (
+    HALF,
+    Family,
+    Features,
+    HubLayout,
+    Mmproj,
+    Processors,
+    TensorNames,
+    Watch,
+    edges,
+    unwatched,
+)
 from qwenvis.models.framewise import Framewise
-from qwenvis.models.hub import HALF, HubLayout, Processors, edges
-from qwenvis.models.mmproj import BLOCK, FUSED_QKV, Mmproj
+from qwenvis.models.mmproj_names import BLOCK, FUSED_QKV
 from qwenvis.nn.blocks import Attention, Block
 from qwenvis.nn.layers import LayerNorm, Mlp, PatchEmbed, PositionTable
 from qwenvis.nn.mergers import DeepstackMerger, PatchMerger

@@ -234,6 +234,8 @@ def missing(unknown: str, remedy: str = "") -> ConfigError:
 def _stem(name: str) -> str:
     """Return the name of a class without the word for its backend."""
     return name.removesuffix("Fast").removesuffix("Pil")
+
+
 def refuse_other_steps(config: Section, tower: Mapping[str, int], noun: str = "images") -> None:
     """Refuse, by name, what would make other pixels than ours; ``tower`` holds sizes that must agree.
 

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from qwenvis.concurrency.memo import cached_property
 from qwenvis.errors import ConfigError
 from qwenvis.io.fields import Section
+from qwenvis.models.family import CLIP
 
 ORDINARY = (-1e30, 1e30)  # numbers between these
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+CLIP_MEAN, CLIP_STD = (tuple(CLIP[name]) for name in ("image_mean", "image_std"))
 
 
 @dataclass(frozen=True)

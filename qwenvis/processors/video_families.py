@@ -44,7 +44,7 @@ class Qwen3VLVideoProcessor(VideoProcessor):
     """Qwen3VLVideoProcessor: limits are volumes, frames x height x width; two frames a second."""
 
     limits = (128 * 32 * 32, 32 * 32 * 768)
-    colours = (0.5,) * 3, (0.5,) * 3
+    colours: ClassVar[tuple[tuple[float, ...], tuple[float, ...]]] = (0.5,) * 3, (0.5,) * 3
     defaults: ClassVar[Mapping[str, Any]] = {
         "min_frames": 4,
         "max_frames": 768,

@@ -1,6 +1,6 @@
 """The checkpoints that `synthetic:` can make: what the config.json of each says around its tower.
 
-A family states the sizes of its towers, and how the Hub holds them (`models.hub`); this room makes whole configs of both.
+A family states the sizes of its towers, and how the Hub holds them; this room makes whole configs of both.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-from qwenvis.models import FAMILIES, Family
+from qwenvis.models import FAMILIES
+from qwenvis.models.family import Family, HubLayout
 
 NEAREST, LONGEST = 3, 100  # names that a message suggests, and characters of a name that may be mistyped
 EXAMPLES = ("qwen2.5-vl-7b", "tiny-qwen2-vl")
@@ -32,7 +33,8 @@ class Preset:
     @property
     def holder(self) -> dict[str, Any]:
         """The part of the config that holds the tower's."""
-        part: dict[str, Any] = self.config.get("thinker_config", self.config)
+        key = FAMILIES[self.family].hub.holder
+        part: dict[str, Any] = self.config[key] if key else self.config
         return part
 
     @property
@@ -44,10 +46,11 @@ class Preset:
 
 def _preset(family: str, stated: Family, vision_config: Mapping[str, Any]) -> Preset:
     tower, hub = stated.config(vision_config, {}), stated.hub
+    around = _omni if hub.holder else _flat if hub.language_models else _nested
     config = {
         "architectures": [f"{hub.classes}ForConditionalGeneration"],
         "model_type": family,
-        **LAYOUTS[hub.config](family, stated, tower.out_hidden_size, vision_config),
+        **around(family, hub, tower.out_hidden_size, vision_config),
     }
     preprocessor = {
         **stated.processors.limits,
@@ -61,9 +64,9 @@ def _preset(family: str, stated: Family, vision_config: Mapping[str, Any]) -> Pr
     return Preset(family, config, preprocessor, hub.prefix, tower.out_hidden_size)
 
 
-def _flat(family: str, stated: Family, hidden: int, vision_config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of a language model of width ``hidden``, and the tower's config beside them."""
-    language_model = stated.hub.language_models[hidden]
+def _flat(family: str, hub: HubLayout, hidden: int, vision_config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a language model, whose width is ``hidden``, beside the tower's config."""
+    language_model = hub.language_models[hidden]
     head_dim = hidden // language_model["num_attention_heads"]
     side = head_dim * 3 // 16  # of half a head, height and width have 3/8 each and time the rest
     return {
@@ -78,22 +81,24 @@ def _flat(family: str, stated: Family, hidden: int, vision_config: Mapping[str, 
     }
 
 
-def _nested(family: str, stated: Family, hidden: int, vision_config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the configs of a language model of width ``hidden`` and of the tower."""
+def _nested(family: str, hub: HubLayout, hidden: int, vision_config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the config of a language model, whose width is ``hidden``, and that of the tower."""
     return {
         "text_config": {"hidden_size": hidden, "torch_dtype": "bfloat16"},
         "vision_config": {"model_type": family, **vision_config},
     }
 
 
-def _thinker(family: str, stated: Family, hidden: int, vision_config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the config of a thinker, which holds those of a language model of width ``hidden`` and of the tower."""
+def _omni(family: str, hub: HubLayout, hidden: int, vision_config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the config of an Omni model's thinker, which holds the configs of `_nested`."""
     vision = {"model_type": f"{family}_vision_encoder", **vision_config}
-    part = {"model_type": f"{family}_thinker", "text_config": {"hidden_size": hidden}, "vision_config": vision}
-    return {"thinker_config": part}
-
-
-LAYOUTS = {"flat": _flat, "nested": _nested, "thinker": _thinker}  # `HubLayout.config` -> what follows the model_type
+    return {
+        hub.holder: {
+            "model_type": f"{family}_thinker",
+            "text_config": {"hidden_size": hidden},
+            "vision_config": vision,
+        }
+    }
 
 
 def suggestion(text: str) -> str:
