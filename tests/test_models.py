@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import truth
-from families import FAMILIES, KINDS, tower
+from families import FAMILIES, KINDS, entry, tower
 from tolerance import TOWER, assert_close
 from towers import same_bits
 
@@ -158,7 +158,7 @@ ODD_PARTS = {
 
 @every_family
 def test_odd_sizes_are_those_of_transformers(tmp_path, family):
-    shape = {name: value for name, value in {**ODD, **ODD_PARTS[family]}.items() if value is not None}
+    shape = {name: value for name, value in {**ODD, **entry(ODD_PARTS, family)}.items() if value is not None}
     given = truth.inputs(made(family, **shape)[1], [[2, 14, 22], [1, 2, 34], [3, 10, 6]], seed=5)
     out = loaded(tmp_path, family, **shape)(*given, hidden_states=True)
     compare(out, truth.run(made(family, **shape)[0], *given))

@@ -198,9 +198,9 @@ MISTAKES = {
     "q, k and v interleaved by head": (PAIRED, patched(ops, "attention", interleaved_heads)),
     "patches as (frame, channel, y, x)": (PAIRED, patched(layers.PatchEmbed, "__call__", frames_first)),
     "everything taken for a still": (PAIRED, patched(layers.PatchEmbed, "is_still", lambda self, patches: True)),
-    "positions without align_corners": ([THREE], axis_of("linear_centres")),
-    "positions with align_corners": ([PADDLE], axis_of("linear_corners")),
-    "linear positions for cubic ones": ([GLM], axis_of("linear_centres")),
+    "positions without align_corners": ([THREE], axis_of("bilinear")),
+    "positions with align_corners": ([PADDLE], axis_of("bilinear_align_corners")),
+    "linear positions for cubic ones": ([GLM], axis_of("bilinear")),
     "positions in raster order": ([THREE, GLM, PADDLE], positions_in_raster_order),
     "positions forgotten": (
         [THREE, GLM, PADDLE],

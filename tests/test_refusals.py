@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import families
 import ml_dtypes
 import numpy as np
 import pytest
@@ -148,7 +149,7 @@ def test_fields_that_change_nothing(copied):
 def test_configs_of_transformers_say_nothing_unknown(copied):
     transformers = pytest.importorskip("transformers")
     for family in models.FAMILIES:
-        config = transformers.AutoConfig.for_model(family)
+        config = transformers.AutoConfig.for_model(families.module_of(family))
         holder = getattr(config, "thinker_config", config)
         vision = json.loads(holder.vision_config.to_json_string(use_diff=False))
         models.build(family, vision, {})
