@@ -1,4 +1,4 @@
-"""The families of towers: one file each, one line each in `FAMILIES`."""
+"""The families of towers: each has a file, or a statement in another family's file, and a line in `FAMILIES`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from qwenvis.weights import Weights
 
 __all__ = ["FAMILIES", "Config", "Family", "Features", "Tower", "Watch", "build", "detect", "family_of_class", "named"]
 
-# model_type -> what it is; the same mathematics may have several names
+# model_type -> family; the same mathematics may have several names
 FAMILIES: dict[str, Family] = {
     "qwen2_vl": qwen2_vl.FAMILY,
     "qwen2_5_vl": qwen2_5_vl.FAMILY,
@@ -47,14 +47,14 @@ FAMILIES: dict[str, Family] = {
     "glm5_next": glm5_next.FAMILY,
     "paddleocr_vl": paddleocr_vl.FAMILY,
 }
-# What a component of a model appends to its model_type.
+# Suffixes that the components of a model append to its model_type.
 COMPONENTS = ("_vision", "_vision_encoder", "_thinker")
 
 
 def named(model_type: str, vision_config: Mapping[str, Any]) -> list[str]:
-    """The families that a config names: that of the model around the tower, ``model_type``, before the tower's own.
+    """Return the families that a config names: by the ``model_type`` of the whole model, then by the tower's own.
 
-    Raises ConfigError where there is none.
+    Raises ConfigError where neither names a family.
     """
     said = [model_type, str(vision_config.get("model_type") or "")]
     found = [family for family in map(_family, said) if family is not None]
@@ -68,11 +68,12 @@ def named(model_type: str, vision_config: Mapping[str, Any]) -> list[str]:
 
 
 def detect(model_type: str, vision_config: Mapping[str, Any], shapes: Shapes) -> str:
-    """The family of a checkpoint: what its config says, held against the names of its tensors.
+    """Return the family that the config of a checkpoint names, after a comparison with the names of its tensors.
 
-    As in transformers, the model around a tower decides what the tower is: that of glm46v calls itself glm4v, that of
-    glm5_next may call itself glm_ocr_vision. The tower's own name counts where the tensors are not those of the first.
-    Raises ConfigError where no family is named, CheckpointError where the tensors are another family's.
+    As in transformers, the model_type of the whole model comes before the tower's own: the tower of glm46v has the
+    model_type glm4v, and that of glm5_next may have glm_ocr_vision. The tower's own decides where the tensors do not
+    fit the family of the whole model. Raises ConfigError where no family is named, and CheckpointError where the
+    tensors are those of another family.
     """
     families = named(model_type, vision_config)
     fitting = [
@@ -99,11 +100,12 @@ def family_of_class(name: str, ending: str) -> Family | None:
 
 
 def build(family: str, vision_config: Mapping[str, Any], shapes: Shapes, format: str = "f32") -> tuple[Tower, Weights]:
-    """A tower without its weights, which will be packed in ``format``, and all that it asks for.
+    """Build a tower without its weights, which will be packed in ``format``; return it with its requests for tensors.
 
-    Raises ConfigError for fields that the family does not read and that may change the mathematics.
+    Raises ConfigError for values that the family cannot use, and for fields that the family does not read and that may
+    change the mathematics.
     """
-    asked, weights = StrictConfig(vision_config), Weights(format=format)
-    config = FAMILIES[family].config(asked, shapes)
-    asked.refuse_unasked()
+    strict, weights = StrictConfig(vision_config), Weights(format=format)
+    config = FAMILIES[family].config(strict, shapes)
+    strict.refuse_unread()
     return FAMILIES[family].tower(config, weights), weights

@@ -26,7 +26,7 @@ POSITIONS = "embeddings.position_embedding.weight"
 
 
 def config(vision_config: Mapping[str, Any], shapes: Shapes) -> Config:
-    """Read a Glm4vVisionConfig. Its ``intermediate_size`` is the merger's: the blocks have ``out_hidden_size``."""
+    """Read a Glm4vVisionConfig: ``intermediate_size`` is the merger's, that of the blocks is ``out_hidden_size``."""
     fields = Fields(vision_config, shapes)
     width, sizes = fields.size("hidden_size", 1536, PATCH_EMBED), patch_sizes(fields)
     out = fields.size("out_hidden_size", 4096, "merger.proj.weight")
@@ -128,7 +128,7 @@ MMPROJ = Mmproj(
         "merger.up_proj": ("mm.up",),
         "merger.down_proj": ("mm.down",),
     },
-    epsilons={"rms_norm_eps": "clip.vision.attention.layer_norm_epsilon"},  # here it is the tower's own
+    epsilons={"rms_norm_eps": "clip.vision.attention.layer_norm_epsilon"},  # in these files the tower's own
     image_size=True,
 )
 FAMILY = Family(

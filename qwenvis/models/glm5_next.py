@@ -1,4 +1,4 @@
-"""GLM-5.3: the tower of GLM-OCR, the halves of its gated MLPs held within a limit.
+"""GLM-5.3: the tower of GLM-OCR, with gated MLPs whose two halves are clamped.
 
 transformers: Glm5NextVisionModel.
 """
@@ -18,7 +18,7 @@ from qwenvis.weights import Weights
 
 
 def config(vision_config: Mapping[str, Any], shapes: Shapes) -> Config:
-    """Read a Glm5NextVisionConfig. The inner size of the merger has a field of its own."""
+    """Read a Glm5NextVisionConfig: the inner size of the merger has a field of its own."""
     fields = Fields(vision_config, shapes)
     return replace(
         glm_ocr.config(vision_config, shapes),
@@ -28,7 +28,7 @@ def config(vision_config: Mapping[str, Any], shapes: Shapes) -> Config:
 
 
 def tower(config: Config, weights: Weights) -> glm_ocr.Tower:
-    """The tower of GLM-OCR with clamped MLPs."""
+    """Build the tower of GLM-OCR with clamped MLPs."""
     return glm_ocr.Tower(config, weights, partial(ClampedGatedMlp, limit=config.swiglu_limit))
 
 

@@ -19,11 +19,11 @@ from qwenvis.weights import Weights
 
 
 def config(vision_config: Mapping[str, Any], shapes: Shapes) -> Config:
-    """Read a GlmOcrVisionConfig. The inner size of the merger follows from ``out_hidden_size``."""
+    """Read a GlmOcrVisionConfig: the inner size of the merger follows from ``out_hidden_size``."""
     fields = Fields(vision_config, shapes)
     width, sizes = fields.size("hidden_size", 1024, PATCH_EMBED), patch_sizes(fields)
     out = fields.size("out_hidden_size", 1536, "merger.proj.weight")
-    fields.unused("image_size")  # it has no learned positions
+    fields.unused("image_size")  # there are no learned positions
     return Config(
         depth=fields.depth(24),
         hidden_size=width,
@@ -40,7 +40,7 @@ def config(vision_config: Mapping[str, Any], shapes: Shapes) -> Config:
 
 
 class Tower(Framewise):
-    """The vision encoder and merger of GLM-OCR. ``gated_mlp`` makes the MLP of a block, and of the merger."""
+    """The vision encoder and merger of GLM-OCR. ``gated_mlp`` builds the MLPs of the blocks and of the merger."""
 
     def __init__(self, config: Config, weights: Weights, gated_mlp: Callable[..., GatedMlp] = GatedMlp) -> None:
         self.config = c = config

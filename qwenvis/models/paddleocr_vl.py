@@ -1,6 +1,6 @@
-"""PaddleOCR-VL: a SigLIP tower with rope and learned positions, patches in raster order, and its projector.
+"""PaddleOCR-VL: a SigLIP tower with rope and learned positions, patches in raster order, and a projector.
 
-transformers: PaddleOCRVisionModel and PaddleOCRProjector. The projector stands beside the tower in the checkpoint.
+transformers: PaddleOCRVisionModel and PaddleOCRProjector. In a checkpoint, the projector is beside the tower.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ LAYERS = f"{TOWER}.encoder.layers."
 
 
 def config(vision_config: Mapping[str, Any], shapes: Shapes) -> Config:
-    """Read a PaddleOCRVisionConfig. The width of the tokens is in the projector alone; a patch is one frame."""
+    """Read a PaddleOCRVisionConfig: only the projector tells the width of the tokens, and a patch has one frame."""
     fields = Fields(vision_config, shapes)
-    fields.unused("temporal_patch_size")  # its makers' own class writes 2; a patch has one frame
+    fields.unused("temporal_patch_size")  # the makers' own class writes 2; a patch has one frame
     width, patch = fields.size("hidden_size", 1152, PATCH_EMBEDDING), fields.size("patch_size", 14, PATCH_EMBEDDING, 2)
     return Config(
         depth=fields.depth(27, LAYERS),
@@ -51,7 +51,7 @@ def config(vision_config: Mapping[str, Any], shapes: Shapes) -> Config:
 
 
 class Projector(PatchMerger):
-    """The tower's last norm, another one, join, two linears: transformers PaddleOCRProjector."""
+    """The tower's last norm, the projector's norm, join, two linears: transformers PaddleOCRProjector."""
 
     def __init__(self, weights: Weights, c: Config) -> None:
         d, place = c.hidden_size, weights.scope(PROJECTOR)
@@ -60,20 +60,20 @@ class Projector(PatchMerger):
         super().__init__(place, norm, d, c.merge_unit, c.out_hidden_size, ("linear_1", "linear_2"))
 
     def sizes(self, n: int) -> dict[str, Size]:
-        """Also ``merged_normed``: the patches of a chunk of tokens after the first norm."""
+        """Return the sizes of the base, and ``merged_normed``: patches of a chunk of tokens after the first norm."""
         sizes = super().sizes(n)
         rows, columns, _ = sizes["merged"]
         return sizes | {"merged_normed": (rows * self.unit, columns // self.unit, "float32")}
 
     def join(self, x: np.ndarray, out: np.ndarray, ws: Workspace) -> np.ndarray:
-        """Normed twice and joined: x (m·u, d) -> (m, u·d)."""
+        """Normalise twice, and join: x (m·u, d) -> (m, u·d)."""
         return self.norm(self.post_norm(x, ws.merged_normed[: len(x)]), out)
 
 
 class Tower(Framewise):
     """The vision encoder and projector of PaddleOCR-VL.
 
-    ``pixel_values`` come in raster order; here the sequence is by merge units, so that the join is free.
+    ``pixel_values`` are in raster order; the sequence is in the order of merge units, so that the join is free.
     """
 
     def __init__(self, config: Config, weights: Weights) -> None:

@@ -1,4 +1,4 @@
-"""Qwen2.5-Omni: the tower of Qwen2.5-VL, its q, k and v in tensors of their own.
+"""Qwen2.5-Omni: the tower of Qwen2.5-VL, with separate tensors for q, k and v.
 
 transformers: Qwen2_5OmniVisionEncoder.
 """
@@ -20,12 +20,12 @@ from qwenvis.weights import Weights
 
 def config(vision_config: Mapping[str, Any], shapes: Shapes) -> Config:
     """Read a Qwen2_5OmniVisionEncoderConfig."""
-    Fields(vision_config, shapes).unused("embed_dim")  # its first class wrote it; the width is hidden_size
+    Fields(vision_config, shapes).unused("embed_dim")  # of old configs; the width is hidden_size
     return qwen2_5_vl.config(vision_config, shapes)
 
 
 def attention(weights: Weights, c: Config) -> Attention:
-    """Products of their own for q, k and v."""
+    """Build the attention of a block, with a product each for q, k and v."""
     d = c.hidden_size
     qkv, proj = SplitLinear(weights, ("q", "k", "v"), d, d), Linear(weights.scope("proj"), d, d)
     return Attention(qkv, proj, c.num_heads, c.num_heads)

@@ -1,4 +1,4 @@
-"""Qwen2.5-VL: RMSNorm, gated MLP with SiLU, attention in windows but for a few blocks.
+"""Qwen2.5-VL: RMSNorm, gated MLP with SiLU, attention in windows except in a few blocks.
 
 transformers: Qwen2_5_VisionTransformerPretrainedModel.
 """
@@ -21,7 +21,7 @@ from qwenvis.nn.mergers import PatchMerger
 from qwenvis.nn.workspace import Sizes, Workspace
 from qwenvis.weights import Weights
 
-EPS = 1e-6  # of every norm; not in the config
+EPS = 1e-6  # of all norms; not in the config
 ACTIVATIONS = {"silu": "silu_gate"}
 
 
@@ -47,22 +47,22 @@ def config(vision_config: Mapping[str, Any], shapes: Shapes) -> Config:
 
 
 class _Places(NamedTuple):
-    """Where the patches are, in window order: all that follows from ``grid_thw``."""
+    """The places of the patches in window order, which follow from ``grid_thw`` alone."""
 
     order: np.ndarray  # (n,) rows of pixel_values
     coords: np.ndarray  # (n, 2)
-    cu_seqlens: list[np.ndarray]  # of each block: one segment a frame, or one a window
+    cu_seqlens: list[np.ndarray]  # of each block: a segment for each frame, or for each window
 
 
 def attention(weights: Weights, c: Config) -> Attention:
-    """One product for q, k and v."""
+    """Build the attention of a block, with one product for q, k and v."""
     return Attention.fused(weights, c.hidden_size, c.num_heads, c.key_value_heads)
 
 
 class Tower:
-    """The vision encoder and merger of Qwen2.5-VL. Its sequence is in window order from end to end.
+    """The vision encoder and merger of Qwen2.5-VL. The sequence is in window order from end to end.
 
-    ``attention`` is how a block's attention is made of its weights.
+    ``attention(weights, config)`` builds the attention of a block.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Tower:
         self.merger = PatchMerger(merger, norm, d, c.merge_unit, c.out_hidden_size)
 
     def sizes(self, grid_thw: np.ndarray) -> Sizes:
-        """The workspace of one forward pass; ``x`` (n, d) is the residual stream, ``tokens`` are in window order."""
+        """Return the workspace of a forward pass; ``x`` (n, d) is the residual stream, ``tokens`` in window order."""
         n, longest, _ = geometry.extent(grid_thw)
         steps, rows, columns = grid_thw.T
         windows = int(steps @ (-(-rows // self.window) * -(-columns // self.window)))
@@ -99,19 +99,19 @@ class Tower:
 
     @property
     def window(self) -> int:
-        """Side of a window in patches: whole merge units."""
+        """The side of a window in patches, which whole merge units fill."""
         c = self.config
         return c.window_size // c.spatial_merge_size // c.patch_size * c.spatial_merge_size
 
     def segments(self, grid_thw: np.ndarray) -> list[np.ndarray]:
-        """``cu_seqlens`` of each block, in window order: one segment a frame, or one a window."""
+        """Return the ``cu_seqlens`` of each block, in window order: a segment for each frame, or for each window."""
         return self._places(grid_thw).cu_seqlens
 
     def _places(self, grid_thw: np.ndarray) -> _Places:
         c, frames = self.config, geometry.frames(grid_thw)
         coords = geometry.coords(grid_thw, c.spatial_merge_size)
         labels = geometry.window_labels(coords, frames, self.window)
-        order = np.argsort(labels, kind="stable")  # a window's patches side by side, merge units whole
+        order = np.argsort(labels, kind="stable")  # patches of a window side by side, merge units whole
         full, windowed = geometry.cu_seqlens(frames), geometry.cu_seqlens(labels[order])
         cu_seqlens = [full if i in c.fullatt_block_indexes else windowed for i in range(c.depth)]
         return _Places(order, coords[order], cu_seqlens)
@@ -119,7 +119,7 @@ class Tower:
     def forward(
         self, patches: np.ndarray, grid_thw: np.ndarray, ws: Workspace, out: Features, watch: Watch = unwatched
     ) -> Features:
-        """Patches (n, C·T·p²), in the order of ``pixel_values``, to the tokens of ``out`` (n / 4, out_hidden_size)."""
+        """Encode patches (n, C·T·p²), in the order of ``pixel_values``, as the tokens of ``out`` (n / 4, out)."""
         c = self.config
         order, coords, segments = self._places(grid_thw)
         rope = geometry.rope(coords, c.head_dim, c.rope_theta)  # 2 x (n, head_dim / 2)

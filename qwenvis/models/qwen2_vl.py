@@ -17,12 +17,12 @@ from qwenvis.nn.layers import LayerNorm, Mlp, PatchEmbed
 from qwenvis.nn.mergers import PatchMerger
 from qwenvis.weights import Weights
 
-EPS = 1e-6  # of every norm; not in the config
+EPS = 1e-6  # of all norms; not in the config
 ACTIVATIONS = {"quick_gelu": "quick_gelu", "gelu": "gelu", "gelu_pytorch_tanh": "gelu_pytorch_tanh"}
 
 
 def config(vision_config: Mapping[str, Any], shapes: Shapes) -> Config:
-    """Read a Qwen2VLVisionConfig. Its ``hidden_size`` is the language model's width, its ``embed_dim`` the tower's."""
+    """Read a Qwen2VLVisionConfig: ``embed_dim`` is the tower's width, ``hidden_size`` the language model's."""
     fields = Fields(vision_config, shapes)
     width = fields.size("embed_dim", 1280, PATCH_EMBED)
     return Config(

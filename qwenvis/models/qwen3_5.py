@@ -11,7 +11,7 @@ from qwenvis.models import qwen3_vl
 from qwenvis.models.family import HubLayout
 from qwenvis.models.qwen3_vl import LARGE, SHARED, SMALL, TINY
 
-NONE: dict[str, list[int]] = {"deepstack_visual_indexes": []}  # as the published configs have it
+NONE: dict[str, list[int]] = {"deepstack_visual_indexes": []}  # as in the published configs
 BASE = {**SHARED, "depth": 12, "hidden_size": 768, "intermediate_size": 3072, "num_heads": 12}
 FAMILY = qwen3_vl.FAMILY._replace(
     config=partial(qwen3_vl.config, deepstack=()),

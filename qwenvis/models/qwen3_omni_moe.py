@@ -1,4 +1,4 @@
-"""Qwen3-Omni: the tower of Qwen3-VL, its mergers under other names.
+"""Qwen3-Omni: the tower of Qwen3-VL, with other names for the mergers.
 
 transformers: Qwen3OmniMoeVisionEncoder.
 """

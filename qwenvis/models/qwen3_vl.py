@@ -1,6 +1,6 @@
 """Qwen3-VL: a learned grid of positions besides rope, fc1 and fc2 with tanh-GELU, and deepstack.
 
-transformers: Qwen3VLVisionModel. Its relatives differ in the names of the mergers, or have no deepstack.
+transformers: Qwen3VLVisionModel. Related families have other names for the mergers, or no deepstack.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from qwenvis.nn.mergers import DeepstackMerger, PatchMerger
 from qwenvis.nn.workspace import Workspace
 from qwenvis.weights import Weights
 
-EPS = 1e-6  # of every norm; not in the config
+EPS = 1e-6  # of all norms; not in the config
 ACTIVATIONS = {"gelu_pytorch_tanh": "gelu_pytorch_tanh", "gelu": "gelu", "quick_gelu": "quick_gelu"}
 
 
 class MergerNames(NamedTuple):
-    """What the tensors of the mergers are called."""
+    """The names of the tensors of the mergers."""
 
     norm: str
     fc1: str
     fc2: str
-    deepstack: str  # the list of its mergers
+    deepstack: str  # the list of the deepstack mergers
 
 
 NAMES = MergerNames("norm", "linear_fc1", "linear_fc2", "deepstack_merger_list")
@@ -54,7 +54,7 @@ def config(
     names: MergerNames = NAMES,
     deepstack: tuple[int, ...] = (8, 16, 24),
 ) -> Config:
-    """Read a Qwen3VLVisionConfig; ``deepstack`` is what holds where it names no blocks."""
+    """Read a Qwen3VLVisionConfig; ``deepstack`` is the default of its ``deepstack_visual_indexes``."""
     fields = Fields(vision_config, shapes)
     width = fields.size("hidden_size", 1152, PATCH_EMBED)
     return Config(
@@ -163,7 +163,7 @@ MMPROJ = Mmproj(
         "merger.norm": ("v.post_ln",),
         "merger.linear_fc1": ("mm.0",),
         "merger.linear_fc2": ("mm.2",),
-        # The file counts these by the block that they follow, the tower by their own order.
+        # The file counts deepstack mergers by the block that each follows, the tower by their own order.
         "deepstack_merger_list.{rank}.norm": ("v.deepstack.{}.norm",),
         "deepstack_merger_list.{rank}.linear_fc1": ("v.deepstack.{}.fc1",),
         "deepstack_merger_list.{rank}.linear_fc2": ("v.deepstack.{}.fc2",),

@@ -1,8 +1,8 @@
-"""Which resizing, limits and normalisation a checkpoint's preprocessor config asks for.
+"""The image processors of transformers: the limits, sizes and normalisation that a preprocessor config states.
 
-A still image is resized to sides that whole merge units fill (`smart_resize`, as in transformers), its bytes
-are normalised, and it is cut into patches. This room turns the preprocessor config into those numbers and refuses a
-config that asks for other steps. Each class is one, or several, of transformers' image processors.
+A still image is resized to sides that whole merge units fill (`smart_resize`, as in transformers), its bytes are
+normalised, and it is cut into patches. This room reads the numbers of these steps from a preprocessor config, and
+refuses a config that states other steps. Each class stands for one or more of transformers' image processors.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from qwenvis.processors.pixel_limits import given_limits, read_limits
 # Four times the largest max_pixels of a published checkpoint (16,777,216, Qwen3-VL): 1.6 GB of pixel_values.
 MAX_RESIZED_PIXELS = 2**26
 
-PLACE = "preprocessor config"  # where nobody knows better
+PLACE = "preprocessor config"  # in messages about a config without a file
 SWITCHES = ("do_resize", "do_rescale", "do_normalize")
-STEPS = (*SWITCHES, "resample", "rescale_factor", "image_mean", "image_std")  # fields that say what becomes of bytes
+STEPS = (*SWITCHES, "resample", "rescale_factor", "image_mean", "image_std")  # fields that change the values of bytes
 BICUBIC = 3  # PIL.Image.Resampling.BICUBIC, as preprocessor configs write it
 
-# What an argument may be; the first is the default.
+# The choices of an argument; the first is the default.
 PIXELS = ("natural", "transformers")
 BACKENDS = ("pil", "torchvision")
 
 
 @dataclass(frozen=True)
 class ImageProcessor:
-    """The numbers that turn a still image into patches. Sizes in pixels; limits as the checkpoint counts them.
+    """The numbers that turn a still image into patches. Sizes are in pixels, limits in the units of the class.
 
-    ``pixels`` says how orientation, transparency and depth are read (`images.to_rgb`), ``backend`` which of
-    transformers' two classes resizes and normalises.
+    ``pixels`` chooses how orientation, transparency and depth are read (`images.to_rgb`), ``backend`` which of
+    transformers' two implementations resizes and normalises.
     """
 
     patch_size: int
@@ -51,7 +51,7 @@ class ImageProcessor:
     pixels: str = PIXELS[0]
     backend: str = BACKENDS[0]
 
-    # Of transformers' class: its limits, for a config without any, and whether patches come in rows of the frame.
+    # Of transformers' class: the limits for a config without any, and whether patches are in raster order.
     limits: ClassVar[tuple[int, int]] = (56 * 56, 28 * 28 * 1280)
     raster: ClassVar[bool] = False
 
@@ -68,15 +68,15 @@ class ImageProcessor:
         pixels: str = PIXELS[0],
         backend: str = BACKENDS[0],
     ) -> ImageProcessor:
-        """Read a checkpoint's preprocessor config; the sizes are the tower's, the limits override the config's.
+        """Read a preprocessor config; the sizes are the tower's, the limits take the place of the config's.
 
-        An empty ``preprocessor`` means that the checkpoint has none. transformers then refuses, and so does this:
-        the defaults of its class would quietly shrink images to a twelfth of what the published checkpoints allow.
-        With both limits given, nothing is guessed: `processor_class` refuses the families whose checkpoints have
-        another mean and std than the class.
+        An empty ``preprocessor`` means that the checkpoint has no config. As transformers, this method then raises an
+        error: the defaults of the class would shrink images, without a word, to a twelfth of what published checkpoints
+        allow. With both limits given, nothing is guessed: `processor_class` refuses the families whose published
+        configs have another mean and std than the class.
 
-        Raises ConfigError for a config that is missing or asks for other steps, InputError for arguments that cannot
-        be.
+        Raises ConfigError for a config that is missing or states other steps, and InputError for arguments out of
+        range.
         """
         for name, value, choices in (("pixels", pixels, PIXELS), ("backend", backend, BACKENDS)):
             check_choice(value, name, choices)
@@ -95,22 +95,22 @@ class ImageProcessor:
 
     @classmethod
     def limits_of(cls, config: Section, factor: int, temporal: int) -> tuple[int, int]:
-        """(min_pixels, max_pixels) of a config: areas, whatever the edges of ``size`` are called."""
+        """Return the (min_pixels, max_pixels) of a config: areas, despite the names of the edges of ``size``."""
         return read_limits(config, cls.limits)
 
     def with_limits(self, min_pixels: int | None = None, max_pixels: int | None = None) -> ImageProcessor:
-        """Return the same with other limits, in pixels; None keeps one. Raises InputError for limits that cannot be."""
+        """Return a processor with other limits in pixels; None keeps a limit. Raises InputError for invalid limits."""
         smallest, largest = given_limits((self.min_pixels, self.max_pixels), min_pixels, max_pixels)
         return replace(self, min_pixels=smallest, max_pixels=largest)
 
     @property
     def factor(self) -> int:
-        """The side of a merge unit."""
+        """The side of a merge unit in pixels."""
         return self.patch_size * self.merge_size
 
     @property
     def columns(self) -> int:
-        """Entries of one patch, the columns of ``pixel_values``: 3 x temporal_patch_size x patch_size²."""
+        """The number of entries of a patch, a row of ``pixel_values``: 3 x temporal_patch_size x patch_size²."""
         return 3 * self.temporal_patch_size * self.patch_size**2
 
     @property
@@ -119,9 +119,10 @@ class ImageProcessor:
         return self.normalisation.lut
 
     def resized(self, height: int, width: int) -> tuple[int, int]:
-        """Return the (height, width) that an image is resized to, what is added to it (`content`) included.
+        """Return the (height, width) of an image after resizing, with the black that is added to its `content`.
 
-        Raises ImageError for a size that `processors.smart_resize` refuses, LimitError beyond ``MAX_RESIZED_PIXELS``.
+        Raises ImageError for a size that `processors.smart_resize` refuses, ImageLimitError beyond
+        ``MAX_RESIZED_PIXELS``.
         """
         rows, columns = self._size(height, width)
         if rows * columns > MAX_RESIZED_PIXELS:
@@ -132,11 +133,11 @@ class ImageProcessor:
         return rows, columns
 
     def content(self, height: int, width: int) -> tuple[int, int]:
-        """Return the (height, width) of the image in what it is `resized` to, at the top left; the rest is black."""
+        """Return the (height, width) of the image itself, at the top left of the `resized` one; the rest is black."""
         return self.resized(height, width)
 
     def grid(self, height: int, width: int) -> tuple[int, int, int]:
-        """Return the grid (1, rows, columns) of patches of an image; raises as ``resized``."""
+        """Return the grid (1, rows, columns) of the patches of an image; raises the errors of `resized`."""
         resized_height, resized_width = self.resized(height, width)
         return 1, resized_height // self.patch_size, resized_width // self.patch_size
 
@@ -145,7 +146,7 @@ class ImageProcessor:
 
 
 class PaddleOCRVLImageProcessor(ImageProcessor):
-    """PaddleOCRVLImageProcessor: short sides are lifted, and patches come in rows of the frame."""
+    """Short sides are enlarged to a merge unit first, and patches are in raster order."""
 
     limits = (384 * 384, 1536 * 1536)
     raster = True
@@ -155,13 +156,13 @@ class PaddleOCRVLImageProcessor(ImageProcessor):
 
 
 class Glm4vImageProcessor(ImageProcessor):
-    """Glm4vImageProcessor and Glm46VImageProcessor: limits count the frames of a patch, and stand in ``size`` alone."""
+    """Limits are volumes, which count the frames of a patch, and stand in ``size`` alone; also Glm46VImageProcessor."""
 
     limits = (112 * 112, 28 * 28 * 15000)
 
     @classmethod
     def limits_of(cls, config: Section, factor: int, temporal: int) -> tuple[int, int]:
-        """Volumes, the edges of ``size``; transformers reads no ``min_pixels`` here."""
+        """Return the edges of ``size``, which are volumes; as transformers, without ``min_pixels``."""
         return read_limits(config, cls.limits, ())
 
     def _size(self, height: int, width: int) -> tuple[int, int]:
@@ -170,20 +171,20 @@ class Glm4vImageProcessor(ImageProcessor):
 
 
 class Glm5NextImageProcessor(ImageProcessor):
-    """Glm5NextImageProcessor: an image is not enlarged to whole merge units, but set on black."""
+    """An image is not enlarged to whole merge units: black is added at the right and at the bottom."""
 
     limits = (16, 8000)  # tokens
 
     @classmethod
     def limits_of(cls, config: Section, factor: int, temporal: int) -> tuple[int, int]:
-        """Volumes, from ``min_image_tokens`` and ``max_image_tokens``."""
+        """Return volumes, from ``min_image_tokens`` and ``max_image_tokens``."""
         keys = ("min_image_tokens", "max_image_tokens")
         tokens = Section({key: value for key, value in config.written.items() if key in keys}, config.place)
         smallest, largest = read_limits(tokens, cls.limits, keys)
         return smallest * temporal * factor**2, largest * temporal * factor**2
 
     def content(self, height: int, width: int) -> tuple[int, int]:
-        """As the base; smaller than what the image is resized to, unless merge units fill it."""
+        """Return the (height, width) of the image itself: less than `resized`, unless whole merge units fill it."""
         canvas = self.resized(height, width)
         return smart_resize.content((height, width), canvas, self.temporal_patch_size, self.min_pixels)
 
@@ -192,7 +193,7 @@ class Glm5NextImageProcessor(ImageProcessor):
         return smart_resize.canvas(factors[0], height, width, factors, self.min_pixels, self.max_pixels)
 
 
-# transformers' name -> the same; `Fast` and `Pil` may follow, for the backend that `backend` chooses here
+# Name of transformers' class -> class; `Fast` and `Pil` may follow a name: here, ``backend`` makes that choice.
 TYPES: dict[str, type[ImageProcessor]] = {
     "Qwen2VLImageProcessor": ImageProcessor,
     "CohereCompassImageProcessor": ImageProcessor,
@@ -237,9 +238,9 @@ def _stem(name: str) -> str:
 
 
 def refuse_other_steps(config: Section, tower: Mapping[str, int], noun: str = "images") -> None:
-    """Refuse, by name, what would make other pixels than ours; ``tower`` holds sizes that must agree.
+    """Raise ConfigError, by name, for fields that would give other pixels; ``tower`` holds sizes that have to agree.
 
-    Null is no default here: transformers takes it for false, or has no number to go on with.
+    Null is no default here: transformers takes null for false, or lacks the number.
     """
     for key in (*STEPS, *tower):
         if key in config.nulls:

@@ -1,7 +1,4 @@
-"""Which frames of a video each family looks at, and how large: one class for each video processor of transformers.
-
-A class has the defaults of transformers' class, for what a config leaves out.
-"""
+"""The video processors of transformers: the choice of frames, their size, and the defaults of each class."""
 
 from __future__ import annotations
 
@@ -21,14 +18,14 @@ from qwenvis.processors.video import MOST_EXPANSION, FrameSize, VideoProcessor
 
 
 class Qwen2VLVideoProcessor(VideoProcessor):
-    """Qwen2VLVideoProcessor: limits are areas of a frame; all frames are taken, unless asked."""
+    """Limits are areas of a frame; all frames are taken, unless a call or a config chooses."""
 
     keys: ClassVar[tuple[str, ...]] = ("min_pixels", "max_pixels")
     defaults: ClassVar[Mapping[str, Any]] = {"min_frames": 4, "max_frames": 768, "max_video_tokens": 128000}
-    asks: ClassVar[tuple[str, ...]] = ("fps", "num_frames", "min_frames", "max_frames")
+    arguments: ClassVar[tuple[str, ...]] = ("fps", "num_frames", "min_frames", "max_frames")
 
     def indices(self, length: Length) -> list[int]:
-        """As `frame_sampling.even`."""
+        """Return the frames of `frame_sampling.even`."""
         return frame_sampling.even(length, self.wanted)
 
     def _size(self, frames: int, height: int, width: int) -> FrameSize:
@@ -41,7 +38,7 @@ class Qwen2VLVideoProcessor(VideoProcessor):
 
 
 class Qwen3VLVideoProcessor(VideoProcessor):
-    """Qwen3VLVideoProcessor: limits are volumes, frames x height x width; two frames a second."""
+    """Limits are volumes, frames x height x width; two frames per second."""
 
     limits = (128 * 32 * 32, 32 * 32 * 768)
     colours: ClassVar[tuple[tuple[float, ...], tuple[float, ...]]] = (0.5,) * 3, (0.5,) * 3
@@ -52,10 +49,10 @@ class Qwen3VLVideoProcessor(VideoProcessor):
         "fps": 2,
         "do_sample_frames": True,
     }
-    asks: ClassVar[tuple[str, ...]] = ("fps", "num_frames", "min_frames", "max_frames")
+    arguments: ClassVar[tuple[str, ...]] = ("fps", "num_frames", "min_frames", "max_frames")
 
     def indices(self, length: Length) -> list[int]:
-        """As `frame_sampling.ends`."""
+        """Return the frames of `frame_sampling.ends`."""
         return frame_sampling.ends(length, self.wanted)
 
     def _size(self, frames: int, height: int, width: int) -> FrameSize:
@@ -69,50 +66,53 @@ class Qwen3VLVideoProcessor(VideoProcessor):
 
 
 class Glm4vVideoProcessor(Qwen3VLVideoProcessor):
-    """Glm4vVideoProcessor: frames by their second, and the time of a step is that of its first frame."""
+    """Frames by their second; the time of a temporal step is that of its first frame."""
 
     limits = (112 * 112, 28 * 28 * 2 * 30000)
     colours = CLIP_MEAN, CLIP_STD
     defaults: ClassVar[Mapping[str, Any]] = {"fps": 2, "max_duration": 300, "do_sample_frames": True}
-    asks: ClassVar[tuple[str, ...]] = ("fps",)
+    arguments: ClassVar[tuple[str, ...]] = ("fps",)
 
     def indices(self, length: Length) -> list[int]:
-        """As `frame_sampling.seconds`."""
+        """Return the frames of `frame_sampling.seconds`."""
         return frame_sampling.seconds(length, self.wanted)
 
     def stamps(self, seconds: list[float]) -> list[float]:
-        """The time of each temporal step: of every second frame."""
+        """Return the time of each temporal step, that of every second frame, in seconds."""
         steps = -(-len(seconds) // self.temporal_patch_size)
         return (seconds[::2] + seconds[::2][-1:] * steps)[:steps]
 
 
 class Glm46VVideoProcessor(Glm4vVideoProcessor):
-    """Glm46VVideoProcessor: as many frames as its own table says."""
+    """The number of frames follows from a table of the class."""
 
-    asks: ClassVar[tuple[str, ...]] = ()
+    arguments: ClassVar[tuple[str, ...]] = ()
 
     def indices(self, length: Length) -> list[int]:
-        """As `frame_sampling.dynamic`."""
+        """Return the frames of `frame_sampling.dynamic`."""
         return frame_sampling.dynamic(length, self.wanted)
 
 
 class Glm5NextVideoProcessor(Glm4vVideoProcessor):
-    """Glm5NextVideoProcessor: limits are tokens, and frames are filled up with black rather than enlarged."""
+    """Limits are tokens; black is added to frames, which are not enlarged to whole units."""
 
     limits = (16, 240000)
     keys: ClassVar[tuple[str, ...]] = ("min_image_tokens", "max_image_tokens")
     defaults: ClassVar[Mapping[str, Any]] = {"fps": 2, "max_frames": 2048, "do_sample_frames": True}
-    asks: ClassVar[tuple[str, ...]] = ("fps", "max_frames")
+    arguments: ClassVar[tuple[str, ...]] = ("fps", "max_frames")
 
     def indices(self, length: Length) -> list[int]:
-        """As `frame_sampling.clock`."""
+        """Return the frames of `frame_sampling.clock`."""
         return frame_sampling.clock(length, self.wanted)
 
     @classmethod
     def from_config(
         cls, preprocessor: Mapping[str, Any], *, patch_size: int, merge_size: int, temporal_patch_size: int
     ) -> VideoProcessor:
-        """As above, and ``patch_expand_factor``; tokens become pixels. ``size`` is not read, as in transformers."""
+        """Read a config as the base, and ``patch_expand_factor``; as in transformers, ``size`` is not read.
+
+        Limits in tokens become pixels.
+        """
         given = Section(preprocessor, PLACE)
         config = Section({key: value for key, value in given.written.items() if key != "size"}, given.place)
         found = super().from_config(
@@ -129,22 +129,22 @@ class Glm5NextVideoProcessor(Glm4vVideoProcessor):
 
 
 class QwenVLUtilsVideoProcessor(Qwen2VLVideoProcessor):
-    """qwen-vl-utils 0.0.14, which prepares videos in Qwen's own examples; its limits are not the checkpoint's."""
+    """qwen-vl-utils 0.0.14, which prepares the videos of Qwen's own examples, with limits of its own."""
 
     def indices(self, length: Length) -> list[int]:
-        """As `frame_sampling.reference`."""
+        """Return the frames of `frame_sampling.reference`."""
         return frame_sampling.reference(length, self.wanted)
 
     @classmethod
     def of(cls, processor: VideoProcessor) -> QwenVLUtilsVideoProcessor:
-        """As this model's videos are prepared by qwen-vl-utils: 128 to 768 tokens a frame."""
+        """Return the processor that qwen-vl-utils has for a model: 128 to 768 tokens per frame."""
         kept = {field.name: getattr(processor, field.name) for field in fields(processor)}
         unit = processor.factor**2
         wanted = Wanted(temporal_patch_size=processor.temporal_patch_size)
         return cls(**{**kept, "min_pixels": 128 * unit, "max_pixels": 768 * unit, "wanted": wanted, "samples": True})
 
     def with_limits(self, min_pixels: int | None = None, max_pixels: int | None = None) -> VideoProcessor:
-        """As above; of its own limits, the one that the other does not fit gives way."""
+        """Return a processor with other limits; a limit of its own yields to a given one that contradicts it."""
         smallest, largest = given_limits((1, 2**63 - 1), min_pixels, max_pixels)
         return replace(
             self,
@@ -160,7 +160,7 @@ class QwenVLUtilsVideoProcessor(Qwen2VLVideoProcessor):
         return FrameSize(sides, sides)
 
 
-# As transformers names them in a config.
+# Name of transformers' class -> class.
 TYPES: dict[str, type[VideoProcessor]] = {
     "Qwen2VLVideoProcessor": Qwen2VLVideoProcessor,
     "Qwen3VLVideoProcessor": Qwen3VLVideoProcessor,

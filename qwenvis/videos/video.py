@@ -63,7 +63,7 @@ class VideoOptions:
         if sampling == "qwen-vl-utils":
             processor = QwenVLUtilsVideoProcessor.of(processor)
         explicit = any(value is not None for value in arguments.values())
-        return cls(processor.asked(arguments), sampling, explicit, rate, upright, threads)
+        return cls(processor.with_sampling(arguments), sampling, explicit, rate, upright, threads)
 
     @property
     def by_header(self) -> bool:
@@ -92,7 +92,7 @@ class VideoOptions:
         """Choose by the rule of the model, or 2 frames per second if that takes all; a short video keeps all."""
         length, processor = video.length, self.processor
         if processor.takes_all:
-            processor = processor.asked({"fps": REFERENCE_FPS})
+            processor = processor.with_sampling({"fps": REFERENCE_FPS})
         short = length.frames < processor.temporal_patch_size
         return self._lasting(
             ([] if short else processor.indices(length)) or frame_sampling.every(length, processor.wanted)

@@ -75,7 +75,7 @@ def test_a_config_names_its_processor(name, spelling):
 
 @pytest.mark.parametrize("name", ["CLIPImageProcessor", "Glm4vImageProcessorSlow", "", 7])
 def test_unknown_names(name):
-    with pytest.raises(ConfigError, match=r"image_processor_type = .*; expected (Qwen2VLImageProcessor or |a text)"):
+    with pytest.raises(ConfigError, match=r"image_processor_type = .*; expected (Qwen2VLImageProcessor or |a string)"):
         processor_class("glm4v", {"image_processor_type": name})
 
 
