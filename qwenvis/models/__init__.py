@@ -3,22 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
 from typing import Any
 
 from qwenvis.errors import CheckpointError, ConfigError, quoted
-from qwenvis.models import (
-    exaone4_5,
-    glm4v,
-    glm5_next,
-    glm_ocr,
-    paddleocr_vl,
-    qwen2_5_omni,
-    qwen2_5_vl,
-    qwen2_vl,
-    qwen3_5,
-    qwen3_omni_moe,
-    qwen3_vl,
-)
 from qwenvis.models.config import Config, Shapes
 from qwenvis.models.family import Family, Features, Tower, Watch
 from qwenvis.models.strict_config import StrictConfig
@@ -27,28 +15,38 @@ from qwenvis.weights import Weights
 
 __all__ = ["FAMILIES", "Config", "Family", "Features", "Tower", "Watch", "build", "detect", "family_of_class", "named"]
 
-# model_type -> family; the same mathematics may have several names
-FAMILIES: dict[str, Family] = {
-    "qwen2_vl": qwen2_vl.FAMILY,
-    "qwen2_5_vl": qwen2_5_vl.FAMILY,
-    "qwen2_5_omni": qwen2_5_omni.FAMILY,
-    "exaone4_5": exaone4_5.FAMILY,
-    "qwen3_vl": qwen3_vl.FAMILY,
-    "qwen3_vl_moe": qwen3_vl.MOE,
-    "qwen3_omni_moe": qwen3_omni_moe.FAMILY,
-    "qwen3_5": qwen3_5.FAMILY,
-    "qwen3_5_moe": qwen3_5.MOE,
-    "qwen4_exp": qwen3_5.QWEN4_EXP,
-    "cohere_compass": qwen3_vl.COMPASS,
-    "glm4v": glm4v.FAMILY,
-    "glm46v": glm4v.GLM46V,
-    "glm4v_moe": glm4v.MOE,
-    "glm_ocr": glm_ocr.FAMILY,
-    "glm5_next": glm5_next.FAMILY,
-    "paddleocr_vl": paddleocr_vl.FAMILY,
+# model_type -> the statement of the family, as file.NAME; the same mathematics may have several names
+_STATEMENTS = {
+    "qwen2_vl": "qwen2_vl.FAMILY",
+    "qwen2_5_vl": "qwen2_5_vl.FAMILY",
+    "qwen2_5_omni": "qwen2_5_omni.FAMILY",
+    "exaone4_5": "exaone4_5.FAMILY",
+    "qwen3_vl": "qwen3_vl.FAMILY",
+    "qwen3_vl_moe": "qwen3_vl.MOE",
+    "qwen3_omni_moe": "qwen3_omni_moe.FAMILY",
+    "qwen3_5": "qwen3_5.FAMILY",
+    "qwen3_5_moe": "qwen3_5.MOE",
+    "qwen4_exp": "qwen3_5.QWEN4_EXP",
+    "cohere_compass": "qwen3_vl.COMPASS",
+    "glm4v": "glm4v.FAMILY",
+    "glm46v": "glm4v.GLM46V",
+    "glm4v_moe": "glm4v.MOE",
+    "glm_ocr": "glm_ocr.FAMILY",
+    "glm5_next": "glm5_next.FAMILY",
+    "paddleocr_vl": "paddleocr_vl.FAMILY",
 }
 # Suffixes that the components of a model append to its model_type.
 COMPONENTS = ("_vision", "_vision_encoder", "_thinker")
+
+
+def _stated(place: str) -> Family:
+    """Return the family that a file of this room states, by ``file.NAME``."""
+    file, name = place.split(".")
+    family: Family = getattr(import_module(f"{__name__}.{file}"), name)
+    return family
+
+
+FAMILIES: dict[str, Family] = {model_type: _stated(place) for model_type, place in _STATEMENTS.items()}
 
 
 def named(model_type: str, vision_config: Mapping[str, Any]) -> list[str]:
