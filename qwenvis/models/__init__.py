@@ -1,4 +1,4 @@
-"""The families of towers: each has a file, or a statement in another family's file, and a line in `FAMILIES`."""
+"""The families of towers: each has a file, or a statement in another family's file, and a line in `REGISTRY`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from qwenvis.weights import Weights
 __all__ = ["FAMILIES", "Config", "Family", "Features", "Tower", "Watch", "build", "detect", "family_of_class", "named"]
 
 # model_type -> the statement of the family, as file.NAME; the same mathematics may have several names
-_STATEMENTS = {
+REGISTRY = {
     "qwen2_vl": "qwen2_vl.FAMILY",
     "qwen2_5_vl": "qwen2_5_vl.FAMILY",
     "qwen2_5_omni": "qwen2_5_omni.FAMILY",
@@ -46,7 +46,7 @@ def _stated(place: str) -> Family:
     return family
 
 
-FAMILIES: dict[str, Family] = {model_type: _stated(place) for model_type, place in _STATEMENTS.items()}
+FAMILIES: dict[str, Family] = {model_type: _stated(place) for model_type, place in REGISTRY.items()}
 
 
 def named(model_type: str, vision_config: Mapping[str, Any]) -> list[str]:
