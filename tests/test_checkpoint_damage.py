@@ -6,11 +6,10 @@ import struct
 
 import numpy as np
 import pytest
-from checkpoints import CONFIG, PATCH, load_all, raw_file, tower, write_json, write_single
+from checkpoints import CONFIG, PATCH, load_all, open_directory, raw_file, tower, write_json, write_single
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qwenvis.checkpoints.checkpoint import Checkpoint
 from qwenvis.errors import CheckpointError
 from qwenvis.weights import Request
 
@@ -52,7 +51,7 @@ def test_p21_damaged_headers(tmp_path, damage):
     header, data, length = DAMAGED[damage]
     raw_file(tmp_path / "model.safetensors", header, data, length)
     with pytest.raises(CheckpointError, match=r"model\.safetensors cannot be read as safetensors: "):
-        Checkpoint.open(tmp_path)
+        open_directory(tmp_path)
 
 
 @pytest.mark.parametrize("size", [0, 7, 8, 100])
@@ -61,7 +60,7 @@ def test_p21_a_short_file(tmp_path, size):
     data = (directory / "model.safetensors").read_bytes()
     (directory / "model.safetensors").write_bytes(data[:size])
     with pytest.raises(CheckpointError, match=r"model\.safetensors cannot be read as safetensors: "):
-        Checkpoint.open(tmp_path)
+        open_directory(tmp_path)
 
 
 @pytest.mark.parametrize("shape", [(0, 1 << 62), (1,) * 100])
@@ -70,7 +69,7 @@ def test_p21_shapes_that_are_no_array(tmp_path, shape):
     write_json(tmp_path, "config.json", CONFIG)
     size = 0 if 0 in shape else 4
     raw_file(tmp_path / "model.safetensors", {NAME: entry(shape=shape, offsets=(0, size))}, b"x" * size)
-    checkpoint = Checkpoint.open(tmp_path)
+    checkpoint = open_directory(tmp_path)
     with pytest.raises(CheckpointError, match="of the wrong shape"):
         checkpoint.load([Request(PATCH, (8,), pytest.fail)])
     with pytest.raises(CheckpointError, match=rf"model\.safetensors: {NAME} cannot be read"):
@@ -81,12 +80,12 @@ def test_a_directory_is_no_file(tmp_path):
     write_json(tmp_path, "config.json", CONFIG)
     (tmp_path / "model.safetensors").mkdir()
     with pytest.raises(CheckpointError, match=r"model\.safetensors cannot be read: Is a directory"):
-        Checkpoint.open(tmp_path)
+        open_directory(tmp_path)
 
 
 def test_p25_a_file_truncated_while_it_is_in_use(tmp_path):
     directory = write_single(tmp_path, tower())
-    checkpoint = Checkpoint.open(directory)
+    checkpoint = open_directory(directory)
     size = (directory / "model.safetensors").stat().st_size
     with (directory / "model.safetensors").open("rb+") as file:
         received = []
@@ -109,14 +108,14 @@ def test_p25_a_file_truncated_while_it_is_in_use(tmp_path):
     ],
 )
 def test_p25_a_file_replaced_while_it_is_in_use(tmp_path, other, message):
-    checkpoint = Checkpoint.open(write_single(tmp_path, {PATCH: np.ones(4, np.float32)}))
+    checkpoint = open_directory(write_single(tmp_path, {PATCH: np.ones(4, np.float32)}))
     write_single(tmp_path, other)
     with pytest.raises(CheckpointError, match=message):
         checkpoint.load([Request(PATCH, (4,), pytest.fail)])
 
 
 def test_p25_a_file_removed_while_it_is_in_use(tmp_path):
-    checkpoint = Checkpoint.open(write_single(tmp_path, tower()))
+    checkpoint = open_directory(write_single(tmp_path, tower()))
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"model\.safetensors cannot be read: there is no such file"):
         load_all(checkpoint)
@@ -133,7 +132,7 @@ def survives(directory, content):
     """Whatever the bytes are: a checkpoint that loads, or the one error."""
     (directory / "model.safetensors").write_bytes(content)
     with contextlib.suppress(CheckpointError):
-        load_all(Checkpoint.open(directory))
+        load_all(open_directory(directory))
 
 
 @settings(max_examples=300, deadline=None)
@@ -177,7 +176,7 @@ def test_p21_any_header(sound, header, data, length):
 def test_prefix_of_a_file_is_shown_as_a_terminal_can_show_it(tmp_path):
     """In the list of what is wrong, and in what is said of a single tensor."""
     evil = "\x1b[2J."
-    whole = Checkpoint.open(write_single(tmp_path, {PATCH: np.ones(4, np.float32)}, prefix=evil))
+    whole = open_directory(write_single(tmp_path, {PATCH: np.ones(4, np.float32)}, prefix=evil))
     assert whole.prefix == evil
     with pytest.raises(CheckpointError) as listed:
         whole.load([])

@@ -116,7 +116,7 @@ def test_encode_looks_at_the_output_first(run, folder, monkeypatch, output, said
 
 def test_encode_looks_at_the_disk_before_it_computes(run, monkeypatch):
     usage = type("Usage", (), {"free": 100})
-    synthetic.materialise("tiny-qwen2-vl")
+    materialise("tiny-qwen2-vl")
     monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
     code, _, err = run(f"encode small.jpg --model {TINY} -o out.safetensors")
     assert code == 1
@@ -185,7 +185,7 @@ def test_info_says_the_same_before_and_after_a_preset_is_written(run, folder, mo
     assert (code, err) == (0, "")
     assert not (folder / "cache").exists()
     size = sum(tensor.nbytes for tensor in synthetic.described(preset).tensors.values())
-    synthetic.materialise(preset)
+    materialise(preset)
     _, after, _ = run(f"info synthetic:{preset}")
     differ = [(a.split(), b.split()) for a, b in zip(before, after, strict=True) if a != b]
     assert len(differ) == 1
@@ -212,7 +212,7 @@ def test_info_of_deepstack(run):
 @pytest.mark.parametrize("preset", TINY_OF.values())
 def test_a_preset_is_described_as_it_will_be_written(tmp_path, preset):
     described = synthetic.described(preset, tmp_path)
-    written = ModelSpec.open(synthetic.materialise(preset, tmp_path)).checkpoint
+    written = ModelSpec.open(materialise(preset, tmp_path)).checkpoint
     assert dict(described.tensors) == dict(written.tensors)
     for field in ("path", "config", "vision_config", "model_type", "preprocessor", "prefix"):
         assert getattr(described, field) == getattr(written, field)
@@ -239,7 +239,7 @@ def test_info_lists_bad_images(run):
 
 
 def test_info_without_a_preprocessor_config(run, folder):
-    directory = synthetic.materialise("tiny-qwen2-vl", folder)
+    directory = materialise("tiny-qwen2-vl", folder)
     (directory / "preprocessor_config.json").unlink()
     code, lines, _ = run(f"info {directory}")
     assert code == 0
@@ -270,7 +270,7 @@ def test_demo_paints_the_picture_that_ships(run, folder):
 
 
 def test_demo_of_an_image_and_a_directory(run, folder):
-    directory = synthetic.materialise("tiny-qwen2.5-vl")
+    directory = materialise("tiny-qwen2.5-vl")
     code, lines, _ = run(f"demo small.jpg --model {directory} --out tokens.webp --max-pixels 56x56")
     assert code == 0
     assert "random" not in "\n".join(lines)

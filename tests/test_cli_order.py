@@ -37,7 +37,7 @@ def test_a_wrong_argument_writes_nothing(folder, capsys, command, options, said)
 
 @pytest.mark.parametrize("command", ["encode red.png", "demo red.png --max-pixels 56x56"])
 def test_a_checkpoint_is_opened_once(monkeypatch, folder, command):
-    directory, opened = synthetic.materialise("tiny-qwen2-vl"), []
+    directory, opened = materialise("tiny-qwen2-vl"), []
     original = Checkpoint.open
     monkeypatch.setattr(Checkpoint, "open", lambda path, *accept: opened.append(path) or original(path, *accept))
     assert cli.main([*command.split(), "--model", str(directory)]) == 0

@@ -14,7 +14,7 @@ def read(family, values, shapes=None):
 def published(preset):
     """(family, vision_config, shapes) of a published tower."""
     stated = synthetic.PRESETS[preset]
-    return stated.family, stated.vision_config, synthetic.tower_shapes(stated)
+    return stated.family, stated.vision_config, tower_shapes(stated)
 
 
 UNSEEN = (

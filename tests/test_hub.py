@@ -8,9 +8,8 @@ import socket
 from pathlib import Path
 
 import pytest
-from checkpoints import INDEX, SHARDS, tower, write_json, write_shards, write_single
+from checkpoints import INDEX, SHARDS, open_directory, tower, write_json, write_shards, write_single
 
-from qwenvis.checkpoints.checkpoint import Checkpoint
 from qwenvis.errors import CheckpointError, InputError, SourceError, quoted
 from qwenvis.sources import hub, synthetic
 from qwenvis.sources.resolve import resolve
@@ -87,7 +86,7 @@ def test_an_unknown_preset():
 def test_a_snapshot(cache, write):
     snapshot = snapshot_of(cache, write)
     assert resolve(REPO) == snapshot
-    assert Checkpoint.open(snapshot).prefix == "visual."
+    assert open_directory(snapshot).prefix == "visual."
 
 
 def test_a_snapshot_without_the_language_model(cache):

@@ -12,8 +12,8 @@ from saved import config_of, expected, save, tensors_of, tokens_of
 from towers import PRESETS, encoder, picture, same_bits
 from towers import checkpoint as preset_of
 
+from checkpoints import open_directory
 from qwenvis import Encoder
-from qwenvis.checkpoints.checkpoint import Checkpoint
 from qwenvis.checkpoints.mmproj import open_mmproj
 from qwenvis.checkpoints.mmproj_names import PROJECTORS
 from qwenvis.cli import main
@@ -26,7 +26,7 @@ QUANTISED = [Type.F32, Type.F16, Type.BF16, Type.Q8_0]
 
 
 def vision_config_of(family):
-    return Checkpoint.open(preset_of(family)).vision_config
+    return open_directory(preset_of(family)).vision_config
 
 
 def write(path, family="qwen2_vl", **changes):
@@ -82,7 +82,7 @@ def test_odd_sizes(tmp_path, family, sizes, kind):
 @every_family
 def test_tensors_are_those_of_the_hub(tmp_path, family):
     found = open_mmproj(write(tmp_path, family))
-    assert found.shapes == Checkpoint.open(preset_of(family)).shapes
+    assert found.shapes == open_directory(preset_of(family)).shapes
     assert found.model_type == family
     assert found.files == [found.path] == [tmp_path / "mmproj.gguf"]
     assert sum(tensor.nbytes for tensor in found.tensors.values()) == 4 * sum(

@@ -45,7 +45,7 @@ def test_outline_of_a_tower(tmp_path, family):
 def test_parameters_of_published_towers(preset, millions):
     """From names and shapes alone; the weights are nowhere."""
     config = synthetic.PRESETS[preset].config
-    shapes = synthetic.tower_shapes(synthetic.PRESETS[preset])
+    shapes = tower_shapes(synthetic.PRESETS[preset])
     tensors = {name: Tensor(Path("nowhere"), "BF16", shape) for name, shape in shapes.items()}
     spec = ModelSpec(Checkpoint(Path(), config, config["vision_config"], config["model_type"], {}, "visual.", tensors))
     assert round(spec.parameters / 1e6, 2) == millions
@@ -115,7 +115,7 @@ def test_encoder_of_a_preview(monkeypatch, tmp_path):
     spec = ModelSpec.preview("synthetic:tiny-qwen2-vl")
     with pytest.raises(CheckpointError):
         Encoder.from_spec(spec)
-    synthetic.materialise("tiny-qwen2-vl")
+    materialise("tiny-qwen2-vl")
     given = pixels(spec.config, [[1, 4, 6]])
     assert same_bits(Encoder.from_spec(spec)(*given).embeddings, encoder()(*given).embeddings)
 

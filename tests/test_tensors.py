@@ -2,12 +2,11 @@
 
 import numpy as np
 import pytest
-from checkpoints import write_json
+from checkpoints import open_directory, write_json
 from saved import config_of, expected, save, tensors_of, tokens_of
 from towers import PRESETS, same_bits
 from towers import checkpoint as preset_of
 
-from qwenvis.checkpoints.checkpoint import Checkpoint
 from qwenvis.checkpoints.tensors import Tensor, TensorPart, assembled, channels_first
 from qwenvis.errors import CheckpointError
 
@@ -16,7 +15,7 @@ every_family = pytest.mark.parametrize("family", list(PRESETS))
 
 def alone(family):
     """The config of a tower that was saved without its model."""
-    found = Checkpoint.open(preset_of(family))
+    found = open_directory(preset_of(family))
     return {**found.vision_config, "model_type": family}
 
 
@@ -42,7 +41,7 @@ def test_the_same_bits_under_every_prefix(tmp_path, family, prefix):
     others = {"lm_head.weight": np.ones((4, 4), np.float32), "custom_text_proj.weight": np.ones((4, 4), np.float32)}
     named = {prefix + name: array for name, array in tensors_of(family).items()} | (others if prefix else {})
     source = save(tmp_path, named, LAYOUTS[prefix](family))
-    assert Checkpoint.open(source).prefix == prefix
+    assert open_directory(source).prefix == prefix
     assert same_bits(tokens_of(source), expected(family))
 
 
@@ -53,7 +52,7 @@ def test_the_same_bits_from_channels_last(tmp_path, family, prefix):
     last = {name: np.moveaxis(a, 1, -1) if a.ndim > 2 else a for name, a in tensors_of(family).items()}
     assert 3 in {array.shape[-1] for array in last.values()}
     source = save(tmp_path, {prefix + name: array for name, array in last.items()}, config_of(family))
-    assert Checkpoint.open(source).shapes == Checkpoint.open(preset_of(family)).shapes
+    assert open_directory(source).shapes == open_directory(preset_of(family)).shapes
     assert same_bits(tokens_of(source), expected(family))
 
 
@@ -97,7 +96,7 @@ def test_what_a_directory_without_weights_may_hold_instead(tmp_path):
     write_json(tmp_path, "config.json", {"model_type": "qwen2_vl", "vision_config": {}})
     (tmp_path / "adapter_model.safetensors").touch()
     with pytest.raises(CheckpointError, match="an adapter has no tower: merge it into the model"):
-        Checkpoint.open(tmp_path)
+        open_directory(tmp_path)
     (tmp_path / "mmproj-f16.gguf").touch()
     with pytest.raises(CheckpointError, match="name the mmproj file itself"):
-        Checkpoint.open(tmp_path)
+        open_directory(tmp_path)

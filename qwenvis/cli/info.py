@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
 
     threads = resolve(args.threads)
     limits = {"min_pixels": args.min_pixels, "max_pixels": args.max_pixels}
-    spec = ModelSpec.preview(args.source, dtype=args.dtype, **limits)
+    spec = ModelSpec.open(args.source, dtype=args.dtype, **limits)
     seen = []
     if args.images:
         seen = files.survey(args.images, spec.processor, probe, steps.watcher(spec, args))
@@ -100,7 +100,7 @@ def _tower(spec: ModelSpec) -> list[tuple[str, str]]:
 def _disk(spec: ModelSpec) -> str:
     """Bytes of the tower, their format, and where they are."""
     shards, size = spec.checkpoint.files, units.nbytes(spec.checkpoint.nbytes)
-    dtypes = " and ".join(sorted({tensor.dtype for tensor in spec.checkpoint.tensors.values()}))
+    dtypes = " and ".join(sorted(spec.checkpoint.dtypes))
     if spec.checkpoint.format:
         dtypes = f"{spec.checkpoint.format}, packed for {spec.checkpoint.isa} from {dtypes},"
     place = units.name(str(spec.checkpoint.path))

@@ -29,18 +29,17 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Pack the weights; returns the exit code."""
+    from qwenvis import sources
     from qwenvis.concurrency.threads import resolve
     from qwenvis.spec import ModelSpec
 
     target = files.new_directory(args.directory)
     threads = resolve(args.threads)
-    spec = ModelSpec.preview(args.source, dtype=args.dtype)
+    spec = ModelSpec.open(args.source, dtype=args.dtype)
     files.refuse_a_full_disk(target, spec.nbytes)
 
-    steps.find(args.source)
-    encoder = steps.load(spec, threads)
-    encoder.save_packed(target)
-    written = ModelSpec.preview(target, dtype="auto").checkpoint
+    steps.load(spec, threads).save_packed(target)
+    written = sources.open(target)
     print(
         f"wrote {units.name(str(target))}: {units.nbytes(written.nbytes)} of {written.format}, packed for {written.isa}"
     )

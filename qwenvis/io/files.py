@@ -56,7 +56,7 @@ def opened(source: Any, where: str, error: type[InputError]) -> Iterator[BinaryI
             yield file
 
 
-def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+def open_regular(path: str | os.PathLike[str]) -> io.BufferedReader:
     """Open a regular file to read its bytes; links are followed.
 
     Raises OSError for anything but a regular file, before it is opened (IsADirectoryError for a directory), and
