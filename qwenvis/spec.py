@@ -169,7 +169,7 @@ class ModelSpec:
 
     @property
     def limits(self) -> dict[str, int | None]:
-        """``min_pixels`` and ``max_pixels`` that replace the limits of the checkpoint, in pixels; None keeps a limit."""
+        """``min_pixels`` and ``max_pixels`` that replace those of the checkpoint, in pixels; None keeps a limit."""
         return {"min_pixels": self._images.get("min_pixels"), "max_pixels": self._images.get("max_pixels")}
 
     def cost(self, grid_thw: np.ndarray, still: bool = True, threads: int = 1) -> Cost:

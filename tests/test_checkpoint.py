@@ -1,13 +1,27 @@
 """Checkpoints: where things are, what is read of them, and what a tower may ask."""
 
+import io
+import json
 import threading
 import weakref
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
-from checkpoints import CONFIG, PATCH, SHARDS, equal, load_all, open_directory, tower, write_json, write_shards, write_single
+from checkpoints import (
+    CONFIG,
+    PATCH,
+    SHARDS,
+    equal,
+    load_all,
+    open_directory,
+    tower,
+    write_json,
+    write_shards,
+    write_single,
+)
 
 from qwenvis.checkpoints import shards
 from qwenvis.checkpoints.checkpoint import Checkpoint
@@ -18,36 +32,32 @@ from qwenvis.weights import Request
 
 
 class Spy:
-    """safe_open, with a note of every file that is opened and every tensor that is read."""
+    """The opener of files, with a note of every file that is opened, and of the ranges that are read of it."""
 
-    def __init__(self, monkeypatch):
-        self.opened, self.read = Counter(), []
-        self.real = shards.safe_open
-        monkeypatch.setattr(shards, "safe_open", self)
+    def __init__(self):
+        self.opened, self.ranges = Counter(), []
 
-    def __call__(self, path, **options):
-        assert options["backend"] == "pread"
+    def __call__(self, path):
         self.opened[path.name] += 1
-        return SpiedHandle(self.real(path, **options), self.read)
+        return SpiedFile(path, self.ranges)
 
 
-class SpiedHandle:
-    def __init__(self, handle, read):
-        self.handle, self.read = handle, read
+class SpiedFile(io.BufferedReader):
+    def __init__(self, path, ranges):
+        super().__init__(path.open("rb", buffering=0))
+        self.path, self.ranges = path, ranges
 
-    def __enter__(self):
-        self.handle.__enter__()
-        return self
+    def read(self, size=-1):
+        begin = self.tell()
+        content = super().read(size)
+        self.ranges.append((self.path.name, begin, begin + len(content)))
+        return content
 
-    def __exit__(self, *error):
-        return self.handle.__exit__(*error)
-
-    def __getattr__(self, name):
-        return getattr(self.handle, name)
-
-    def get_tensor(self, name):
-        self.read.append(name)
-        return self.handle.get_tensor(name)
+    def readinto(self, buffer):
+        begin = self.tell()
+        count = super().readinto(buffer)
+        self.ranges.append((self.path.name, begin, begin + count))
+        return count
 
 
 @pytest.mark.parametrize("prefix", ["visual.", "model.visual.", "vlm.visual.", "thinker.visual.", ""])
@@ -62,23 +72,40 @@ def test_any_prefix(tmp_path, prefix):
 def test_shards(tmp_path):
     checkpoint = open_directory(write_shards(tmp_path))
     assert checkpoint.files == [tmp_path / SHARDS[0], tmp_path / SHARDS[1]]
-    assert tower_shards(tmp_path)[0] == "visual."
-    assert list(tower_shards(tmp_path)[-1]) == SHARDS[:2]
+    assert tower_shards(tmp_path) == SHARDS[:2]
     assert equal(load_all(checkpoint), tower())
 
 
 def test_p14_only_the_tower_is_read_once_in_the_order_of_the_file(tmp_path, monkeypatch):
-    spy = Spy(monkeypatch)
-    checkpoint = open_directory(write_shards(tmp_path))
-    assert spy.opened == {SHARDS[0]: 1, SHARDS[1]: 1}
-    assert spy.read == []
+    """The headers when a checkpoint is opened; the tower's bytes when it is loaded, by whatever opens its files."""
+    spy, headers = Spy(), Counter()
+    parse = shards.parse_header
+    monkeypatch.setattr(shards, "parse_header", lambda path, *rest: headers.update([path.name]) or parse(path, *rest))
+    checkpoint = replace(open_directory(write_shards(tmp_path)), open_file=spy)
+    assert headers == {SHARDS[0]: 1, SHARDS[1]: 1}
+    assert not spy.opened
     load_all(checkpoint)
-    assert spy.opened == {SHARDS[0]: 2, SHARDS[1]: 2}
-    with (
-        spy.real(tmp_path / SHARDS[0], framework="numpy") as one,
-        spy.real(tmp_path / SHARDS[1], framework="numpy") as two,
-    ):
-        assert spy.read == [name for name in one.offset_keys() + two.offset_keys() if name.startswith("visual.")]
+    assert spy.opened == headers == {SHARDS[0]: 1, SHARDS[1]: 1}
+    expected = []
+    for shard in SHARDS[:2]:
+        content = (tmp_path / shard).read_bytes()
+        start = 8 + int.from_bytes(content[:8], "little")
+        entries = json.loads(content[8:start])
+        spans = sorted(e["data_offsets"] for name, e in entries.items() if name.startswith("visual."))
+        expected += [(shard, 0, start), *((shard, start + begin, start + end) for begin, end in spans)]
+    assert spy.ranges == expected
+
+
+def test_a_single_file_is_opened_once_for_its_header_and_once_for_its_tensors(tmp_path, monkeypatch):
+    spy, parsed = Spy(), []
+    parse = shards.parse_header
+    monkeypatch.setattr(shards, "parse_header", lambda path, *rest: parsed.append(path) or parse(path, *rest))
+    monkeypatch.setattr(shards.read_header, "__defaults__", (spy,))
+    checkpoint = replace(open_directory(write_single(tmp_path, tower())), open_file=spy)
+    assert spy.opened == {"model.safetensors": 1}
+    load_all(checkpoint)
+    assert spy.opened == {"model.safetensors": 2}
+    assert len(parsed) == 1
 
 
 def test_p14_two_tensors_exist_at_a_time(tmp_path, monkeypatch):
@@ -197,7 +224,7 @@ def test_json_that_is_no_text(tmp_path):
 
 def test_json_that_is_too_long(tmp_path):
     write_single(tmp_path, tower(), config=CONFIG | {"note": "x" * MAX_JSON_BYTES})
-    with pytest.raises(ConfigError, match=r"config\.json has more than 2,000,000 bytes, which are the most"):
+    with pytest.raises(ConfigError, match=r"config\.json cannot be read as JSON: it has more than 2,000,000 bytes"):
         open_directory(tmp_path)
 
 
@@ -221,9 +248,9 @@ def test_an_image_processor_of_the_wrong_kind(tmp_path):
         open_directory(tmp_path)
 
 
-def test_p08_one_error_lists_everything_before_anything_is_read(tmp_path, monkeypatch):
-    checkpoint = open_directory(write_single(tmp_path, tower()))
-    spy = Spy(monkeypatch)
+def test_p08_one_error_lists_everything_before_anything_is_read(tmp_path):
+    spy = Spy()
+    checkpoint = replace(open_directory(write_single(tmp_path, tower())), open_file=spy)
     shapes = checkpoint.shapes
     requests = [
         Request(PATCH, shapes[PATCH], pytest.fail),
@@ -239,7 +266,7 @@ def test_p08_one_error_lists_everything_before_anything_is_read(tmp_path, monkey
         "  missing (1): blocks.0.norm1.bias",
         "  left over (1): blocks.0.attn.qkv.weight",
         "  of the wrong shape (1): blocks.0.norm1.weight is (8,), expected (9,)",
-        f"  asked for more than once (1): {PATCH}",
+        f"  requested more than once (1): {PATCH}",
     ]
     assert not spy.opened
 

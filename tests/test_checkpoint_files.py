@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from checkpoints import (
-    open_directory,
     CONFIG,
     INDEX,
     PATCH,
@@ -14,6 +13,7 @@ from checkpoints import (
     edit_index,
     equal,
     load_all,
+    open_directory,
     tower,
     write_json,
     write_shards,

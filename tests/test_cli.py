@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 from towers import PRESETS as TINY_OF
+from towers import materialise
 
 import qwenvis
-from qwenvis import cli
+from qwenvis import cli, sources
 from qwenvis.models import FAMILIES
 from qwenvis.sources import synthetic
 from qwenvis.spec import ModelSpec
@@ -106,7 +107,7 @@ def test_a_long_list_of_bad_images_is_cut(run):
     ],
 )
 def test_encode_looks_at_the_output_first(run, folder, monkeypatch, output, said):
-    monkeypatch.setattr(synthetic, "materialise", pytest.fail)
+    monkeypatch.setattr(synthetic, "_write", pytest.fail)
     before = (folder / "small.jpg").read_bytes()
     code, lines, err = run(f"encode small.jpg --model {TINY} -o {output}")
     assert (code, lines) == (1, [])
@@ -184,7 +185,7 @@ def test_info_says_the_same_before_and_after_a_preset_is_written(run, folder, mo
     code, before, err = run(f"info synthetic:{preset}")
     assert (code, err) == (0, "")
     assert not (folder / "cache").exists()
-    size = sum(tensor.nbytes for tensor in synthetic.described(preset).tensors.values())
+    size = sum(tensor.nbytes for tensor in sources.open(f"synthetic:{preset}").tensors.values())
     materialise(preset)
     _, after, _ = run(f"info synthetic:{preset}")
     differ = [(a.split(), b.split()) for a, b in zip(before, after, strict=True) if a != b]
@@ -211,11 +212,14 @@ def test_info_of_deepstack(run):
 
 @pytest.mark.parametrize("preset", TINY_OF.values())
 def test_a_preset_is_described_as_it_will_be_written(tmp_path, preset):
-    described = synthetic.described(preset, tmp_path)
-    written = ModelSpec.open(materialise(preset, tmp_path)).checkpoint
-    assert dict(described.tensors) == dict(written.tensors)
-    for field in ("path", "config", "vision_config", "model_type", "preprocessor", "prefix"):
-        assert getattr(described, field) == getattr(written, field)
+    """Every tensor with its file, offset and length, whether the preset's own tower or another one lists it."""
+    described = sources.open(f"synthetic:{preset}", cache_dir=tmp_path)
+    held = ModelSpec.open(f"synthetic:{preset}", cache_dir=tmp_path).checkpoint
+    written = sources.open(materialise(preset, tmp_path))
+    for field in ("path", "config", "vision_config", "model_type", "preprocessor", "video_preprocessor", "prefix"):
+        assert getattr(described, field) == getattr(held, field) == getattr(written, field)
+    assert dict(described.tensors) == dict(held.tensors) == dict(written.tensors)
+    assert (described.dtypes, described.nbytes, described.files) == (written.dtypes, written.nbytes, written.files)
 
 
 def test_info_of_images(run):

@@ -10,7 +10,7 @@ from saved import config_of, tensors_of
 from towers import checkpoint as preset_of
 
 from qwenvis import Encoder
-from qwenvis.checkpoints.checkpoint import Checkpoint, preprocessors
+from qwenvis.checkpoints.checkpoint import preprocessors
 from qwenvis.errors import CheckpointError, ConfigError
 from qwenvis.processors.image import PROCESSORS, TYPES, processor_class
 from qwenvis.processors.video_families import PROCESSORS as VIDEO_FAMILIES

@@ -6,13 +6,13 @@ import re
 import ml_dtypes
 import numpy as np
 import pytest
+from checkpoints import open_directory
 from families import FAMILIES
 from gguf import GGMLQuantizationType as Type
 from mmproj_files import write_tower
 from saved import config_of, save, tensors_of
 from towers import checkpoint as preset_of
 
-from checkpoints import open_directory
 from qwenvis import CheckpointError, Encoder, ops
 from qwenvis.checkpoints.gguf import read_header
 

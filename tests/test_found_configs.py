@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from families import FAMILIES, model_class
 from saved import config_of, expected, save, tensors_of, tokens_of
-from towers import same_bits
+from towers import same_bits, tower_shapes
 
 from qwenvis import models
 from qwenvis.checkpoints.tensors import TOWER_PARTS
 from qwenvis.errors import ConfigError
-from qwenvis.sources.synthetic import PRESETS, tower_shapes
+from qwenvis.sources.presets import PRESETS
 
 every_family = pytest.mark.parametrize("family", list(FAMILIES))
 

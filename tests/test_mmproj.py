@@ -7,14 +7,13 @@ import mmproj_files
 import numpy as np
 import pytest
 import truth
+from checkpoints import open_directory
 from gguf import GGMLQuantizationType as Type
 from saved import config_of, expected, save, tensors_of, tokens_of
 from towers import PRESETS, encoder, picture, same_bits
 from towers import checkpoint as preset_of
 
-from checkpoints import open_directory
-from qwenvis import Encoder
-from qwenvis.checkpoints.mmproj import open_mmproj
+from qwenvis import Encoder, sources
 from qwenvis.checkpoints.mmproj_names import PROJECTORS
 from qwenvis.cli import main
 from qwenvis.errors import CheckpointError, ConfigError
@@ -49,7 +48,7 @@ def test_other_types_give_the_bits_of_what_they_stand_for(tmp_path, family, kind
     tensors = mmproj_files.rounded(family, tensors_of(family), vision_config, kind)
     judge = save(tmp_path / "judge", {f"visual.{name}": a for name, a in tensors.items()}, config_of(family))
     path = write(tmp_path, family, kind=kind)
-    stored = {name: tensor.dtype for name, tensor in open_mmproj(path).tensors.items()}
+    stored = {name: tensor.dtype for name, tensor in sources.open(path).tensors.items()}
     assert kind.name in stored.values()
     assert same_bits(tokens_of(path), tokens_of(judge))
     if kind in (Type.F16, Type.Q8_0):
@@ -81,7 +80,7 @@ def test_odd_sizes(tmp_path, family, sizes, kind):
 
 @every_family
 def test_tensors_are_those_of_the_hub(tmp_path, family):
-    found = open_mmproj(write(tmp_path, family))
+    found = sources.open(write(tmp_path, family))
     assert found.shapes == open_directory(preset_of(family)).shapes
     assert found.model_type == family
     assert found.files == [found.path] == [tmp_path / "mmproj.gguf"]
@@ -242,7 +241,7 @@ def test_one_tensor_in_memory_at_a_time(tmp_path):
     import tracemalloc
 
     path = write(tmp_path, kind=Type.Q8_0)
-    found = open_mmproj(path)
+    found = sources.open(path)
     largest = max(4 * np.prod(shape) for shape in found.shapes.values())
     with found.opened(path) as read:
         tracemalloc.start()

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 import torch
 import truth
-from safetensors.numpy import load_file
-
 from checkpoints import open_directory
+from safetensors.numpy import load_file, save_file
+from towers import materialise, tower_shapes
+
 from qwenvis.errors import SourceError
 from qwenvis.sources import synthetic
 from qwenvis.weights import Request
@@ -57,12 +58,6 @@ def published_shapes(preset):
     return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
 
 
-@pytest.fixture
-def stated(monkeypatch):
-    """Takes the shapes from this file, so that these tests do not need the models."""
-    monkeypatch.setattr(synthetic, "tower_shapes", published_shapes)
-
-
 def tensors_of(directory):
     return {name: array for file in sorted(directory.glob("*.safetensors")) for name, array in load_file(file).items()}
 
@@ -77,7 +72,7 @@ def test_models_ask_for_the_published_towers(preset):
 
 
 @pytest.mark.parametrize("preset", TINY)
-def test_layout_of_the_hub(stated, tmp_path, preset):
+def test_layout_of_the_hub(tmp_path, preset):
     directory = materialise(preset, tmp_path)
     stated = synthetic.PRESETS[preset]
     assert json.loads((directory / "config.json").read_text()) == stated.config
@@ -99,7 +94,7 @@ def test_layout_of_the_hub(stated, tmp_path, preset):
 
 
 @pytest.mark.parametrize("preset", TINY)
-def test_loads_as_a_real_checkpoint_without_the_language_model(stated, tmp_path, preset):
+def test_loads_as_a_real_checkpoint_without_the_language_model(tmp_path, preset):
     directory = materialise(preset, tmp_path)
     (directory / "model-00003-of-00003.safetensors").unlink()
     checkpoint = open_directory(directory)
@@ -114,7 +109,14 @@ def test_loads_as_a_real_checkpoint_without_the_language_model(stated, tmp_path,
     assert all(np.array_equal(array, expected[prefix + name]) for name, array in loaded.items())
 
 
-def test_numbers_are_scaled_for_their_role(stated, tmp_path):
+def test_files_are_those_of_the_safetensors_package(tmp_path):
+    directory = materialise("tiny-qwen2-vl", tmp_path)
+    for file in sorted(directory.glob("*.safetensors")):
+        save_file(load_file(file), tmp_path / "theirs", metadata={"format": "pt"})
+        assert file.read_bytes() == (tmp_path / "theirs").read_bytes()
+
+
+def test_numbers_are_scaled_for_their_role(tmp_path):
     tensors = tensors_of(materialise("tiny-qwen2-vl", tmp_path))
     gather = {
         "matrix": [
@@ -131,43 +133,46 @@ def test_numbers_are_scaled_for_their_role(stated, tmp_path):
     assert len(set(ordered)) == len(ordered)
 
 
-def test_same_bytes_whatever_the_threads_and_the_order(stated, tmp_path, monkeypatch):
+def test_same_bytes_whatever_the_threads_and_the_order(tmp_path, monkeypatch):
     first = tensors_of(materialise("tiny-qwen2-vl", tmp_path / "a"))
     monkeypatch.setattr(synthetic, "WRITERS", 1)
     monkeypatch.setattr(synthetic, "SHARD_BYTES", 100_000)
-    monkeypatch.setattr(synthetic, "tower_shapes", lambda preset: dict(reversed(published_shapes(preset).items())))
-    second = tensors_of(materialise("tiny-qwen2-vl", tmp_path / "b"))
+    opened = synthetic.open_synthetic("tiny-qwen2-vl", tmp_path / "b")
+    shapes = published_shapes(synthetic.PRESETS["tiny-qwen2-vl"])
+    held = opened.holding([Request(name, shape, pytest.fail) for name, shape in reversed(shapes.items())])
+    held.prepare()
+    second = tensors_of(held.path)
     assert len(list((tmp_path / "b").glob("*/*.safetensors"))) > 3
     assert first.keys() == second.keys()
     assert all(first[name].tobytes() == second[name].tobytes() for name in first)
 
 
-def test_presets_differ_where_their_names_agree(stated, tmp_path):
+def test_presets_differ_where_their_names_agree(tmp_path):
     one, other = (tensors_of(materialise(preset, tmp_path)) for preset in TINY[:2])
     name = "visual.patch_embed.proj.weight"
     assert one[name].shape == other[name].shape
     assert one[name].tobytes() != other[name].tobytes()
 
 
-def test_written_once(stated, tmp_path, monkeypatch):
+def test_written_once(tmp_path, monkeypatch):
     directory = materialise("tiny-qwen2-vl", tmp_path)
     monkeypatch.setattr(synthetic, "_write", pytest.fail)
     assert materialise("tiny-qwen2-vl", tmp_path) == directory
 
 
-def test_a_new_recipe_is_a_new_directory(stated, tmp_path, monkeypatch):
+def test_a_new_recipe_is_a_new_directory(tmp_path, monkeypatch):
     directory = materialise("tiny-qwen2-vl", tmp_path)
     monkeypatch.setattr(synthetic, "RECIPE", synthetic.RECIPE + 1)
     assert materialise("tiny-qwen2-vl", tmp_path) != directory
 
 
-def test_writers_at_the_same_time_agree(stated, tmp_path):
+def test_writers_at_the_same_time_agree(tmp_path):
     with ThreadPoolExecutor(4) as pool:
         directories = set(pool.map(lambda _: materialise("tiny-qwen2.5-vl", tmp_path), range(4)))
     assert [directories.pop()] == list(tmp_path.iterdir())
 
 
-def test_the_loser_of_a_race_takes_the_winners_directory(stated, tmp_path, monkeypatch):
+def test_the_loser_of_a_race_takes_the_winners_directory(tmp_path, monkeypatch):
     winner = materialise("tiny-qwen2-vl", tmp_path / "elsewhere")
     write = synthetic._write
 
@@ -180,7 +185,7 @@ def test_the_loser_of_a_race_takes_the_winners_directory(stated, tmp_path, monke
     assert not list(tmp_path.glob(".*"))
 
 
-def test_nothing_is_left_of_a_draft_that_failed(stated, tmp_path, monkeypatch):
+def test_nothing_is_left_of_a_draft_that_failed(tmp_path, monkeypatch):
     def stop(*_):
         raise KeyboardInterrupt
 
@@ -189,7 +194,7 @@ def test_nothing_is_left_of_a_draft_that_failed(stated, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_progress_counts_every_byte(stated, tmp_path):
+def test_progress_counts_every_byte(tmp_path):
     seen = []
     directory = materialise("tiny-qwen2-vl", tmp_path, lambda done, total: seen.append((done, total)))
     total = sum(array.nbytes for array in tensors_of(directory).values())
@@ -202,7 +207,7 @@ def test_unknown_preset_suggests_others():
         materialise("qwen9")
 
 
-def test_a_full_disk_is_told_before_writing(stated, tmp_path, monkeypatch):
+def test_a_full_disk_is_told_before_writing(tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)._replace(free=10**8)
     monkeypatch.setattr(synthetic.shutil, "disk_usage", lambda path: usage)
     with pytest.raises(SourceError, match=r"takes 1\.33 GB and .* has 0\.10 GB free; QWENVIS_CACHE"):
@@ -210,7 +215,7 @@ def test_a_full_disk_is_told_before_writing(stated, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_place_that_cannot_be_written(stated, tmp_path):
+def test_a_place_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(SourceError, match=r"cannot be written into .*file.*QWENVIS_CACHE"):
         materialise("tiny-qwen2-vl", tmp_path / "file")

@@ -1,7 +1,8 @@
 """The header of a GGUF file: its metadata, and its tensors by name. The gguf package knows the format.
 
 The package maps the file and believes every length in it. Here the header is read by pread and within bounds: a file
-that is cut short while it is read is an error and never a SIGBUS, and an array that claims 2⁶⁰ entries ends with the file.
+that is cut short while it is read is an error and never a SIGBUS, and an array that claims 2⁶⁰ entries ends with the
+file.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """safetensors files: their headers, and the shards of a directory in the Hub's layout that hold the tower.
 
-Files are read by `stored`, never mapped: a file that is cut short while it is read is an error, never a SIGBUS. Only the
-shards that hold the tower are opened. Headers are parsed here, because the safetensors package opens local files only
-and does not say where in a file a tensor lies.
+Only the shards that hold the tower are opened. Headers are parsed here, because the safetensors package opens local
+files only and does not say where in a file a tensor lies.
 """
 
 from __future__ import annotations
@@ -115,7 +114,8 @@ def _tensor(file: StoredFile, name: str, entry: object) -> StoredTensor:
         case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [begin, end]} if all(
             type(number) is int and number >= 0 for number in (*shape, begin, end)
         ):
-            if begin <= end and math.prod(shape) * _ITEMSIZES.get(dtype, 0) in (0, end - begin):
+            size = _ITEMSIZES.get(dtype)  # None for a type that is never read
+            if begin <= end and (size is None or size * math.prod(shape) == end - begin):
                 return StoredTensor(name, file, dtype, tuple(shape), file.header_nbytes + begin, end - begin)
     raise ValueError(f"the entry of {name} is {quoted(entry)}, which is no tensor")
 
@@ -123,7 +123,10 @@ def _tensor(file: StoredFile, name: str, entry: object) -> StoredTensor:
 def header_bytes(
     tensors: Mapping[str, tuple[str, Sequence[int], int]], metadata: Mapping[str, str], align: int
 ) -> bytes:
-    """Make the header of a file of tensors, name -> (type, shape, bytes), in this order; the data begin at ``align``."""
+    """Make the header of a file of tensors, name -> (type, shape, bytes), in this order.
+
+    The data behind the header begin at a multiple of ``align`` bytes.
+    """
     content: dict[str, Any] = {_METADATA: metadata}
     end = 0
     for name, (dtype, shape, nbytes) in tensors.items():

@@ -1,7 +1,8 @@
 """A tensor in a file: its type, its shape, and the range of bytes that holds it.
 
-Every container format (safetensors, GGUF) lists its tensors as a `Header`, and their bytes are read here. So a source of
-bytes that is no local file needs one function only: `OpenFile`.
+Each container format (safetensors, GGUF) lists its tensors as a `Header`, and their bytes are read here. So another
+source of bytes, such as byte ranges over HTTP, needs one function only: `OpenFile`. Nothing is mapped: a file that is
+cut short while it is read is an error and never a SIGBUS.
 """
 
 from __future__ import annotations
@@ -52,9 +53,7 @@ class StoredFile:
             except OSError as error:
                 raise CheckpointError(f"{self.path} cannot be read: {reason(error)}") from error
             if found != self:
-                raise CheckpointError(
-                    f"{self.path} does not begin as its header said: the file was replaced while in use"
-                )
+                raise CheckpointError(f"{self.path} has another header by now: the file was replaced while in use")
             yield file
 
 
@@ -110,7 +109,7 @@ Read = Callable[[StoredTensor], np.ndarray]
 
 @contextmanager
 def reader(stored: StoredFile, open_file: OpenFile = open_regular) -> Iterator[Read]:
-    """Open a file, and yield the function that reads its tensors; both raise CheckpointError for what cannot be read."""
+    """Open a file, and yield the function that reads its tensors; both raise CheckpointError where that fails."""
     with stored.opened(open_file) as file:
         yield partial(_read, file)
 

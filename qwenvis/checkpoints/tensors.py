@@ -16,7 +16,7 @@ import numpy as np
 from qwenvis.checkpoints.stored import TYPES, Read, StoredFile, StoredTensor
 from qwenvis.errors import CheckpointError, listed, shown
 
-# Every tower has exactly one patch embedding, whatever the prefix of its names -> the pattern of the names of the tower.
+# Every tower has exactly one patch embedding: the end of its name -> the pattern of the tower's names.
 # PaddleOCR-VL has parts beside the tower that belong to it, and parts inside the tower that nobody uses.
 PATCH_EMBEDDINGS = {
     "patch_embed.proj.weight": "",

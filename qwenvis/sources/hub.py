@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from qwenvis.checkpoints.configs import CONFIG, FILES, PROCESSOR
-from qwenvis.checkpoints.files import expanded, given_path
+from qwenvis.checkpoints.files import expanded, given_path, regular_file
 from qwenvis.checkpoints.shards import INDEX, SINGLE, tower_shards
 from qwenvis.errors import CheckpointError, SourceError, quoted, shown
 from qwenvis.io.files import open_regular, reason
@@ -62,10 +62,15 @@ class HubName:
         return snapshot
 
     def path_in(self, snapshot: Path) -> Path:
-        """The path of the checkpoint: the snapshot, or the file in it. Raises SourceError where there is no file."""
-        if self.file and not exists(snapshot / self.file):
+        """Find the checkpoint: the snapshot, or the file in it.
+
+        Raises SourceError where there is no file, and CheckpointError for a link that leads out of the snapshot.
+        """
+        if not self.file:
+            return snapshot
+        if not exists(snapshot / self.file) or (path := regular_file(snapshot, self.file)) is None:
             raise self.refusal(f"lacks its {self.file}")
-        return snapshot / self.file
+        return path
 
     def pinned(self, snapshot: Path) -> dict[str, Any]:
         """The arguments of `qwenvis.sources.open` that name this very commit, from any directory."""

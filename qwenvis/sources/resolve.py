@@ -27,9 +27,10 @@ def open(
 ) -> Checkpoint:
     """Open the checkpoint that ``source`` names: its configs and headers are read, no weight, and nothing is written.
 
-    ``source`` is a directory in the Hub's layout or of ``qwenvis pack``, a GGUF file of llama.cpp, ``synthetic:PRESET``,
-    or a Hub id that is in the local cache: ORG/NAME, or ORG/NAME/FILE.gguf. ``revision`` is a branch, tag or commit of
-    a Hub id (default main), ``cache_dir`` replaces the Hugging Face cache, or the cache of synthetic checkpoints.
+    ``source`` is a directory in the Hub's layout or of ``qwenvis pack``, a GGUF file of llama.cpp,
+    ``synthetic:PRESET``, or a Hub id that is in the local cache: ORG/NAME, or ORG/NAME/FILE.gguf. ``revision`` is a
+    branch, tag or commit of a Hub id (default main), ``cache_dir`` replaces the Hugging Face cache, or the cache of
+    synthetic checkpoints.
 
     Raises InputError for an argument that cannot be one, SourceError where the source names nothing that is here (for a
     Hub id, with the ``hf download`` line that fetches the files of the tower), ConfigError for a config that cannot be
