@@ -18,7 +18,7 @@ import numpy as np
 
 from qwenvis.checkpoints.stored import OpenFile, Read, reader
 from qwenvis.checkpoints.tensors import Tensor, assembled, not_finite
-from qwenvis.concurrency.tasks import ahead
+from qwenvis.concurrency.tasks import prefetch
 from qwenvis.errors import CheckpointError, listed, shown
 from qwenvis.io.files import open_regular
 from qwenvis.weights import Request, Weights
@@ -114,7 +114,7 @@ class Checkpoint:
             names = [name for name, tensor in self.tensors.items() if tensor.file == file]
             with (
                 reader(file, self.open_file) as read,
-                closing(ahead((name, partial(self._read, read, name)) for name in names)) as reading,
+                closing(prefetch((name, partial(self._read, read, name)) for name in names)) as reading,
             ):
                 for name, task in reading:
                     array = task.result()

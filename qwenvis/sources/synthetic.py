@@ -30,7 +30,7 @@ from qwenvis.checkpoints.files import draft_of, expanded, given_path
 from qwenvis.checkpoints.shards import INDEX, header_bytes, parse_header
 from qwenvis.checkpoints.tensors import Tensor
 from qwenvis.concurrency.memo import cached_property
-from qwenvis.concurrency.tasks import side_by_side
+from qwenvis.concurrency.tasks import run_parallel
 from qwenvis.errors import SourceError, quoted
 from qwenvis.io.fields import Section
 from qwenvis.sources.presets import PRESETS, Preset, suggestion
@@ -215,7 +215,7 @@ def _write_shard(draft: Path, preset: str, shard: Shard) -> Iterator[int]:
     # The largest first, so that the threads end together.
     names = sorted(arrays, key=lambda name: -arrays[name].size)
     draws = [partial(_draw, preset, name, arrays[name]) for name in names]
-    for name, _ in zip(names, side_by_side(draws, WRITERS), strict=True):
+    for name, _ in zip(names, run_parallel(draws, WRITERS), strict=True):
         yield arrays[name].nbytes
     with (draft / shard.name).open("wb") as file:
         file.write(shard.header)
