@@ -233,7 +233,7 @@ def test_json_that_is_too_long(tmp_path):
     [
         ({"vision_config": [1]}, r"config\.json says vision_config = \[1\]; expected an object"),
         ({"vision_config": None}, r"config\.json says vision_config = None; expected an object"),
-        ({"model_type": 3, "vision_config": {}}, r"config\.json says model_type = 3; expected a text"),
+        ({"model_type": 3, "vision_config": {}}, r"config\.json says model_type = 3; expected a string"),
     ],
 )
 def test_configs_of_the_wrong_kind(tmp_path, config, message):

@@ -14,7 +14,9 @@ from made.presets import checkpoint as preset_of
 from made.resaved import config_of, expected, save, tensors_of, tokens_of
 from oracle import transformers_towers
 from qwenvis import Encoder, sources
+from qwenvis.checkpoints.gguf import read_header
 from qwenvis.checkpoints.mmproj_names import PROJECTORS
+from qwenvis.checkpoints.stored import reader
 from qwenvis.cli import main
 from qwenvis.errors import CheckpointError, ConfigError
 from qwenvis.spec import ModelSpec
@@ -96,8 +98,6 @@ def test_config_is_that_of_the_hub(tmp_path, family):
 
 def test_q8_0_is_what_the_package_makes_of_it(tmp_path):
     """Every byte and scales that overflow, underflow, or are no numbers."""
-    from qwenvis.checkpoints.gguf import opened
-
     scales = np.array([1, -0.0, 6e-8, 65504, np.inf, np.nan, 0.1, -3], np.float16)
     blocks = np.empty((256, 34), np.uint8)
     blocks[:, :2] = np.tile(scales, 32).view(np.uint8).reshape(256, 2)
@@ -111,8 +111,9 @@ def test_q8_0_is_what_the_package_makes_of_it(tmp_path):
     writer.close()
     with np.errstate(all="ignore"):
         want = gguf.dequantize(blocks.reshape(16, -1), Type.Q8_0)
-    with opened(path) as read:
-        assert same_bits(read("v.x"), want)
+    header = read_header(path)
+    with reader(header.file) as read:
+        assert same_bits(read(header.tensors["v.x"]), want)
 
 
 LIES = {
@@ -243,7 +244,7 @@ def test_one_tensor_in_memory_at_a_time(tmp_path):
     path = write(tmp_path, kind=Type.Q8_0)
     found = sources.open(path)
     largest = max(4 * np.prod(shape) for shape in found.shapes.values())
-    with found.opened(path) as read:
+    with reader(found.tensors["patch_embed.proj.weight"].file) as read:
         tracemalloc.start()
         for name in found.tensors:
             found._read(read, name)
