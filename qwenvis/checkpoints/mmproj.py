@@ -1,9 +1,9 @@
-"""llama.cpp's mmproj files: towers as its converter writes them, and how they become those of transformers.
+"""llama.cpp's mmproj files: towers as its converter writes them, turned back into those of transformers.
 
 The converter renames tensors, cuts the temporal axis of the patch embedding into two convolutions, some towers' qkv
 into three linears, and writes metadata of its own. What the tensors tell is read from them, for the metadata is wrong
 in places: ``feed_forward_length`` of a Qwen2-VL is the width of the language model (0 in old files), the epsilon of the
-norms is the language model's, and ``use_gelu`` and ``use_silu`` depend on the converter's age.
+norms is the language model's, and ``use_gelu`` and ``use_silu`` depend on the converter's version.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def _projector(keys: Section, names: Collection[str]) -> Projector:
 
 
 def _is_visual(name: str) -> bool:
-    """An mmproj of an omni model holds its audio encoder too: ``a.*`` and ``mm.a.*``."""
+    """Whether a tensor belongs to the vision tower, not to an omni model's audio encoder (``a.*`` and ``mm.a.*``)."""
     return name.startswith(("v.", "mm.")) and not name.startswith("mm.a.")
 
 
@@ -82,7 +82,7 @@ def _refuse_other_types(path: str, stored: Mapping[str, StoredTensor]) -> None:
 
 
 def _vision_config(keys: Section, projector: Projector, stored: Mapping[str, StoredTensor]) -> dict[str, Any]:
-    """What no tensor tells, in the words of transformers' configs."""
+    """Read the values that no tensor tells, under the names of transformers' configs."""
     config: dict[str, Any] = {
         "depth": _needed(keys, "clip.vision.block_count"),
         "num_heads": _needed(keys, "clip.vision.attention.head_count"),
@@ -101,7 +101,7 @@ def _vision_config(keys: Section, projector: Projector, stored: Mapping[str, Sto
 
 
 def _full_attention(keys: Section, blocks: list[int]) -> list[int]:
-    """The blocks without windows: every n-th, or as old files list them."""
+    """Find the blocks without windows: every n-th block, or those that an old file lists."""
     listed_key, pattern_key = "clip.vision.fullatt_block_indexes", "clip.vision.n_wa_pattern"
     if listed_key in keys:
         return list(keys.indexes(listed_key))
@@ -110,7 +110,7 @@ def _full_attention(keys: Section, blocks: list[int]) -> list[int]:
 
 
 def _grid_side(path: str, stored: Mapping[str, StoredTensor]) -> int:
-    """The side of the learned grid of positions; the file's image_size may be made of the limits of images."""
+    """Find the side of the learned grid of positions, for the file's image_size may come from the limits of images."""
     for name in ("v.patch_embd.weight", "v.position_embd.weight"):
         if name not in stored or len(stored[name].shape) < 2:
             raise CheckpointError(f"{path} lacks {name}, or it is no matrix")
@@ -124,7 +124,7 @@ def _needed(keys: Section, key: str, least: int = 1) -> int:
 
 
 def _images(keys: Section) -> dict[str, Any]:
-    """What the file tells of its preprocessor, in the words of preprocessor_config.json."""
+    """Read the preprocessor's values from the metadata, under the names of preprocessor_config.json."""
     limits = {name: f"clip.vision.image_{name}" for name in ("min_pixels", "max_pixels")}
     return _colours(keys) | {name: keys.whole(key, 0) for name, key in limits.items() if key in keys}
 
@@ -135,14 +135,14 @@ def _colours(keys: Section) -> dict[str, Any]:
 
 
 def _decimal(value: Any) -> Any:
-    """The number that was rounded to the float32 in the file: 1e-05, not 9.999999747378752e-06."""
+    """Recover the number that was rounded to the float32 in the file: 1e-05, not 9.999999747378752e-06."""
     if isinstance(value, list):
         return [_decimal(entry) for entry in value]
     return float(np.format_float_scientific(np.float32(value))) if isinstance(value, float) else value
 
 
 def _numbers(stored: Mapping[str, StoredTensor], stem: str) -> list[int]:
-    """The numbers that stand for {} in the names that start so, in order."""
+    """List the numbers in place of {} in the names that begin with ``stem``, in order."""
     pattern = re.compile(re.escape(stem).replace(r"\{\}", r"(\d{1,5})"))
     return sorted({int(match[1]) for match in map(pattern.match, stored) if match})
 
@@ -164,7 +164,7 @@ def _tensors(stored: Mapping[str, StoredTensor], names: TensorNames) -> dict[str
 
 
 def _spelt_out(stored: Mapping[str, StoredTensor], names: TensorNames) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Every name with its numbers in place of {}."""
+    """Yield every pair of names with numbers in place of {}."""
     for ours, theirs in names.items():
         if "{}" not in theirs[0]:
             yield ours, theirs
@@ -174,7 +174,10 @@ def _spelt_out(stored: Mapping[str, StoredTensor], names: TensorNames) -> Iterat
 
 
 def _unswapped(stored: Mapping[str, StoredTensor], names: TensorNames) -> TensorNames:
-    """Old conversions call the first linear of the MLP "down" and the second "up"; as llama.cpp, look at the widths."""
+    """Correct old files, which call the first linear of the MLP "down" and the second "up": the widths tell.
+
+    llama.cpp decides in the same way.
+    """
     patch, down = stored.get("v.patch_embd.weight"), stored.get("v.blk.0.ffn_down.weight")
     if patch is None or down is None or len(down.shape) != 2 or len(patch.shape) < 2:
         return names

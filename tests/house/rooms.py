@@ -136,7 +136,10 @@ ROOMS = {
         "version",
         "numpy",
     ),
-    "__init__": Room("encoder encoding.stream embeddings errors version"),
+    "__init__": Room(
+        "encoder encoding.stream embeddings spec cost checkpoints.checkpoint processors.video "
+        "processors.image models weights errors version"
+    ),
     "jobs": Room("__init__ encoder embeddings errors", "numpy safetensors"),
     "adapters": Room("__init__ encoder embeddings errors", "numpy safetensors torch transformers vllm"),
     # of ops, what `doctor` reports
