@@ -164,7 +164,7 @@ def test_a_file_that_may_not_be_read(readable, name):
 @pytest.mark.parametrize("mode", [0, 0o600])
 def test_a_directory_that_may_not_be_read(readable, mode):
     readable.chmod(mode)
-    assert f"CheckpointError {readable}/packed.safetensors cannot be read: Permission denied" in of_nobody(readable)
+    assert f"CheckpointError {readable}/config.json cannot be read: Permission denied" in of_nobody(readable)
 
 
 def test_a_directory_that_may_not_be_listed(readable):

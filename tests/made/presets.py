@@ -12,9 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from qwenvis import Encoder
+from qwenvis import Encoder, models, sources
 from qwenvis.models import FAMILIES
-from qwenvis.sources.synthetic import materialise
 
 ROOT = Path(__file__).parents[2]
 PRESETS = {name: next(each for each in f.published if each.startswith("tiny-")) for name, f in FAMILIES.items()}
@@ -27,6 +26,19 @@ def cache():
     directory = tempfile.TemporaryDirectory(prefix="qwenvis-tests-")
     atexit.register(directory.cleanup)
     return Path(directory.name)
+
+
+def materialise(preset, cache_dir=None, progress=None):
+    """The directory of a preset's checkpoint, whose files are written."""
+    found = sources.open(f"synthetic:{preset}", cache_dir=cache_dir)
+    found.prepare(progress)
+    return found.path
+
+
+def tower_shapes(preset):
+    """Name and shape of every tensor that the tower of a preset requests."""
+    _, weights = models.build(preset.family, preset.vision_config, {})
+    return {request.name: request.shape for request in weights.requests}
 
 
 def checkpoint(family="qwen2_vl"):
