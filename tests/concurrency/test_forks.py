@@ -3,8 +3,8 @@
 import pytest
 
 from made import video_files
-from made.presets import output
 from processes.encoder_programs import SETUP
+from processes.programs import output
 
 
 def test_child_goes_on_with_a_half_used_stream():

@@ -10,7 +10,7 @@ from PIL import Image
 import qwenvis.encoder
 from made import video_files
 from made.presets import checkpoint, encoder, picture, same_bits
-from processes.programs import output_of
+from processes.programs import output
 from qwenvis import Embeddings
 from qwenvis.encoding.batching import Plan
 from qwenvis.errors import ConfigError, ImageLimitError, InputError, VideoError
@@ -211,7 +211,7 @@ def test_memory_does_not_grow_with_the_film(tmp_path):
     for minutes in (1, 10):
         path = tmp_path / f"{minutes}.mp4"
         path.write_bytes(video_files.film((some[i % 50] for i in range(minutes * 60 * 25)), fps=25))
-        told = output_of(LONG.format(source=checkpoint(), path=path))
+        told = output(LONG.format(source=checkpoint(), path=path))
         grid, nbytes = told.rsplit(maxsplit=1)
         assert grid == "[[32, 10, 14]]"
         taken.append(int(nbytes))

@@ -15,8 +15,9 @@ from PIL import Image
 
 from made import video_files
 from made.images import noise
-from made.presets import encoder, output, same_bits
+from made.presets import encoder, same_bits
 from processes.encoder_programs import ONE_PICTURE
+from processes.programs import output
 from qwenvis.images.decode import decode
 from qwenvis.io import sharing
 

@@ -87,6 +87,13 @@ def replaced(content: Any, path: tuple[Any, ...], value: Any) -> Any:
     return copy
 
 
+def at_path(content: Any, path: tuple[Any, ...]) -> Any:
+    """The value at a path."""
+    for step in path:
+        content = content[step]
+    return content
+
+
 def configs_of(preset: str) -> dict[str, dict[str, Any]]:
     """The JSON files of a preset, complete with what other publishers write."""
     found = PRESETS[preset]
@@ -144,21 +151,24 @@ def answer(source: Any) -> Any:
         assert tracemalloc.get_traced_memory()[1] - held < NBYTES
 
 
-def flat(found: Any) -> list[Any]:
-    """The facts of a source, one by one."""
-    family, config, prepared = found
-    return [family, config, *prepared]
-
-
-def number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
     """Whether JSON has this as a number."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def means(field: Any, was: Any, value: Any) -> bool:
+def tolerated(field: Any, was: Any, value: Any, before: Any, after: Any) -> bool:
+    """Whether a source with ``value`` in a field that ``was`` otherwise is refused, means it, or is as ``before``."""
+    if isinstance(after, Exception) or value is None or type(value) is type(was):
+        return True
+    (*names, old), (*others, new) = before, after
+    same = [a == b or "refused" in (a, b) for a, b in zip([*names, *old], [*others, *new], strict=True)]
+    return all(same) or _means(field, was, value)
+
+
+def _means(field: Any, was: Any, value: Any) -> bool:
     """Whether a value of another type than the published one means what it says, as in transformers."""
-    if not number(value):
+    if not is_number(value):
         return False
     if str(field).endswith(("image_mean", "image_std")):
         return isinstance(was, list)  # one for all channels
-    return number(was) and (isinstance(was, float) or field == "fps" or (field in LIMITS and value == int(value)))
+    return is_number(was) and (isinstance(was, float) or field == "fps" or (field in LIMITS and value == int(value)))

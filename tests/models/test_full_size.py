@@ -2,10 +2,10 @@
 
 import pytest
 
-from made.presets import output
 from oracle import transformers_towers
 from oracle.families import tower
 from oracle.tolerance import TOWER, relative_error, relative_rms
+from processes.programs import output
 from qwenvis import Encoder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
