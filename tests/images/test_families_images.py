@@ -6,7 +6,7 @@ from PIL import Image
 
 from made.images import assert_same_answer, noise, preprocess
 from made.presets import PRESETS
-from oracle.transformers_processors import judge
+from oracle.transformers_processors import transformers_class as judge
 from qwenvis.errors import ConfigError
 from qwenvis.models import FAMILIES
 from qwenvis.processors.image import PROCESSORS, TYPES, processor_class

@@ -9,10 +9,10 @@ from made import video_files
 from oracle.transformers_processors import (
     VIDEO_PROCESSORS,
     VIDEO_TOWERS,
-    Ask,
-    judge,
+    Call,
     needs_torchvision,
-    torchvision_answers,
+    torchvision_results,
+    transformers_class,
 )
 from qwenvis.errors import ConfigError, InputError, LimitError, VideoError
 from qwenvis.processors.video_families import TYPES, Reference
@@ -59,35 +59,35 @@ CASES = [
 ]
 
 
-def ask(case):
+def call_of(case):
     name, config, theirs, _, count, height, width = case
     sizes = {key: value for key, value in VIDEO_TOWERS[name].items() if key != "temporal_patch_size"}
     frames = video_files.frames(count, height, width)
     metadata = [{"total_num_frames": count, "fps": 10.0, "frames_indices": list(range(count))}]
     given = {"videos": [frames], "video_metadata": metadata, "return_metadata": True, **sizes}
-    return Ask(VIDEO_PROCESSORS[name], config, given | theirs)
+    return Call(VIDEO_PROCESSORS[name], config, given | theirs)
 
 
 @pytest.fixture(scope="module")
-def answers():
-    return torchvision_answers([ask(case) for case in CASES])
+def results():
+    return torchvision_results([call_of(case) for case in CASES])
 
 
 @needs_torchvision
 @pytest.mark.parametrize("number", range(len(CASES)))
-def test_patches_and_frames_are_those_of_transformers(answers, number):
+def test_patches_and_frames_are_those_of_transformers(results, number):
     name, config, _, ours, count, height, width = CASES[number]
-    answer = answers[number]
-    assert "error" not in answer, answer
+    result = results[number]
+    assert "error" not in result, result
     video_item = VideoItem(
         video_files.frames(count, height, width),
         options(name, config, sampling="transformers", video_fps=10.0, **ours),
         0,
     )
-    assert [list(video_item.grid)] == answer["video_grid_thw"].tolist()
-    metadata = answer["video_metadata"][0]
+    assert [list(video_item.grid)] == result["video_grid_thw"].tolist()
+    metadata = result["video_metadata"][0]
     assert video_item.frame_indices.tolist() == np.asarray(metadata.frames_indices).tolist()
-    want = np.ascontiguousarray(answer["pixel_values_videos"])
+    want = np.ascontiguousarray(result["pixel_values_videos"])
     assert patches(video_item).tobytes() == want.tobytes()
     assert patches(video_item, 1).tobytes() == want.tobytes()
     assert video_item.second_per_grid == 2 / metadata.sampled_fps  # Qwen2_5_VLProcessor
@@ -98,7 +98,7 @@ def stamps(name, metadata, steps):
     """The times that the processors of transformers write into a prompt."""
     if name.startswith("Glm"):  # Glm4vProcessor.replace_video_token
         return (metadata.timestamps[::2] + metadata.timestamps[::2][-1:] * steps)[:steps]
-    processor = judge("qwen3_vl.processing_qwen3_vl.Qwen3VLProcessor")
+    processor = transformers_class("qwen3_vl.processing_qwen3_vl.Qwen3VLProcessor")
     return processor._calculate_timestamps(None, list(metadata.frames_indices), metadata.fps, 2)
 
 
@@ -111,9 +111,9 @@ def test_what_transformers_refuses():
         (QWEN2, {}, {"do_sample_frames": True, "num_frames": 8}, {"num_frames": 8}, 5, 64, 64),
     ]
     words = ["t:1 must be larger", "aspect ratio must be smaller than 200", "has 5 frames, of which 8 would be taken"]
-    answers = torchvision_answers([ask(case) for case in cases])
-    for (name, config, _, ours, *shape), answer, word in zip(cases, answers, words, strict=True):
-        assert "error" in answer
+    results = torchvision_results([call_of(case) for case in cases])
+    for (name, config, _, ours, *shape), result, word in zip(cases, results, words, strict=True):
+        assert "error" in result
         view = options(name, config, sampling="transformers", video_fps=10.0, **ours)
         with pytest.raises(VideoError, match=f"^video 7 .*{word}"):
             VideoItem(video_files.frames(*shape), view, 7)
