@@ -20,8 +20,8 @@ def frames(count, height=64, width=96, seed=0):
     return np.stack([np.roll(large, (2 * i, 3 * i), axis=(0, 1)) for i in range(count)])
 
 
-def film(pictures, *, fps=10, form="mp4", codec="libx264", times=None, audio=False, keys=None, colorspace=None):
-    """The bytes of a file, of any iterable of frames.
+def encoded(pictures, *, fps=10, form="mp4", codec="libx264", times=None, audio=False, keys=None, colorspace=None):
+    """Return the bytes of a video file of any iterable of frames.
 
     ``times`` of each in milliseconds, for a rate that varies; ``keys``: frames from one key frame to the next;
     ``colorspace``: FFmpeg's number of it.
@@ -75,7 +75,7 @@ def turned(data, degrees):
     return data[:place] + ON_ITS_SIDE[degrees] + data[place + len(UPRIGHT) :]
 
 
-# Films of numbered frames, in every shape that a container may have.
+# Files of numbered frames, in every shape that a container may have.
 
 BITS = 8
 
@@ -113,7 +113,7 @@ def remuxed(data, form="mp4", *, skip=0, leave_out=(), options=None, **attribute
 
 
 def covered(data, form, cover):
-    """A film, or sound where there is none, with a cover picture."""
+    """The video of a file, or sound where ``data`` is None, with a cover picture."""
     out = io.BytesIO()
     with av.open(out, "w", format=form) as container:
         source = None if data is None else av.open(io.BytesIO(data))

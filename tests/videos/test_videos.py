@@ -152,7 +152,7 @@ def test_frames_of_another_layout(name):
 def test_how_many_frames(name, given, from_a_file, from_frames):
     frames = video_files.frames(60, 32, 32)
     view = options(name, **given, video_fps=10)
-    assert len(VideoItem(video_files.film(frames), view, 0).frame_indices) == from_a_file
+    assert len(VideoItem(video_files.encoded(frames), view, 0).frame_indices) == from_a_file
     assert len(VideoItem(frames, view, 0).frame_indices) == from_frames
 
 
@@ -160,7 +160,7 @@ def test_how_many_frames(name, given, from_a_file, from_frames):
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_short_files(name, count):
     """One frame is one temporal step: it lasts."""
-    video_item = VideoItem(video_files.film(video_files.frames(count, 64, 64)), options(name), 0)
+    video_item = VideoItem(video_files.encoded(video_files.frames(count, 64, 64)), options(name), 0)
     assert video_item.frame_indices.tolist()[:1] == [0]
     assert video_item.grid[0] == -(-len(video_item.frame_indices) // 2)
     assert np.isfinite(patches(video_item)).all()
@@ -185,14 +185,14 @@ def test_a_rate_that_is_not_known_is_24():
 
 def test_a_file_as_its_frames(tmp_path):
     """A video of a file is that of its frames, once decoded."""
-    data = video_files.film(video_files.frames(9, 70, 130))
+    data = video_files.encoded(video_files.frames(9, 70, 130))
     frames = np.stack(list(VideoDecoder(data, "it").frames(range(9))))
     view = options(QWEN2, sampling="all")
     assert patches(VideoItem(data, view, 0)).tobytes() == patches(VideoItem(frames, view, 0)).tobytes()
 
 
 def test_an_item_begins_anew():
-    video_item = VideoItem(video_files.film(video_files.frames(9)), options(QWEN2, sampling="all"), 0)
+    video_item = VideoItem(video_files.encoded(video_files.frames(9)), options(QWEN2, sampling="all"), 0)
     want = patches(video_item)
     rows = want.shape[0] // video_item.grid[0]
     video_item.fill(0, 2, np.empty((2 * rows, want.shape[1]), np.float32))
