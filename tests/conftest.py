@@ -1,4 +1,4 @@
-"""What the tests of several rooms share."""
+"""Fixtures and settings of all tests."""
 
 import os
 
@@ -18,18 +18,18 @@ settings.load_profile("steady")
 
 @pytest.fixture(params=ISAS)
 def isa(request):
-    """Each instruction set that this machine has, selected."""
+    """Select each instruction set of this machine in turn."""
     with using_isa(request.param):
         yield request.param
 
 
 @pytest.fixture
 def tile(isa):
-    """(mr, nr) of the selected instruction set."""
+    """The tile (mr, nr) of the selected instruction set."""
     return tile_of(isa)
 
 
 @pytest.fixture
 def rng():
-    """The same random numbers for every test."""
+    """A generator of the same random numbers for every test."""
     return np.random.default_rng(0)

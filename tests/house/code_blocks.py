@@ -1,4 +1,4 @@
-"""Code of the README and the docs, run as it stands there, with a tiny preset in place of the published checkpoint."""
+"""The code blocks of the README and the docs, run with a tiny preset in place of the published checkpoint."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from made.presets import cache, encoder, picture
 
 
 def run_blocks(text: str, directory: Path, monkeypatch) -> dict[str, Any]:
-    """Run the blocks of a page one by one, in a directory with two pictures and a video; returns their names."""
+    """Run the blocks of a page one by one, beside two pictures and a video; return the names that they define."""
     blocks = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     monkeypatch.chdir(directory)
     monkeypatch.setenv("QWENVIS_CACHE", str(cache()))
