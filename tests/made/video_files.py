@@ -181,7 +181,7 @@ def cover_in_front(data):
 
 
 def edited(data, *edits):
-    """Return the MP4 file with an edit list: (milliseconds, first tick of the media or -1 for a pause) for each edit."""
+    """Return the MP4 file with an edit list: (milliseconds, first tick of the media or -1 for a pause) of each one."""
     entries = b"".join(struct.pack(">Iii", length, first, 1 << 16) for length, first in edits)
     edts = box(b"edts", box(b"elst", struct.pack(">II", 0, len(edits)) + entries))
 
