@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from house.code_blocks import run_blocks
-from made.presets import ROOT
+from house.source_files import ROOT
 from oracle import families
 from qwenvis import models
 from qwenvis.models import FAMILIES

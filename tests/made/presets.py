@@ -1,12 +1,9 @@
-"""Encoders of the tiny presets, pictures for them, and Python in a process of its own."""
+"""Encoders of the tiny presets, and inputs for them."""
 
 from __future__ import annotations
 
 import atexit
 import functools
-import os
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -15,7 +12,6 @@ import numpy as np
 from qwenvis import Encoder, models, sources
 from qwenvis.models import FAMILIES
 
-ROOT = Path(__file__).parents[2]
 PRESETS = {name: next(each for each in f.published if each.startswith("tiny-")) for name, f in FAMILIES.items()}
 DTYPES = ["float32", "bfloat16"]
 
@@ -90,27 +86,3 @@ def grouped(patches, budget):
         else:
             groups.append(count)
     return groups
-
-
-def program(code, *arguments, **environment):
-    """A Python process that runs ``code`` in this checkout, its output piped."""
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        cwd=ROOT,
-        env={**os.environ, "QWENVIS_CACHE": str(cache()), **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def output(code, *arguments, timeout=60, **environment):
-    """What such a process prints; it must end well, and in time."""
-    with program(code, *arguments, **environment) as process:
-        try:
-            out, error = process.communicate(timeout=timeout)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            raise
-    assert process.returncode == 0, error
-    return out
