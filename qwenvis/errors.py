@@ -27,8 +27,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-MOST_LISTED = 20  # bad items that one error spells out
-MOST_GATHERED = 1000  # bad items after which no others are looked for: the argument is something else
+MAX_LISTED = 20  # bad items that one error spells out
+MAX_ERRORS = 1000  # bad items after which no others are looked for: the argument is something else
 LISTED = 10  # names spelt out in a list
 
 
@@ -157,7 +157,7 @@ def about(place: Place) -> Iterator[None]:
 
 
 def call_order(error: QwenvisError) -> tuple[bool, int]:
-    """The key that sorts errors by the place of their items in the call: images come first."""
+    """Sort key of an error: the place of its item in the call, images before videos."""
     return error.argument != "images", -1 if error.index is None else error.index
 
 
@@ -165,54 +165,54 @@ _T = TypeVar("_T")
 _E = TypeVar("_E", bound=QwenvisError)
 
 
-def detached(error: _E) -> _E:
-    """Return the error without its tracebacks, which keep the variables of all functions on its way alive."""
+def without_traceback(error: _E) -> _E:
+    """Return the error without its tracebacks, which keep the variables of every function on its way alive."""
     link: BaseException | None = error
     while link is not None:
         link.__traceback__, link = None, link.__cause__ or link.__context__
     return error
 
 
-def joined(errors: Sequence[QwenvisError], looked_at: int, noun: str) -> QwenvisError:
-    """Join the errors of several items into one, of the kind that all of them are; a single error stays as it is.
+def group_errors(errors: Sequence[QwenvisError], total: int, noun: str) -> QwenvisError:
+    """Make one error of the errors of several items, of the class that they share; return a single error as it is.
 
-    ``looked_at`` is the number of items, usable items included; ``noun`` is what the message calls them.
+    ``total`` is the number of items that were looked at, usable items included; ``noun`` is their name in the message.
     """
     if len(errors) == 1:
         return errors[0]
     kinds = (ImageLimitError, VideoLimitError, ImageError, VideoError, LimitError, InputError, QwenvisError)
     kind = next(kind for kind in kinds if all(isinstance(error, kind) for error in errors))
-    head = f"{len(errors)} of {looked_at} {noun} cannot be used:"
-    if len(errors) >= MOST_GATHERED:
-        head = f"{len(errors)} of the first {looked_at} {noun} cannot be used, and no others were looked at:"
-    lines = [head, *map(str, errors[:MOST_LISTED])]
-    if len(errors) > MOST_LISTED:
-        lines.append(f"and {len(errors) - MOST_LISTED} more")
-    joint = kind("\n  ".join(lines))
-    joint.errors = tuple(map(detached, errors))
-    return joint
+    head = f"{len(errors)} of {total} {noun} cannot be used:"
+    if len(errors) >= MAX_ERRORS:
+        head = f"{len(errors)} of the first {total} {noun} cannot be used, and no others were looked at:"
+    lines = [head, *map(str, errors[:MAX_LISTED])]
+    if len(errors) > MAX_LISTED:
+        lines.append(f"and {len(errors) - MAX_LISTED} more")
+    group = kind("\n  ".join(lines))
+    group.errors = tuple(map(without_traceback, errors))
+    return group
 
 
-def sifted(makers: Iterable[Callable[[], _T]], *, lenient: bool = False) -> tuple[list[_T], list[InputError]]:
-    """Call all makers; return the results, and the InputErrors of makers that fail.
+def try_all(factories: Iterable[Callable[[], _T]], *, lenient: bool = False) -> tuple[list[_T], list[InputError]]:
+    """Call all factories; return their results, and the InputErrors of those that fail.
 
-    After `MOST_GATHERED` errors the rest is not called; if ``lenient``, only where no maker has succeeded until then.
+    After `MAX_ERRORS` errors the rest are not called; if ``lenient``, only when no factory has succeeded until then.
     """
     made: list[_T] = []
     errors: list[InputError] = []
-    for maker in makers:
+    for factory in factories:
         try:
-            made.append(maker())
+            made.append(factory())
         except InputError as error:
-            errors.append(detached(error) if lenient else error)
-            if len(errors) == MOST_GATHERED and not (lenient and made):
+            errors.append(without_traceback(error) if lenient else error)
+            if len(errors) == MAX_ERRORS and not (lenient and made):
                 break
     return made, errors
 
 
-def gathered(makers: Iterable[Callable[[], _T]], noun: str) -> list[_T]:
-    """Call all makers and return the results. Raises the error that `joined` makes of the errors of all."""
-    made, errors = sifted(makers)
+def call_all(factories: Iterable[Callable[[], _T]], noun: str) -> list[_T]:
+    """Call all factories; return their results. If any fail, raises the error that `group_errors` makes of theirs."""
+    made, errors = try_all(factories)
     if errors:
-        raise joined(errors, len(made) + len(errors), noun)
+        raise group_errors(errors, len(made) + len(errors), noun)
     return made

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from qwenvis.cli import units
-from qwenvis.errors import ImageError, InputError, VideoError, gathered
+from qwenvis.errors import ImageError, InputError, VideoError, call_all
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,7 +73,7 @@ def survey(
         except ImageError as error:  # of the size, which says nothing of the image
             raise type(error)(f"{where}: {error}") from None
 
-    return gathered((partial(see, path, index) for index, path in enumerate(paths)), "images")
+    return call_all((partial(see, path, index) for index, path in enumerate(paths)), "images")
 
 
 def output(path: str, sources: Sequence[str] = ()) -> Path:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from made.presets import encoder, forward_passes, pixels, same_bits
-from qwenvis.encoding.inputs import checked_grid, checked_pixel_values
+from qwenvis.encoding.arguments import checked_grid, checked_pixel_values
 from qwenvis.errors import InputError
 from qwenvis.models import FAMILIES, qwen2_vl
 
@@ -48,7 +48,7 @@ def test_no_items():
     assert checked_pixel_values(np.empty((0, 1176)), np.empty((0, 3), np.int64), CONFIG).shape == (0, 1176)
 
 
-SHAPES = "expected integers (items, 3): frames / 2, rows, columns"
+SHAPES = "expected integers (items, 3): temporal steps, rows, columns"
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_values_beyond_float32():
 
 
 def test_last_row_of_many_is_looked_at(monkeypatch):
-    monkeypatch.setattr("qwenvis.encoding.inputs.CHECKED_ROWS", 5)
+    monkeypatch.setattr("qwenvis.encoding.arguments.CHECKED_ROWS", 5)
     given = values()
     given[15, 0] = np.nan
     with pytest.raises(InputError, match="row 15, of item 1"):
