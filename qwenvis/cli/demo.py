@@ -159,7 +159,7 @@ def _save(page: Image.Image, target: Path) -> None:
     """Write the page; the file appears whole or not at all."""
     from PIL import Image
 
-    from qwenvis.embeddings.file import whole_file
+    from qwenvis.io.drafts import whole_file
 
     with whole_file(target) as draft:
         page.save(draft, Image.registered_extensions()[target.suffix.lower()])

@@ -97,7 +97,7 @@ def output(path: str, sources: Sequence[str] = ()) -> Path:
 
 def new_directory(path: str) -> Path:
     """A directory that can be made; raises InputError for any other, and for what is there already."""
-    from qwenvis.checkpoints.files import expanded
+    from qwenvis.io.files import expanded
 
     _refuse_a_dash(path)
     target = expanded(path)

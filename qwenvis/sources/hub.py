@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from qwenvis.checkpoints.configs import CONFIG, FILES, PROCESSOR
-from qwenvis.checkpoints.files import expanded, given_path, regular_file
+from qwenvis.checkpoints.files import regular_file
 from qwenvis.checkpoints.shards import INDEX, SINGLE, tower_shards
 from qwenvis.errors import CheckpointError, SourceError, quoted, shown
-from qwenvis.io.files import open_regular, reason
+from qwenvis.io.files import expanded, given_path, open_regular, reason
 
 GGUF = ".gguf"
 

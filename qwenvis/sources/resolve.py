@@ -9,11 +9,10 @@ from pathlib import Path
 from qwenvis import models
 from qwenvis.checkpoints.checkpoint import Checkpoint
 from qwenvis.checkpoints.configs import read_configs
-from qwenvis.checkpoints.files import expanded
 from qwenvis.checkpoints.packed import open_packed, packed_file
 from qwenvis.checkpoints.shards import open_shards, read_header
 from qwenvis.errors import CheckpointError, ConfigError, InputError, SourceError, quoted
-from qwenvis.io.files import reason
+from qwenvis.io.files import expanded, reason
 from qwenvis.sources.hub import GGUF, HubName, exists, is_directory
 
 SYNTHETIC = "synthetic:"
