@@ -62,7 +62,7 @@ SHAPES = "expected integers (items, 3): temporal steps, rows, columns"
         ([[1.0, 2.0, 2.0]], "float64 (1, 3)"),
         ([[True, True, True]], "bool (1, 3)"),
         ([["1", "2", "2"]], SHAPES),
-        ([[1, 2, 2], [1, 2]], "grid_thw is no array"),
+        ([[1, 2, 2], [1, 2]], "grid_thw is not an array"),
         ([[2**70, 2, 2]], SHAPES),
         ([[1, 2, 2], [0, 2, 2]], "grid_thw[1] is (0, 2, 2)"),
         ([[1, 0, 2]], "grid_thw[0] is (1, 0, 2)"),
@@ -123,8 +123,8 @@ REFUSED = [
     (np.zeros((16, 1176), bool), "pixel_values is bool; expected floats"),
     (np.zeros((16, 1176), complex), "pixel_values is complex128; expected floats"),
     (np.zeros((16, 1176), object), "pixel_values is object; expected floats"),
-    ([[1.0], [1.0, 2.0]], "pixel_values is no array that NumPy can read"),
-    (torch.zeros(16, 1176, requires_grad=True), "pixel_values is no array that NumPy can read"),
+    ([[1.0], [1.0, 2.0]], "pixel_values is not an array that NumPy can read"),
+    (torch.zeros(16, 1176, requires_grad=True), "pixel_values is not an array that NumPy can read"),
 ]
 
 
