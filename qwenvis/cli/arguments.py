@@ -5,9 +5,6 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from qwenvis.cli import files
-from qwenvis.errors import InputError
-
 if TYPE_CHECKING:
     from qwenvis.videos.video import Sampling
 
@@ -72,14 +69,6 @@ def sampling(args: argparse.Namespace) -> Sampling:
     """What these say, as the encoder takes it."""
     asked: Sampling = {"fps": args.fps, "num_frames": args.num_frames}
     return asked if args.sampling is None else {**asked, "sampling": args.sampling}
-
-
-def check_sampling(args: argparse.Namespace) -> None:
-    """Raise InputError for arguments that choose the frames of videos, where there are none."""
-    given = {"--fps": args.fps, "--num-frames": args.num_frames, "--sampling": args.sampling}
-    named = [name for name, value in given.items() if value is not None]
-    if named and not any(files.is_film(path) or files.moves(path) for path in args.images):
-        raise InputError(f"{' and '.join(named)} would choose the frames of videos, but there is no video")
 
 
 def add_limits(parser: argparse.ArgumentParser) -> None:

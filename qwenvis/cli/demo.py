@@ -6,7 +6,7 @@ import argparse
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from qwenvis.cli import arguments, files, steps, units
+from qwenvis.cli import arguments, files, items, steps, units
 from qwenvis.errors import InputError
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from qwenvis.embeddings import Embeddings
     from qwenvis.encoder import Encoder
+    from qwenvis.encoding.inputs import InputItem, Inputs
     from qwenvis.spec import ModelSpec
 
 SUMMARY = "encode a picture and paint its tokens: no model, no network"
@@ -73,7 +74,8 @@ def run(args: argparse.Namespace) -> int:
     picture = decode(source, repr(name))
     threads = resolve(args.threads)
     spec = ModelSpec.open(args.model, dtype=args.dtype, max_pixels=args.max_pixels)
-    (seen,) = files.survey([name], spec.processor, lambda *_: (picture.height, picture.width))
+    inputs = items.inputs(spec, {}, threads)
+    item = inputs.image(source, 0)
     random = args.model.startswith("synthetic:")
     weights = f"{units.count(spec.parameters)} parameters, {units.nbytes(spec.nbytes)} of memory"
     _say("model", f"{units.name(args.model)}, {weights}")
@@ -81,8 +83,8 @@ def run(args: argparse.Namespace) -> int:
         _say("", "Its weights are random numbers, so the colours will show what the architecture sees,")
         _say("", "not what a trained model sees. The work is the same.")
     encoder = _loaded(spec, threads)
-    out, timed = _encoded(encoder, source, seen)
-    page = _page(picture, seen, out, f"{args.model}{', random weights' * random}. {_pace(encoder, timed)}.")
+    out, timed = _encoded(encoder, inputs, item, name)
+    page = _page(picture, name, item, out, f"{args.model}{', random weights' * random}. {_pace(encoder, timed)}.")
     _save(page, target)
     _say("wrote", f"{units.name(str(target))}: the picture beside its tokens")
     return 0
@@ -114,20 +116,20 @@ def _loaded(spec: ModelSpec, threads: int) -> Encoder:
     return encoder
 
 
-def _encoded(encoder: Encoder, source: str | bytes, seen: files.Seen) -> tuple[Embeddings, Timed]:
+def _encoded(encoder: Encoder, inputs: Inputs, item: InputItem, name: str) -> tuple[Embeddings, Timed]:
     """The tokens, from the file to the array, in one run without a warm-up."""
     import numpy as np
 
     from qwenvis.cost import peak_rate
 
-    grid_thw = np.array([seen.grid])
+    grid_thw = np.array([item.grid])
     cost, expected = encoder.spec.cost(grid_thw), steps.estimate(encoder.spec, grid_thw, encoder.threads)
-    sizes = f"{units.area(seen.size)} pixels, resized to {units.area(seen.resized)}"
-    _say("picture", f"{seen.path}, {sizes}: {cost.patches} patches, {cost.tokens} tokens")
+    sizes = f"{units.area(item.item.size)} pixels, resized to {units.area(item.item.resized.canvas)}"
+    _say("picture", f"{name}, {sizes}: {cost.patches} patches, {cost.tokens} tokens")
     _say("", f"{cost.flops / 1e9:,.0f} GFLOP, about {units.seconds(expected)} on this machine")
     before = peak_rate(encoder.threads, encoder.format)
     start = time.perf_counter()
-    out = steps.encode(encoder, [source], grid_thw, expected)
+    out = steps.encode(encoder, inputs, [item], expected)
     seconds = time.perf_counter() - start
     timed = Timed(seconds, cost.flops, (before, peak_rate(encoder.threads, encoder.format)))
     tokens, width = out.embeddings.shape
@@ -141,14 +143,14 @@ def _pace(encoder: Encoder, timed: Timed) -> str:
     return f"{units.seconds(timed.seconds)} on {threads}, {encoder.isa}, {encoder.format}: {timed.rate}"
 
 
-def _page(picture: Image.Image, seen: files.Seen, out: Embeddings, note: str) -> Image.Image:
+def _page(picture: Image.Image, name: str, item: InputItem, out: Embeddings, note: str) -> Image.Image:
     """The picture beside its tokens."""
     from qwenvis.embeddings import picture as drawing
 
     colours, share = drawing.colours(out.embeddings)
     _, rows, columns = (out.grid_thw[0] // out.merge_size).tolist()
     titles = (
-        f"{seen.path}: {units.area(seen.resized)} pixels, {seen.grid[1] * seen.grid[2]} patches",
+        f"{name}: {units.area(item.item.resized.canvas)} pixels, {item.grid[1] * item.grid[2]} patches",
         f"{len(colours)} tokens of {out.embeddings.shape[1]} numbers",
     )
     legend = f"Red, green and blue are the tokens' first three principal components, {share:.0%} of their variance."

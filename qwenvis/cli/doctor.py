@@ -35,14 +35,14 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print every line, also after one that shows a problem; returns the exit code."""
-    problems = False
+    """Print all lines, each problem once; return the exit code."""
+    problems: set[str] = set()
     for title, line in LINES.items():
         try:
             text = line()
         except (QwenvisError, ImportError) as error:
-            problems = True
-            text = f"PROBLEM: {error}"
+            text = "unknown, because of that problem" if str(error) in problems else f"PROBLEM: {error}"
+            problems.add(str(error))
         print(f"{title:<12}{text}", flush=True)
     if problems:
         print("qwenvis: no image can be encoded here before the problem is solved", file=sys.stderr)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from qwenvis.cli import arguments, files, steps, units
+from qwenvis.cli import arguments, files, items, steps, units
 
 SUMMARY = "write the visual tokens of images to a file"
 DESCRIPTION = """\
@@ -48,29 +48,29 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Encode the images; returns the exit code."""
-    import numpy as np
-
     from qwenvis.concurrency.threads import resolve
     from qwenvis.embeddings.file import checked_name
     from qwenvis.spec import ModelSpec
 
     target = checked_name(files.output(args.output, args.images))
-    arguments.check_sampling(args)
     threads = resolve(args.threads)
     spec = ModelSpec.open(args.model, dtype=args.dtype, min_pixels=args.min_pixels, max_pixels=args.max_pixels)
-    seen = steps.look(args.images, spec.processor, steps.watcher(spec, args))
-    grid_thw = np.array([image.grid for image in seen])
+    sampling = arguments.sampling(args)
+    inputs = items.inputs(spec, sampling, threads)
+    planned = items.verify(args.images, inputs, sampling)
+    grid_thw = inputs.plan(planned).grid_thw
     arrays = 1 + len(spec.config.deepstack)
     files.refuse_a_full_disk(target, 4 * arrays * spec.config.out_hidden_size * spec.cost(grid_thw).tokens)
 
     encoder = steps.load(spec, threads)
-    asked = {**arguments.sampling(args), "min_pixels": args.min_pixels, "max_pixels": args.max_pixels}
-    out = steps.encode(encoder, args.images, grid_thw, sampling=asked)
+    out = steps.encode(encoder, inputs, planned)
     out.save(target)
 
     rows = [
-        (units.name(image.path), units.area(image.size), f"grid_thw {' '.join(map(str, grid))}", f"{tokens} tokens")
-        for image, grid, tokens in zip(seen, out.grid_thw.tolist(), out.counts, strict=True)
+        (units.name(source), units.area(size), f"grid_thw {' '.join(map(str, grid))}", f"{tokens} tokens")
+        for source, size, grid, tokens in zip(
+            out.sources, out.sizes.tolist(), out.grid_thw.tolist(), out.counts, strict=True
+        )
     ]
     print(*units.columns(rows, "<>>>"), sep="\n")
     tokens, width = out.embeddings.shape

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from qwenvis.cli import arguments, files, steps, units
+from qwenvis.cli import arguments, items, units
 
 if TYPE_CHECKING:
+    from qwenvis.encoding.inputs import InputItem
     from qwenvis.spec import ModelSpec
 
 SUMMARY = "say what a checkpoint holds, and what images will cost here"
@@ -40,25 +41,23 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Describe the checkpoint and the images, or the families where no checkpoint is given; return the exit code."""
-    arguments.check_sampling(args)
+    sampling = arguments.sampling(args)
     if args.source is None:
+        items.check_sampling([], sampling)
         print(*_families(), sep="\n")
         return 0
     from qwenvis.concurrency.threads import resolve
-    from qwenvis.images.decode import probe
     from qwenvis.spec import ModelSpec
 
     threads = resolve(args.threads)
     limits = {"min_pixels": args.min_pixels, "max_pixels": args.max_pixels}
     spec = ModelSpec.open(args.source, dtype=args.dtype, **limits)
-    seen = []
-    if args.images:
-        seen = files.survey(args.images, spec.processor, probe, steps.watcher(spec, args))
+    planned = items.plan(args.images, items.inputs(spec, sampling, threads), sampling)
     print(units.name(args.source))
     print(*units.columns([("", *row) for row in _tower(spec)], "<<<"), sep="\n")
-    if seen:
+    if planned:
         print()
-        print(*_images(spec, seen, threads), sep="\n")
+        print(*_images(spec, planned, threads), sep="\n")
     return 0
 
 
@@ -126,7 +125,7 @@ def _limits(spec: ModelSpec) -> str:
     return f"{smallest:,} to {largest:,} pixels: {-(-smallest // area):,} to {largest // area:,} tokens"
 
 
-def _images(spec: ModelSpec, seen: list[files.Seen], threads: int) -> list[str]:
+def _images(spec: ModelSpec, planned: list[InputItem], threads: int) -> list[str]:
     """Make the table of the images, with a note on its numbers."""
     import numpy as np
 
@@ -136,13 +135,13 @@ def _images(spec: ModelSpec, seen: list[files.Seen], threads: int) -> list[str]:
     rate, weights = gemm_rate(threads, spec.format), spec.nbytes
     rows = [("image", "width x height", "resized to", "grid_thw", "tokens", "GFLOP", "memory", "time")]
     slowest = 0.0
-    for image in seen:
-        cost = spec.cost(np.array([image.grid]), threads=threads)
-        grid, memory = " ".join(map(str, image.grid)), units.nbytes(weights + cost.nbytes)
+    for each in planned:
+        cost = spec.cost(np.array([each.grid]), threads=threads)
+        grid, memory = " ".join(map(str, each.grid)), units.nbytes(weights + cost.nbytes)
         time = f"about {units.seconds(cost.flops / rate)}"
-        sizes = units.area(image.size), units.area(image.resized)
+        sizes = units.area(each.item.size), units.area(each.item.resized.canvas)
         rows.append(
-            (units.name(image.path), *sizes, grid, f"{cost.tokens:,}", f"{cost.flops / 1e9:,.0f}", memory, time)
+            (units.name(each.place.source), *sizes, grid, f"{cost.tokens:,}", f"{cost.flops / 1e9:,.0f}", memory, time)
         )
         slowest = max(slowest, cost.flops / rate)
     here = f"{threads} thread{'s' * (threads > 1)}, {ops.isa()}, {rate / 1e9:.0f} GFLOP/s in {spec.format} products now"

@@ -48,7 +48,8 @@ ROOMS = {
         "processors.normalize processors.pixel_limits processors.smart_resize models io.fields errors", "numpy"
     ),
     "processors.video": Room(
-        "processors.image processors.frame_sampling processors.normalize processors.pixel_limits io.fields errors"
+        "processors.image processors.frame_sampling processors.normalize processors.pixel_limits "
+        "processors.smart_resize io.fields errors"
     ),
     "processors.video_families": Room(
         "processors.video processors.image processors.frame_sampling processors.normalize "
@@ -58,7 +59,8 @@ ROOMS = {
     "images.to_rgb": Room("errors", "numpy PIL"),
     "images.decode": Room("images.to_rgb io.signatures io.arrays io.files io.sharing errors", "numpy PIL"),
     "images.image": Room(
-        "images.decode images.to_rgb images.torch_resize processors.image ops.vol2col errors", "numpy PIL"
+        "images.decode images.to_rgb images.torch_resize processors.image processors.smart_resize ops.vol2col errors",
+        "numpy PIL",
     ),
     "videos.timeline": Room(others="numpy av"),
     "videos.decode": Room("images.decode processors.frame_sampling io.files errors", "numpy av"),
@@ -146,9 +148,9 @@ ROOMS = {
     "adapters": Room("__init__ encoder embeddings errors", "numpy safetensors torch transformers vllm"),
     # of ops, what `doctor` reports
     "cli": Room(
-        "__init__ encoder embeddings spec cost sources videos.video videos.animation videos.decode "
-        "images.decode processors.video processors.image ops.isa ops.isas ops.openmp ops.rows_dtype "
-        "io.signatures io.drafts io.files concurrency.threads errors version",
+        "__init__ encoder encoding.runner encoding.inputs embeddings spec cost sources videos.video "
+        "videos.animation videos.decode images.image images.decode processors.video ops.isa ops.isas "
+        "ops.openmp ops.rows_dtype io.signatures io.drafts io.files concurrency.threads errors version",
         "numpy PIL",
     ),
     "__main__": Room("cli"),
