@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from qwenvis.models.config import Config as Config
     from qwenvis.models.family import Tower as Tower
     from qwenvis.processors.image import ImageProcessor as ImageProcessor
+    from qwenvis.processors.smart_resize import FrameSize as FrameSize
     from qwenvis.processors.video import VideoProcessor as VideoProcessor
     from qwenvis.spec import ModelSpec as ModelSpec
     from qwenvis.version import __version__ as __version__
@@ -48,6 +49,7 @@ _ROOMS = {
     "Cost": "cost",
     "Embeddings": "embeddings",
     "Encoder": "encoder",
+    "FrameSize": "processors.smart_resize",
     "ImageError": "errors",
     "ImageLimitError": "errors",
     "ImageProcessor": "processors.image",
@@ -76,6 +78,7 @@ __all__ = [
     "Cost",
     "Embeddings",
     "Encoder",
+    "FrameSize",
     "ImageError",
     "ImageLimitError",
     "ImageProcessor",

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from made.presets import encoder, forward_passes, pixels, same_bits
+from qwenvis import Encoder
 from qwenvis.encoding.arguments import checked_grid, checked_pixel_values
 from qwenvis.errors import InputError
 from qwenvis.models import FAMILIES, qwen2_vl
@@ -189,3 +190,23 @@ def test_patches_of_one_frame_may_keep_their_axes():
             checked_pixel_values(wrong, GRID, config)
     with pytest.raises(InputError, match="expected"):
         checked_pixel_values(flat.reshape(16, 3, 14, 14), GRID, CONFIG)
+
+
+METHODS = [Encoder.encode, Encoder.preprocess, lambda *args, **options: list(Encoder.encode_iter(*args, **options))]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("argument", ["images", "videos"])
+def test_a_dict_is_refused_by_its_name(method, argument):
+    """Not by its keys, which are names of files that do not exist."""
+    with pytest.raises(
+        InputError, match=rf"^{argument} is a dict; expected a list: pass list\({argument}\.values\(\)\)$"
+    ):
+        method(encoder(), **{argument: {"a.jpg": np.zeros((28, 28, 3), np.uint8)}})
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_images_as_several_arguments(method):
+    image = np.zeros((28, 28, 3), np.uint8)
+    with pytest.raises(TypeError, match=r"takes all images as one argument, got 2: pass a list, \w+\(\[a, b\]\)"):
+        method(encoder(), image, image)

@@ -142,7 +142,7 @@ ROOMS = {
     ),
     "__init__": Room(
         "encoder encoding.stream embeddings spec cost checkpoints.checkpoint processors.video "
-        "processors.image models weights errors version"
+        "processors.image processors.smart_resize models weights errors version"
     ),
     "jobs": Room("__init__ encoder embeddings errors", "numpy safetensors"),
     "adapters": Room("__init__ encoder embeddings errors", "numpy safetensors torch transformers vllm"),
