@@ -117,7 +117,7 @@ ROOMS = {
     "embeddings.file": Room("io.drafts io.files errors", "numpy safetensors"),
     "embeddings.picture": Room(others="numpy PIL"),
     "embeddings.notebook": Room("embeddings.picture errors", "numpy"),
-    "embeddings.embeddings": Room("embeddings.file errors", "numpy", lazily="embeddings.notebook"),
+    "embeddings.embeddings": Room("embeddings.file geometry errors", "numpy", lazily="embeddings.notebook"),
     "embeddings": Room("embeddings.embeddings"),
     "encoding.arguments": Room("models geometry io.arrays errors", "numpy"),
     "encoding.batching": Room("geometry ops.use_threads concurrency.tasks", "numpy"),
