@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from qwenvis.checkpoints.checkpoint import Checkpoint as Checkpoint
     from qwenvis.cost import Cost as Cost
     from qwenvis.embeddings import Embeddings as Embeddings
-    from qwenvis.encoder import Batch as Batch
     from qwenvis.encoder import Encoder as Encoder
+    from qwenvis.encoding.batching import Batch as Batch
     from qwenvis.encoding.stream import Stream as Stream
     from qwenvis.errors import CheckpointError as CheckpointError
     from qwenvis.errors import ConfigError as ConfigError
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from qwenvis.weights import Weights as Weights
 
 _ROOMS = {
-    "Batch": "encoder",
+    "Batch": "encoding.batching",
     "Checkpoint": "checkpoints.checkpoint",
     "CheckpointError": "errors",
     "Config": "models.config",

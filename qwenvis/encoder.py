@@ -25,8 +25,6 @@ from qwenvis.models import Config
 from qwenvis.spec import ImageOptions, ModelSpec
 from qwenvis.videos.video import Sampling
 
-__all__ = ["Batch", "Encoder"]
-
 
 class Encoder:
     """The vision encoder of one checkpoint. Python threads may share it.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from qwenvis.videos.video import Sampling
 
-SOURCE = "directory, .gguf file, Hub id in the local cache, or synthetic:PRESET"
+SOURCE = "a directory, a .gguf file, a Hub id in the local cache, or synthetic:PRESET"
 
 
 def positive(text: str) -> int:

@@ -16,10 +16,10 @@ from qwenvis.errors import QwenvisError
 if TYPE_CHECKING:
     from pathlib import Path
 
-SUMMARY = "say what this machine offers: instruction sets, threads, OpenMP"
+SUMMARY = "report what this machine offers: instruction sets, threads, OpenMP, speed"
 DESCRIPTION = """\
-Print what a report of a problem needs: versions, instruction sets, threads, the OpenMP runtime, speed and caches.
-The exit code is 0 if images can be encoded here, else 1.
+Print the facts that a bug report needs: versions, instruction sets, threads, the OpenMP runtime, speed and caches.
+The exit code is 0 if images can be encoded on this machine, else 1.
 """
 EXAMPLES = """\
   qwenvis doctor
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
             problems.add(str(error))
         print(f"{title:<12}{text}", flush=True)
     if problems:
-        print("qwenvis: no image can be encoded here before the problem is solved", file=sys.stderr)
+        print("qwenvis: no image can be encoded here until the problem is solved", file=sys.stderr)
         return 1
     print("All is well.")
     return 0

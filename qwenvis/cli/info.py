@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from qwenvis.encoding.inputs import InputItem
     from qwenvis.spec import ModelSpec
 
-SUMMARY = "say what a checkpoint holds, and what images will cost here"
+SUMMARY = "describe a checkpoint, and estimate what images will cost on this machine"
 DESCRIPTION = """\
-Say what the vision tower of a checkpoint is, from its headers alone, and for each image the tokens that it becomes,
-and the memory and time that encoding it will take on this machine. No weight is read and nothing is encoded.
-Without a checkpoint: the families of towers that this version has, and their presets.
+Describe the vision tower of a checkpoint, and for each image or video its number of tokens and the memory and time
+that encoding will take on this machine. Only headers are read; no weight is loaded and nothing is encoded.
+Without a SOURCE, list the families of this version and their presets.
 """
 EXAMPLES = """\
   qwenvis info
@@ -29,10 +29,8 @@ LONG = 60  # seconds of work above which a smaller area is suggested
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
-    parser.add_argument("source", nargs="?", metavar="SOURCE", help=arguments.SOURCE)
-    parser.add_argument(
-        "images", nargs="*", metavar="IMAGE", help="a JPEG, PNG, WebP ... file, or a video; only its header is read"
-    )
+    parser.add_argument("source", nargs="?", metavar="SOURCE", help=f"the checkpoint: {arguments.SOURCE}")
+    parser.add_argument("images", nargs="*", metavar="IMAGE", help="an image or video file; only its header is read")
     arguments.add_dtype(parser)
     arguments.add_threads(parser)
     arguments.add_limits(parser)
@@ -145,6 +143,6 @@ def _images(spec: ModelSpec, planned: list[InputItem], threads: int) -> list[str
         )
         slowest = max(slowest, cost.flops / rate)
     here = f"{threads} thread{'s' * (threads > 1)}, {ops.isa()}, {rate / 1e9:.0f} GFLOP/s in {spec.format} products now"
-    hint = ["A smaller --max-pixels makes fewer tokens in less time."] if slowest > LONG else []
+    hint = ["A smaller --max-pixels gives fewer tokens in less time."] if slowest > LONG else []
     note = [f"Time is for {here}; memory is weights and workspace.", *hint]
     return [*units.columns(rows, "<>>>>>>>"), "", *note]

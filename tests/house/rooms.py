@@ -141,8 +141,8 @@ ROOMS = {
         "numpy",
     ),
     "__init__": Room(
-        "encoder encoding.stream embeddings spec cost checkpoints.checkpoint processors.video "
-        "processors.image processors.smart_resize models weights errors version"
+        "encoder encoding.stream encoding.batching embeddings spec cost checkpoints.checkpoint "
+        "processors.video processors.image processors.smart_resize models weights errors version"
     ),
     "jobs": Room("__init__ encoder embeddings errors", "numpy safetensors"),
     "adapters": Room("__init__ encoder embeddings errors", "numpy safetensors torch transformers vllm"),
