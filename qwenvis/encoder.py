@@ -210,7 +210,7 @@ class Encoder:
         skip = skip_errors(on_error)
         check_flag(hidden_states, "hidden_states")
         inputs = self._inputs(sampling, min_pixels, max_pixels)
-        plan, errors = inputs.planned(images, videos, skip=skip)
+        plan, errors = inputs.plan_all(images, videos, skip=skip)
         run = self._runner.begin(inputs, plan, hidden_states=hidden_states, progress=progress, strict=not skip)
         run.encode_all()
         return run.result(errors)
@@ -263,7 +263,7 @@ class Encoder:
         Arguments are those of `encode`. Raises ImageError, VideoError, LimitError or InputError, one error that lists
         all items that cannot be used; ConfigError and TypeError as `encode`.
         """
-        plan, _ = self._inputs(sampling, min_pixels, max_pixels).planned(images, videos, skip=False)
+        plan, _ = self._inputs(sampling, min_pixels, max_pixels).plan_all(images, videos, skip=False)
         batch = plan.prepare(self.threads)
         if errors := [item.error for item in plan.items if item.error is not None]:
             raise group_errors(errors, len(plan.items), "items")

@@ -96,7 +96,7 @@ class Inputs:
         )
         return options.with_limits(**self._spec.limits).with_limits(**self._limits)
 
-    def planned(
+    def plan_all(
         self, images: Images | None, videos: Videos | None, *, skip: bool
     ) -> tuple[Plan[InputItem], list[InputError]]:
         """Plan all items; return the plan of the usable items, and with ``skip`` the errors of the others.
@@ -112,7 +112,7 @@ class Inputs:
         return self.plan(items), errors
 
     def plan(self, items: Sequence[InputItem]) -> Plan[InputItem]:
-        """Plan the batches of some items."""
+        """Make a plan of items, in their order."""
         return Plan(items, self.columns)
 
     def factories(self, images: Images | None, videos: Videos | None) -> Iterator[Callable[[], InputItem]]:
