@@ -105,3 +105,8 @@ def given_path(path: str | os.PathLike[str], name: str) -> Path:
     if "\0" in text:
         raise InputError(f"{name} is {quoted(path)}, which cannot be a path")
     return Path(text)
+
+
+def absolute(path: str | os.PathLike[str], name: str) -> Path:
+    """Return the absolute path of `given_path`."""
+    return given_path(path, name).absolute()

@@ -26,7 +26,7 @@ import numpy as np
 from qwenvis import models
 from qwenvis.checkpoints.checkpoint import Checkpoint, Progress
 from qwenvis.checkpoints.configs import CONFIG, PREPROCESSOR, configs_of
-from qwenvis.checkpoints.files import draft_of, expanded, given_path
+from qwenvis.checkpoints.files import absolute, draft_of, expanded
 from qwenvis.checkpoints.shards import INDEX, header_bytes, parse_header
 from qwenvis.checkpoints.tensors import Tensor
 from qwenvis.concurrency.memo import cached_property
@@ -144,7 +144,7 @@ def open_synthetic(name: str, cache_dir: str | os.PathLike[str] | None = None) -
     if name not in PRESETS:
         raise SourceError(f"there is no preset {quoted(name)}; {suggestion(name)}")
     preset = PRESETS[name]
-    root = cache_root() if cache_dir is None else given_path(cache_dir, "cache_dir").absolute()
+    root = cache_root() if cache_dir is None else absolute(cache_dir, "cache_dir")
     directory = root / f"{name}-v{RECIPE}"
     images, listing = Section(preset.preprocessor, str(directory / PREPROCESSOR)), Listing(directory, name)
     configs = configs_of(directory, preset.config, images, images)
