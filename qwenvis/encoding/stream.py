@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from _thread import allocate_lock
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from qwenvis.embeddings import Embeddings
@@ -20,26 +22,42 @@ class Stream(Iterator[Embeddings]):
     If an item cannot be used, ``next`` raises its error, and the next call returns the item after it. With
     ``on_error="skip"`` the errors are kept in ``errors`` instead, a list that may be cleared at any time. Other errors,
     such as those of the iterable that was passed, and interruptions end the stream.
+
+    A stream belongs to one reader at a time: as for a generator, ``next`` and `close` raise ValueError while another
+    thread, or the iterable that was passed, is inside of either.
     """
 
     def __init__(self, results: Generator[Embeddings | QwenvisError, None, None], *, skip: bool) -> None:
         """``results`` are the items in order, and the errors of those that cannot be used in their place."""
         self.errors: list[QwenvisError] = []
         self._results, self._skip = results, skip
+        self._reading = allocate_lock()  # without the GIL, a generator that two threads resume at once may crash
 
     def __next__(self) -> Embeddings:
         """The next item. Raises the error of an item that cannot be used, or whatever ended the stream."""
-        for result in self._results:
-            if isinstance(result, Embeddings):
-                return result
-            if not self._skip:
-                raise result
-            self.errors.append(detached(result))
+        with self._read():
+            for result in self._results:
+                if isinstance(result, Embeddings):
+                    return result
+                if not self._skip:
+                    raise result
+                self.errors.append(detached(result))
         raise StopIteration
 
     def close(self) -> None:
         """End the stream, and drop the items that have been prepared."""
-        self._results.close()
+        with self._read():
+            self._results.close()
+
+    @contextmanager
+    def _read(self) -> Iterator[None]:
+        """Be the only reader. Nobody waits for another: the child of a fork would, for ever."""
+        if not self._reading.acquire(blocking=False):
+            raise ValueError("the stream is being read already; give each thread a stream of its own")
+        try:
+            yield
+        finally:
+            self._reading.release()
 
 
 @dataclass
