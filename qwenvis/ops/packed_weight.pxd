@@ -21,7 +21,7 @@ cdef class PackedWeight:
     cdef Py_ssize_t packed_columns
     cdef held(self, Panels *panels)
     cdef _writable(self, Panels *panels)
-    cdef _place(self, memory, bint replace)
+    cdef _place(self, memory, bint only_first=*)
     cdef Py_ssize_t _filled(self)
 
 

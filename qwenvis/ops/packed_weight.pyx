@@ -7,7 +7,7 @@ import numpy as np
 
 from qwenvis.ops.finite cimport lower
 from qwenvis.ops.kernels cimport QV_BF16, QV_F32, qv_kind
-from qwenvis.ops.runtime cimport CACHE_LINE, in_parts, itemsize_of, kind_of, parallel_for, round_up, selected, threads
+from qwenvis.ops.runtime cimport CACHE_LINE, ceil_div, itemsize_of, kind_of, parallel_for, round_up, selected, threads
 
 cdef enum:
     MAX_SIZE = 1 << 26  # of n and of k: the bytes of a weight fit 63 bits
@@ -29,7 +29,7 @@ cdef class PackedWeight:
         p.format = &p.isa.formats[<int>p.weight_kind]
         p.n, p.k = n, k
         p.columns = p.format.nr // 2 if gated else p.format.nr
-        p.count = in_parts(n, p.columns)
+        p.count = ceil_div(n, p.columns)
         rest = n - (p.count - 1) * p.columns
         p.last_width = p.format.nr // 2 if not gated and 2 * rest <= p.format.nr else p.format.nr
         p.k_padded = round_up(k, p.format.kr)
@@ -54,20 +54,20 @@ cdef class PackedWeight:
             first = -raw.ctypes.data % CACHE_LINE
             memory = raw[first:first + self.nbytes]
             memory[self._filled():].fill(0)
-            self._place(memory, False)
+            self._place(memory, only_first=True)
             memory = self.held(panels)
         if not memory.flags.writeable:
             raise ValueError("the weight is mapped, so nothing can be packed into it")
         return memory
 
-    cdef _place(self, memory, bint replace):
-        """Put panels and bias there from now on; without ``replace``, unless another thread has given them a place."""
+    cdef _place(self, memory, bint only_first=False):
+        """Put panels and bias there from now on; with ``only_first``, unless another thread has put them elsewhere."""
         cdef const unsigned char[::1] bytes_ = memory
         cdef char *data = <char *>&bytes_[0]
         cdef float *bias = <float *>(data + round_up(self._filled(), CACHE_LINE))
         with cython.critical_section(self):
             before = self._memory  # dropped last: that may run other code
-            if replace or before is None:
+            if before is None or not only_first:
                 self.panels.data, self.panels.bias, self._memory = data, bias, memory
 
     cdef Py_ssize_t _filled(self):
@@ -83,7 +83,7 @@ cdef class PackedWeight:
             raise ValueError(f"memory is {memory.shape} {memory.dtype}; expected ({self.nbytes},) uint8, aligned")
         memory = memory.view()
         memory.flags.writeable = False
-        self._place(memory, True)
+        self._place(memory)
 
     @property
     def memory(self):
@@ -134,7 +134,7 @@ cdef class PackedWeight:
             scratch = np.empty((threads(), self.panels.columns, self.panels.k), np.float32)
             packing.scratch = &scratch[0, 0, 0]
         with nogil:
-            parallel_for(_pack_piece, &packing, self.panels.count)
+            parallel_for(_pack_task, &packing, self.panels.count)
         if not finite:
             raise FloatingPointError("the weight is not finite")
 
@@ -168,7 +168,7 @@ cdef struct Packing:
     int *finite
 
 
-cdef void _pack_piece(const void *context, Py_ssize_t panel, int worker) noexcept nogil:
+cdef void _pack_task(const void *context, Py_ssize_t panel, int worker) noexcept nogil:
     """One panel: its columns are rows of the weight."""
     cdef const Packing *job = <const Packing *>context
     cdef const Panels *p = &job.panels

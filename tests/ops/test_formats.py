@@ -1,0 +1,165 @@
+"""bfloat16 beside float32: what is rounded, what is not, and what is refused."""
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from made.arrays import Fenced, assert_same_bits, normal
+from made.tile_sizes import constant
+from oracle import reference
+from oracle.tolerance import assert_close
+from qwenvis import ops
+from qwenvis.nn.workspace import Workspace
+
+BF16 = ml_dtypes.bfloat16
+CHUNK = constant("kernels/kernels.h", "QV_CHUNK")
+EXPANDED_ROWS = constant("ops/linear.pyx", "EXPANDED_ROWS")
+SHAPES = [(1, 1, 1), (13, 7, 5), (14, 64, 32), (15, 129, 48), (29, 300, 33), (70, 588, 96)]  # (m, k, n)
+
+
+def rounded(x):
+    """Float32 values that bfloat16 holds exactly."""
+    return x.astype(BF16).astype(np.float32)
+
+
+def rows(x, dtype):
+    """An array as the rows that a format multiplies, in a workspace whose padding is no number."""
+    ws = Workspace().fit({"x": (*x.shape, dtype)})
+    whole = np.lib.stride_tricks.as_strided(ws.x, (len(x), ws.x.strides[0] // ws.x.itemsize), ws.x.strides)
+    whole[:] = 0x7FC0 if dtype == "uint16" else np.nan
+    return ops.gather(x, np.arange(len(x)), ws.x)
+
+
+def packed(w, b, **options):
+    weight = ops.PackedWeight(*w.shape, "bf16", **options)
+    weight.pack(w)
+    weight.pack_bias(b)
+    return weight
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_sums_are_those_of_the_rounded_values(isa, rng, shape):
+    """Products of bfloat16 are exact in float32, so only their sums are rounded."""
+    m, k, n = shape
+    x, w, b = rounded(normal(rng, m, k)), normal(rng, n, k), normal(rng, n)
+    weight, out = packed(w, b), Fenced(m, n)
+    ops.linear(rows(x, weight.rows_dtype), weight, out.array)
+    bound = 2.0**-22 * (k + 8) ** 0.5 * (np.abs(x) @ np.abs(rounded(w)).T + np.abs(b)) + 1e-30
+    assert_close(out.array, reference.linear(x, rounded(w), b), bound, "sums")
+    out.assert_intact()
+
+
+@pytest.mark.parametrize("k", [1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK + 3])
+def test_an_expanded_weight_has_the_bits_of_float32(tile, rng, k):
+    """On every edge of its tasks of rows; where bfloat16 is multiplied itself there is nothing to expand."""
+    if ops.rows_dtype("bf16") == "uint16":
+        pytest.skip("this instruction set multiplies bfloat16")
+    full, n = EXPANDED_ROWS // tile.mr * tile.mr, 15 * tile.nr + 1  # so many panels that one thread gets full tasks
+    x, w, b = normal(rng, 2 * full + 1, k), normal(rng, n, k), normal(rng, n)
+    wide = ops.PackedWeight(*w.shape)
+    wide.pack(rounded(w))
+    wide.pack_bias(b)
+    for m in [1, tile.mr + 1, full, 2 * full, len(x)]:
+        got, want = (np.empty((m, n), np.float32) for _ in range(2))
+        with ops.use_threads(1):
+            ops.linear(x[:m], packed(w, b), got)
+        assert_same_bits(got, ops.linear(x[:m], wide, want), f"{m} rows")
+
+
+@pytest.mark.parametrize("source", [np.float32, np.float16, BF16])
+def test_weights_are_rounded_once(isa, rng, source):
+    w, b = normal(rng, 40, 50).astype(source), normal(rng, 40)
+    x = rows(normal(rng, 20, 50), ops.rows_dtype("bf16"))
+    got, want = (np.empty((20, 40), np.float32) for _ in range(2))
+    ops.linear(x, packed(w, b), got)
+    ops.linear(x, packed(w.astype(np.float32).astype(BF16), b), want)
+    assert_same_bits(got, want)
+
+
+def test_gated_halves(isa, rng):
+    gate, up, b = normal(rng, 35, 66), normal(rng, 35, 66), normal(rng, 35)
+    weight = packed(gate, b, gated=True)
+    weight.pack(up, 1)
+    weight.pack_bias(2 * b, 1)
+    x, out = rounded(normal(rng, 17, 66)), np.empty((17, 35), np.float32)
+    ops.linear(rows(x, weight.rows_dtype), weight, out, activation="silu_gate")
+    want = reference.silu_gate(reference.linear(x, rounded(gate), b), reference.linear(x, rounded(up), 2 * b))
+    assert_close(out, want, 1e-5, "gate")
+
+
+@pytest.mark.parametrize("n", [1, 15, 16, 17, 100])
+def test_outputs_are_rounded_to_nearest(isa, rng, n):
+    x, w = normal(rng, 9, 33), normal(rng, n, 33)
+    weight = ops.PackedWeight(n, 33)
+    weight.pack(w)
+    wide, half = np.empty((9, n), np.float32), np.empty((9, n), np.uint16)
+    ops.linear(x, weight, wide)
+    ops.linear(x, weight, half)
+    assert np.array_equal(half, wide.astype(BF16).view(np.uint16))
+
+
+def test_ties_go_to_even_and_what_is_no_number_stays_none(isa):
+    x = np.array([[1 + 2**-8, 1 + 3 * 2**-8, -1 - 2**-8, np.inf, -np.inf, np.nan, 3.4e38, 0.0, -0.0]], np.float32)
+    out = ops.gather(x, np.array([0]), np.empty(x.shape, np.uint16)).view(BF16)
+    want = x.astype(BF16)
+    assert np.array_equal(np.isnan(out), np.isnan(want))
+    assert np.array_equal(out[~np.isnan(want)].view(np.uint16), want[~np.isnan(want)].view(np.uint16))
+
+
+def test_norms_write_bfloat16(isa, rng):
+    x, w, b = normal(rng, 40, 70), normal(rng, 70), normal(rng, 70)
+    wide, half = np.empty((10, 280), np.float32), np.empty((10, 280), np.uint16)
+    for norm in (lambda out: ops.layer_norm(x, w, b, 1e-6, out), lambda out: ops.rms_norm(x, w, 1e-6, out)):
+        assert np.array_equal(norm(half), norm(wide).astype(BF16).view(np.uint16))
+
+
+@pytest.mark.parametrize("head_dim", [12, 64, 72, 80, 128])
+@pytest.mark.parametrize("lengths", [[1], [33, 1, 64], [300], [513, 7]], ids=str)
+def test_attention(isa, rng, head_dim, lengths):
+    """Within a few roundings of bfloat16; exact inputs and few keys leave only those of rope and of the weights."""
+    n, heads = sum(lengths), 2
+    qkv = [normal(rng, n, heads, head_dim) for _ in range(3)]
+    angles = rng.standard_normal((n, head_dim // 2))
+    cos, sin = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+    cu_seqlens = np.cumsum([0, *lengths]).astype(np.int32)
+    out = np.empty((n, heads * head_dim), np.float32)
+    scratch = np.empty(ops.attention_scratch(max(lengths), 1, head_dim, "bf16"), np.float32)
+    ops.attention(qkv, (cos, sin), cu_seqlens, out, scratch, format="bf16")
+    rotated = [reference.rope(part, cos, sin) for part in qkv[:2]]
+    want = reference.attention(*rotated, qkv[2], cu_seqlens).reshape(n, -1)
+    assert_close(out, want, 2e-2 if ops.rows_dtype("bf16") == "uint16" else 3e-6, "attention")
+
+
+def test_threads_and_neighbours_change_no_bits(isa, rng):
+    x, w, b = normal(rng, 200, 90), normal(rng, 150, 90), normal(rng, 150)
+    weight = packed(w, b)
+    every = rows(x, weight.rows_dtype)
+    outs = []
+    for threads in (1, 2, 5):
+        with ops.use_threads(threads):
+            outs.append(ops.linear(every, weight, np.empty((200, 150), np.float32)))
+    alone = ops.linear(every[77:78], weight, np.empty((1, 150), np.float32))
+    assert_same_bits(outs[1], outs[0])
+    assert_same_bits(outs[2], outs[0])
+    assert_same_bits(alone, outs[0][77:78])
+
+
+def test_what_does_not_fit_is_refused(isa, rng):
+    weight = packed(normal(rng, 8, 6), normal(rng, 8))
+    good, out = rows(normal(rng, 4, 6), weight.rows_dtype), np.empty((4, 8), np.float32)
+    other = "float32" if weight.rows_dtype == "uint16" else "uint16"
+    with pytest.raises(ValueError, match="the weight multiplies"):
+        ops.linear(rows(normal(rng, 4, 6), other), weight, out)
+    with pytest.raises(ValueError, match="add=True"):
+        ops.linear(good, weight, np.empty((4, 8), np.uint16), add=True)
+    with pytest.raises(ValueError, match="no format 'int4'"):
+        ops.PackedWeight(8, 6, "int4")
+    with pytest.raises(ValueError, match="not been packed"):
+        ops.linear(good, ops.PackedWeight(8, 6, "bf16"), out)
+    out.flags.writeable = False
+    with pytest.raises(ValueError, match="out is read-only"):
+        ops.linear(good, weight, out)
+    if weight.rows_dtype == "uint16":
+        odd = np.zeros((4, 7), np.uint16)[:, :6]
+        with pytest.raises(ValueError, match="7 entries apart"):
+            ops.linear(odd, weight, np.empty((4, 8), np.float32))
