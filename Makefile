@@ -1,11 +1,11 @@
 # The verbs of the project, for use inside of a virtual environment. CI calls the same ones.
 .DEFAULT_GOAL := help
-.PHONY: build judges test test-freethreaded test-slow lint check-tiles test-kernels test-emulated test-neon check-sdist wheel check-wheel check-torch lint-workflows docs bench clean help
+.PHONY: build torchvision test test-freethreaded test-slow lint check-tiles test-kernels test-emulated test-neon check-sdist wheel check-wheel check-torch lint-workflows docs bench clean help
 
 build: ## compile, and install into this environment in place, with what the tests need
 	pip install -e ".[test]"
 
-judges: ## fetch transformers' torchvision processors' torchvision, apart from the environment: only tests look there
+torchvision: ## install torchvision into build/torchvision: only the tests of torchvision-based processors look there
 	pip install --quiet --no-deps --target build/torchvision torchvision==0.28.0
 
 test: ## run the tests

@@ -10,7 +10,7 @@ from typing import Any, Unpack
 import numpy as np
 from numpy.typing import ArrayLike
 
-from qwenvis import ops
+from qwenvis import ops, sources
 from qwenvis.checkpoints.packed import save
 from qwenvis.concurrency.threads import resolve as resolve_threads
 from qwenvis.embeddings import Embeddings
@@ -23,7 +23,6 @@ from qwenvis.errors import InputError, joined, shown
 from qwenvis.geometry import PATCH_BUDGET, spanned, spans
 from qwenvis.models import Config
 from qwenvis.nn.workspace import Workspaces
-from qwenvis.sources.hub import found_again
 from qwenvis.spec import ImageOptions, ModelSpec
 from qwenvis.version import __version__
 from qwenvis.videos.video import Sampling
@@ -92,10 +91,9 @@ class Encoder:
             "pixels": pixels,
             "backend": backend,
         }
-        spec = ModelSpec.open(source, dtype=dtype, revision=revision, cache_dir=cache_dir, **images)
-        encoder = cls.from_spec(spec, threads=count, progress=progress)
-        found = found_again(source, spec.checkpoint.path, cache_dir)
-        encoder._arguments = {**found, "dtype": dtype, "threads": threads, **images}
+        checkpoint = sources.open(source, revision=revision, cache_dir=cache_dir)
+        encoder = cls.from_spec(ModelSpec(checkpoint, dtype=dtype, **images), threads=count, progress=progress)
+        encoder._arguments = {**checkpoint.source, "dtype": dtype, "threads": threads, **images}
         return encoder
 
     @classmethod

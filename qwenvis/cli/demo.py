@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     name = units.name(Path(args.image or PICTURE).name)
     picture = decode(source, repr(name))
     threads = resolve(args.threads)
-    spec = ModelSpec.preview(args.model, dtype=args.dtype, max_pixels=args.max_pixels)
+    spec = ModelSpec.open(args.model, dtype=args.dtype, max_pixels=args.max_pixels)
     (seen,) = files.survey([name], spec.processor, lambda *_: (picture.height, picture.width))
     random = args.model.startswith("synthetic:")
     weights = f"{units.count(spec.parameters)} parameters, {units.nbytes(spec.nbytes)} of memory"
@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     if random:
         _say("", "Its weights are random numbers, so the colours will show what the architecture sees,")
         _say("", "not what a trained model sees. The work is the same.")
-    encoder = _loaded(args.model, spec, threads)
+    encoder = _loaded(spec, threads)
     out, timed = _encoded(encoder, source, seen)
     page = _page(picture, seen, out, f"{args.model}{', random weights' * random}. {_pace(encoder, timed)}.")
     _save(page, target)
@@ -99,18 +99,18 @@ def _target(out: str, image: str | None) -> Path:
     return target
 
 
-def _loaded(model: str, spec: ModelSpec, threads: int) -> Encoder:
+def _loaded(spec: ModelSpec, threads: int) -> Encoder:
     """The encoder; its checkpoint is written before, where that is still to be done."""
     checkpoint = spec.checkpoint
     if not checkpoint.files[0].exists():
         _say("first use", f"writing {units.nbytes(checkpoint.nbytes)} into {units.name(str(checkpoint.path))}")
     start = time.perf_counter()
-    steps.find(model)
-    found = time.perf_counter()
-    if found - start > 1:
-        _say("", f"written in {units.seconds(found - start)}; QWENVIS_CACHE names another place")
+    steps.prepare(spec)
+    written = time.perf_counter()
+    if written - start > 1:
+        _say("", f"written in {units.seconds(written - start)}; QWENVIS_CACHE names another place")
     encoder = steps.load(spec, threads)
-    _say("loaded", f"in {units.seconds(time.perf_counter() - found)}")
+    _say("loaded", f"in {units.seconds(time.perf_counter() - written)}")
     return encoder
 
 

@@ -57,13 +57,12 @@ def run(args: argparse.Namespace) -> int:
     target = checked_name(files.output(args.output, args.images))
     arguments.check_sampling(args)
     threads = resolve(args.threads)
-    spec = ModelSpec.preview(args.model, dtype=args.dtype, min_pixels=args.min_pixels, max_pixels=args.max_pixels)
+    spec = ModelSpec.open(args.model, dtype=args.dtype, min_pixels=args.min_pixels, max_pixels=args.max_pixels)
     seen = steps.look(args.images, spec.processor, steps.watcher(spec, args))
     grid_thw = np.array([image.grid for image in seen])
     arrays = 1 + len(spec.config.deepstack)
     files.refuse_a_full_disk(target, 4 * arrays * spec.config.out_hidden_size * spec.cost(grid_thw).tokens)
 
-    steps.find(args.model)
     encoder = steps.load(spec, threads)
     asked = {**arguments.sampling(args), "min_pixels": args.min_pixels, "max_pixels": args.max_pixels}
     out = steps.encode(encoder, args.images, grid_thw, sampling=asked)

@@ -1,4 +1,4 @@
-"""``qwenvis info``: what a checkpoint holds, and what images will cost here."""
+"""``qwenvis info``: describe a checkpoint, and estimate the cost of images on this machine."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Describe the checkpoint and the images, or else the families; returns the exit code."""
+    """Describe the checkpoint and the images, or the families where no checkpoint is given; return the exit code."""
     arguments.check_sampling(args)
     if args.source is None:
         print(*_families(), sep="\n")
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
 
     threads = resolve(args.threads)
     limits = {"min_pixels": args.min_pixels, "max_pixels": args.max_pixels}
-    spec = ModelSpec.preview(args.source, dtype=args.dtype, **limits)
+    spec = ModelSpec.open(args.source, dtype=args.dtype, **limits)
     seen = []
     if args.images:
         seen = files.survey(args.images, spec.processor, probe, steps.watcher(spec, args))
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _families() -> list[str]:
-    """The families by their model_type, and the presets of each."""
+    """List the families by their model_type, with the presets of each."""
     from qwenvis.sources.presets import PRESETS
 
     families = dict.fromkeys(preset.family for preset in PRESETS.values())
@@ -75,7 +75,7 @@ def _families() -> list[str]:
 
 
 def _tower(spec: ModelSpec) -> list[tuple[str, str]]:
-    """The checkpoint, in rows of (what, value)."""
+    """Describe the checkpoint in rows of (property, value)."""
     config, side = spec.config, spec.config.patch_size
     merge = config.spatial_merge_size
     window = f", in windows of {config.window_size} x {config.window_size} pixels" if config.window_size else ""
@@ -98,9 +98,9 @@ def _tower(spec: ModelSpec) -> list[tuple[str, str]]:
 
 
 def _disk(spec: ModelSpec) -> str:
-    """Bytes of the tower, their format, and where they are."""
+    """Say how many bytes the tower has on disk, in which types, and in which files."""
     shards, size = spec.checkpoint.files, units.nbytes(spec.checkpoint.nbytes)
-    dtypes = " and ".join(sorted({tensor.dtype for tensor in spec.checkpoint.tensors.values()}))
+    dtypes = " and ".join(sorted(spec.checkpoint.dtypes))
     if spec.checkpoint.format:
         dtypes = f"{spec.checkpoint.format}, packed for {spec.checkpoint.isa} from {dtypes},"
     place = units.name(str(spec.checkpoint.path))
@@ -112,7 +112,7 @@ def _disk(spec: ModelSpec) -> str:
 
 
 def _limits(spec: ModelSpec) -> str:
-    """The areas that images are resized into."""
+    """Say the smallest and the largest area that images are resized to."""
     from qwenvis.errors import ConfigError
 
     try:
@@ -127,7 +127,7 @@ def _limits(spec: ModelSpec) -> str:
 
 
 def _images(spec: ModelSpec, seen: list[files.Seen], threads: int) -> list[str]:
-    """A table of the images, and what its numbers mean."""
+    """Make the table of the images, with a note on its numbers."""
     import numpy as np
 
     from qwenvis import ops

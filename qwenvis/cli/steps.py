@@ -1,4 +1,4 @@
-"""The steps that take a while, each under its bar: find, open, load, encode."""
+"""The steps that take a while, each under its progress bar: write, open, load, encode."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from qwenvis.cli.bar import Bar
 
 if TYPE_CHECKING:
     import argparse
-    from pathlib import Path
 
     import numpy as np
 
@@ -22,16 +21,17 @@ if TYPE_CHECKING:
     from qwenvis.videos.video import VideoItem
 
 
-def find(source: str) -> Path:
-    """The directory of a source; a synthetic checkpoint is written first."""
-    from qwenvis.sources.resolve import resolve
-
+def prepare(spec: ModelSpec) -> None:
+    """Write the files of a synthetic checkpoint, if they are not there yet."""
     with Bar("writing the checkpoint", _bytes) as bar:
-        return resolve(source, progress=bar)
+        spec.checkpoint.prepare(bar)
 
 
 def watcher(spec: ModelSpec, args: argparse.Namespace) -> Callable[[str, int], VideoItem | None]:
-    """What plans a video, none of its frames decoded but the first, for the arguments; None for a still."""
+    """Return the function that plans a video for the arguments of a command, and returns None for a still.
+
+    Only the first frame of a video is decoded.
+    """
     from qwenvis.cli.arguments import sampling
     from qwenvis.videos.video import VideoItem, VideoOptions
 
@@ -47,9 +47,9 @@ def watcher(spec: ModelSpec, args: argparse.Namespace) -> Callable[[str, int], V
 def look(
     paths: Sequence[str], processor: ImageProcessor, watch: Callable[[str, int], VideoItem | None] | None = None
 ) -> list[files.Seen]:
-    """Decode every image, so that a damaged one is found before hours of work and not in the midst of it.
+    """Decode every image, so that a damaged image is found before hours of work and not in the midst of it.
 
-    Of a video the packets and the first frame are looked at.
+    Only the packets and the first frame of a video are read.
     """
     from qwenvis.images.decode import decode
 
@@ -67,9 +67,10 @@ def look(
 
 
 def load(spec: ModelSpec, threads: int) -> Encoder:
-    """The encoder of a checkpoint whose files are there."""
+    """Load the encoder of a checkpoint; the files of a synthetic checkpoint are written first."""
     from qwenvis.encoder import Encoder
 
+    prepare(spec)
     with Bar("loading the weights", _bytes) as bar:
         return Encoder.from_spec(spec, threads=threads, progress=bar)
 
@@ -81,7 +82,7 @@ def encode(
     expected: float | None = None,
     sampling: dict[str, Any] | None = None,
 ) -> Embeddings:
-    """The tokens of the images and videos, whose grids are known; ``expected`` seconds, if they have been estimated."""
+    """Encode images and videos whose grids are known; ``expected`` is the estimate in seconds, if there is one."""
     layers = encoder.config.depth + 1
     bar = Bar("encoding", lambda rate: f"{rate / layers:,.0f} patches/s")
     if bar.shown:
@@ -91,20 +92,20 @@ def encode(
         moving = [isinstance(image, str) and is_video(image, asked) for image in images]
         if not any(moving):
             return encoder.encode(images, progress=bar)
-        order = sorted(range(len(images)), key=moving.__getitem__)  # of what comes out: stills first
+        order = sorted(range(len(images)), key=moving.__getitem__)  # of the result: stills first
         stills, videos = ([images[i] for i in order if moving[i] is kind] for kind in (False, True))
         out = encoder.encode(stills or None, videos=videos, progress=bar, **asked)
         return out[sorted(range(len(images)), key=order.__getitem__)]
 
 
 def is_video(path: str, sampling: Mapping[str, Any]) -> bool:
-    """Whether a file is taken as a video: films always, and animated images where frames are asked for."""
+    """Whether a file is encoded as a video: video files always, animated images if an option for frames is given."""
     asked = any(sampling.get(name) is not None for name in ("sampling", "fps", "num_frames"))
     return files.is_film(path) or (asked and files.moves(path))
 
 
 def estimate(spec: ModelSpec, grid_thw: np.ndarray, threads: int) -> float:
-    """Seconds that the images will take here, from the speed of one product, measured now."""
+    """Estimate the seconds that the images will take here, from the speed of one matrix product, measured now."""
     from qwenvis.cost import gemm_rate
 
     return spec.cost(grid_thw, threads=threads).flops / gemm_rate(threads, spec.format)

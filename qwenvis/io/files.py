@@ -55,7 +55,7 @@ def opened(source: Any, where: str, error: type[InputError]) -> Iterator[BinaryI
             yield file
 
 
-def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+def open_regular(path: str | os.PathLike[str]) -> io.BufferedReader:
     """Open a regular file for reading in binary; symbolic links are followed.
 
     Raises OSError for any other kind of file, before opening it (IsADirectoryError for a directory), and ValueError for

@@ -45,11 +45,12 @@ static void bf16_pack_transposed(const float *w, ptrdiff_t pitch, ptrdiff_t colu
                                  ptrdiff_t width)
 {
     float *out = panel;
-    EACH_VECTOR(columns, for (ptrdiff_t p = 0; p < k; p += 2) {
-        const float *first = w + p * pitch + i;
-        vf second = p + 1 < k ? load_n(first + pitch, lanes) : (vf){0};
-        store(out + p / 2 * width + i, (vf)pair(load_n(first, lanes), second));
-    });
+    EACH_VECTOR(i, lanes, columns)
+        for (ptrdiff_t p = 0; p < k; p += 2) {
+            const float *first = w + p * pitch + i;
+            vf second = p + 1 < k ? load_n(first + pitch, lanes) : (vf){0};
+            store(out + p / 2 * width + i, (vf)pair(load_n(first, lanes), second));
+        }
 }
 
 #define BF16_FORMAT                                                                                                    \

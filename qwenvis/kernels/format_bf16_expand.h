@@ -23,7 +23,8 @@ static void bf16_pack_transposed(const float *w, ptrdiff_t pitch, ptrdiff_t colu
 {
     uint16_t *out = panel;
     for (ptrdiff_t p = 0; p < k; p++, w += pitch, out += width)
-        EACH_VECTOR(columns, store_as(out, i, load_n(w + i, lanes), VL, QV_BF16));
+        EACH_VECTOR(i, lanes, columns)
+            store_as(out, i, load_n(w + i, lanes), VL, QV_BF16);
 }
 
 #define BF16_FORMAT                                                                                                    \

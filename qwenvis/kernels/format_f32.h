@@ -34,8 +34,9 @@ static void f32_pack_transposed(const float *w, ptrdiff_t pitch, ptrdiff_t colum
             UNROLL for (int v = 0; v < NV; v++)
                 store(out + p * NR + v * VL, load(w + p * pitch + v * VL));
     else
-        EACH_VECTOR(columns, for (ptrdiff_t p = 0; p < k; p++)
-                                 store(out + p * width + i, load_n(w + p * pitch + i, lanes)));
+        EACH_VECTOR(i, lanes, columns)
+            for (ptrdiff_t p = 0; p < k; p++)
+                store(out + p * width + i, load_n(w + p * pitch + i, lanes));
 }
 
 #define F32_FORMAT                                                                                                     \

@@ -1,5 +1,5 @@
-/* Functions of one row: norms, rope, the online softmax, conversions. Sums run in two chains of vectors, joined at
- * the end. */
+/* Functions of one row: norms, rope, the online softmax, conversions. Sums run in two chains of vectors, which are
+ * joined at the end. */
 
 static float sum(const float *x, ptrdiff_t d)
 {
@@ -30,7 +30,7 @@ static float sum_of_squares(const float *x, ptrdiff_t d, float mean)
     return sum_lanes(even + odd) + rest;
 }
 
-/* 1 / sqrt(squares / d + eps); of an overflow it would be 0, which hides what the row held. */
+/* 1 / sqrt(squares / d + eps), or NaN if `squares` has overflowed: 0 would hide the contents of the row. */
 static float inverse_root(float squares, ptrdiff_t d, float eps)
 {
     return squares < INFINITY ? 1.0f / sqrtf(squares / (float)d + eps) : NAN;
@@ -42,8 +42,10 @@ static void layer_norm(const float *x, ptrdiff_t d, const float *weight, const f
 {
     float mean = sum(x, d) / (float)d;
     float scale = inverse_root(sum_of_squares(x, d, mean), d, eps);
-    BY_KIND(kind, EACH_VECTOR(d, vf y = (load_n(x + i, lanes) - mean) * scale;
-                              store_as(out, i, y * load_n(weight + i, lanes) + load_n(bias + i, lanes), lanes, KIND)));
+    EACH_VECTOR(i, lanes, d) {
+        vf y = (load_n(x + i, lanes) - mean) * scale;
+        store_as(out, i, y * load_n(weight + i, lanes) + load_n(bias + i, lanes), lanes, kind);
+    }
 }
 
 /* transformers Qwen2_5_VLRMSNorm */
@@ -52,11 +54,11 @@ static void rms_norm(const float *x, ptrdiff_t d, const float *weight, const flo
 {
     (void)bias;
     float scale = inverse_root(sum_of_squares(x, d, 0), d, eps);
-    BY_KIND(kind,
-            EACH_VECTOR(d, store_as(out, i, load_n(x + i, lanes) * scale * load_n(weight + i, lanes), lanes, KIND)));
+    EACH_VECTOR(i, lanes, d)
+        store_as(out, i, load_n(x + i, lanes) * scale * load_n(weight + i, lanes), lanes, kind);
 }
 
-/* `lanes` of both halves of a row, from i on. */
+/* Rotate entries i .. i + lanes of both halves of a row. */
 INLINE void rotate(const float *x, const float *cos, const float *sin, ptrdiff_t half, float scale, void *out,
                  qv_kind kind, ptrdiff_t i, ptrdiff_t lanes)
 {
@@ -66,19 +68,19 @@ INLINE void rotate(const float *x, const float *cos, const float *sin, ptrdiff_t
     store_as(out, half + i, b * c + a * s, lanes, kind);
 }
 
-/* transformers apply_rotary_pos_emb_vision; lane i pairs with lane i + half. The last vector of a half overlaps the one
- * before, so that no part of one is left. */
+/* transformers apply_rotary_pos_emb_vision: entries i and i + half are a pair. The last vector of a half overlaps the
+ * vector before it, so that every vector is whole. */
 static void rope(const float *x, const float *cos, const float *sin, ptrdiff_t half, float scale, void *out,
                  qv_kind kind)
 {
     if (half < VL)
         rotate(x, cos, sin, half, scale, out, kind, 0, half);
     else
-        BY_KIND(kind, for (ptrdiff_t i = 0; i < half; i += VL)
-                          rotate(x, cos, sin, half, scale, out, KIND, i + VL > half ? half - VL : i, VL));
+        for (ptrdiff_t i = 0; i < half; i += VL)
+            rotate(x, cos, sin, half, scale, out, kind, i + VL > half ? half - VL : i, VL);
 }
 
-/* The largest of n scores, and of `top`; the last vector is filled up with -inf. */
+/* The largest of n scores and of `top`. The last vector is filled up with minus infinity. */
 INLINE float largest(float *s, ptrdiff_t n, float top)
 {
     for (ptrdiff_t j = n; j % VL; j++)
@@ -93,7 +95,7 @@ INLINE float largest(float *s, ptrdiff_t n, float top)
     return max_lanes(max(max(best[0], best[1]), max(best[2], best[3])));
 }
 
-/* out = 2^(s - top) over n scores, and their sum. */
+/* out = 2^(s - top) for n scores; returns their sum. */
 INLINE float powers(const float *s, ptrdiff_t n, float top, void *out, ptrdiff_t at, qv_kind kind)
 {
     vf total = {0};
@@ -105,7 +107,7 @@ INLINE float powers(const float *s, ptrdiff_t n, float top, void *out, ptrdiff_t
     return sum_lanes(total);
 }
 
-/* All maxima come first: joining the lanes of one takes long, and the next row does not wait for it. */
+/* Find the maxima of all rows first: joining the lanes of a maximum takes long, and the rows overlap while it does. */
 static void softmax(float *s, ptrdiff_t pitch, ptrdiff_t rows, ptrdiff_t n, float *m, float *l, float *factors,
                     void *out, qv_kind kind)
 {
@@ -113,8 +115,7 @@ static void softmax(float *s, ptrdiff_t pitch, ptrdiff_t rows, ptrdiff_t n, floa
     for (ptrdiff_t r = 0; r < rows; r++)
         tops[r] = largest(s + r * pitch, n, m[r]);
     for (ptrdiff_t r = 0; r < rows; r++) {
-        float total;
-        BY_KIND(kind, total = powers(s + r * pitch, n, tops[r], out, r * pitch, KIND));
+        float total = powers(s + r * pitch, n, tops[r], out, r * pitch, kind);
         factors[r] = exp2_(splat(m[r] - tops[r]))[0];
         l[r] = l[r] * factors[r] + total;
         m[r] = tops[r];
@@ -123,12 +124,14 @@ static void softmax(float *s, ptrdiff_t pitch, ptrdiff_t rows, ptrdiff_t n, floa
 
 static void scale(const float *x, ptrdiff_t d, float factor, void *out, qv_kind kind)
 {
-    BY_KIND(kind, EACH_VECTOR(d, store_as(out, i, load_n(x + i, lanes) * factor, lanes, KIND)));
+    EACH_VECTOR(i, lanes, d)
+        store_as(out, i, load_n(x + i, lanes) * factor, lanes, kind);
 }
 
 static void copy(const float *x, ptrdiff_t n, void *out, qv_kind kind)
 {
-    BY_KIND(kind, EACH_VECTOR(n, store_as(out, i, load_n(x + i, lanes), lanes, KIND)));
+    EACH_VECTOR(i, lanes, n)
+        store_as(out, i, load_n(x + i, lanes), lanes, kind);
 }
 
 static void lookup(const uint8_t *x, ptrdiff_t stride, ptrdiff_t n, const float *table, float *out)
@@ -145,8 +148,9 @@ static void widen_bf16(const uint16_t *x, ptrdiff_t n, float *out)
     }
 }
 
-/* The exponent of NaN and infinity is all ones, so that a step of it carries into the sign; so does half an ulp of
- * bfloat16 more, where rounding would. A word holds one entry of f32, or two of bfloat16. */
+/* All bits of the exponent of NaN and infinity are set, so adding one step of the exponent carries into the sign. With
+ * half an ulp of bfloat16 more, numbers that rounding would make infinite carry too. A word is one entry of f32 or two
+ * entries of bfloat16. */
 static int all_finite(const void *x, ptrdiff_t n, qv_kind kind, qv_kind to)
 {
     const char *bytes = x;

@@ -7,7 +7,7 @@ import numpy as np
 
 from qwenvis.ops.finite cimport lower
 from qwenvis.ops.kernels cimport QV_BF16, QV_F32, qv_kind
-from qwenvis.ops.runtime cimport CACHE_LINE, ceil_div, itemsize_of, kind_of, parallel_for, round_up, selected, threads
+from qwenvis.ops.runtime cimport CACHE_LINE, ceil_div, itemsize_of, kind_of, parallel_on, round_up, selected, threads
 
 cdef enum:
     MAX_SIZE = 1 << 26  # of n and of k: the bytes of a weight fit 63 bits
@@ -130,11 +130,12 @@ cdef class PackedWeight:
         cdef const char[::1] rows = array.reshape(-1).view(np.int8)
         packing.rows = &rows[0]
         cdef float[:, :, ::1] scratch
+        cdef int workers = threads()
         if packing.source != self.panels.weight_kind:
-            scratch = np.empty((threads(), self.panels.columns, self.panels.k), np.float32)
+            scratch = np.empty((workers, self.panels.columns, self.panels.k), np.float32)
             packing.scratch = &scratch[0, 0, 0]
         with nogil:
-            parallel_for(_pack_task, &packing, self.panels.count)
+            parallel_on(workers, _pack_task, &packing, self.panels.count)
         if not finite:
             raise FloatingPointError("the weight is not finite")
 

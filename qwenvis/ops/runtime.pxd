@@ -22,6 +22,7 @@ cdef qv_kind kind_of(str name) except *
 cdef Rows rows_of(array, str name, bint writable=*) except *
 cdef int threads() noexcept nogil
 cdef void parallel_for(task_t task, const void *context, Py_ssize_t n) noexcept nogil
+cdef void parallel_on(int most, task_t task, const void *context, Py_ssize_t n) noexcept nogil
 
 
 cdef inline Py_ssize_t itemsize_of(qv_kind kind) noexcept nogil:

@@ -21,7 +21,7 @@ BYTES = os.fsdecode(b"caf\xe9")  # no UTF-8
 def folder(tmp_path, monkeypatch):
     """A folder with one picture; no checkpoint may be written."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(synthetic, "materialise", pytest.fail)
+    monkeypatch.setattr(synthetic, "_write", pytest.fail)
     Image.fromarray(np.zeros((61, 97, 3), np.uint8)).save(tmp_path / "small.jpg")
     return tmp_path
 

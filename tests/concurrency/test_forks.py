@@ -5,8 +5,8 @@ from importlib.util import find_spec
 import pytest
 
 from made import video_files
-from made.presets import output
 from processes.encoder_programs import SETUP
+from processes.programs import output
 
 
 def test_child_goes_on_with_a_half_used_stream():
@@ -24,13 +24,13 @@ print(rest(), wait_for(child))
 
 
 @pytest.mark.parametrize("taken", [1, 2])
-def test_child_goes_on_with_a_half_used_film(tmp_path, taken):
+def test_child_goes_on_with_a_half_used_video(tmp_path, taken):
     """Its decoder's threads did not survive, and who frees it waits for them: the child at its exit."""
-    path = tmp_path / "film.mp4"
-    path.write_bytes(video_files.film(video_files.frames(24, 64, 64)))
+    path = tmp_path / "video.mp4"
+    path.write_bytes(video_files.encoded(video_files.frames(24, 64, 64)))
     code = """
-film = sys.argv[1]
-stream = lambda: [encoder.encode_iter(pictures[:2], videos=[film, film], patch_budget=24)]
+video = sys.argv[1]
+stream = lambda: [encoder.encode_iter(pictures[:2], videos=[video, video], patch_budget=24)]
 rest = lambda half: [out.embeddings.tobytes() for out in half[0]]
 want = rest(stream())
 half, taken = stream(), int(sys.argv[2])
@@ -47,7 +47,7 @@ print(rest(half) == want[taken:], wait_for(child))
 
 
 def test_child_converts_frames_as_its_parent_has(tmp_path):
-    """PyAV 19 keeps one reformatter per Python thread, whose own threads stay in the parent: the child needs another."""
+    """PyAV 19 keeps one reformatter per Python thread; its own threads stay in the parent, so the child needs another."""
     path = tmp_path / "film.mp4"
     path.write_bytes(video_files.film(video_files.frames(4, 64, 64)))
     code = """

@@ -41,17 +41,17 @@ ROOMS = {
     "models": Room("nn.mergers nn.blocks nn.layers nn.workspace geometry ops weights io.fields errors", "numpy"),
     "processors.smart_resize": Room("errors"),
     "processors.pixel_limits": Room("io.fields errors", "numpy"),
-    "processors.normalize": Room("io.fields concurrency.memo errors", "numpy"),
+    "processors.normalize": Room("models io.fields concurrency.memo errors", "numpy"),
     "processors.frame_sampling": Room("errors", "numpy"),
     "processors.image": Room(
-        "processors.normalize processors.pixel_limits processors.smart_resize io.fields errors", "numpy"
+        "processors.normalize processors.pixel_limits processors.smart_resize models io.fields errors", "numpy"
     ),
     "processors.video": Room(
         "processors.image processors.frame_sampling processors.normalize processors.pixel_limits io.fields errors"
     ),
     "processors.video_families": Room(
         "processors.video processors.image processors.frame_sampling processors.normalize "
-        "processors.pixel_limits processors.smart_resize io.fields errors"
+        "processors.pixel_limits processors.smart_resize models io.fields errors"
     ),
     "images.torch_resize": Room("ops.resample_columns ops.resample_rows", "numpy"),
     "images.to_rgb": Room("errors", "numpy PIL"),
@@ -73,38 +73,43 @@ ROOMS = {
         "numpy",
     ),
     "checkpoints.files": Room("io.files errors"),
-    "checkpoints.tensors": Room("errors", "numpy ml_dtypes"),
-    "checkpoints.shards": Room("checkpoints.tensors checkpoints.files io.files errors", "numpy safetensors"),
+    "checkpoints.configs": Room("checkpoints.files models io.fields errors"),
+    "checkpoints.stored": Room("io.files errors", "numpy ml_dtypes"),
+    "checkpoints.tensors": Room("checkpoints.stored models errors", "numpy"),
     "checkpoints.checkpoint": Room(
-        "checkpoints.shards checkpoints.tensors checkpoints.files weights io.fields concurrency.tasks errors", "numpy"
+        "checkpoints.tensors checkpoints.stored weights io.files concurrency.tasks errors", "numpy"
+    ),
+    "checkpoints.shards": Room(
+        "checkpoints.checkpoint checkpoints.tensors checkpoints.stored checkpoints.configs checkpoints.files "
+        "io.files errors"
     ),
     "checkpoints.packed": Room(
-        "checkpoints.checkpoint checkpoints.shards checkpoints.tensors checkpoints.files ops.PackedWeight "
-        "ops.cache_line weights io.fields errors",
+        "checkpoints.shards checkpoints.checkpoint checkpoints.tensors checkpoints.stored checkpoints.configs "
+        "checkpoints.files ops.PackedWeight ops.cache_line weights io.fields errors",
         "numpy",
     ),
-    "checkpoints.gguf": Room("checkpoints.tensors io.files errors", "numpy gguf ml_dtypes"),
-    "checkpoints.mmproj_names": Room(),
+    "checkpoints.gguf": Room("checkpoints.stored io.files errors", "numpy gguf"),
     "checkpoints.mmproj": Room(
-        "checkpoints.mmproj_names checkpoints.gguf checkpoints.checkpoint checkpoints.tensors io.fields errors", "numpy"
+        "checkpoints.checkpoint checkpoints.tensors checkpoints.stored models io.fields errors", "numpy"
     ),
     "sources.presets": Room("models"),
     "sources.synthetic": Room(
-        "sources.presets checkpoints.checkpoint checkpoints.shards checkpoints.tensors checkpoints.files "
-        "models concurrency.tasks errors",
-        "numpy ml_dtypes safetensors",
+        "sources.presets checkpoints.shards checkpoints.checkpoint checkpoints.tensors checkpoints.configs "
+        "checkpoints.files models weights io.fields concurrency.tasks concurrency.memo errors",
+        "numpy ml_dtypes",
     ),
-    "sources.hub": Room("checkpoints.checkpoint checkpoints.shards checkpoints.files io.files errors"),
+    "sources.hub": Room("checkpoints.shards checkpoints.configs checkpoints.files io.files errors"),
     "sources.resolve": Room(
-        "sources.hub checkpoints.packed checkpoints.checkpoint checkpoints.files models io.files errors",
-        lazily="sources.synthetic sources.presets checkpoints.mmproj",
+        "sources.hub checkpoints.packed checkpoints.shards checkpoints.checkpoint checkpoints.configs "
+        "checkpoints.files models io.files errors",
+        lazily="sources.synthetic sources.presets checkpoints.mmproj checkpoints.gguf",
     ),
+    "sources": Room("sources.resolve"),
     "cost": Room("models nn.workspace geometry ops weights", "numpy"),
     "spec": Room(
-        "cost sources.resolve checkpoints.checkpoint processors.video_families processors.video "
-        "processors.image models nn.dtypes ops.rows_dtype concurrency.memo errors",
+        "cost sources checkpoints.checkpoint processors.video_families processors.video processors.image "
+        "models nn.dtypes ops.rows_dtype weights concurrency.memo errors",
         "numpy",
-        lazily="sources.synthetic",
     ),
     "embeddings.file": Room("checkpoints.files io.files errors", "numpy safetensors"),
     "embeddings.picture": Room(others="numpy PIL"),
@@ -125,20 +130,22 @@ ROOMS = {
     # the front door knows everybody
     "encoder": Room(
         "encoding.stream encoding.passage encoding.inputs encoding.outputs encoding.batching embeddings spec "
-        "sources.hub checkpoints.packed videos.video models nn.workspace geometry ops concurrency.threads "
-        "errors version",
+        "sources checkpoints.packed videos.video models nn.workspace geometry ops concurrency.threads errors "
+        "version",
         "numpy",
     ),
-    "__init__": Room("encoder encoding.stream embeddings errors version"),
+    "__init__": Room(
+        "encoder encoding.stream embeddings spec cost checkpoints.checkpoint processors.video "
+        "processors.image models weights errors version"
+    ),
     "jobs": Room("__init__ encoder embeddings errors", "numpy safetensors"),
     "adapters": Room("__init__ encoder embeddings errors", "numpy safetensors torch transformers vllm"),
     # of ops, what `doctor` reports
     "cli": Room(
-        "__init__ encoder embeddings spec cost sources.resolve sources.hub checkpoints.files videos.video "
-        "videos.animation videos.decode images.decode processors.video processors.image ops.isa ops.isas "
-        "ops.openmp ops.rows_dtype io.signatures concurrency.threads errors version",
+        "__init__ encoder embeddings spec cost sources checkpoints.files videos.video videos.animation "
+        "videos.decode images.decode processors.video processors.image ops.isa ops.isas ops.openmp "
+        "ops.rows_dtype io.signatures concurrency.threads errors version",
         "numpy PIL",
-        lazily="sources.synthetic sources.presets",
     ),
     "__main__": Room("cli"),
 }

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from made.images import assert_same_answer, noise, png, preprocess, stills
-from oracle.transformers_processors import judge
+from oracle.transformers_processors import transformers_class
 from qwenvis.errors import ImageError, LimitError
 from qwenvis.images.image import Frame, ImageItem
 from qwenvis.processors.image import ImageProcessor
@@ -31,7 +31,7 @@ SIZES = [
 
 @pytest.fixture(scope="module")
 def hf():
-    return judge("qwen2_vl.image_processing_pil_qwen2_vl.Qwen2VLImageProcessorPil")
+    return transformers_class("qwen2_vl.image_processing_pil_qwen2_vl.Qwen2VLImageProcessorPil")
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@
 #include "check.h"
 
 static const ptrdiff_t LENGTHS[] = {1, 2, 3, 4, 7, 16, 33, 64, QV_CHUNK - 1, QV_CHUNK, QV_CHUNK + 1, 2 * QV_CHUNK + 3};
-enum { LENGTH_COUNT = sizeof LENGTHS / sizeof *LENGTHS, EXTRA = 6 }; /* what pitches have beyond their rows */
+enum { LENGTH_COUNT = sizeof LENGTHS / sizeof *LENGTHS, EXTRA = 6 }; /* entries of a pitch beyond its row */
 
 /* A weight (columns, k), its panel, and rows of the left side. */
 typedef struct {
@@ -16,7 +16,7 @@ typedef struct {
     void *a;     /* (mr, pitch) */
 } product;
 
-/* Round numbers to what the format stores, and give them as its `pack` reads them. */
+/* Round numbers to what the format stores, in place; returns them as its `pack` reads them. */
 static void *as_stored(float *w, ptrdiff_t n, qv_kind kind)
 {
     if (kind == QV_F32)
@@ -38,11 +38,11 @@ static void *panel_of(const product *p)
                                     : (void *)floats((ptrdiff_t)panel_bytes(p) / 4);
 }
 
-/* The transpose of the weight, packed, must be the same panel. */
+/* Packing the transpose of the weight must give the same panel. */
 static void check_transposed(const product *p)
 {
     if (p->columns <= p->width - p->format->nr / 2)
-        return; /* of a narrower panel */
+        return; /* columns of a narrower panel */
     ptrdiff_t pitch = p->columns + EXTRA;
     float *turned = floats((p->k - 1) * pitch + p->columns);
     for (ptrdiff_t c = 0; c < p->columns; c++)
@@ -53,7 +53,7 @@ static void check_transposed(const product *p)
     equal(panel, p->panel, panel_bytes(p));
 }
 
-/* A panel in two halves, as gate and up have it: each is `fill` columns of a panel of twice as many. */
+/* Pack a panel in two halves of `fill` columns, as gate and up are. */
 static void check_fill(const product *p, const void *w)
 {
     ptrdiff_t fill = p->width / 2, step = p->format->kr * p->format->itemsize;
@@ -68,7 +68,7 @@ static void check_fill(const product *p, const void *w)
     }
 }
 
-/* A panel is the picture of kernels.h. */
+/* Check that a panel is laid out as the picture in kernels.h. */
 static void check_panel(const product *p, const char *w)
 {
     ptrdiff_t kr = p->format->kr, size = p->format->itemsize;
@@ -80,7 +80,7 @@ static void check_panel(const product *p, const char *w)
         }
 }
 
-/* The panel of a weight as a tile of this format reads it; returns what is stored of the weight. */
+/* Pack a weight into a panel; returns the stored weight. */
 static void *pack(product *p, qv_kind kind)
 {
     void *w = as_stored(p->w, p->columns * p->pitch, kind);
@@ -115,7 +115,7 @@ static product made(const qv_kernels *isa, qv_kind kind, ptrdiff_t width, ptrdif
     return p;
 }
 
-/* Sums of `rows` rows, with NaN between them. */
+/* The sums of `rows` rows, with NaN between the rows. */
 static float *sums_of(const product *p, ptrdiff_t rows, float before, int add)
 {
     ptrdiff_t pitch = p->width + EXTRA;
@@ -146,7 +146,7 @@ static void check_sums(const product *p, const float *sums, double before)
         }
 }
 
-/* Every number of rows gives the bits of the full tile. */
+/* Check that any number of rows has the bits of the full tile. */
 static void check_tile(const product *p)
 {
     float *whole = sums_of(p, p->format->mr, 0, 0);
@@ -159,7 +159,7 @@ static void check_tile(const product *p)
     }
 }
 
-/* k equal products of one factor that is subnormal, or all of them subnormal: exact, or nothing. */
+/* k equal products, with a subnormal factor or subnormal themselves: the sum is exact, or zero. */
 static void check_subnormals(const qv_kernels *isa, qv_kind kind, ptrdiff_t k)
 {
     const qv_format *format = &isa->formats[kind];

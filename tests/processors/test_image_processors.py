@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from oracle.transformers_processors import judge
+from oracle.transformers_processors import transformers_class
 from qwenvis.errors import ConfigError, InputError, LimitError
 from qwenvis.processors.image import ImageProcessor
 
@@ -35,7 +35,7 @@ QWEN3_VL = {
 
 @pytest.fixture(scope="module")
 def hf():
-    return judge("qwen2_vl.image_processing_pil_qwen2_vl.Qwen2VLImageProcessorPil")
+    return transformers_class("qwen2_vl.image_processing_pil_qwen2_vl.Qwen2VLImageProcessorPil")
 
 
 def configured(config, **limits):
