@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from made import mmproj_files
-from made.presets import checkpoint, encoder, output, picture, same_bits
+from made.presets import checkpoint, encoder, picture, same_bits
 from made.resaved import tensors_of
-from qwenvis import Encoder, ops
-from qwenvis.checkpoints.checkpoint import Checkpoint
+from processes.programs import output
+from qwenvis import Encoder, ops, sources
 from qwenvis.spec import ModelSpec
 
 FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
@@ -140,7 +140,7 @@ def stored(path, kind):
     if kind == "packed":
         encoder().save_packed(path)
     elif kind == "gguf":
-        config = Checkpoint.open(checkpoint()).vision_config
+        config = sources.open(checkpoint()).vision_config
         mmproj_files.write_tower(path, "qwen2_vl", tensors_of("qwen2_vl"), config)
     return checkpoint() if kind == "safetensors" else path
 
