@@ -18,12 +18,14 @@ import numpy as np
 from qwenvis import ops
 from qwenvis.checkpoints.checkpoint import Checkpoint, Progress
 from qwenvis.checkpoints.configs import CONFIG, PARTS, PROCESSOR, Configs
-from qwenvis.checkpoints.files import draft_of, expanded, regular_file
+from qwenvis.checkpoints.files import regular_file
 from qwenvis.checkpoints.shards import INDEX, SINGLE, header_bytes
 from qwenvis.checkpoints.stored import TYPES, Header, StoredTensor
 from qwenvis.checkpoints.tensors import Tensor
 from qwenvis.errors import CheckpointError, InputError, IsaError, quoted, shown
+from qwenvis.io.drafts import draft_of
 from qwenvis.io.fields import Section
+from qwenvis.io.files import expanded
 from qwenvis.weights import Weights
 
 FILE = "packed.safetensors"
@@ -126,6 +128,7 @@ def save(place: str | os.PathLike[str], checkpoint: Checkpoint, weights: Weights
     about = {"layout": LAYOUT, "isa": isa, "format": weights.format, "tensors": json.dumps(stored)}
     try:
         with draft_of(directory) as draft:
+            draft.mkdir()
             _write_configs(draft, checkpoint)
             _write(draft / FILE, weights.kept, about)
             draft.rename(directory)
