@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from made import mmproj_files
-from made.presets import checkpoint, encoder, output, picture, same_bits
+from made.presets import checkpoint, encoder, picture, same_bits
 from made.resaved import tensors_of
+from processes.programs import output
 from qwenvis import Encoder, ops
 from qwenvis.checkpoints.checkpoint import Checkpoint
 from qwenvis.spec import ModelSpec
