@@ -30,7 +30,7 @@ def copied(tmp_path):
 
 
 @every_family
-def test_outline_of_a_tower(tmp_path, family):
+def test_spec_of_a_tower(tmp_path, family):
     model, _, weights = transformers_towers.make(family)
     transformers_towers.save(tmp_path, family, model)
     spec = ModelSpec.open(tmp_path)
@@ -97,7 +97,7 @@ def test_limits_are_checked_without_a_preprocessor_config(copied):
         ModelSpec.open(copied, min_pixels=10, max_pixels=3)
 
 
-def test_encoder_of_an_open_outline(copied):
+def test_encoder_of_an_open_spec(copied):
     spec, calls = ModelSpec.open(copied, max_pixels=4000), []
     found = Encoder.from_spec(spec, threads=2, progress=lambda *call: calls.append(call))
     assert (found.spec, found.threads) == (spec, 2)

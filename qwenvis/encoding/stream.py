@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from _thread import allocate_lock
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from qwenvis.embeddings import Embeddings
@@ -21,6 +23,9 @@ class Stream(Iterator[Embeddings]):
     With ``on_error="skip"`` such an item is left out, and its error is appended to ``errors``. Any other exception,
     such as an error of the iterable that was passed or a KeyboardInterrupt, ends the stream.
 
+    A stream has one reader at a time: like those of a generator, ``next`` and `close` raise ValueError while another
+    thread, or the iterable that was passed, is inside either of them.
+
     - ``errors``: list of `QwenvisError`, the errors of the items that were skipped so far; may be cleared at any time.
     """
 
@@ -28,6 +33,7 @@ class Stream(Iterator[Embeddings]):
         """Iterate over ``results``: the items in order, and in the place of an unusable item its error."""
         self.errors: list[QwenvisError] = []
         self._results, self._skip = results, skip
+        self._reading = allocate_lock()  # without the GIL, a generator that two threads resume at once may crash
 
     def __next__(self) -> Embeddings:
         """Return the next item.
@@ -36,17 +42,29 @@ class Stream(Iterator[Embeddings]):
         skipped; ConfigError or InputError where the checkpoint or the arguments cannot serve for items of that kind;
         and StopIteration at the end of the stream.
         """
-        for result in self._results:
-            if isinstance(result, Embeddings):
-                return result
-            if not self._skip:
-                raise result
-            self.errors.append(without_traceback(result))
+        with self._single_reader():
+            for result in self._results:
+                if isinstance(result, Embeddings):
+                    return result
+                if not self._skip:
+                    raise result
+                self.errors.append(without_traceback(result))
         raise StopIteration
 
     def close(self) -> None:
         """End the stream and free the items that have been prepared."""
-        self._results.close()
+        with self._single_reader():
+            self._results.close()
+
+    @contextmanager
+    def _single_reader(self) -> Iterator[None]:
+        """Refuse a second reader; letting it wait would hang the child of a fork."""
+        if not self._reading.acquire(blocking=False):
+            raise ValueError("another thread is reading this stream; give each thread its own stream")
+        try:
+            yield
+        finally:
+            self._reading.release()
 
 
 @dataclass

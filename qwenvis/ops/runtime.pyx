@@ -20,25 +20,29 @@ cdef extern from *:
     """
     static _Thread_local int qv_thread_count = 1;
     static int qv_forked = 0; /* workers do not survive a fork: a child that asked for them would hang */
+    #define qv_load(pointer) __atomic_load_n(&(pointer), __ATOMIC_RELAXED)
+    #define qv_store(pointer, value) __atomic_store_n(&(pointer), value, __ATOMIC_RELAXED)
     """
     int qv_thread_count
     int qv_forked
+    const qv_kernels *qv_load(const qv_kernels *pointer) nogil
+    void qv_store(const qv_kernels *pointer, const qv_kernels *value)
 
-cdef const qv_kernels *_selected = NULL
+cdef const qv_kernels *_selected = NULL  # through `selected` alone: any thread may select at any time
 
 openmp = qv_openmp  # the version (a date, yyyymm) that the compiler implements; 0: a pool of our own
 cache_line = CACHE_LINE  # bytes
 
 
 cdef const qv_kernels *selected() noexcept nogil:
-    return _selected
+    return qv_load(_selected)
 
 
 cdef qv_kind kind_of(str name) except *:
     """The number format of that name."""
     cdef int kind
     for kind in range(<int>QV_KIND_COUNT):
-        if _selected.formats[kind].name.decode() == name:
+        if selected().formats[kind].name.decode() == name:
             return <qv_kind>kind
     raise ValueError(f"there is no format {name!r}")
 
@@ -130,7 +134,7 @@ def isas():
 
 def isa():
     """Name of the selected instruction set."""
-    return _selected.name.decode()
+    return selected().name.decode()
 
 
 def use_isa(name=None):
@@ -138,7 +142,6 @@ def use_isa(name=None):
 
     Raises `IsaError` if it is unknown, not compiled in, or not on this CPU.
     """
-    global _selected
     compiled = isas()
     if name is None:
         name = next(isa for isa in reversed(compiled) if compiled[isa])
@@ -150,12 +153,12 @@ def use_isa(name=None):
     cdef int i = 0
     while qv_isas[i].name == NULL or qv_isas[i].name.decode() != name:
         i += 1
-    _selected = qv_isas[i]
+    qv_store(_selected, qv_isas[i])
 
 
 def rows_dtype(str format):
     """What the selected ISA multiplies with weights of a format: "float32" or "uint16", which holds bfloat16."""
-    return "uint16" if _selected.formats[<int>kind_of(format)].rows_kind == QV_BF16 else "float32"
+    return "uint16" if selected().formats[<int>kind_of(format)].rows_kind == QV_BF16 else "float32"
 
 
 cdef struct Probe:
@@ -177,7 +180,7 @@ def peak(Py_ssize_t steps, str format="f32"):
     cdef double flops
     cdef int count = threads()
     cdef Probe probe
-    probe.format, probe.steps, probe.flops = &_selected.formats[<int>kind_of(format)], steps, &flops
+    probe.format, probe.steps, probe.flops = &selected().formats[<int>kind_of(format)], steps, &flops
     with nogil:
         parallel_for(_probe, &probe, count)
     return count * flops

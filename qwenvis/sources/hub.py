@@ -74,7 +74,7 @@ class HubName:
 
     def pinned(self, snapshot: Path) -> dict[str, Any]:
         """The arguments of `qwenvis.sources.open` that name this very commit, from any directory."""
-        cache = None if self.cache_dir is None else str(Path(self.cache_dir).absolute())
+        cache = None if self.cache_dir is None else str(given_path(self.cache_dir, "cache_dir").absolute())
         source = f"{self.repo}/{self.file}" if self.file else self.repo
         return {"source": source, "cache_dir": cache, "revision": snapshot.name}
 
