@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from made import mmproj_files
-from made.presets import checkpoint, encoder, output, picture, same_bits
+from made.presets import checkpoint, encoder, picture, same_bits
+from processes.programs import output
 from made.resaved import tensors_of
 from qwenvis import Encoder, ops
 from qwenvis.checkpoints.checkpoint import Checkpoint
