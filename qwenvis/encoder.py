@@ -65,12 +65,15 @@ class Encoder:
         backend: str = "pil",
         revision: str | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
+        token: str | bool | None = None,
+        local_files_only: bool = False,
+        tower_only: bool = False,
         progress: Progress | None = None,
     ) -> Encoder:
         """Load the tower of a checkpoint.
 
-        - ``source``: a directory in the Hub's layout, a directory written by ``qwenvis pack``, an mmproj file of
-          llama.cpp (``*.gguf``), a Hub id that is in the local Hugging Face cache, or ``synthetic:PRESET``.
+        - ``source``: a directory in the Hub's layout or of ``qwenvis pack``, an mmproj file of llama.cpp (``*.gguf``),
+          ``synthetic:PRESET``, or a Hub id (ORG/NAME, ORG/NAME/FILE.gguf), which is downloaded unless a cache has it.
         - ``dtype``: "float32"; "bfloat16", which rounds the weights and the inputs of matrix products to bfloat16,
           while sums, norms, softmax, rope and the residual stream stay float32; or "auto": the format of a packed
           checkpoint, else bfloat16 if the checkpoint stores bfloat16 and this CPU multiplies it, else float32. Other
@@ -82,20 +85,20 @@ class Encoder:
           them as its processors do, which depends on the type that is passed (docs/pixels.md).
         - ``backend``: which of transformers' two image processors to equal, "pil" or "torchvision".
         - ``revision``, ``cache_dir``: branch, tag or commit of a Hub id, and the cache to look in.
-        - ``progress(bytes_done, bytes_total)``: called while the weights are read.
+        - ``token``: of a private repo, and not kept; by default ``HF_TOKEN`` or that of ``hf auth login``, none with
+          False.
+        - ``local_files_only``: send no request, as with ``HF_HUB_OFFLINE=1``.
+        - ``tower_only``: download the tower's bytes only, not the whole shards that hold it (docs/checkpoints.md).
+        - ``progress(bytes_done, bytes_total)``: called while weights are downloaded, and then while they are read.
 
-        Raises SourceError if there is no such checkpoint, CheckpointError or ConfigError if it cannot be used,
-        InputError for an argument, and IsaError for an instruction set. The names and shapes of all tensors, and all
-        arguments, are checked before a tensor is read or a preset is written.
+        Raises SourceError if there is no such checkpoint or it cannot be downloaded, CheckpointError or ConfigError if
+        it cannot be used, InputError for an argument, and IsaError for an instruction set. The names and shapes of all
+        tensors, and all arguments, are checked before a tensor is downloaded or read, or a preset is written.
         """
         count = resolve_threads(threads)
-        images: ImageOptions = {
-            "min_pixels": min_pixels,
-            "max_pixels": max_pixels,
-            "pixels": pixels,
-            "backend": backend,
-        }
-        checkpoint = sources.open(source, revision=revision, cache_dir=cache_dir)
+        images = ImageOptions(min_pixels=min_pixels, max_pixels=max_pixels, pixels=pixels, backend=backend)
+        opened = partial(sources.open, source, revision=revision, cache_dir=cache_dir, token=token)
+        checkpoint = opened(local_files_only=local_files_only, tower_only=tower_only)
         encoder = cls.from_spec(ModelSpec(checkpoint, dtype=dtype, **images), threads=count, progress=progress)
         encoder._arguments = {**checkpoint.source, "dtype": dtype, "threads": threads, **images}
         return encoder

@@ -8,7 +8,8 @@ from typing import TypedDict, Unpack
 import numpy as np
 
 from qwenvis import models, ops, sources
-from qwenvis.checkpoints.checkpoint import Checkpoint
+from qwenvis.checkpoints.checkpoint import Checkpoint, Progress
+from qwenvis.checkpoints.extract import extract
 from qwenvis.concurrency.memo import cached_property
 from qwenvis.cost import Cost, cost, weight_nbytes
 from qwenvis.errors import CheckpointError, ConfigError, InputError, QwenvisError
@@ -83,14 +84,35 @@ class ModelSpec:
         dtype: object = "float32",
         revision: str | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
+        token: str | bool | None = None,
+        local_files_only: bool = False,
+        tower_only: bool = False,
         **images: Unpack[ImageOptions],
     ) -> ModelSpec:
-        """Open ``source`` and read its headers: no weight is read, and no file of a preset is written.
+        """Open ``source`` and read its headers: no weight is read or downloaded, and no file of a preset is written.
 
         `Encoder.from_pretrained` explains the arguments. Raises SourceError, CheckpointError, ConfigError or
         InputError.
         """
-        return cls(sources.open(source, revision=revision, cache_dir=cache_dir), dtype=dtype, **images)
+        checkpoint = sources.open(
+            source,
+            revision=revision,
+            cache_dir=cache_dir,
+            token=token,
+            local_files_only=local_files_only,
+            tower_only=tower_only,
+        )
+        return cls(checkpoint, dtype=dtype, **images)
+
+    def extract(self, directory: str | os.PathLike[str], progress: Progress | None = None) -> None:
+        """Write the tower alone into a new directory: one safetensors file and its configs, or nothing.
+
+        The directory has the Hub's layout and loads to the same bits. Of a Hub id that is not in the cache, only the
+        tower's byte ranges are fetched, and nothing else is kept. ``progress(bytes_done, bytes_total)`` is called after
+        each tensor. Raises InputError where the directory exists or cannot be written and where the checkpoint is
+        packed, SourceError or CheckpointError where a tensor cannot be read.
+        """
+        extract(directory, self.checkpoint, self.weights.requests, progress)
 
     @property
     def config(self) -> Config:

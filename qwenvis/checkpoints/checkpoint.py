@@ -16,6 +16,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from qwenvis.checkpoints.configs import write_configs
 from qwenvis.checkpoints.stored import OpenFile, Read, reader
 from qwenvis.checkpoints.tensors import Tensor, assembled, not_finite
 from qwenvis.concurrency.tasks import prefetch
@@ -81,6 +82,10 @@ class Checkpoint:
         """Bytes of the tower on disk."""
         return sum(tensor.nbytes for tensor in self.tensors.values())
 
+    def write_configs(self, directory: Path) -> None:
+        """Write the configs of the tower and its processors into a directory. Raises OSError."""
+        write_configs(directory, self.model_type, self.vision_config, (self.preprocessor, self.video_preprocessor))
+
     def holding(self, requests: Sequence[Request]) -> Self:
         """Return the checkpoint for a tower that makes these requests.
 
@@ -88,11 +93,20 @@ class Checkpoint:
         """
         return self
 
-    def prepare(self, progress: Progress | None = None) -> None:
-        """Write files that are not there yet, which only a synthetic checkpoint may have. `load` does the same.
+    @property
+    def pending(self) -> str:
+        """The work that `prepare` will do, such as "writes DIRECTORY"; empty where all files are there."""
+        return ""
 
-        ``progress(bytes_done, bytes_total)`` follows the writing. Raises SourceError where a file cannot be written.
+    def prepare(self, progress: Progress | None = None) -> None:
+        """Write or download files that are not there yet, of a synthetic checkpoint or of a Hub id; as `load` does.
+
+        ``progress(bytes_done, bytes_total)`` follows the work. Raises SourceError where it fails.
         """
+
+    def streamed(self) -> Checkpoint:
+        """Return a checkpoint to read all tensors of once, in order; what is not here is read where it is."""
+        return self
 
     def fill(self, weights: Weights, progress: Progress | None = None) -> None:
         """Give a tower all the weights that it requests, as `load` does."""

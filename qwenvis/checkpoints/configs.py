@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -97,3 +98,20 @@ def preprocessors(directory: Path) -> tuple[Section, Section]:
 def _section(directory: Path, name: str) -> Section | None:
     content = read_json(directory, name, ConfigError)
     return None if content is None else Section(content, str(directory / name))
+
+
+def write_configs(
+    directory: Path, model_type: str, vision_config: Mapping[str, Any], processors: Sequence[Mapping[str, Any]]
+) -> None:
+    """Write the configs of a tower and of its image and video processors.
+
+    They are in the order of transformers, so that what the checkpoint lacks is not found elsewhere.
+    """
+    parts = zip(PARTS, processors, strict=True)
+    files = {
+        CONFIG: {"model_type": model_type, "vision_config": dict(vision_config)},
+        PROCESSOR: {part: Section(config, part).written for part, config in parts if config},
+    }
+    for name, content in files.items():
+        if content:
+            (directory / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -70,3 +73,18 @@ def regular_file(directory: Path, name: str) -> Path | None:
     if not any(real.is_relative_to(root) for root in roots):
         raise CheckpointError(f"{path} is a link to {real}, outside the checkpoint; copy that file into {directory}")
     return path
+
+
+@dataclass(frozen=True)
+class Files:
+    """How the files of a checkpoint that hold weights are found and opened: here, or elsewhere by byte ranges.
+
+    - ``find(directory, name)``: the path of a file, None where there is none; raises `CheckpointError`.
+    - ``open(path)``: opens that file, and raises OSError or ValueError where that fails.
+    """
+
+    find: Callable[[Path, str], Path | None]
+    open: Callable[[Path], BufferedReader]
+
+
+LOCAL = Files(regular_file, open_regular)

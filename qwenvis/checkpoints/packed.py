@@ -17,15 +17,13 @@ import numpy as np
 
 from qwenvis import ops
 from qwenvis.checkpoints.checkpoint import Checkpoint, Progress
-from qwenvis.checkpoints.configs import CONFIG, PARTS, PROCESSOR, Configs
+from qwenvis.checkpoints.configs import Configs
 from qwenvis.checkpoints.files import regular_file
 from qwenvis.checkpoints.shards import INDEX, SINGLE, header_bytes
 from qwenvis.checkpoints.stored import TYPES, Header, StoredTensor
 from qwenvis.checkpoints.tensors import Tensor
-from qwenvis.errors import CheckpointError, InputError, IsaError, quoted, shown
-from qwenvis.io.drafts import draft_of
-from qwenvis.io.fields import Section
-from qwenvis.io.files import expanded
+from qwenvis.errors import CheckpointError, IsaError, shown
+from qwenvis.io.drafts import whole_directory
 from qwenvis.weights import Weights
 
 FILE = "packed.safetensors"
@@ -117,35 +115,12 @@ def save(place: str | os.PathLike[str], checkpoint: Checkpoint, weights: Weights
 
     Raises InputError where something has the name ``place`` already, or where the directory cannot be written.
     """
-    try:
-        directory = expanded(os.fsdecode(place)).resolve()
-    except (OSError, ValueError, TypeError, RuntimeError) as error:  # RuntimeError: a loop of links, before 3.13
-        raise InputError(f"directory is {quoted(place)}, which cannot be the name of one: {error}") from error
-    if os.path.lexists(directory):
-        raise InputError(f"{directory} already exists; name a new directory")
     stored = {name: (tensor.dtype, tensor.shape) for name, tensor in checkpoint.tensors.items()}
     isa = next(memory.isa for memory in weights.kept if isinstance(memory, ops.PackedWeight))
     about = {"layout": LAYOUT, "isa": isa, "format": weights.format, "tensors": json.dumps(stored)}
-    try:
-        with draft_of(directory) as draft:
-            draft.mkdir()
-            _write_configs(draft, checkpoint)
-            _write(draft / FILE, weights.kept, about)
-            draft.rename(directory)
-    except OSError as error:
-        raise InputError(f"{shown(str(directory))} cannot be written: {error.strerror}") from error
-
-
-def _write_configs(directory: Path, checkpoint: Checkpoint) -> None:
-    """Write the configs in the order of transformers, so that what the checkpoint lacks is not found elsewhere."""
-    processors = zip(PARTS, (checkpoint.preprocessor, checkpoint.video_preprocessor), strict=True)
-    files = {
-        CONFIG: {"model_type": checkpoint.model_type, "vision_config": dict(checkpoint.vision_config)},
-        PROCESSOR: {part: Section(config, part).written for part, config in processors if config},
-    }
-    for name, content in files.items():
-        if content:
-            (directory / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    with whole_directory(place) as draft:
+        checkpoint.write_configs(draft)
+        _write(draft / FILE, weights.kept, about)
 
 
 def _write(file: Path, kept: list[Any], about: dict[str, str]) -> None:
@@ -157,8 +132,6 @@ def _write(file: Path, kept: list[Any], about: dict[str, str]) -> None:
         for size, memory in zip(sizes, kept, strict=True):
             out.write(_bytes(memory).data)
             out.write(b"\0" * (size - _bytes(memory).nbytes))
-        out.flush()
-        os.fsync(out.fileno())  # before its directory has its name
 
 
 def _nbytes(memory: Any) -> int:

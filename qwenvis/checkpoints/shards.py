@@ -17,7 +17,7 @@ from typing import Any
 
 from qwenvis.checkpoints.checkpoint import Checkpoint
 from qwenvis.checkpoints.configs import Configs
-from qwenvis.checkpoints.files import json_object, read_json, regular_file
+from qwenvis.checkpoints.files import LOCAL, Files, json_object, read_json, regular_file
 from qwenvis.checkpoints.stored import TYPES, Header, OpenFile, StoredFile, StoredTensor
 from qwenvis.checkpoints.tensors import Tensor, channels_first, refuse_quantised, tower_among
 from qwenvis.errors import CheckpointError, listed, quoted, shown
@@ -45,15 +45,16 @@ _HINTS = {
 }
 
 
-def open_shards(directory: Path, configs: Configs) -> Checkpoint:
+def open_shards(directory: Path, configs: Configs, files: Files = LOCAL) -> Checkpoint:
     """Read the headers of the tower's shards in a directory in the Hub's layout, whose configs have been read.
 
     Raises CheckpointError for weights that are missing, damaged, quantised or without a tower.
     """
-    prefix, stored = _tower_tensors(directory)
+    prefix, stored = _tower_tensors(directory, files)
     tensors = {name.removeprefix(prefix): Tensor.of(tensor) for name, tensor in stored.items()}
     refuse_quantised(directory, tensors, configs["config"])
-    return Checkpoint(directory, prefix=prefix, tensors=channels_first(tensors), **configs)
+    tensors = channels_first(tensors)
+    return Checkpoint(directory, prefix=prefix, tensors=tensors, open_file=files.open, **configs)
 
 
 def tower_shards(directory: Path) -> list[str]:
@@ -137,13 +138,13 @@ def header_bytes(
     return len(text).to_bytes(8, "little") + text
 
 
-def _tower_tensors(directory: Path) -> tuple[str, dict[str, StoredTensor]]:
+def _tower_tensors(directory: Path, files: Files) -> tuple[str, dict[str, StoredTensor]]:
     """List the tower's prefix and its tensors, in the order of the files.
 
     The single file comes before an index, as in transformers.
     """
-    if (single := regular_file(directory, SINGLE)) is not None:
-        tensors = read_header(single).tensors
+    if (single := files.find(directory, SINGLE)) is not None:
+        tensors = read_header(single, files.open).tensors
         prefix, begin = tower_among(tensors, directory)
         return prefix, {name: tensor for name, tensor in tensors.items() if begin.match(name)}
     index = _read_index(directory)
@@ -151,7 +152,7 @@ def _tower_tensors(directory: Path) -> tuple[str, dict[str, StoredTensor]]:
     found: dict[str, StoredTensor] = {}
     for shard in sorted(shards):
         try:
-            found |= _in_shard(directory, shard, begin, shards[shard])
+            found |= _in_shard(directory / shard, files, begin, shards[shard])
         except CheckpointError as error:
             if hint := _stale(directory, set(index.values())):
                 raise CheckpointError(f"{error}; {hint}") from error
@@ -169,12 +170,11 @@ def _by_shard(directory: Path, index: Mapping[str, str]) -> tuple[str, re.Patter
     return prefix, begin, shards
 
 
-def _in_shard(directory: Path, shard: str, begin: re.Pattern[str], indexed: list[str]) -> dict[str, StoredTensor]:
+def _in_shard(path: Path, files: Files, begin: re.Pattern[str], indexed: list[str]) -> dict[str, StoredTensor]:
     """List the tower's tensors in one shard, in the order of their bytes; they must be those that the index names."""
-    path = regular_file(directory, shard)
-    if path is None:
-        raise CheckpointError(f"{directory} lacks {shard}, which holds tensors of the tower: {listed(indexed)}")
-    tensors = {name: tensor for name, tensor in read_header(path).tensors.items() if begin.match(name)}
+    if files.find(path.parent, path.name) is None:
+        raise CheckpointError(f"{path.parent} lacks {path.name}, which holds tensors of the tower: {listed(indexed)}")
+    tensors = {name: tensor for name, tensor in read_header(path, files.open).tensors.items() if begin.match(name)}
     if absent := [name for name in indexed if name not in tensors]:
         raise CheckpointError(f"{path} lacks tensors that {INDEX} says it holds: {listed(absent)}")
     if unknown := sorted(tensors.keys() - set(indexed)):

@@ -168,13 +168,13 @@ def _memory() -> str:
 
 
 def _hub() -> str:
-    from qwenvis.sources.hub import hub_cache
+    from qwenvis.sources.caches import hub_cache
 
     return _place(hub_cache(), "models--*", "model")
 
 
 def _synthetic() -> str:
-    from qwenvis.sources.synthetic import cache_root
+    from qwenvis.sources.caches import cache_root
 
     return _place(cache_root(), "[!.]*", "synthetic checkpoint")
 

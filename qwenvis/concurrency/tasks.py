@@ -158,6 +158,25 @@ def run_parallel(calls: Iterable[Callable[[], T]], threads: int) -> Iterator[T]:
             task.cancel()
 
 
+def run_ahead(calls: Iterable[Callable[[], T]], ahead: int) -> Generator[T, None, None]:
+    """Yield the results of calls in order, while up to ``ahead`` of the calls run or wait to be yielded.
+
+    Closing the generator waits for the calls that run, and drops the rest.
+    """
+    coming: deque[Task[T]] = deque()
+    try:
+        for call in calls:
+            coming.append(Task(call))
+            coming[-1].start()
+            if len(coming) == ahead:
+                yield coming.popleft().result()
+        while coming:
+            yield coming.popleft().result()
+    finally:
+        for task in coming:
+            task.cancel()
+
+
 def _started(tasks: Iterable[Task[T]]) -> bool:
     """Start a thread that runs tasks in order; return whether the system grants one."""
     try:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from qwenvis.errors import InputError, shown
+from qwenvis.errors import InputError, quoted, shown
+from qwenvis.io.files import expanded
 
 
 @contextmanager
@@ -45,3 +47,28 @@ def whole_file(target: Path) -> Iterator[Path]:
         raise
     except (OSError, ValueError) as error:
         raise InputError(f"{shown(str(target))} cannot be written: {shown(str(error))}") from error
+
+
+@contextmanager
+def whole_directory(place: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a draft, an empty directory, that gets the name ``place`` after the block, unless the block fails.
+
+    Its files are on the disk before it has that name. Raises InputError where something has the name already, or where
+    the directory cannot be written.
+    """
+    try:
+        target = expanded(os.fsdecode(place)).resolve()
+    except (OSError, ValueError, TypeError, RuntimeError) as error:  # RuntimeError: a loop of links, before 3.13
+        raise InputError(f"directory is {quoted(place)}, which cannot be the name of one: {error}") from error
+    if os.path.lexists(target):
+        raise InputError(f"{target} already exists; name a new directory")
+    try:
+        with draft_of(target) as draft:
+            draft.mkdir()
+            yield draft
+            for file in draft.iterdir():
+                with file.open("rb+") as written:
+                    os.fsync(written.fileno())
+            draft.rename(target)
+    except OSError as error:
+        raise InputError(f"{shown(str(target))} cannot be written: {error.strerror}") from error

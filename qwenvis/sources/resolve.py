@@ -9,11 +9,12 @@ from pathlib import Path
 from qwenvis import models
 from qwenvis.checkpoints.checkpoint import Checkpoint
 from qwenvis.checkpoints.configs import read_configs
+from qwenvis.checkpoints.files import LOCAL, Files
 from qwenvis.checkpoints.packed import open_packed, packed_file
 from qwenvis.checkpoints.shards import open_shards, read_header
 from qwenvis.errors import CheckpointError, ConfigError, InputError, SourceError, quoted
 from qwenvis.io.files import expanded, given_path, reason
-from qwenvis.sources.hub import GGUF, HubName, exists, is_directory
+from qwenvis.sources.hub import GGUF, INSTALL, HubName, HubOptions, exists, is_directory
 
 SYNTHETIC = "synthetic:"
 
@@ -23,70 +24,99 @@ def open(
     *,
     revision: str | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
+    token: str | bool | None = None,
+    local_files_only: bool = False,
+    tower_only: bool = False,
 ) -> Checkpoint:
-    """Open the checkpoint that ``source`` names: its configs and headers are read, no weight, and nothing is written.
+    """Open the checkpoint that ``source`` names: its configs and headers are read, and no weight.
 
     ``source`` is a directory in the Hub's layout or of ``qwenvis pack``, a GGUF file of llama.cpp,
-    ``synthetic:PRESET``, or a Hub id that is in the local cache: ORG/NAME, or ORG/NAME/FILE.gguf. ``revision`` is a
-    branch, tag or commit of a Hub id (default main), ``cache_dir`` replaces the Hugging Face cache, or the cache of
-    synthetic checkpoints.
+    ``synthetic:PRESET``, or a Hub id: ORG/NAME, or ORG/NAME/FILE.gguf. What the local Hugging Face cache holds of an id
+    is used without any request. Of another id the configs and the index are downloaded into that cache, and the headers
+    of weights are read by byte ranges; `Checkpoint.prepare` then downloads the files that hold the tower.
 
-    Raises InputError for an argument that cannot be one, SourceError where the source names nothing that is here (for a
-    Hub id, with the ``hf download`` line that fetches the files of the tower), ConfigError for a config that cannot be
-    used, and CheckpointError for weights that are missing, damaged, quantised or without a tower.
+    - ``revision``: a branch, tag or commit of a Hub id (default main).
+    - ``cache_dir``: replaces the Hugging Face cache, or the cache of synthetic checkpoints.
+    - ``token``: of a private or gated repo; by default the one of huggingface_hub (``HF_TOKEN``, or that of ``hf auth
+      login``), and none with False. It is sent to the Hub's host only.
+    - ``local_files_only``: send no request, as with ``HF_HUB_OFFLINE=1``.
+    - ``tower_only``: download the tower's byte ranges instead of whole shards, into the cache of qwenvis.
+
+    Raises InputError for an argument that cannot be one, SourceError where the source names nothing that is here or can
+    be downloaded, ConfigError for a config that cannot be used, and CheckpointError for weights that are missing,
+    damaged, quantised or without a tower.
     """
     text = os.fspath(source) if isinstance(source, str | os.PathLike) else source
     if not isinstance(text, str) or not text:
         got = "empty" if isinstance(text, str) else f"a {type(text).__name__}"
         raise InputError(f"source is {got}; expected a directory, a {GGUF} file, a Hub id or {SYNTHETIC}PRESET")
+    options = HubOptions(
+        revision=revision, cache_dir=cache_dir, token=token, local_files_only=local_files_only, tower_only=tower_only
+    )
     if text.startswith(SYNTHETIC):
-        from qwenvis.sources.synthetic import open_synthetic
-
-        named = {
-            "source": text,
-            "cache_dir": None if cache_dir is None else str(given_path(cache_dir, "cache_dir").absolute()),
-        }
-        return replace(open_synthetic(text.removeprefix(SYNTHETIC), cache_dir), source=named)
+        return _synthetic(text, cache_dir)
     path = expanded(text)
     if is_directory(path) or (_is_gguf(path) and exists(path)):
-        return replace(_at(path), source={"source": str(path.absolute())})
-    if name := HubName.of(text, revision, cache_dir):
+        return replace(open_at(path), source={"source": str(path.absolute())})
+    if name := HubName.of(text, options):
         return _in_hub(name)
     raise SourceError(_nothing(text, path))
 
 
-def _at(path: Path) -> Checkpoint:
-    """Open the checkpoint at a path, by the layout that it has."""
+def open_at(path: Path, files: Files = LOCAL) -> Checkpoint:
+    """Open the checkpoint at a path, by its layout; ``files`` finds and opens the files that hold weights.
+
+    Raises SourceError, ConfigError or CheckpointError.
+    """
     if _is_gguf(path) and not path.is_dir():
-        return _gguf(path)
+        return _gguf(path, files)
     configs = read_configs(path)
     models.named(configs["model_type"], configs["vision_config"])  # a family is named, or a tower is not looked for
     if (file := packed_file(path)) is not None:
         return open_packed(read_header(file), configs)
-    return open_shards(path, configs)
+    return open_shards(path, configs, files)
 
 
-def _gguf(path: Path) -> Checkpoint:
+def _gguf(path: Path, files: Files) -> Checkpoint:
     try:
         from qwenvis.checkpoints import gguf, mmproj
     except ImportError as error:
         raise CheckpointError(
             f"{path} is read with the gguf package, which is not installed: pip install 'qwenvis[gguf]' ({error})"
         ) from error
-    return mmproj.open_mmproj(gguf.read_header(path))
+    return mmproj.open_mmproj(gguf.read_header(path, files.open))
+
+
+def _synthetic(text: str, cache_dir: str | os.PathLike[str] | None) -> Checkpoint:
+    from qwenvis.sources.synthetic import open_synthetic
+
+    cache = None if cache_dir is None else str(given_path(cache_dir, "cache_dir").absolute())
+    found = open_synthetic(text.removeprefix(SYNTHETIC), cache_dir)
+    return replace(found, source={"source": text, "cache_dir": cache})
 
 
 def _in_hub(name: HubName) -> Checkpoint:
-    """Open a checkpoint in the local cache of the Hub; where that fails for want of files, say how to fetch them."""
-    snapshot = name.snapshot()
+    """Open a checkpoint of the Hub: in the caches, else by requests, unless they are forbidden."""
+    commit, snapshot = name.commit(), name.snapshot()
+    state, cause = f"holds no snapshot of its revision {name.revision}", None
+    if snapshot is not None:
+        try:
+            return replace(open_at(name.path_in(snapshot)), source=name.pinned(commit))
+        except ConfigError:
+            raise
+        except (SourceError, CheckpointError) as error:
+            if not (missing := name.missing_from(snapshot)):
+                raise
+            state, cause = f"lacks its {', '.join(missing)}", error
+    if commit and not name.file and is_directory(extracted := name.extracted(commit)):
+        return replace(open_at(extracted), source=name.pinned(commit))
+    if name.options.forbidden:
+        raise name.refusal(state, snapshot) from cause
     try:
-        return replace(_at(name.path_in(snapshot)), source=name.pinned(snapshot))
-    except ConfigError:
-        raise
-    except (SourceError, CheckpointError) as error:
-        if missing := name.missing_from(snapshot):
-            raise name.refusal(f"lacks its {', '.join(missing)}", snapshot) from error
-        raise
+        from qwenvis.sources.remote import open_remote
+    except ImportError as error:
+        raise SourceError(f"{name.refusal(state, snapshot)}\nOr let qwenvis do it: {INSTALL} ({error})") from cause
+    return open_remote(name, commit, open_at)
 
 
 def _is_gguf(path: Path) -> bool:
@@ -96,7 +126,7 @@ def _is_gguf(path: Path) -> bool:
 def _nothing(text: str, path: Path) -> str:
     """Say why a source names nothing that is here."""
     if "://" in text:
-        return f"{quoted(text)} names no checkpoint: it is a URL, and nothing is downloaded; a Hub id is ORG/NAME"
+        return f"{quoted(text)} names no checkpoint: it is a URL, and URLs are not downloaded; a Hub id is ORG/NAME"
     try:
         path.stat()
         place = "is a file; name the directory that holds it"

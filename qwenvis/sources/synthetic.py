@@ -33,7 +33,8 @@ from qwenvis.concurrency.tasks import run_parallel
 from qwenvis.errors import SourceError, quoted
 from qwenvis.io.drafts import draft_of
 from qwenvis.io.fields import Section
-from qwenvis.io.files import expanded, given_path
+from qwenvis.io.files import given_path
+from qwenvis.sources.caches import cache_root
 from qwenvis.sources.presets import PRESETS, Preset, suggestion
 from qwenvis.weights import Request
 
@@ -118,13 +119,18 @@ class Synthetic(Checkpoint):
         listing = Listing(self.path, self.preset, requests)
         return replace(self, tensors=listing, listing=listing)
 
+    @property
+    def pending(self) -> str:
+        """The directory to write, unless it is there."""
+        return "" if (self.path / CONFIG).is_file() else f"writes {self.path}"
+
     def prepare(self, progress: Progress | None = None) -> None:
         """Write the files, if they are not there.
 
         ``progress(bytes_done, bytes_total)`` is called after each tensor that is drawn. The bytes depend on the preset
         alone. Raises `SourceError` where they cannot be written.
         """
-        if (self.path / CONFIG).is_file():
+        if not self.pending:
             return
         root, shards = self.path.parent, self.listing.shards
         _refuse_a_full_disk(self.preset, root, sum(shard.nbytes for shard in shards))
@@ -151,12 +157,6 @@ def open_synthetic(name: str, cache_dir: str | os.PathLike[str] | None = None) -
     images, listing = Section(preset.preprocessor, str(directory / PREPROCESSOR)), Listing(directory, name)
     configs = configs_of(directory, preset.config, images, images)
     return Synthetic(directory, prefix=preset.prefix, tensors=listing, listing=listing, preset=name, **configs)
-
-
-def cache_root() -> Path:
-    """The cache of synthetic checkpoints: ``QWENVIS_CACHE``, else ``XDG_CACHE_HOME/qwenvis``, else ``~/.cache``."""
-    own, shared = os.environ.get("QWENVIS_CACHE"), os.environ.get("XDG_CACHE_HOME")
-    return expanded(own or f"{shared or '~/.cache'}/qwenvis").absolute()
 
 
 def _shards(preset: Preset, tower: Shapes) -> tuple[Shard, ...]:

@@ -25,7 +25,7 @@ ROOMS = {
     "concurrency.threads": Room("errors"),
     "io.sharing": Room(others="PIL"),
     "io.files": Room("io.sharing errors"),
-    "io.drafts": Room("errors"),
+    "io.drafts": Room("io.files errors"),
     "io.iterables": Room("io.sharing", "PIL"),
     "io.arrays": Room("errors", "numpy"),
     "io.fields": Room("errors"),
@@ -80,7 +80,7 @@ ROOMS = {
     "checkpoints.stored": Room("io.files errors", "numpy ml_dtypes"),
     "checkpoints.tensors": Room("checkpoints.stored models errors", "numpy"),
     "checkpoints.checkpoint": Room(
-        "checkpoints.tensors checkpoints.stored weights io.files concurrency.tasks errors", "numpy"
+        "checkpoints.tensors checkpoints.stored checkpoints.configs weights io.files concurrency.tasks errors", "numpy"
     ),
     "checkpoints.shards": Room(
         "checkpoints.checkpoint checkpoints.tensors checkpoints.stored checkpoints.configs checkpoints.files "
@@ -88,30 +88,44 @@ ROOMS = {
     ),
     "checkpoints.packed": Room(
         "checkpoints.shards checkpoints.checkpoint checkpoints.tensors checkpoints.stored checkpoints.configs "
-        "checkpoints.files ops.PackedWeight ops.cache_line weights io.fields io.drafts io.files errors",
+        "checkpoints.files ops.PackedWeight ops.cache_line weights io.drafts errors",
+        "numpy",
+    ),
+    "checkpoints.extract": Room(
+        "checkpoints.shards checkpoints.checkpoint checkpoints.tensors checkpoints.stored weights io.drafts errors",
         "numpy",
     ),
     "checkpoints.gguf": Room("checkpoints.stored io.files errors", "numpy gguf"),
     "checkpoints.mmproj": Room(
         "checkpoints.checkpoint checkpoints.tensors checkpoints.stored models io.fields errors", "numpy"
     ),
+    "sources.caches": Room("io.files"),
     "sources.presets": Room("models"),
     "sources.synthetic": Room(
-        "sources.presets checkpoints.shards checkpoints.checkpoint checkpoints.tensors checkpoints.configs "
-        "models weights io.fields io.drafts io.files concurrency.tasks concurrency.memo errors",
+        "sources.caches sources.presets checkpoints.shards checkpoints.checkpoint checkpoints.tensors "
+        "checkpoints.configs models weights io.fields io.drafts io.files concurrency.tasks concurrency.memo errors",
         "numpy ml_dtypes",
     ),
-    "sources.hub": Room("checkpoints.shards checkpoints.configs checkpoints.files io.files errors"),
+    "sources.hub": Room("sources.caches checkpoints.shards checkpoints.configs checkpoints.files io.files errors"),
+    # The rooms below this line and above `sources.resolve` need the extra `hub`.
+    "sources.ranges": Room("checkpoints.stored concurrency.tasks", "httpx2 huggingface_hub"),
+    "sources.download": Room("sources.ranges sources.hub errors version", "httpx2 huggingface_hub"),
+    "sources.remote": Room(
+        "sources.download sources.ranges sources.hub checkpoints.extract checkpoints.shards checkpoints.checkpoint "
+        "checkpoints.stored checkpoints.configs checkpoints.files models weights io.drafts io.files concurrency.tasks "
+        "errors",
+        "huggingface_hub",
+    ),
     "sources.resolve": Room(
-        "sources.hub checkpoints.packed checkpoints.shards checkpoints.checkpoint checkpoints.configs models "
-        "io.files errors",
-        lazily="sources.synthetic sources.presets checkpoints.mmproj checkpoints.gguf",
+        "sources.hub checkpoints.packed checkpoints.shards checkpoints.checkpoint checkpoints.configs "
+        "checkpoints.files models io.files errors",
+        lazily="sources.remote sources.synthetic sources.presets checkpoints.mmproj checkpoints.gguf",
     ),
     "sources": Room("sources.resolve"),
     "cost": Room("models nn.workspace geometry ops weights", "numpy"),
     "spec": Room(
-        "cost sources checkpoints.checkpoint processors.video_families processors.video processors.image "
-        "models nn.dtypes ops.rows_dtype weights concurrency.memo errors",
+        "cost sources checkpoints.extract checkpoints.checkpoint processors.video_families processors.video "
+        "processors.image models nn.dtypes ops.rows_dtype weights concurrency.memo errors",
         "numpy",
     ),
     "embeddings.file": Room("io.drafts io.files errors", "numpy safetensors"),

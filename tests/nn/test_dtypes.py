@@ -124,7 +124,7 @@ def test_sources_that_name_nothing(source, tmp_path, monkeypatch):
 
 
 def test_a_url_is_refused_with_the_reason():
-    with pytest.raises(SourceError, match=r"is a URL, and nothing is downloaded; a Hub id is ORG/NAME"):
+    with pytest.raises(SourceError, match=r"is a URL, and URLs are not downloaded; a Hub id is ORG/NAME"):
         Encoder.from_pretrained("https://huggingface.co/Qwen/Qwen2-VL-2B-Instruct")
 
 

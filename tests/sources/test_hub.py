@@ -1,4 +1,4 @@
-"""The local cache of the Hugging Face Hub: a file that is not here is named, never fetched."""
+"""The local cache of the Hugging Face Hub, where requests are forbidden: a file that is not here is named."""
 
 import itertools
 import os
@@ -11,7 +11,7 @@ from made import mmproj_files
 from made.checkpoints import INDEX, SHARDS, tower, write_json, write_shards, write_single
 from qwenvis import sources
 from qwenvis.errors import CheckpointError, SourceError
-from qwenvis.sources import hub
+from qwenvis.sources import caches
 
 REPO = "Qwen/Qwen2-VL-2B-Instruct"
 COMMIT, OLDER = "a" * 40, "b" * 40
@@ -25,6 +25,7 @@ def cache(tmp_path, monkeypatch):
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("QWENVIS_CACHE", str(tmp_path / "qwenvis"))
     monkeypatch.setattr(socket, "socket", pytest.fail)
     monkeypatch.chdir(tmp_path)
     return tmp_path / "hub"
@@ -104,7 +105,8 @@ def test_an_empty_cache_names_the_line_that_fills_it(cache):
     assert patterns == [*CONFIGS, "*.safetensors"]
     include = " ".join(f'--include "{pattern}"' for pattern in patterns)
     assert message.splitlines() == [
-        f"{REPO} is no directory here, and the Hugging Face cache {cache} holds no snapshot of its revision main.",
+        f"{REPO} is no directory here, and the Hugging Face cache {cache} holds no snapshot of its revision main. "
+        "Nothing is downloaded, for HF_HUB_OFFLINE is set.",
         f"This fetches the files that hold the tower (and every shard: only {INDEX}, which is not here yet, "
         "tells which of them hold it):",
         f"  hf download {REPO} {include}",
@@ -184,7 +186,7 @@ def test_where_the_cache_is(monkeypatch, variables, expected):
     monkeypatch.delenv("HF_HUB_CACHE")
     for name, value in {"HOME": "/home/somebody", **variables}.items():
         monkeypatch.setenv(name, value)
-    assert str(hub.hub_cache()) == expected
+    assert str(caches.hub_cache()) == expected
 
 
 AUDIO = {"model_type": "qwen2_audio"}
@@ -214,7 +216,8 @@ def test_a_gguf_file_that_is_not_here_names_the_line_that_fetches_it(cache):
     with pytest.raises(SourceError) as caught:
         found(MMPROJ, revision="v2")
     assert str(caught.value).splitlines() == [
-        f"{MMPROJ} is no file here, and the Hugging Face cache {cache} holds no snapshot of its revision v2.",
+        f"{MMPROJ} is no file here, and the Hugging Face cache {cache} holds no snapshot of its revision v2. "
+        "Nothing is downloaded, for HF_HUB_OFFLINE is set.",
         "This fetches it:",
         f'  hf download {REPO} mmproj-f16.gguf --revision "v2"',
     ]

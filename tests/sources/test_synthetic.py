@@ -17,7 +17,7 @@ from made.checkpoints import open_directory
 from made.presets import materialise, tower_shapes
 from oracle import transformers_towers
 from qwenvis.errors import SourceError
-from qwenvis.sources import synthetic
+from qwenvis.sources import caches, synthetic
 from qwenvis.weights import Request
 
 TINY = ["tiny-qwen2-vl", "tiny-qwen2.5-vl", "tiny-qwen3-vl", "tiny-qwen3-omni", "tiny-paddleocr-vl"]
@@ -236,4 +236,4 @@ def test_cache_root(monkeypatch, variables, expected):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert str(synthetic.cache_root()) == expected
+    assert str(caches.cache_root()) == expected
