@@ -69,7 +69,7 @@ class RemoteFile:
 
     def __init__(self, name: str, locate: Callable[[], Location]) -> None:
         self.name, self._locate = name, locate
-        self._location = locate()
+        self._location, self._relocating = locate(), threading.Lock()
         self._served: dict[str, str] = {}  # the ETag that each host has sent first
         self.head = b""  # the bytes from the first one on that have been read
 
@@ -104,7 +104,9 @@ class RemoteFile:
 
     def _relocate(self, old: Location) -> None:
         """Find the file again, whose URL has expired; another thread may have found it already."""
-        if self._location is old:
+        with self._relocating:
+            if self._location is not old:
+                return
             try:
                 found = self._locate()
             except OSError as error:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields, replace
 from functools import partial
 from io import BufferedReader
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from huggingface_hub import is_offline_mode
 from huggingface_hub.utils import WeakFileLock
@@ -101,7 +101,7 @@ class Remote(Checkpoint):
             return
         requests = self.requests or [Request(name, shape, lambda array: None) for name, shape in self.shapes.items()]
         self._compare(requests)
-        with _reached(), _written(self._name):
+        with _written(self._name):
             if self._by_ranges:
                 self._extract(requests, progress)
             else:
@@ -123,8 +123,7 @@ class Remote(Checkpoint):
         def opened(path: Path) -> BufferedReader:
             return self.hub.open(path, [each for each in stored if each.file.path == path])
 
-        held = {field.name: getattr(self, field.name) for field in fields(Checkpoint)}
-        return Checkpoint(**{**held, "open_file": opened})
+        return _Streamed(**{**_fields(self), "open_file": opened})
 
     @property
     def _name(self) -> HubName:
@@ -172,6 +171,20 @@ class Remote(Checkpoint):
         _note(self._name, client.revision)
 
 
+class _Streamed(Checkpoint):
+    """A checkpoint whose tensors come by byte ranges as they are read."""
+
+    def load(self, requests: Sequence[Request], progress: Progress | None = None) -> None:
+        """Answer every request, as `Checkpoint.load`; raises SourceError for a transfer that fails."""
+        with _reached():
+            super().load(requests, progress)
+
+
+def _fields(checkpoint: Checkpoint) -> dict[str, Any]:
+    """List what all checkpoints have."""
+    return {field.name: getattr(checkpoint, field.name) for field in fields(Checkpoint)}
+
+
 def open_remote(name: HubName, commit: str, open_at: Callable[..., Checkpoint]) -> Remote:
     """Open a checkpoint of the Hub, at a commit if that is known: read its configs, index and headers.
 
@@ -196,8 +209,7 @@ def open_remote(name: HubName, commit: str, open_at: Callable[..., Checkpoint]) 
             if files.find(path, SINGLE) is None and _small(files.client, INDEX, MAX_INDEX_BYTES) is None:
                 raise CheckpointError(f"{name.repo} holds neither {SINGLE} nor {INDEX}; {_NAME_GGUF.format(name.repo)}")
         found = open_at(path, Files(files.find, files.open))
-    held = {field.name: getattr(found, field.name) for field in fields(Checkpoint)}
-    return Remote(**{**held, "source": name.pinned(commit)}, hub=files, open_at=open_at)
+    return Remote(**{**_fields(found), "source": name.pinned(commit)}, hub=files, open_at=open_at)
 
 
 _NAME_GGUF = "to read a GGUF file of it, name the file: {}/FILE.gguf"
