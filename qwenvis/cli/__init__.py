@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from qwenvis.cli import demo, doctor, encode, info, pack, units
+from qwenvis.cli import demo, doctor, encode, extract, info, pack, units
 from qwenvis.errors import QwenvisError
 
 OK, FAILED, INTERRUPTED, UNREAD = 0, 1, 130, 141  # argparse has 2
@@ -33,14 +33,22 @@ class Command(Protocol):
         """Run the command; return the exit code."""
 
 
-COMMANDS: dict[str, Command] = {"encode": encode, "info": info, "pack": pack, "doctor": doctor, "demo": demo}
+COMMANDS: dict[str, Command] = {
+    "encode": encode,
+    "info": info,
+    "extract": extract,
+    "pack": pack,
+    "doctor": doctor,
+    "demo": demo,
+}
 
 DESCRIPTION = "The vision encoder of Qwen-VL on a CPU: images in, visual tokens out."
 EPILOG = """\
 a SOURCE is one of
   DIRECTORY         a checkpoint in the Hub's layout: config.json and *.safetensors
   FILE.gguf         an mmproj file of llama.cpp (needs pip install 'qwenvis[gguf]')
-  ORG/NAME          a Hub id that is in the local Hugging Face cache, or ORG/NAME/FILE.gguf; nothing is downloaded
+  ORG/NAME          a Hub id, or ORG/NAME/FILE.gguf; unless a cache holds it, what the tower needs is downloaded
+                    (needs pip install 'qwenvis[hub]')
   synthetic:PRESET  random weights in a published shape, such as synthetic:qwen2-vl-2b
 
 examples
@@ -51,7 +59,10 @@ examples
 environment
   QWENVIS_NUM_THREADS  threads without --threads (default: OMP_NUM_THREADS, else the CPUs that may be used)
   QWENVIS_ISA          the instruction set to use; `qwenvis doctor` lists the available ones
-  QWENVIS_CACHE        the directory of synthetic checkpoints (default: ~/.cache/qwenvis)
+  QWENVIS_CACHE        the directory of synthetic checkpoints and of downloaded towers (default: ~/.cache/qwenvis)
+  HF_HUB_OFFLINE       1: send no request, as --local-files-only
+  HF_TOKEN             the token for private and gated repos; it goes to the Hub's host only
+  HF_HUB_CACHE, HF_ENDPOINT and others of huggingface_hub count too
 
 exit codes
   0    success

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 if TYPE_CHECKING:
     from qwenvis.videos.video import Sampling
 
-SOURCE = "a directory, a .gguf file, a Hub id in the local cache, or synthetic:PRESET"
+SOURCE = "a directory, a .gguf file, a Hub id, or synthetic:PRESET"
+
+
+class HubArguments(TypedDict):
+    """The arguments of `ModelSpec.open` about a Hub id. A token comes from the environment only."""
+
+    revision: str | None
+    local_files_only: bool
+    tower_only: bool
 
 
 def positive(text: str) -> int:
@@ -37,6 +45,22 @@ def add_dtype(parser: argparse.ArgumentParser) -> None:
     formats = "float32 (or f32), bfloat16 (or bf16), or auto"
     text = f"{formats}, which is bfloat16 if checkpoint and CPU both have it (default: %(default)s)"
     parser.add_argument("--dtype", default="float32", help=text)
+
+
+def add_hub(parser: argparse.ArgumentParser, tower_only: bool = True) -> None:
+    """Add ``--revision`` and ``--local-files-only``, and ``--tower-only`` for commands that download a checkpoint."""
+    parser.add_argument("--revision", metavar="REF", help="branch, tag or commit of a Hub id (default: main)")
+    text = "send no request: use what the caches hold of a Hub id, as with HF_HUB_OFFLINE=1"
+    parser.add_argument("--local-files-only", action="store_true", help=text)
+    if tower_only:
+        text = "of a Hub id that no cache holds, download only the tower's bytes, not the whole shards that hold it"
+        parser.add_argument("--tower-only", action="store_true", help=text)
+
+
+def hub(args: argparse.Namespace) -> HubArguments:
+    """Return the options of `add_hub` as arguments of `ModelSpec.open`."""
+    tower_only = getattr(args, "tower_only", False)
+    return {"revision": args.revision, "local_files_only": args.local_files_only, "tower_only": tower_only}
 
 
 def rate(text: str) -> float:

@@ -176,7 +176,13 @@ def _hub() -> str:
 def _synthetic() -> str:
     from qwenvis.sources.caches import cache_root
 
-    return _place(cache_root(), "[!.]*", "synthetic checkpoint")
+    return _place(cache_root(), "*-v[0-9]*", "synthetic checkpoint")
+
+
+def _towers() -> str:
+    from qwenvis.sources.caches import cache_root
+
+    return _place(cache_root() / "towers", "models--*/[!.]*", "downloaded tower")
 
 
 def _proc(name: str) -> list[str]:
@@ -213,4 +219,5 @@ LINES: dict[str, Callable[[], str]] = {
     "memory": _memory,
     "Hub cache": _hub,
     "cache": _synthetic,
+    "towers": _towers,
 }

@@ -47,6 +47,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     arguments.add_threads(parser)
     arguments.add_limits(parser)
     arguments.add_sampling(parser)
+    arguments.add_hub(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -57,7 +58,8 @@ def run(args: argparse.Namespace) -> int:
 
     target = checked_name(files.output(args.output, args.images))
     threads = resolve(args.threads)
-    spec = ModelSpec.open(args.model, dtype=args.dtype, min_pixels=args.min_pixels, max_pixels=args.max_pixels)
+    limits = {"min_pixels": args.min_pixels, "max_pixels": args.max_pixels}
+    spec = ModelSpec.open(args.model, dtype=args.dtype, **arguments.hub(args), **limits)
     sampling = arguments.sampling(args)
     inputs = items.inputs(spec, sampling, threads)
     planned = items.verify(args.images, inputs, sampling)

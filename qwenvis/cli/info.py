@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 SUMMARY = "describe a checkpoint, and estimate what images will cost on this machine"
 DESCRIPTION = """\
 Describe the vision tower of a checkpoint, and for each image or video its number of tokens and the memory and time
-that encoding will take on this machine. Only headers are read; no weight is loaded and nothing is encoded.
+that encoding will take on this machine. Only headers are read, of a Hub id that no cache holds by byte ranges; no
+weight is loaded or downloaded, and nothing is encoded.
 Without a SOURCE, list the families of this version and their presets.
 """
 EXAMPLES = """\
@@ -35,6 +36,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     arguments.add_threads(parser)
     arguments.add_limits(parser)
     arguments.add_sampling(parser)
+    arguments.add_hub(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -49,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
 
     threads = resolve(args.threads)
     limits = {"min_pixels": args.min_pixels, "max_pixels": args.max_pixels}
-    spec = ModelSpec.open(args.source, dtype=args.dtype, **limits)
+    spec = ModelSpec.open(args.source, dtype=args.dtype, **arguments.hub(args), **limits)
     planned = items.plan(args.images, items.inputs(spec, sampling, threads), sampling)
     print(units.name(args.source))
     print(*units.columns([("", *row) for row in _tower(spec)], "<<<"), sep="\n")
@@ -103,8 +105,8 @@ def _disk(spec: ModelSpec) -> str:
     place = units.name(str(spec.checkpoint.path))
     if spec.checkpoint.path not in shards:
         place = f"{len(shards)} file{'s' * (len(shards) > 1)} of {place}"
-    if not shards[0].exists():
-        return f"{size} of {dtypes}, not there yet: first use writes {place}"
+    if pending := spec.checkpoint.pending:
+        return f"{size} of {dtypes}, not there yet: first use {units.name(pending)}"
     return f"{size} of {dtypes} in {place}"
 
 

@@ -25,6 +25,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("directory", metavar="DIRECTORY", help="the directory to write")
     arguments.add_dtype(parser)
     arguments.add_threads(parser)
+    arguments.add_hub(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -35,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
 
     target = files.new_directory(args.directory)
     threads = resolve(args.threads)
-    spec = ModelSpec.open(args.source, dtype=args.dtype)
+    spec = ModelSpec.open(args.source, dtype=args.dtype, **arguments.hub(args))
     files.refuse_a_full_disk(target, spec.nbytes)
 
     steps.load(spec, threads).save_packed(target)

@@ -1,4 +1,4 @@
-"""The steps that take a while, each under its progress bar: write, open, load, encode."""
+"""The steps that take a while, each under its progress bar: write or download, load, extract, encode."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from qwenvis.cli import units
 from qwenvis.cli.bar import Bar
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
 
     from qwenvis.embeddings import Embeddings
@@ -17,18 +19,25 @@ if TYPE_CHECKING:
 
 
 def prepare(spec: ModelSpec) -> None:
-    """Write the files of a synthetic checkpoint, if they are not there yet."""
-    with Bar("writing the checkpoint", _bytes) as bar:
+    """Write the files of a synthetic checkpoint, or download those of a Hub id, if they are not there yet."""
+    verb = "downloading" if spec.checkpoint.pending.startswith("downloads") else "writing"
+    with Bar(f"{verb} the checkpoint", _bytes) as bar:
         spec.checkpoint.prepare(bar)
 
 
 def load(spec: ModelSpec, threads: int) -> Encoder:
-    """Load the encoder of a checkpoint; the files of a synthetic checkpoint are written first."""
+    """Load the encoder of a checkpoint; files that are not there yet are written or downloaded first."""
     from qwenvis.encoder import Encoder
 
     prepare(spec)
     with Bar("loading the weights", _bytes) as bar:
         return Encoder.from_spec(spec, threads=threads, progress=bar)
+
+
+def extract(spec: ModelSpec, directory: Path) -> None:
+    """Write the tower of a checkpoint into a directory."""
+    with Bar("extracting the tower", _bytes) as bar:
+        spec.extract(directory, bar)
 
 
 def encode(encoder: Encoder, inputs: Inputs, items: list[InputItem], expected: float | None = None) -> Embeddings:

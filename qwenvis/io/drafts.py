@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from qwenvis.errors import InputError, quoted, shown
+from qwenvis.errors import InputError, QwenvisError, quoted, shown
 from qwenvis.io.files import expanded
 
 
@@ -70,5 +70,7 @@ def whole_directory(place: str | os.PathLike[str]) -> Iterator[Path]:
                 with file.open("rb+") as written:
                     os.fsync(written.fileno())
             draft.rename(target)
+    except QwenvisError:  # some are OSErrors
+        raise
     except OSError as error:
         raise InputError(f"{shown(str(target))} cannot be written: {error.strerror}") from error
