@@ -3,10 +3,14 @@
 import shutil
 
 import pytest
+from gguf import GGMLQuantizationType as Type
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
+from made import mmproj_files
+from made.checkpoints import open_directory
 from made.presets import PRESETS, cache, checkpoint, encoder, picture, same_bits
+from made.resaved import config_of, save, tensors_of, tokens_of
 from qwenvis import Encoder
 from qwenvis.errors import CheckpointError, InputError
 from qwenvis.spec import ModelSpec
@@ -31,6 +35,38 @@ def test_same_bits(family, tmp_path):
     tensors = {name: array for path in stored for name, array in load_file(path).items()}
     for name, array in load_file(tmp_path / "tower" / "model.safetensors").items():
         assert same_bits(array, tensors[name])
+
+
+@pytest.mark.parametrize("family", mmproj_files.KINDS)
+@pytest.mark.parametrize("kind", [Type.F16, Type.Q8_0], ids=lambda kind: kind.name)
+def test_an_mmproj_file(tmp_path, family, kind):
+    """Whose parts are joined, and whose blocks become floats."""
+    vision_config = open_directory(checkpoint(family)).vision_config
+    path = tmp_path / "mmproj.gguf"
+    mmproj_files.write_tower(path, family, tensors_of(family), vision_config, kind=kind)
+    ModelSpec.open(path).extract(tmp_path / "tower")
+    assert same_bits(tokens_of(tmp_path / "tower"), tokens_of(path))
+
+
+@pytest.mark.parametrize("prefix", ["", "model.visual.", "thinker.visual.", "vlm.model.visual."])
+def test_a_prefix_stays(tmp_path, prefix):
+    save(
+        tmp_path / "model",
+        {prefix + name: array for name, array in tensors_of("qwen2_vl").items()},
+        config_of("qwen2_vl"),
+    )
+    ModelSpec.open(tmp_path / "model").extract(tmp_path / "tower")
+    assert all(name.startswith(prefix) for name in load_file(tmp_path / "tower" / "model.safetensors"))
+    assert same_bits(tokens_of(tmp_path / "tower"), tokens_of(tmp_path / "model"))
+
+
+def test_channels_last(tmp_path):
+    """As MLX has them."""
+    tensors = dict(tensors_of("qwen2_vl"))
+    tensors["patch_embed.proj.weight"] = tensors["patch_embed.proj.weight"].transpose(0, 2, 3, 4, 1).copy()
+    save(tmp_path / "model", {f"visual.{name}": array for name, array in tensors.items()}, config_of("qwen2_vl"))
+    ModelSpec.open(tmp_path / "model").extract(tmp_path / "tower")
+    assert same_bits(tokens_of(tmp_path / "tower"), tokens_of(tmp_path / "model"))
 
 
 def test_a_preset_that_is_not_written(tmp_path):
