@@ -1,7 +1,7 @@
 """The exceptions of the package, one tree.
 
 QwenvisError
-├── SourceError           (FileNotFoundError)  no checkpoint is found under the name of a source
+├── SourceError           (FileNotFoundError)  no checkpoint is found under the name of a source, or downloaded
 ├── CheckpointError       (ValueError)         files or tensors of a checkpoint cannot be used
 │   └── ConfigError                            its config.json or preprocessor config cannot be used
 ├── InputError            (ValueError)         an argument, pixel_values or grid_thw cannot be used
@@ -51,7 +51,7 @@ class QwenvisError(Exception):
 
 
 class SourceError(QwenvisError, FileNotFoundError):
-    """No checkpoint is found under the name of a source; nothing is ever downloaded."""
+    """No checkpoint is found under the name of a source, or it cannot be downloaded."""
 
 
 class CheckpointError(QwenvisError, ValueError):

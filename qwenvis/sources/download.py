@@ -29,6 +29,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import build_hf_headers, tqdm
 
 from qwenvis.errors import SourceError, shown
+from qwenvis.io.drafts import whole_file
 from qwenvis.sources.hub import HubName
 from qwenvis.sources.ranges import Location
 from qwenvis.version import __version__
@@ -77,6 +78,14 @@ class Client:
                 **_WHO,
             )
         return Path(path)
+
+    def note(self) -> None:
+        """Write into the cache that the branch or tag stands for this commit, where nothing there says so yet."""
+        ref = self.name.folder / "refs" / self.name.revision
+        if not self.name.commit():
+            ref.parent.mkdir(parents=True, exist_ok=True)
+            with whole_file(ref) as draft:
+                draft.write_text(self.revision)
 
     def located(self, file: str) -> Location:
         """Find where a file is. Raises SourceError, and FileNotFoundError where the repo has no such file."""

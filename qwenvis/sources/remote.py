@@ -27,7 +27,6 @@ from qwenvis.checkpoints.shards import INDEX, MAX_INDEX_BYTES, SINGLE
 from qwenvis.checkpoints.stored import StoredTensor
 from qwenvis.concurrency.tasks import run_parallel
 from qwenvis.errors import CheckpointError, InputError, SourceError
-from qwenvis.io.drafts import whole_file
 from qwenvis.io.files import open_regular
 from qwenvis.sources.download import Client
 from qwenvis.sources.hub import HubName, exists, is_commit
@@ -168,7 +167,7 @@ class Remote(Checkpoint):
         for path in self.files:
             if not exists(path):
                 client.download(path.name if not self._name.file else self._name.file, advance)
-        _note(self._name, client.revision)
+        client.note()
 
 
 class _Streamed(Checkpoint):
@@ -263,15 +262,6 @@ def _checked(client: Client, commit: str) -> str:
     if not is_commit(commit):
         raise SourceError(f"{client.host} names no commit of {client.name.repo}: it does not answer as a Hub does")
     return commit
-
-
-def _note(name: HubName, commit: str) -> None:
-    """Write the commit that a branch or tag stands for into the cache, where the client has not done so."""
-    ref = name.folder / "refs" / name.revision
-    if not name.commit():
-        ref.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(ref) as draft:
-            draft.write_text(commit)
 
 
 def _refuse_a_full_disk(name: HubName, place: Path, nbytes: int) -> None:

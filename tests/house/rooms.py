@@ -109,11 +109,10 @@ ROOMS = {
     "sources.hub": Room("sources.caches checkpoints.shards checkpoints.configs checkpoints.files io.files errors"),
     # The rooms below this line and above `sources.resolve` need the extra `hub`.
     "sources.ranges": Room("checkpoints.stored concurrency.tasks", "httpx2 huggingface_hub"),
-    "sources.download": Room("sources.ranges sources.hub errors version", "httpx2 huggingface_hub"),
+    "sources.download": Room("sources.ranges sources.hub io.drafts errors version", "httpx2 huggingface_hub"),
     "sources.remote": Room(
         "sources.download sources.ranges sources.hub checkpoints.extract checkpoints.shards checkpoints.checkpoint "
-        "checkpoints.stored checkpoints.configs checkpoints.files models weights io.drafts io.files concurrency.tasks "
-        "errors",
+        "checkpoints.stored checkpoints.configs checkpoints.files models weights io.files concurrency.tasks errors",
         "huggingface_hub",
     ),
     "sources.resolve": Room(
