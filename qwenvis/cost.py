@@ -62,7 +62,7 @@ def weight_nbytes(tower: Tower, weights: Weights) -> int:
     Matrices are in the weights' format, biases, norms and tables float32; a patch embedding of several frames is there
     for stills once more, with its temporal slices summed.
     """
-    size, total = {"f32": 4, "bf16": 2}[weights.format], 0
+    size, total = ops.formats()[weights.format].itemsize, 0
     for request in weights.requests:
         count = math.prod(request.shape)
         total += (size if len(request.shape) > 1 and request.patches else 4) * count

@@ -33,7 +33,7 @@ ROOMS = {
     "kernels": Room(),
     "ops": Room("errors", "numpy cython libc typing_extensions"),
     "geometry": Room(others="numpy"),
-    "nn.dtypes": Room("errors", "numpy"),
+    "nn.formats": Room("ops.formats errors", "numpy"),
     "nn.workspace": Room("ops", "numpy"),
     "nn.layers": Room("nn.workspace ops weights", "numpy"),
     "nn.blocks": Room("nn.layers nn.workspace ops weights", "numpy"),
@@ -79,7 +79,7 @@ ROOMS = {
         "checkpoints.shards checkpoints.tensors checkpoints.files weights io.fields concurrency.tasks errors", "numpy"
     ),
     "checkpoints.packed": Room(
-        "checkpoints.checkpoint checkpoints.shards checkpoints.tensors checkpoints.files ops.PackedWeight "
+        "checkpoints.checkpoint checkpoints.shards checkpoints.tensors checkpoints.files ops.PackedWeight ops.formats "
         "ops.cache_line weights io.fields errors",
         "numpy",
     ),
@@ -102,7 +102,7 @@ ROOMS = {
     "cost": Room("models nn.workspace geometry ops weights", "numpy"),
     "spec": Room(
         "cost sources.resolve checkpoints.checkpoint processors.video_families processors.video "
-        "processors.image models nn.dtypes ops.rows_dtype concurrency.memo errors",
+        "processors.image models nn.formats concurrency.memo errors",
         "numpy",
         lazily="sources.synthetic",
     ),
@@ -136,7 +136,7 @@ ROOMS = {
     "cli": Room(
         "__init__ encoder embeddings spec cost sources.resolve sources.hub checkpoints.files videos.video "
         "videos.animation videos.decode images.decode processors.video processors.image ops.isa ops.isas "
-        "ops.openmp ops.rows_dtype io.signatures concurrency.threads errors version",
+        "ops.openmp ops.formats nn.formats io.signatures concurrency.threads errors version",
         "numpy PIL",
         lazily="sources.synthetic sources.presets",
     ),

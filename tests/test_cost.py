@@ -12,6 +12,7 @@ from families import KINDS
 from towers import encoder, pixels
 
 from qwenvis import Encoder, cost, ops
+from qwenvis.nn.formats import DTYPES
 
 every_family = pytest.mark.parametrize("family", KINDS)
 
@@ -93,7 +94,7 @@ def test_each_thread_has_scratch_of_its_own(family):
 
 
 @every_family
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_memory_of_the_weights(tmp_path, family, dtype):
     """Of towers whose panels need little rounding up."""
     truth.save(tmp_path, family, truth.make(family, hidden_size=256, num_heads=4)[0])

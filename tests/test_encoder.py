@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from families import KINDS
 from PIL import Image
-from towers import DTYPES, checkpoint, encoder, forward_passes, grouped, patches_of, picture, pixels, same_bits
+from towers import checkpoint, encoder, forward_passes, grouped, patches_of, picture, pixels, same_bits
 
 import qwenvis.encoder
 from qwenvis import Encoder
 from qwenvis.errors import InputError, SourceError
+from qwenvis.nn.formats import DTYPES
 
 every_family = pytest.mark.parametrize("family", KINDS)
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)

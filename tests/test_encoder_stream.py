@@ -7,11 +7,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from families import KINDS
-from towers import DTYPES, encoder, forward_passes, grouped, patches_of, picture, pixels, same_bits
+from towers import encoder, forward_passes, grouped, patches_of, picture, pixels, same_bits
 
 import qwenvis.encoder
 from qwenvis.errors import ImageError, InputError, LimitError
 from qwenvis.nn import workspace
+from qwenvis.nn.formats import DTYPES
 
 every_family = pytest.mark.parametrize("family", KINDS)
 

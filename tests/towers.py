@@ -18,7 +18,6 @@ from qwenvis.sources.synthetic import materialise
 
 ROOT = Path(__file__).parents[1]
 PRESETS = {name: next(each for each in f.published if each.startswith("tiny-")) for name, f in FAMILIES.items()}
-DTYPES = ["float32", "bfloat16"]
 
 
 @functools.cache

@@ -27,7 +27,6 @@ from qwenvis.weights import Weights
 
 FILE = "packed.safetensors"
 LAYOUT = "1"  # of panels and of what a tower keeps; a change of either is another one
-FORMATS = ("f32", "bf16")
 PAGE = 4096  # bytes
 MAX_SIDE = 1 << 32  # of a tensor
 AGAIN = "pack the checkpoint again with `qwenvis pack`"
@@ -69,7 +68,7 @@ def open_packed(directory: Path, accept: Accept | None = None) -> Packed | None:
         layout, isa, number_format = about["layout"], about["isa"], about["format"]
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{file} does not say what it holds; {AGAIN}") from error
-    if layout != LAYOUT or number_format not in FORMATS:
+    if layout != LAYOUT or number_format not in ops.formats():
         raise CheckpointError(f"{file} was written by another version of qwenvis; {AGAIN}")
     if not isa or not _are_tensors(stored.values()):
         raise CheckpointError(f"{file} says that it holds what it cannot; {AGAIN}")

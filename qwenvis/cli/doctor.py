@@ -97,6 +97,15 @@ def _isa() -> str:
     return f"{ops.isa()}, {'forced by QWENVIS_ISA' if forced else 'the best here'}; compiled: {', '.join(isas)}"
 
 
+def _formats() -> str:
+    """The dtypes of weights, and whether this CPU multiplies them."""
+    from qwenvis import ops
+    from qwenvis.nn.formats import DTYPES
+
+    expanded = {name for name, format in ops.formats().items() if format.expanded}
+    return ", ".join(f"{dtype}{' (stored; multiplied as float32)' * (DTYPES[dtype] in expanded)}" for dtype in DTYPES)
+
+
 def _threads() -> str:
     from qwenvis.concurrency import threads
 
@@ -155,7 +164,7 @@ def _speed() -> str:
     from qwenvis.cost import best_rates
 
     threads = resolve()
-    formats = ["f32", "bf16"] if ops.rows_dtype("bf16") == "uint16" else ["f32"]
+    formats = [name for name, format in ops.formats().items() if not format.expanded]
     speeds = [f"{format} products {units.speed(*best_rates(threads, format))}" for format in formats]
     return f"{'; '.join(speeds)}, on {threads} thread{'s' * (threads > 1)}"
 
@@ -205,6 +214,7 @@ LINES: dict[str, Callable[[], str]] = {
     "extras": _extras,
     "CPU": _cpu,
     "ISA": _isa,
+    "formats": _formats,
     "threads": _threads,
     "OpenMP": _openmp,
     "waiting": _waiting,

@@ -1,6 +1,7 @@
 """The selected instruction set and the package's only parallel loop."""
 
 import os
+from collections import namedtuple
 from contextlib import contextmanager
 
 from qwenvis.errors import IsaError, quoted
@@ -145,9 +146,24 @@ def use_isa(name=None):
     _selected = qv_isas[i]
 
 
-def rows_dtype(str format):
-    """What the selected ISA multiplies with weights of a format: "float32" or "uint16", which holds bfloat16."""
-    return "uint16" if _selected.formats[<int>kind_of(format)].rows_kind == QV_BF16 else "float32"
+Format = namedtuple("Format", "itemsize rows_dtype expanded")
+
+
+def formats():
+    """Return the number formats of weights on the selected ISA, by name, the most precise first.
+
+    ``itemsize``: bytes of a stored weight; ``rows_dtype``: the dtype of the rows that `linear` multiplies by it,
+    "float32", or "uint16", which holds bfloat16; ``expanded``: the ISA cannot multiply the format, so the weights are
+    expanded to float32 as they are used.
+    """
+    found = {}
+    cdef const qv_format *format
+    cdef int kind
+    for kind in range(<int>QV_KIND_COUNT):
+        format = &_selected.formats[kind]
+        rows = "uint16" if format.rows_kind == QV_BF16 else "float32"
+        found[format.name.decode()] = Format(format.itemsize, rows, format.expand != NULL)
+    return found
 
 
 cdef struct Probe:
