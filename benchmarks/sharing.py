@@ -45,7 +45,7 @@ def unlocked(work: Work) -> Work:
     """The same, without the locks of images."""
 
     def without() -> object:
-        with mock.patch.object(sharing, "alone", nullcontext):
+        with mock.patch.object(sharing, "locked", nullcontext):
             return work()
 
     return without

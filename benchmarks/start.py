@@ -38,12 +38,12 @@ times = [time.monotonic()]
 import json, resource, sys
 import numpy as np
 from qwenvis import Encoder
-from qwenvis.spec import Outline
+from qwenvis.spec import ModelSpec
 model, dtype, side, threads, calls = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:])
 times.append(time.monotonic())
-outline = Outline.open(model, dtype=dtype)
+spec = ModelSpec.open(model, dtype=dtype)
 times.append(time.monotonic())
-encoder = Encoder.from_outline(outline, threads=threads)
+encoder = Encoder.from_spec(spec, threads=threads)
 picture = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
 faults = [resource.getrusage(resource.RUSAGE_SELF).ru_minflt]
 times.append(time.monotonic())

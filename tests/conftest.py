@@ -8,7 +8,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import numpy as np
 import pytest
 from hypothesis import settings
-from tiles import ISAS, tile_of, using_isa
+
+from made.tile_sizes import ISAS, tile_of, using_isa
 
 # The same examples on every run: a failure is a change of the code. Shared machines are slow now and then.
 settings.register_profile("steady", deadline=None, derandomize=True, max_examples=40)

@@ -6,11 +6,10 @@ import tracemalloc
 
 import numpy as np
 import pytest
-import reference
-import truth
-from families import KINDS
-from towers import encoder, pixels
 
+from made.presets import encoder, pixels
+from oracle import reference, transformers_towers
+from oracle.families import KINDS
 from qwenvis import Encoder, cost, ops
 from qwenvis.nn.formats import DTYPES
 
@@ -97,7 +96,7 @@ def test_each_thread_has_scratch_of_its_own(family):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_memory_of_the_weights(tmp_path, family, dtype):
     """Of towers whose panels need little rounding up."""
-    truth.save(tmp_path, family, truth.make(family, hidden_size=256, num_heads=4)[0])
+    transformers_towers.save(tmp_path, family, transformers_towers.make(family, hidden_size=256, num_heads=4)[0])
     found = Encoder.from_pretrained(tmp_path, dtype=dtype, threads=1)
     held = sum(part.nbytes for part in {id(part): part for part in parts(found.spec.tower)}.values())
     assert found.spec.nbytes <= held <= 1.1 * found.spec.nbytes

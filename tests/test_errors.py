@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import sources
-from towers import encoder, picture
 
+from house import source_files
+from made.presets import encoder, picture
 from qwenvis import Embeddings, Encoder
 from qwenvis.errors import (
     MOST_GATHERED,
@@ -147,7 +147,7 @@ def test_limits_of_images_are_errors_of_images():
     )
 
 
-@pytest.mark.parametrize("path", sources.files(".py"), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", source_files.files(".py"), ids=lambda path: path.name)
 def test_a_limit_of_an_item_says_of_which_kind(path):
     """`except ImageError` is to catch every error about an image."""
     assert not re.search(r"raise LimitError\b", path.read_text(encoding="utf-8"))

@@ -4,11 +4,11 @@ import itertools
 
 import numpy as np
 import pytest
-import reference
-from arrays import assert_same_bits
 from hypothesis import given
 from hypothesis import strategies as st
 
+from made.arrays import assert_same_bits
+from oracle import reference
 from qwenvis import geometry
 
 # Not square, wider than a window, of several frames, two of a kind, one token, a strip, edges of every remainder.

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import truth
-from families import KINDS
-from towers import PRESETS, checkpoint, encoder, picture, pixels, same_bits
 
+from made.presets import PRESETS, checkpoint, encoder, picture, pixels, same_bits
+from oracle import transformers_towers
+from oracle.families import KINDS
 from qwenvis import Encoder
 from qwenvis.checkpoints.checkpoint import Checkpoint
 from qwenvis.checkpoints.tensors import Tensor
@@ -31,8 +31,8 @@ def copied(tmp_path):
 
 @every_family
 def test_outline_of_a_tower(tmp_path, family):
-    model, _, weights = truth.make(family)
-    truth.save(tmp_path, family, model)
+    model, _, weights = transformers_towers.make(family)
+    transformers_towers.save(tmp_path, family, model)
     spec = ModelSpec.open(tmp_path)
     assert (spec.family, spec.config.depth, spec.config.hidden_size) == (family, 4, 64)
     assert spec.parameters == sum(array.size for array in weights.values())
@@ -149,7 +149,7 @@ def test_call_may_give_the_limits_that_a_checkpoint_lacks(copied):
 
 
 def test_images_do_not_fit_a_tower_of_one_channel(tmp_path):
-    truth.save(tmp_path, "qwen2_vl", truth.make("qwen2_vl", in_channels=1)[0])
+    transformers_towers.save(tmp_path, "qwen2_vl", transformers_towers.make("qwen2_vl", in_channels=1)[0])
     found = Encoder.from_pretrained(tmp_path, threads=1)
     assert found(*pixels(found.config, [[1, 4, 6]])).embeddings.shape == (6, 96)
     with pytest.raises(QwenvisError, match="channel"):

@@ -1,9 +1,9 @@
 """Fails if the installed package does not give the golden tokens on every instruction set that this CPU has.
 
 Needs nothing but the package and tests/golden.safetensors: tokens of two tiny synthetic towers in float64, which
-tests/test_golden.py computes from their formulas. Each instruction set runs in a process that was started with it, on
-one thread and on two, whose bits must be equal. Fails too where nothing is compiled but the generic set: such a build
-works and is slow, so no test would notice.
+tests/models/test_golden.py computes from their formulas. Each instruction set runs in a process that was started with
+it, on one thread and on two, whose bits must be equal. Fails too where nothing is compiled but the generic set: such a
+build works and is slow, so no test would notice.
 
     python tools/golden.py
 """
@@ -21,7 +21,7 @@ from safetensors.numpy import load_file
 TOKENS = Path(__file__).parent.parent / "tests" / "golden.safetensors"
 TOWERS = ("tiny-qwen2-vl", "tiny-qwen2.5-vl")
 SIZES = ((61, 97), (140, 84))  # of the pictures
-TOLERANCE = {"float32": 1e-5, "bfloat16": 4e-2}  # relative to the largest; TOWER and ROUNDED of tests/tolerance.py
+TOLERANCE = {"float32": 1e-5, "bfloat16": 4e-2}  # of the largest; as in tests/oracle/tolerance.py
 
 
 def pictures() -> list[np.ndarray]:

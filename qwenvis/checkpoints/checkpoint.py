@@ -18,7 +18,7 @@ import numpy as np
 from qwenvis.checkpoints import shards
 from qwenvis.checkpoints.files import read_json
 from qwenvis.checkpoints.tensors import Read, Tensor, assembled, channels_first, not_finite, refuse_quantised
-from qwenvis.concurrency.tasks import ahead
+from qwenvis.concurrency.tasks import prefetch
 from qwenvis.errors import CheckpointError, ConfigError, SourceError, listed, shown
 from qwenvis.io.fields import Section
 from qwenvis.weights import Request, Weights
@@ -101,7 +101,10 @@ class Checkpoint:
         done, total = 0, self.nbytes
         for file in self.files:
             names = [name for name, tensor in self.tensors.items() if tensor.file == file]
-            with self.opened(file) as read, closing(ahead((n, partial(self._read, read, n)) for n in names)) as reading:
+            with (
+                self.opened(file) as read,
+                closing(prefetch((n, partial(self._read, read, n)) for n in names)) as reading,
+            ):
                 for name, task in reading:
                     array = task.result()
                     try:

@@ -13,7 +13,7 @@ from qwenvis.errors import ImageError, InputError, VideoError, gathered
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from qwenvis.images.decode import Picture
+    from qwenvis.images.decode import ImageInput
     from qwenvis.processors.image import ImageProcessor
     from qwenvis.videos.video import VideoItem
 
@@ -53,7 +53,7 @@ def moves(path: str) -> bool:
 def survey(
     paths: Sequence[str],
     processor: ImageProcessor,
-    measure: Callable[[Picture, str], tuple[int, int]],
+    measure: Callable[[ImageInput, str], tuple[int, int]],
     watch: Callable[[str, int], VideoItem | None] | None = None,
 ) -> list[Seen]:
     """Look at every image; ``measure(path, label)`` returns its (height, width).

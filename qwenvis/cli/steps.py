@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from qwenvis.embeddings import Embeddings
     from qwenvis.encoder import Encoder
-    from qwenvis.images.decode import Picture
+    from qwenvis.images.decode import ImageInput
     from qwenvis.processors.image import ImageProcessor
     from qwenvis.spec import ModelSpec
     from qwenvis.videos.video import VideoItem
@@ -56,7 +56,7 @@ def look(
     done = 0
     with Bar("opening the images", lambda rate: f"{rate:.1f} images/s") as bar:
 
-        def measure(source: Picture, where: str) -> tuple[int, int]:
+        def measure(source: ImageInput, where: str) -> tuple[int, int]:
             nonlocal done
             done += 1
             bar(done, len(paths))
@@ -76,7 +76,7 @@ def load(spec: ModelSpec, threads: int) -> Encoder:
 
 def encode(
     encoder: Encoder,
-    images: Sequence[Picture],
+    images: Sequence[ImageInput],
     grid_thw: np.ndarray,
     expected: float | None = None,
     sampling: dict[str, Any] | None = None,

@@ -1,4 +1,4 @@
-"""Values that are computed when they are first asked for, and kept."""
+"""Values computed at first use and kept."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ T = TypeVar("T")
 
 
 class cached_property(functools.cached_property[T]):
-    """As that of functools, without the lock of Python 3.11: a fork may leave it held for ever, in all instances.
+    """`functools.cached_property` without the lock of Python 3.11, which a fork may leave held for ever.
 
-    Two threads may compute a value at the same time; they compute the same.
+    Two threads may compute a value at the same time; both results are equal.
     """
 
     def __init__(self, compute: Callable[[Any], T]) -> None:

@@ -1,10 +1,10 @@
-"""Calls that are made ahead or side by side: on threads where the system grants any, else by the thread that waits.
+"""Run calls in the background: on threads if the system grants them, else on the thread that needs the result.
 
-A ``ThreadPoolExecutor`` depends on its workers. It raises where no thread can start: at a limit of the system, or when
-the interpreter shuts down. It waits for ever for a worker that did not survive a fork, or in a signal handler that
-interrupts the start of a worker. Here a thread is a helper that may be missing: a call that no thread has begun, or
-whose thread is gone, is made by the thread that asks for its result. No lock is held while a thread starts or a call is
-made, so signal handlers and forks may come at any time.
+A ``ThreadPoolExecutor`` depends on its workers. It raises an error if no thread can start: at a limit of the system,
+or while the interpreter shuts down. It waits for ever for a worker that did not survive a fork, or in a signal handler
+that interrupts the start of a worker. Here a thread is optional: the thread that needs a result runs the call itself if
+no thread has started it, or if the thread that started it is gone. No lock is held while a thread starts or a call
+runs, so that signal handlers and forks may come at any time.
 """
 
 from __future__ import annotations
@@ -21,42 +21,42 @@ T = TypeVar("T")
 
 
 class Task(Generic[T]):
-    """A call whose result is asked for once."""
+    """A call whose result is fetched once."""
 
     def __init__(self, call: Callable[[], T]) -> None:
         self._call, self._process = call, os.getpid()
-        self._making = allocate_lock()  # held until the call has been made; those who wait try to have it
-        self._making.acquire()
-        self._made = False
+        self._running = allocate_lock()  # held until the call is done; waiting threads acquire it
+        self._running.acquire()
+        self._done = False
         self._value: T | None = None
         self._error: BaseException | None = None
 
     @property
-    def made(self) -> bool:
+    def done(self) -> bool:
         """Whether the call has returned or raised."""
-        return self._made
+        return self._done
 
-    def begin(self) -> bool:
-        """Have a thread make the call; returns whether the system gives one."""
+    def start(self) -> bool:
+        """Run the call on a new thread; return whether the system grants one."""
         return _started((self,))
 
     def run(self) -> None:
-        """Make the call, unless somebody has begun it."""
-        if self._taken():
-            self._make()
+        """Run the call, unless another thread has claimed it."""
+        if self._claim():
+            self._execute()
 
     def finish(self) -> None:
-        """Make the call, or wait for the thread that makes it."""
-        if self._taken():
-            self._make()
-        elif not self._made:
+        """Run the call, or wait for the thread that runs it."""
+        if self._claim():
+            self._execute()
+        elif not self._done:
             if self._abandoned:
-                self._make()
+                self._execute()
             else:
                 self._wait()
 
     def result(self) -> T:
-        """Finish the call; return its result or raise its error, and forget both."""
+        """Finish the call; return its result or raise its error, and drop both."""
         self.finish()
         value, error = self._value, self._error
         self._value = self._error = None
@@ -65,53 +65,53 @@ class Task(Generic[T]):
         try:
             raise error
         finally:
-            del error  # it holds this frame, which must not hold it
+            del error  # its traceback refers to this frame: break the cycle
 
-    def end(self) -> None:
-        """Forget the call: nobody begins it from here on, and a thread that makes it is waited for."""
-        if not (self._taken() or self._made or self._abandoned):
+    def cancel(self) -> None:
+        """Prevent the call from starting, or wait for the thread that runs it; drop the result."""
+        if not (self._claim() or self._done or self._abandoned):
             self._wait()
         self._value = self._error = None
 
-    def _taken(self) -> bool:
-        """Whether the call falls to this thread, as the first that asks for it."""
+    def _claim(self) -> bool:
+        """Return whether this thread claims the call, as the first to try."""
         mine = [get_ident()]
-        # A single step of the interpreter, so neither a signal handler nor another thread comes in between.
-        return self.__dict__.setdefault("_taker", mine) is mine
+        # One atomic step of the interpreter: neither a signal handler nor another thread can come in between.
+        return self.__dict__.setdefault("_owner", mine) is mine
 
     @property
     def _abandoned(self) -> bool:
-        """Whether the thread that has begun the call will not end it.
+        """Whether the thread that claimed the call will never finish it.
 
-        A thread that did not survive a fork will not, nor will one that stands still because the interpreter shuts
-        down, nor this very thread, if a signal handler raised an error in it or garbage is collected in it.
+        That holds for a thread that did not survive a fork, for a thread frozen by the shutdown of the interpreter,
+        and for this thread itself, if a signal handler or the garbage collector interrupted the call here.
         """
-        return self._process != os.getpid() or sys.is_finalizing() or self.__dict__["_taker"] == [get_ident()]
+        return self._process != os.getpid() or sys.is_finalizing() or self.__dict__["_owner"] == [get_ident()]
 
-    def _make(self) -> None:
+    def _execute(self) -> None:
         try:
             self._value = self._call()
         except BaseException as error:
             self._error = error
-            if not isinstance(error, Exception):  # KeyboardInterrupt does not wait until the result is asked for
+            if not isinstance(error, Exception):  # KeyboardInterrupt does not wait for result()
                 raise
         finally:
-            self._made = True
-            if self._making.locked():
-                self._making.release()
+            self._done = True
+            if self._running.locked():
+                self._running.release()
 
     def _wait(self) -> None:
-        self._making.acquire()
-        self._making.release()
+        self._running.acquire()
+        self._running.release()
 
 
-def ahead(
+def prefetch(
     calls: Iterable[tuple[K, Callable[[], T]]], beside: Callable[[K], bool] = lambda key: True
 ) -> Generator[tuple[K, Task[T]], None, None]:
-    """Yield keys and their calls, made one after the other: each while the one before it is used.
+    """Yield keys and their finished calls; each call runs while the consumer uses the result before it.
 
-    A call that may not be made ``beside`` the use of another waits until that is over. An error of ``calls`` is raised
-    after what came before it.
+    A call with a false ``beside(key)`` starts only after that use. An error of the iterator ``calls`` is raised after
+    the results before it.
     """
     coming: deque[tuple[K, Task[T]]] = deque()
     try:
@@ -120,7 +120,7 @@ def ahead(
             if len(coming) > 1:
                 coming[0][1].finish()
                 if beside(key):
-                    coming[1][1].begin()
+                    coming[1][1].start()
                 yield coming.popleft()
     except Exception:
         yield from _rest(coming)
@@ -129,7 +129,7 @@ def ahead(
         yield from _rest(coming)
     finally:
         for _, task in coming:
-            task.end()
+            task.cancel()
 
 
 def _rest(coming: deque[tuple[K, Task[T]]]) -> Iterator[tuple[K, Task[T]]]:
@@ -138,10 +138,10 @@ def _rest(coming: deque[tuple[K, Task[T]]]) -> Iterator[tuple[K, Task[T]]]:
         yield coming.popleft()
 
 
-def side_by_side(calls: Iterable[Callable[[], T]], threads: int) -> Iterator[T]:
-    """Yield the results of calls, in order, made on up to ``threads`` threads; the caller's is one of them.
+def run_parallel(calls: Iterable[Callable[[], T]], threads: int) -> Iterator[T]:
+    """Yield the results of calls in order; run them on up to ``threads`` threads, including the caller's.
 
-    The first error, in order, is raised, and what nobody has begun by then is left.
+    The first error in order is raised; calls that have not started by then are dropped.
     """
     tasks = [Task(call) for call in calls]
     queue = iter(tasks)
@@ -150,24 +150,24 @@ def side_by_side(calls: Iterable[Callable[[], T]], threads: int) -> Iterator[T]:
             if not _started(queue):
                 break
         for task in tasks:
-            while not task.made and (other := next(queue, None)):
+            while not task.done and (other := next(queue, None)):
                 other.run()
             yield task.result()
     finally:
         for task in tasks:
-            task.end()
+            task.cancel()
 
 
 def _started(tasks: Iterable[Task[T]]) -> bool:
-    """Start a thread that makes calls in order; returns whether the system gives one."""
+    """Start a thread that runs tasks in order; return whether the system grants one."""
     try:
-        # Not threading.Thread, whose start waits for the new thread, with a lock of all threads: no place for a signal.
-        start_new_thread(_outputs, (tasks,))
-    except (RuntimeError, MemoryError):  # too many threads, too little memory, or the interpreter shuts down
+        # threading.Thread.start waits for the new thread under a global lock, and a signal handler may interrupt that.
+        start_new_thread(_run_all, (tasks,))
+    except (RuntimeError, MemoryError):  # too many threads, too little memory, or interpreter shutdown
         return False
     return True
 
 
-def _outputs(tasks: Iterable[Task[T]]) -> None:
+def _run_all(tasks: Iterable[Task[T]]) -> None:
     for task in tasks:
         task.run()

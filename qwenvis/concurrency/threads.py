@@ -1,4 +1,4 @@
-"""How many threads to use: what was asked for, else what this process may have."""
+"""The number of threads: the caller's choice, else the CPUs of this process."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from typing import SupportsIndex, cast
 from qwenvis.errors import InputError, quoted
 
 VARIABLES = ("QWENVIS_NUM_THREADS", "OMP_NUM_THREADS")
-MOST = 1024  # more is a slip of the keyboard
+MOST = 1024  # a larger number is a typing error
 
 CGROUP = Path("/sys/fs/cgroup")
 
 
 def resolve(threads: SupportsIndex | None = None) -> int:
-    """Threads: the argument, else QWENVIS_NUM_THREADS, else OMP_NUM_THREADS, else the CPUs that may be used.
+    """Return the argument, else QWENVIS_NUM_THREADS, else OMP_NUM_THREADS, else the number of available CPUs.
 
-    An integer of NumPy's will do. Raises InputError for what is no positive integer.
+    Integers of NumPy are accepted. Raises InputError unless the number is an integer from 1 to ``MOST``.
     """
     if threads is not None:
         return _positive(threads, "threads")
     for name in VARIABLES:
-        text = os.environ.get(name, "").split(",")[0].strip()  # OpenMP allows a list, one count a nesting level
+        text = os.environ.get(name, "").split(",")[0].strip()  # OpenMP allows a list, one number per nesting level
         if text:
             number = int(text) if text.isdecimal() and len(text) < 10 else text[:80]
             return _positive(number, f"the environment variable {name}")
@@ -32,13 +32,13 @@ def resolve(threads: SupportsIndex | None = None) -> int:
 
 
 def available() -> int:
-    """CPUs that this process may use: its affinity, and the quota of its cgroup, which OpenMP does not consult."""
+    """Return the number of CPUs by affinity and by the quota of the cgroup, which OpenMP ignores."""
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, int(min(affinity, _quota())))
 
 
 def _quota() -> float:
-    """CPUs' worth of time that the cgroup grants (version 2, else version 1); infinity where it sets no limit."""
+    """Return the CPU quota of the cgroup (version 2, else version 1) in CPUs; infinity without a limit."""
     for names in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
         try:
             quota, period = " ".join((CGROUP / name).read_text() for name in names).split()
@@ -50,7 +50,7 @@ def _quota() -> float:
 
 
 def _positive(value: object, where: str) -> int:
-    """An integer of any library, as a count."""
+    """Return an integer type of any library as a positive int; raise InputError for other values."""
     try:
         number = 0 if isinstance(value, bool) else operator.index(cast(SupportsIndex, value))
     except TypeError:

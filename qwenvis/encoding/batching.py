@@ -89,7 +89,7 @@ class StepRun:
             for row in range(len(self.spans)):
                 fill(row, threads)
         else:
-            list(tasks.side_by_side([partial(fill, row, 1) for row in range(len(self.spans))], threads))
+            list(tasks.run_parallel([partial(fill, row, 1) for row in range(len(self.spans))], threads))
         return Batch(values, grid)
 
 
@@ -100,7 +100,7 @@ def ahead(parts: Iterable[StepRun], budget: int, threads: int) -> Iterator[tuple
     parts before it.
     """
     calls = ((part, partial(part.prepare, threads)) for part in parts)
-    return tasks.ahead(calls, lambda part: part.patches <= budget)
+    return tasks.prefetch(calls, lambda part: part.patches <= budget)
 
 
 @dataclass(frozen=True, eq=False)

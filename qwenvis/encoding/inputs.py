@@ -24,22 +24,22 @@ from qwenvis.errors import (
     quoted,
     sifted,
 )
-from qwenvis.images.decode import EXPECTED, Picture, stream
+from qwenvis.images.decode import EXPECTED, ImageInput, as_iterable
 from qwenvis.images.image import ImageItem
 from qwenvis.io import arrays
-from qwenvis.io.iterables import handed
+from qwenvis.io.iterables import with_lifetime
 from qwenvis.models import Config
 from qwenvis.processors.frame_sampling import ASSUMED_FPS
 from qwenvis.processors.image import PIXELS, ImageProcessor
 from qwenvis.spec import ModelSpec
-from qwenvis.videos.source import Video, is_picture
+from qwenvis.videos.source import VideoInput, is_still
 from qwenvis.videos.video import Sampling, VideoItem, VideoOptions
 
 MOST_PATCHES = 2**31 - 1  # cu_seqlens are int32
 CHECKED_ROWS = 4096  # looked at together for NaN: the flags of these stay small
 
-Images: TypeAlias = Picture | Iterable[Picture]
-Videos: TypeAlias = Video | Iterable[Video | Picture]
+Images: TypeAlias = ImageInput | Iterable[ImageInput]
+Videos: TypeAlias = VideoInput | Iterable[VideoInput | ImageInput]
 
 
 class Entry:
@@ -121,18 +121,18 @@ class Inputs:
         if images is not None:
             processor = self.images  # an error of its own, even of no image
             _refuse_pixels(images)
-            for index, (source, lasts) in enumerate(handed(stream(images))):
+            for index, (source, lasts) in enumerate(with_lifetime(as_iterable(images))):
                 still = partial(ImageItem, source, processor, index)
                 yield partial(Entry, Place.of("images", index, source), partial(_made, still, lasts))
-        for index, (video, lasts) in enumerate(handed(_videos(videos) if videos is not None else ())):
+        for index, (video, lasts) in enumerate(with_lifetime(_videos(videos) if videos is not None else ())):
             seen = partial(self._seen, cast(Any, video), index)
             yield partial(Entry, Place.of("videos", index, video), partial(_made, seen, lasts))
 
-    def _seen(self, video: Video | Picture, index: int) -> ImageItem | VideoItem:
+    def _seen(self, video: VideoInput | ImageInput, index: int) -> ImageItem | VideoItem:
         """One of the videos, which may be a still."""
-        if is_picture(video):
-            return ImageItem(cast(Picture, video), self.images, index)
-        return VideoItem(cast(Video, video), self.videos, index)
+        if is_still(video):
+            return ImageItem(cast(ImageInput, video), self.images, index)
+        return VideoItem(cast(VideoInput, video), self.videos, index)
 
     @property
     def provenance(self) -> dict[str, str]:
@@ -170,18 +170,18 @@ def _refuse_pixels(images: object) -> None:
         )
 
 
-def _videos(videos: Videos) -> Iterable[Video | Picture]:
+def _videos(videos: Videos) -> Iterable[VideoInput | ImageInput]:
     """The videos as they come; a single file or array becomes a list of one.
 
     Raises InputError for a list of pictures alone, which transformers takes as the frames of one video.
     """
     listed = videos if isinstance(videos, list | tuple) else ()
-    if listed and all(map(is_picture, listed)):
+    if listed and all(map(is_still, listed)):
         raise InputError(
             f"videos is a {type(videos).__name__} of {len(listed)} pictures: for the frames of one video pass "
             "videos=[frames], for stills pass images"
         )
-    return cast(Iterable[Video | Picture], stream(cast(Any, videos)))
+    return cast(Iterable[VideoInput | ImageInput], as_iterable(cast(Any, videos)))
 
 
 def skips(on_error: str) -> bool:
@@ -213,7 +213,7 @@ def remarks(entries: Sequence[Entry]) -> dict[str, str]:
     """The provenance of videos: whether a rate was assumed, and the number of damaged frames."""
     video_items = [entry.item for entry in entries if isinstance(entry.item, VideoItem) and entry.error is None]
     told: dict[str, str] = {}
-    if any(not item.clip.length.fps for item in video_items):
+    if any(not item.video.length.fps for item in video_items):
         told["video_fps"] = f"{ASSUMED_FPS} (assumed)"
     if damaged := sum(item.damaged for item in video_items):
         told["damaged_frames"] = str(damaged)

@@ -1,14 +1,14 @@
-"""Whatever people pass as a picture: its size, and its pixels, upright in RGB.
+"""Decode any image input to RGB: read its size from the header, then its pixels.
 
-A picture is a path, the bytes of an encoded file, a binary file object (read from its start), a PIL image, or an array
-or tensor of pixels. Whatever it comes as, the encoder sees what a person sees:
+An image is a path, the bytes of an encoded file, a binary file object (read from its start), a PIL image, or an array
+or tensor of pixels. Under the default policy, ``natural``, the encoder sees what a person sees:
 
-- upright: the EXIF orientation is applied, to PIL images too;
-- on white: transparent pixels of every mode, and of (H, W, 4) arrays, are composited on white;
-- at 8 bits: 16-bit grey (modes I;16 and I) is scaled from 65535 to 255; float pixels (mode F) are refused;
-- the first frame of an animation; of a PIL image, the frame at which it stands.
+- orientation: the EXIF orientation is applied, to PIL images too;
+- transparency: transparent pixels of every mode, and of (H, W, 4) arrays, are composited on white;
+- depth: 16-bit grey (modes I;16 and I) is scaled from 0..65535 to 0..255; float pixels (mode F) are refused;
+- animation: the first frame is read; a PIL image is read at its current frame.
 
-That is the natural policy; `images.to_rgb` has transformers' beside it.
+`images.to_rgb` holds this policy, and the policies of transformers.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from qwenvis.errors import ImageError, ImageLimitError, QwenvisError
-from qwenvis.images.to_rgb import NATURAL, Policy
+from qwenvis.images.to_rgb import NATURAL, RgbPolicy
 from qwenvis.io import arrays, sharing
 from qwenvis.io import files as io_files
 from qwenvis.io.signatures import HEAD, video_container
 
-Picture: TypeAlias = (
+ImageInput: TypeAlias = (
     str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image.Image | NDArray[Any] | arrays.Tensor
 )
 EXPECTED = "a path, bytes, a binary file object, a PIL image, or a uint8 array or tensor"
 
-# Pillow's own default (Image.MAX_IMAGE_PIXELS), where it begins to warn of a decompression bomb: 358 MB decoded.
+# Pillow's default for Image.MAX_IMAGE_PIXELS, above which it warns of a decompression bomb: 358 MB when decoded.
 MAX_IMAGE_PIXELS = 89_478_485
 
-# Pillow hands EPS to another program, Ghostscript; of MPEG it knows the size and cannot decode a frame.
+# Pillow passes EPS files to an external program, Ghostscript; of an MPEG file it reads the size but no frame.
 REFUSED_FORMATS = ("EPS", "MPEG")
 
-# EXIF orientation -> what makes the image upright, as PIL.ImageOps.exif_transpose
+# EXIF orientation -> the transpose that makes the image upright, as in PIL.ImageOps.exif_transpose
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -53,54 +53,55 @@ UPRIGHT = {
 ON_ITS_SIDE = (5, 6, 7, 8)
 
 
-def stream(images: Picture | Iterable[Picture]) -> Iterable[Picture]:
-    """Return the images as they come; a single image becomes a list of one."""
+def as_iterable(images: ImageInput | Iterable[ImageInput]) -> Iterable[ImageInput]:
+    """Return the images unchanged, or a list of one for a single image."""
     if is_single(images) or not isinstance(images, Iterable):
-        return [cast(Picture, images)]
-    return cast(Iterable[Picture], images)
+        return [cast(ImageInput, images)]
+    return cast(Iterable[ImageInput], images)
 
 
 def is_single(source: object) -> bool:
-    """Whether this is a picture, or would be one: a file, an image or an array, and no collection."""
+    """Return whether a value is one image (a file, a PIL image or an array) rather than a collection of images."""
     return isinstance(source, Image.Image) or io_files.is_file(source) or arrays.is_array(source)
 
 
-def probe(source: Picture, where: str = "the image", policy: Policy = NATURAL) -> tuple[int, int]:
-    """Return the (height, width) that an image will have once it is decoded, from its header.
+def probe(source: ImageInput, where: str = "the image", policy: RgbPolicy = NATURAL) -> tuple[int, int]:
+    """Return the (height, width) of the decoded image, from its header alone.
 
-    ``where`` names the image in errors. Raises ImageError for what is no image, LimitError beyond ``MAX_IMAGE_PIXELS``.
+    ``where`` names the image in errors. Raises ImageError for a source that is not an image, and ImageLimitError for
+    an image of more than ``MAX_IMAGE_PIXELS`` pixels.
     """
     if (array := as_array(source, where)) is not None:
         return _within(policy.size(array, where), where)
-    with opened(source, where) as image, sharing.alone(image):
+    with opened(source, where) as image, sharing.locked(image):
         height, width, of_file = image.height, image.width, image is not source
-        # A TIFF's size is already the upright one: Pillow turns the image itself while it loads it.
+        # The header's size of a TIFF is that of the upright image: Pillow rotates a TIFF while loading.
         turned = policy.turns(of_file) and image.format != "TIFF"
         on_its_side = turned and _orientation(image, header_only=of_file) in ON_ITS_SIDE
     return (width, height) if on_its_side else (height, width)
 
 
-def decode(source: Picture, where: str = "the image", policy: Policy = NATURAL) -> Image.Image:
-    """Return an image in mode RGB, as the policy reads it: the source itself, not a copy, where it is that already.
+def decode(source: ImageInput, where: str = "the image", policy: RgbPolicy = NATURAL) -> Image.Image:
+    """Decode an image to mode RGB under a policy; a PIL image that needs no change is returned without a copy.
 
-    Raises as ``probe``, and ImageError for an image that is truncated, damaged or of a mode that is no picture.
+    Raises like `probe`, and ImageError for an image that is truncated, damaged, or in a mode without colours.
     """
     if (array := as_array(source, where)) is not None:
         _within(policy.size(array, where), where)
         return policy.picture(array, where)
     with opened(source, where) as image:
         of_file = image is not source
-        with sharing.alone(image):
+        with sharing.locked(image):
             image.load()
             turn = UPRIGHT.get(_orientation(image)) if policy.turns(of_file) else None
         image = policy.rgb(image, where, of_file)
     return image if turn is None else image.transpose(turn)
 
 
-def frame(source: Picture, where: str, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Return a decoded image as (height, width, 3) bytes, C-contiguous.
+def frame(source: ImageInput, where: str, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Decode an image to (height, width, 3) uint8, C-contiguous.
 
-    Raises as ``decode``, and ImageError for an image that no longer has the (height, width) that it was planned with.
+    Raises like `decode`, and ImageError for an image whose (height, width) is no longer ``size``.
     """
     pixels = np.asarray(decode(source, where))
     if pixels.shape[:2] != size:
@@ -109,14 +110,14 @@ def frame(source: Picture, where: str, size: tuple[int, int]) -> NDArray[np.uint
 
 
 def as_array(source: Any, where: str) -> NDArray[Any] | None:
-    """The pixels of an array or tensor as a plain array; None of everything else. Raises ImageError."""
+    """Return an array or tensor as a NumPy array, or None for any other source. Raises ImageError."""
     if isinstance(source, Image.Image) or not arrays.is_array(source):
         return None
     return arrays.plain(source, where, ImageError)
 
 
 def label(source: object, index: int) -> str:
-    """Return what errors call an image: its index, and its path or kind."""
+    """Return the name of an image in errors: its index, and its path or kind."""
     if isinstance(source, str | os.PathLike):
         path = os.fsdecode(source)
         kind = repr(path if len(path) <= 100 else f"{path[:60]}...{path[-37:]}")
@@ -134,11 +135,11 @@ def label(source: object, index: int) -> str:
 
 
 @contextmanager
-def opened(source: Picture, where: str) -> Iterator[Image.Image]:
-    """The image of a source that is no array: header read, size checked, pixels not decoded until they are loaded.
+def opened(source: ImageInput, where: str) -> Iterator[Image.Image]:
+    """Open the image of a source other than an array: read the header and check the size, without decoding pixels.
 
-    Whatever Pillow raises inside becomes an ImageError or a LimitError. Its decoders raise nearly everything on
-    damaged files, so everything is caught, except the package's own errors and MemoryError.
+    Every exception inside becomes an ImageError or an ImageLimitError, because Pillow's decoders raise nearly any
+    type on damaged files. The package's own errors and MemoryError pass through.
     """
     try:
         if isinstance(source, Image.Image):
@@ -146,7 +147,7 @@ def opened(source: Picture, where: str) -> Iterator[Image.Image]:
             yield source
         else:
             if not io_files.is_file(source):
-                raise ImageError(f"{where} is no image; expected {EXPECTED}")
+                raise ImageError(f"{where} is not an image; expected {EXPECTED}")
             with io_files.opened(source, where, ImageError) as file:
                 image = _identify(file, where)
                 _within((image.height, image.width), where)
@@ -160,10 +161,10 @@ def opened(source: Picture, where: str) -> Iterator[Image.Image]:
 
 
 def _identify(file: IO[bytes], where: str) -> Image.Image:
-    """What ``PIL.Image.open`` does, except warn of large images, which ``_within`` refuses.
+    """Do what ``PIL.Image.open`` does, without its warning about large images, which `_within` refuses.
 
-    To silence the warning would mean to change Python's filters for all threads. No file name is passed on, so that
-    Pillow reads the file and never maps it: a mapped file that is cut short kills the process.
+    Silencing the warning would change Python's warning filters for all threads. Pillow gets no file name, so it reads
+    the file and never maps it: reading a mapped file that has been truncated kills the process.
     """
     prefix = file.read(16)
     if not prefix:
@@ -173,11 +174,11 @@ def _identify(file: IO[bytes], where: str) -> Image.Image:
         for name, (factory, accepts) in list(Image.OPEN.items()):
             try:
                 accepted = name not in REFUSED_FORMATS and (accepts is None or accepts(prefix))
-                if accepted and not isinstance(accepted, str):  # a str says why this format cannot be read here
+                if accepted and not isinstance(accepted, str):  # a str is the reason why Pillow cannot read the format
                     file.seek(0)
                     return factory(file, "")
             except (SyntaxError, IndexError, TypeError, struct.error):
-                continue  # another format with the same first bytes
+                continue  # a format with the same first bytes, but not this one
     file.seek(0)
     if container := video_container(file.read(HEAD)):
         raise ImageError(f"{where} is a video ({container}), not an image: pass it as videos=")
@@ -186,22 +187,22 @@ def _identify(file: IO[bytes], where: str) -> Image.Image:
 
 
 def _within(size: tuple[int, int], where: str) -> tuple[int, int]:
-    """The (height, width), if it is within the limits."""
+    """Return the (height, width) unchanged; raise ImageError or ImageLimitError if it is out of bounds."""
     height, width = size
     if min(height, width) < 1:
         raise ImageError(f"{where} has no pixels: it is {height} x {width} (height x width)")
     if height * width > MAX_IMAGE_PIXELS:
         raise ImageLimitError(
             f"{where} is {height} x {width}, {height * width:,} pixels; at most {MAX_IMAGE_PIXELS:,} are decoded: "
-            "make it smaller first"
+            "shrink it first"
         )
     return size
 
 
 def _orientation(image: Image.Image, header_only: bool = False) -> int:
-    """The EXIF orientation, 1 to 8; 1 where there is none, or none that can be read."""
+    """Return the EXIF orientation, 1 to 8; 1 if it is missing or unreadable."""
     try:
-        # PngImageFile.getexif decodes the whole image where the header has no EXIF.
+        # PngImageFile.getexif decodes the whole image if the header holds no EXIF.
         exif = Image.Image.getexif(image) if header_only else image.getexif()
         return int(exif.get(ExifTags.Base.Orientation, 1))
     except MemoryError:

@@ -1,8 +1,8 @@
 """Images to patches: resize, normalise, cut.
 
-Each image is decoded (`images.decode`), resized as its checkpoint asks (`processors.image`) by Pillow's bicubic on
-bytes, and brought into merge-block order (`ops.vol2col`). For an opaque, upright 8-bit image, ``pixel_values`` are
-bit-equal to ``Qwen2VLImageProcessorPil`` of transformers.
+Each image is decoded (`images.decode`), resized by Pillow's bicubic filter to the size that `processors.image`
+computes, and cut into patches in merge-block order (`ops.vol2col`). For an opaque, upright 8-bit image,
+``pixel_values`` are bit-equal to those of ``Qwen2VLImageProcessorPil`` in transformers.
 """
 
 from __future__ import annotations
@@ -19,35 +19,35 @@ from PIL import Image
 from qwenvis import ops
 from qwenvis.errors import ImageError
 from qwenvis.images import to_rgb, torch_resize
-from qwenvis.images.decode import Picture, as_array, decode, label, probe
+from qwenvis.images.decode import ImageInput, as_array, decode, label, probe
 from qwenvis.processors.image import ImageProcessor
 
 BICUBIC = Image.Resampling.BICUBIC
 
 
 class ImageItem:
-    """An image that is planned from its header, and not decoded: an item of a `Plan`.
+    """An image planned from its header alone, not yet decoded: an item of a `Plan`.
 
-    ``grid`` is (1, rows, columns). The EXIF block of a PNG file may stand behind its pixels; the grid of such an image
-    is here the one before it is turned upright, which has as many patches. ``size`` is its (height, width), as far as
-    is known, before it is resized.
+    ``grid`` is (1, rows, columns) of patches. ``size`` is the (height, width) before resizing. If a PNG file stores its
+    EXIF block after the pixels, both describe the image before rotation until it is decoded; the number of patches is
+    the same.
     """
 
-    def __init__(self, picture: Picture, processor: ImageProcessor, index: int) -> None:
-        """Errors call the image by its index. Raises ImageError, or LimitError."""
+    def __init__(self, picture: ImageInput, processor: ImageProcessor, index: int) -> None:
+        """Read the header; errors name the image by its index. Raises ImageError or ImageLimitError."""
         self.processor, self.where = processor, label(picture, index)
         self._frame: Callable[[], Frame] = partial(self._decoded, picture)
         self.size = probe(picture, self.where, self._policy)
         self.grid = _planned(self.size, processor, self.where)
 
     def settle(self) -> None:
-        """Decode and resize it now: what was passed may change. Raises ImageError for an image that is damaged."""
+        """Decode and resize now, because the source may change. Raises ImageError for a damaged image."""
         frame = self._frame()
         self.grid = frame.grid
         self._frame = lambda: frame
 
     def fill(self, first: int, stop: int, out: NDArray[np.float32]) -> tuple[int, int, int]:
-        """Decode, resize and cut; returns the grid. Raises ImageError for an image that turns out to be damaged."""
+        """Decode, resize and cut into ``out``; return the grid. Raises ImageError for a damaged image."""
         frame = self._frame()
         if math.prod(frame.grid) != len(out):
             raise ImageError(f"{self.where} changed while it was read")
@@ -55,10 +55,10 @@ class ImageItem:
         return frame.grid
 
     @property
-    def _policy(self) -> to_rgb.Policy:
-        return to_rgb.chosen(self.processor.pixels, self.processor.backend)
+    def _policy(self) -> to_rgb.RgbPolicy:
+        return to_rgb.rgb_policy(self.processor.pixels, self.processor.backend)
 
-    def _decoded(self, picture: Picture) -> Frame:
+    def _decoded(self, picture: ImageInput) -> Frame:
         image = decode(picture, self.where, self._policy)
         self.size = image.height, image.width
         _planned(self.size, self.processor, self.where)
@@ -68,7 +68,7 @@ class ImageItem:
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """An image that has the size which its checkpoint asks for: (height, width, 3) bytes, and the value of each."""
+    """A resized image: (height, width, 3) bytes, and the table that maps a byte to its normalised value."""
 
     pixels: NDArray[np.uint8]
     grid: tuple[int, int, int]  # (1, rows, columns)
@@ -77,7 +77,7 @@ class Frame:
 
     @classmethod
     def of(cls, image: Image.Image, processor: ImageProcessor, *, unit: bool = False) -> Frame:
-        """An RGB image, resized; ``unit``: its bytes stand for 0..1. Raises as ``ImageProcessor.resized``."""
+        """Resize an RGB image; ``unit``: bytes 0..255 stand for values 0..1. Raises like `ImageProcessor.resized`."""
         height, width = processor.resized(image.height, image.width)
         pixels = _resized(image, processor.content(image.height, image.width), processor.backend)
         if pixels.shape[:2] != (height, width):
@@ -86,7 +86,7 @@ class Frame:
         return cls(pixels, processor.grid(image.height, image.width), lut, processor)
 
     def cut(self, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
-        """Its patches in the order of the tower, (rows·columns, 3·T·p²) float32, written into ``out`` if given."""
+        """Return the patches in merge-block order, (rows·columns, 3·T·p²) float32, written into ``out`` if given."""
         processor = self.processor
         if out is None:
             out = np.empty((math.prod(self.grid), processor.columns), np.float32)
@@ -96,7 +96,7 @@ class Frame:
 
 
 def _resized(image: Image.Image, sides: tuple[int, int], backend: str) -> NDArray[np.uint8]:
-    """An image resized to (height, width), by Pillow's bicubic or torch's; (height, width, 3)."""
+    """Resize an image with the bicubic filter of Pillow or PyTorch; returns (height, width, 3) uint8."""
     height, width = sides
     if image.size != (width, height) and backend == "torchvision":
         return torch_resize.resize(np.asarray(image), height, width)
@@ -104,7 +104,7 @@ def _resized(image: Image.Image, sides: tuple[int, int], backend: str) -> NDArra
 
 
 def _planned(size: tuple[int, int], processor: ImageProcessor, where: str) -> tuple[int, int, int]:
-    """The grid of an image of a (height, width); errors name the image."""
+    """Return the grid for an image of (height, width); errors name the image."""
     try:
         return processor.grid(*size)
     except ImageError as error:

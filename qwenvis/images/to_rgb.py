@@ -1,6 +1,7 @@
-"""How orientation, transparency and depth are read: as a person sees them, or as a class of transformers does.
+"""Convert images to RGB: policies for orientation, transparency and depth.
 
-transformers treats one picture differently by what it is passed as. docs/pixels.md has the table.
+The natural policy reads an image as a person sees it; the others follow classes of transformers, which treat one image
+differently depending on whether a file, a PIL image or an array is passed. docs/pixels.md has the table.
 """
 
 from __future__ import annotations
@@ -15,47 +16,47 @@ from PIL import Image
 
 from qwenvis.errors import ImageError
 
-STRIP = 1 << 18  # pixels of an array that are converted at a time: 6 MB of three float64
+STRIP = 1 << 18  # pixels of an array converted at a time: 6 MB in float64
 
 
-class Policy(Protocol):
-    """What becomes of an image that is open, and of an array. ``of_file`` tells a file from a PIL image."""
+class RgbPolicy(Protocol):
+    """Conversion of opened images and of arrays; ``of_file`` distinguishes a file from a PIL image."""
 
     def turns(self, of_file: bool) -> bool:
-        """Whether the EXIF orientation is applied."""
+        """Return whether the EXIF orientation is applied."""
 
     def rgb(self, image: Image.Image, where: str, of_file: bool) -> Image.Image:
-        """A loaded image in mode RGB."""
+        """Convert a loaded image to mode RGB."""
 
     def size(self, array: NDArray[Any], where: str) -> tuple[int, int]:
-        """The (height, width) of an array, once its dtype and shape are right."""
+        """Return the (height, width) of an array after checking its dtype and shape."""
 
     def picture(self, array: NDArray[Any], where: str) -> Image.Image:
-        """An array as an image in mode RGB."""
+        """Convert an array to an image in mode RGB."""
 
     def unit(self, array: NDArray[Any]) -> bool:
-        """Whether the bytes of `picture` stand for 0..1."""
+        """Return whether the bytes that `picture` makes of the array stand for values from 0 to 1."""
 
 
 class Natural:
-    """Upright, on white, in 8 bits, whatever an image is passed as; arrays are uint8, channels last."""
+    """Read every image upright, on white, in 8 bits; arrays must be uint8 with channels last."""
 
     def turns(self, of_file: bool) -> bool:
-        """Always."""
+        """Return True."""
         return True
 
     def rgb(self, image: Image.Image, where: str, of_file: bool) -> Image.Image:
-        """On white; 16-bit grey is scaled. Raises ImageError for float pixels and for grey that is not 16-bit."""
+        """Composite on white, and scale 16-bit grey. Raises ImageError for float pixels and grey beyond 16 bits."""
         if image.mode == "F":
             raise ImageError(f"{where} has float pixels (mode F); scale them to 0..255 and convert to mode L first")
         if image.mode.startswith("I"):
             return _grey(image, where).convert("RGB")
         if image.mode == "La":
-            image = image.convert("LA")  # the one conversion that Pillow has of it
+            image = image.convert("LA")  # the only conversion that Pillow offers
         return _on_white(image) if _transparent(image) or image.mode == "RGBa" else _converted(image)
 
     def size(self, array: NDArray[Any], where: str) -> tuple[int, int]:
-        """Of (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) uint8; raises ImageError, with the remedy, for others."""
+        """Accept (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) uint8; raise ImageError, with the remedy, for others."""
         if array.dtype != np.uint8:
             remedy = {
                 "f": "if its values are 0 to 1, pass (array * 255).round().astype(np.uint8)",
@@ -71,27 +72,27 @@ class Natural:
         return array.shape[0], array.shape[1]
 
     def picture(self, array: NDArray[Any], where: str) -> Image.Image:
-        """The array is copied or only read; alpha on white."""
+        """Composite alpha on white; the array is never written to."""
         self.size(array, where)
         image = Image.fromarray(array[..., 0] if array.shape[2:] == (1,) else array)
         return self.rgb(image, where, of_file=False)
 
     def unit(self, array: NDArray[Any]) -> bool:
-        """Never."""
+        """Return False."""
         return False
 
 
 class Transformers:
-    """As transformers' PIL classes: ``load_image``, then ``convert_to_rgb`` and ``resize`` of image_transforms."""
+    """Follow transformers' PIL classes: ``load_image``, then ``convert_to_rgb`` and ``resize`` of image_transforms."""
 
     def turns(self, of_file: bool) -> bool:
-        """A file only."""
+        """Return True for a file, False for a PIL image."""
         return of_file
 
     def rgb(self, image: Image.Image, where: str, of_file: bool) -> Image.Image:
-        """A file loses its alpha; other transparency is put on white. Pillow clips 16 bits and floats at 255."""
+        """Drop the alpha of a file; composite other transparency on white. Pillow clips 16 bits and floats at 255."""
         if of_file:
-            # What is asked of Pillow without the detour warns of a palette whose entries have an alpha each.
+            # Without the detour over RGBA, Pillow warns about a palette with one alpha per entry.
             palette = image.mode == "P" and isinstance(image.info.get("transparency"), bytes)
             image = _converted(image.convert("RGBA") if palette else image)
         if image.mode == "La":
@@ -99,12 +100,12 @@ class Transformers:
         return _on_white(image) if _transparent(image) else _converted(image)
 
     def size(self, array: NDArray[Any], where: str) -> tuple[int, int]:
-        """The axis of channels is the first, if it has 1, 3 or 4 entries; else the last."""
+        """Take the first axis as channels if it has 1, 3 or 4 entries, else the last."""
         height, width, _ = self._channels_last(array, where).shape
         return height, width
 
     def picture(self, array: NDArray[Any], where: str) -> Image.Image:
-        """Raises ImageError for values that are neither whole numbers in 0..255 nor in 0..1."""
+        """Raise ImageError for values that are neither whole numbers from 0 to 255 nor numbers from 0 to 1."""
         scaled = self._scaled(array, where)
         picture = np.empty((*self.size(array, where), 3), np.uint8)
         for rows, rgb in self._strips(array, where):
@@ -112,11 +113,11 @@ class Transformers:
         return Image.fromarray(picture)
 
     def unit(self, array: NDArray[Any]) -> bool:
-        """``_rescale_for_pil_conversion``."""
+        """Return what ``_rescale_for_pil_conversion`` of transformers decides."""
         return self._scaled(array, "the image")
 
     def _scaled(self, array: NDArray[Any], where: str) -> bool:
-        """Whether values are fractions of 1; whole numbers are not. Raises ImageError where they are neither."""
+        """Return whether values are fractions of 1 rather than whole numbers. Raises ImageError for other values."""
         if array.dtype == np.uint8:
             return False
         ranges = [_Range.of(rgb) for _, rgb in self._strips(array, where)]
@@ -128,7 +129,7 @@ class Transformers:
         return not whole
 
     def _strips(self, array: NDArray[Any], where: str) -> Iterator[tuple[slice, NDArray[Any]]]:
-        """Some rows after others, (rows, W, 3) of the array's type, alpha on white."""
+        """Yield strips of rows, (rows, W, 3) in the array's dtype, with alpha composited on white."""
         array = self._channels_last(array, where)
         if array.shape[-1] == 4:
             self._check_alpha(array, where)
@@ -164,16 +165,16 @@ class Transformers:
 
 
 class TransformersTorchvision(Transformers):
-    """As transformers' torchvision classes, which keep floats through the resize: refused here."""
+    """Follow transformers' torchvision classes. These resize float arrays as floats; here such arrays are refused."""
 
     def size(self, array: NDArray[Any], where: str) -> tuple[int, int]:
-        """As the base, for uint8."""
+        """Accept what the base class accepts, in uint8 only."""
         if array.dtype != np.uint8:
             raise ImageError(f"{where}: with backend 'torchvision', pixels must be uint8, got {array.dtype}")
         return super().size(array, where)
 
     def _blended(self, array: NDArray[Any]) -> NDArray[Any]:
-        """``convert_to_rgb`` of TorchvisionBackend: in float32, and cut, not rounded."""
+        """Composite like ``convert_to_rgb`` of TorchvisionBackend: in float32, truncated rather than rounded."""
         values = array.astype(np.float32) * np.float32(1 / 255)
         alpha = values[..., 3:]
         blended: NDArray[Any] = (values[..., :3] * alpha + (1 - alpha)) * np.float32(256 - 1e-3)
@@ -181,7 +182,7 @@ class TransformersTorchvision(Transformers):
 
 
 NATURAL = Natural()
-_POLICIES: dict[tuple[str, str], Policy] = {
+_POLICIES: dict[tuple[str, str], RgbPolicy] = {
     ("natural", "pil"): NATURAL,
     ("natural", "torchvision"): NATURAL,
     ("transformers", "pil"): Transformers(),
@@ -189,8 +190,8 @@ _POLICIES: dict[tuple[str, str], Policy] = {
 }
 
 
-def chosen(pixels: str, backend: str) -> Policy:
-    """The policy of a processor's two words."""
+def rgb_policy(pixels: str, backend: str) -> RgbPolicy:
+    """Return the policy for a processor's ``pixels`` and ``backend``."""
     return _POLICIES[pixels, backend]
 
 
@@ -199,7 +200,7 @@ def _transparent(image: Image.Image) -> bool:
 
 
 def _on_white(image: Image.Image) -> Image.Image:
-    """As ``convert_to_rgb`` of transformers.image_transforms."""
+    """Composite on white like ``convert_to_rgb`` of transformers.image_transforms."""
     image = image.convert("RGBA")
     white = Image.new("RGBA", image.size, (255, 255, 255, 255))
     return Image.alpha_composite(white, image).convert("RGB")
@@ -210,7 +211,7 @@ def _converted(image: Image.Image) -> Image.Image:
 
 
 def _grey(image: Image.Image, where: str) -> Image.Image:
-    """16-bit grey scaled to mode L, its transparent value on white."""
+    """Scale 16-bit grey to mode L; the transparent value becomes white."""
     values = np.asarray(image)
     if values.min() < 0 or values.max() > 65535:
         raise ImageError(
@@ -223,7 +224,7 @@ def _grey(image: Image.Image, where: str) -> Image.Image:
 
 @dataclass(frozen=True)
 class _Range:
-    """Values of some pixels: whether they are whole numbers, as near as ``np.allclose`` has it, and their ends."""
+    """The range of some pixels, and whether all are whole numbers within the tolerance of ``np.allclose``."""
 
     whole: bool
     least: Any

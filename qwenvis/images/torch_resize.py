@@ -1,9 +1,9 @@
-"""Resizing of bytes as PyTorch does it: bicubic, antialiased, in integers, along the rows and then along the columns.
+"""Resize uint8 images as PyTorch does: bicubic, antialiased, in integers, first along rows, then along columns.
 
-``torch.nn.functional.interpolate(mode="bicubic", antialias=True)`` on uint8, which torchvision and the processors of
-transformers that are built on it use, to the bit of its path for CPUs with AVX2. Pillow's bicubic is the same filter
-with weights of higher precision: now and then a byte differs by one.
-Formulas: aten/src/ATen/native/cpu/UpSampleKernel.cpp of PyTorch, ``_compute_index_ranges_int16_weights``.
+Bit-equal to ``torch.nn.functional.interpolate(mode="bicubic", antialias=True)`` on CPUs with AVX2; torchvision, and
+the processors of transformers that are built on torchvision, resize with this function. Pillow's bicubic filter is the
+same with weights of higher precision, so that a byte occasionally differs by one.
+Source of the formulas: PyTorch, aten/src/ATen/native/cpu/UpSampleKernel.cpp, ``_compute_index_ranges_int16_weights``.
 """
 
 from __future__ import annotations
@@ -17,14 +17,17 @@ from numpy.typing import NDArray
 
 from qwenvis import ops
 
-A = -0.5  # of the bicubic filter, as in Pillow
+A = -0.5  # parameter of the bicubic filter, as in Pillow
 SUPPORT = 2.0  # half of the filter's length
 WEIGHT_BITS = 15  # a weight is under 2^15: PyTorch keeps it in int16
 MAX_PRECISION = 22
 
 
 class FilterTaps(NamedTuple):
-    """Output i is the sum of weights[i, k] · input[starts[i] + k] over 2^precision; int32 both."""
+    """Taps of a filter: output i is the sum over k of weights[i, k] · input[starts[i] + k], over 2^precision.
+
+    ``starts`` (target,) and ``weights`` (target, taps) are int32.
+    """
 
     starts: NDArray[np.int32]
     weights: NDArray[np.int32]
@@ -32,7 +35,7 @@ class FilterTaps(NamedTuple):
 
 
 def resize(frame: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """Return a frame (h, w, 3) uint8, C-contiguous, as (height, width, 3); the frame itself if that is its size."""
+    """Resize a frame (h, w, 3) uint8, C-contiguous, to (height, width, 3); a frame of that size is returned as is."""
     if frame.shape[1] != width:
         frame = ops.resample_rows(frame, *taps(frame.shape[1], width), np.empty((len(frame), width, 3), np.uint8))
     if frame.shape[0] != height:
@@ -42,7 +45,7 @@ def resize(frame: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint
 
 @lru_cache(maxsize=16)
 def taps(source: int, target: int) -> FilterTaps:
-    """Which of ``source`` entries, with which weights, make each of ``target``."""
+    """Compute the filter that resamples ``source`` entries to ``target`` entries."""
     scale = source / target
     stretch = max(scale, 1.0)
     support = SUPPORT * stretch
@@ -52,7 +55,7 @@ def taps(source: int, target: int) -> FilterTaps:
     count = np.clip(np.minimum((center + support + 0.5).astype(np.int64), source) - low, 0, most)
     weights = np.zeros((target, most))
     total = np.zeros(target)
-    for k in range(most):  # in PyTorch's order, which decides the last bit of a total
+    for k in range(most):  # in PyTorch's order, which determines the last bit of the total
         weights[:, k] = np.where(k < count, _cubic((k + low - center + 0.5) * (1.0 / stretch)), 0)
         total += weights[:, k]
     weights /= total[:, None]
@@ -64,7 +67,7 @@ def taps(source: int, target: int) -> FilterTaps:
 
 
 def _cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Keys' filter, in the form and order of PyTorch."""
+    """Evaluate the cubic convolution kernel (Keys, 1981) in PyTorch's form and order of operations."""
     x = np.abs(x)
     near = ((A + 2) * x - (A + 3)) * x * x + 1
     far = ((A * x - 5 * A) * x + 8 * A) * x - 4 * A
@@ -72,7 +75,7 @@ def _cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _inside(low: NDArray[np.int64], weights: NDArray[np.int32], source: int, precision: int) -> FilterTaps:
-    """The same sums with starts so early that no tap, not even one of weight 0, is behind the last entry."""
+    """Shift starts so that no tap, not even one of weight 0, lies beyond the last entry; the sums stay the same."""
     most = min(int(np.flatnonzero(weights.any(axis=0))[-1]) + 1, source)
     starts = np.minimum(low, source - most)
     moved = np.zeros((len(low), most), np.int32)

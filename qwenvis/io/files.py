@@ -1,4 +1,4 @@
-"""Sources of the bytes of a file: a name, the bytes themselves, a file object.
+"""Open anything that holds the bytes of a file: a path, bytes, or a file object.
 
 Only regular files are opened by name: opening or reading a named pipe, a socket or a device may block for ever, or have
 side effects.
@@ -19,8 +19,7 @@ from typing import Any, BinaryIO
 from qwenvis.errors import InputError
 from qwenvis.io import sharing
 
-# Never block, neither on the other end of a pipe nor on a file of /proc or /sys; and no translation of line ends on
-# Windows.
+# Neither a pipe nor a file of /proc or /sys may block, and Windows must not translate line endings.
 _FLAGS = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
 
 _KINDS = {
@@ -30,20 +29,20 @@ _KINDS = {
     stat.S_IFBLK: "a device",
 }
 
-# A URL that went through a Path has lost one of its slashes.
+# pathlib.Path removes one slash of a URL.
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://|data:|(https?|file|s3|gs):/", re.IGNORECASE)
 
 
 def is_file(source: Any) -> bool:
-    """Whether this names a file, or is one."""
+    """Return whether a value names a file (a path), holds one (bytes), or is a file object."""
     return isinstance(source, str | os.PathLike | bytes | bytearray | memoryview) or hasattr(source, "read")
 
 
 @contextmanager
 def opened(source: Any, where: str, error: type[InputError]) -> Iterator[BinaryIO]:
-    """Open a source (`is_file`) as a binary file at its start, which no other reader moves.
+    """Open a source (`is_file`) as a binary file at its start, with a position of its own.
 
-    ``where`` names it in errors. Raises ``error`` for a source that cannot be opened.
+    ``where`` names the source in errors. Raises ``error`` for a source that cannot be opened.
     """
     if isinstance(source, bytes | bytearray | memoryview):
         yield io.BytesIO(source)
@@ -57,16 +56,16 @@ def opened(source: Any, where: str, error: type[InputError]) -> Iterator[BinaryI
 
 
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
-    """Open a regular file to read its bytes; links are followed.
+    """Open a regular file for reading in binary; symbolic links are followed.
 
-    Raises OSError for anything but a regular file, before it is opened (IsADirectoryError for a directory), and
-    ValueError for a name that no file can have. `reason` has the words for both.
+    Raises OSError for any other kind of file, before opening it (IsADirectoryError for a directory), and ValueError for
+    an impossible name. `reason` describes both.
     """
     return open(path, "rb", opener=_opened)
 
 
 def reason(error: OSError | ValueError) -> str:
-    """Why a file could not be opened, in words that do not repeat its name."""
+    """Describe why a file could not be opened, without repeating its name."""
     if isinstance(error, FileNotFoundError):
         return "there is no such file"
     return getattr(error, "strerror", None) or str(error)
@@ -74,7 +73,7 @@ def reason(error: OSError | ValueError) -> str:
 
 def _named(path: str, where: str, error: type[InputError]) -> BinaryIO:
     if _URL.match(path):
-        raise error(f"{where} is a URL; nothing is downloaded here: pass a path, or the bytes")
+        raise error(f"{where} is a URL, and nothing is downloaded: pass a path, or the bytes")
     try:
         return open_regular(path)
     except IsADirectoryError:
@@ -97,7 +96,7 @@ def _check_object(source: Any, where: str, error: type[InputError]) -> None:
 
 
 def _opened(path: str, flags: int) -> int:
-    """A descriptor of a regular file: checked before it is opened, and again after, when its name cannot matter."""
+    """Open a regular file; check its kind before, and again by the descriptor, in case the name was replaced."""
     _check(Path(path).stat(), path)
     descriptor = os.open(path, flags | _FLAGS)
     try:

@@ -1,11 +1,11 @@
-"""Objects with several readers: a file object that is read at many positions at once, a PIL image in many threads.
+"""Share objects between readers: a file object read at several positions, a PIL image used by several threads.
 
-A caller may pass one object twice, or to two calls at the same time. So no reader relies on the position of a file
-object: each has a view with a position of its own. Operations that change the shared object run under its lock.
+A caller may pass one object twice, or to two concurrent calls. So no reader relies on the position of a file object:
+each reader has a view with its own position. Operations that change the shared object hold its lock.
 
-There is a fixed number of locks, and the identity of an object chooses its lock: nothing is registered, so nothing has
-to be removed. Two objects may share a lock, which costs time only: a thread holds at most one lock of each kind, and
-always in the same order, first that of an image, then that of its file.
+The number of locks is fixed, and the identity of an object selects its lock, so that nothing is registered or removed.
+Two objects may share a lock, which only costs time: a thread holds at most one lock of each kind, first the lock of an
+image, then the lock of its file.
 """
 
 from __future__ import annotations
@@ -21,58 +21,58 @@ from PIL import Image
 
 LOCKS = 1021  # a prime: addresses are multiples of 16
 
-BUFFER = 1 << 16  # bytes of a view that are read at once; Pillow's decoders ask for as many
+BUFFER = 1 << 16  # bytes per read of a view; Pillow's decoders read as many
 
-# Where wrappers keep what they wrap: buffered files, gzip and tar, temporary files, bz2 and lzma.
+# Attributes in which wrappers keep the wrapped file: buffered files, gzip and tar, temporary files, bz2 and lzma.
 _WRAPPED = ("raw", "fileobj", "file", "_file", "_fp")
-_DEEPEST = 8  # wrappers in one another
+_DEEPEST = 8  # levels of nested wrappers
 
 _images: list[threading.RLock] = []
 _files: list[threading.RLock] = []
 
 
-def _renew() -> None:
-    """New locks: in the child of a fork, the old ones may be held by threads that are not there."""
+def _create_locks() -> None:
+    """Create all locks; in the child of a fork, threads that no longer exist may hold the old locks."""
     for locks in (_images, _files):
         locks[:] = [threading.RLock() for _ in range(LOCKS)]
 
 
-_renew()
+_create_locks()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew)
+    os.register_at_fork(after_in_child=_create_locks)
 
 
 @contextmanager
-def alone(image: Image.Image) -> Iterator[None]:
-    """Lock an image, and the file that it is loaded from: no other thread loads it, or reads that file, meanwhile."""
+def locked(image: Image.Image) -> Iterator[None]:
+    """Lock an image and its file against loading and reading by other threads."""
     with _images[id(image) % LOCKS]:
         file = getattr(image, "fp", None)
         if file is None:
             yield
         else:
             with _files[_identity(file) % LOCKS]:
-                _forget(file)
+                _drop_buffer(file)
                 yield
 
 
 def view(source: Any) -> BinaryIO:
-    """View a file object that can be rewound as a file at its start; the position of the source does not matter.
+    """View a seekable file object as a file at its start, whatever the position of the source.
 
-    A source that can be read at any position (a file of the operating system, an `io.BytesIO`) needs no lock, and keeps
-    its position. Other sources are moved and read under their locks. Closing a view leaves the source open.
+    A source with positional reads (a file of the operating system, an `io.BytesIO`) needs no lock, and its position
+    stays. Any other source is moved and read under its lock. Closing a view leaves the source open.
     """
     if type(source) is io.BytesIO:
-        return io.BytesIO(source.getvalue())  # which share the bytes until the source is written to
+        return io.BytesIO(source.getvalue())  # both share the bytes until the source is written to
     file = _system_file(source)
     if file is None or not hasattr(os, "pread"):
-        return cast(BinaryIO, io.BufferedReader(_Moved(source), BUFFER))
+        return cast(BinaryIO, io.BufferedReader(_LockedView(source), BUFFER))
     if isinstance(source, io.BufferedRandom):
         source.flush()
-    return cast(BinaryIO, io.BufferedReader(_Placed(file), BUFFER))
+    return cast(BinaryIO, io.BufferedReader(_PreadView(file), BUFFER))
 
 
 class _View(io.RawIOBase):
-    """A file with a position of its own."""
+    """A raw file with its own position."""
 
     def __init__(self) -> None:
         self._place = 0
@@ -104,15 +104,15 @@ class _View(io.RawIOBase):
         return b"".join(parts)
 
     def _at(self, place: int, count: int) -> bytes:
-        """At most ``count`` bytes from a position; none at the end."""
+        """Read at most ``count`` bytes at a position; no bytes at the end."""
         raise NotImplementedError
 
     def _end(self) -> int:
         raise NotImplementedError
 
 
-class _Placed(_View):
-    """A view of a file of the operating system: a read names its position, and moves nothing."""
+class _PreadView(_View):
+    """A view of a file of the operating system, by positional reads."""
 
     def __init__(self, file: io.FileIO) -> None:
         super().__init__()
@@ -125,7 +125,7 @@ class _Placed(_View):
         return os.fstat(self._file.fileno()).st_size
 
 
-class _Moved(_View):
+class _LockedView(_View):
     """A view of any other file object, which is moved and read under its lock."""
 
     def __init__(self, source: Any) -> None:
@@ -134,7 +134,7 @@ class _Moved(_View):
 
     def _at(self, place: int, count: int) -> bytes:
         with _files[self._identity % LOCKS]:
-            _forget(self._source)
+            _drop_buffer(self._source)
             self._source.seek(place)
             data: bytes = self._source.read(count)
         return data
@@ -147,19 +147,19 @@ class _Moved(_View):
 
 
 def _system_file(source: Any) -> io.FileIO | None:
-    """The file of the operating system that a source reads, None for other sources: a subclass may read anything."""
+    """Return the file of the operating system behind a source, or None; subclasses may read anything else."""
     file = source.raw if type(source) in (io.BufferedReader, io.BufferedRandom) else source
     return file if type(file) is io.FileIO else None
 
 
-def _forget(file: Any) -> None:
-    """Make a buffered file drop its buffer: another file object over the same raw file may have moved it since."""
+def _drop_buffer(file: Any) -> None:
+    """Drop the buffer of a buffered file, because another file object may have moved the shared raw file."""
     if isinstance(file, io.BufferedReader | io.BufferedRandom) and not file.closed:
-        file.seek(0, os.SEEK_END)  # of all seeks the only kind that always reaches the raw file
+        file.seek(0, os.SEEK_END)  # the only kind of seek that always reaches the raw file
 
 
 def _identity(source: Any) -> int:
-    """A number for the underlying file, the same for all wrappers and all duplicates of a file object."""
+    """Return a number for the underlying file, equal for all wrappers and duplicates of a file object."""
     for _ in range(_DEEPEST):
         inner = (getattr(source, name, None) for name in _WRAPPED)
         source = next((found for found in inner if hasattr(found, "read")), source)

@@ -1,11 +1,11 @@
-"""What the first bytes of a file say: whether it is a video, and in which container."""
+"""Recognise video containers by the first bytes of a file (magic numbers)."""
 
 from __future__ import annotations
 
-HEAD = 4096  # bytes that are enough to tell
+HEAD = 4096  # bytes that suffice
 
-# Container -> what its files begin with. Raw MPEG begins with a start code, whose next byte says what follows.
-BEGINNINGS: dict[str, tuple[bytes, ...]] = {
+# Container -> first bytes of its files. Raw MPEG begins with a start code; its last byte is the type of the unit.
+SIGNATURES: dict[str, tuple[bytes, ...]] = {
     "Matroska or WebM": (b"\x1a\x45\xdf\xa3",),
     "ASF (WMV)": (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11",),
     "Flash Video": (b"FLV\x01",),
@@ -21,14 +21,14 @@ BEGINNINGS: dict[str, tuple[bytes, ...]] = {
     "WTV": (b"\xb7\xd8\x00\x20\x37\x49\xda\x11",),
     "DV": (b"\x1f\x07\x00",),
 }
-# Types of the first box of QuickTime files that are older than ``ftyp``.
+# Types of the first box in QuickTime files from before ``ftyp``.
 BOXES = (b"moov", b"mdat", b"wide", b"pnot", b"moof", b"styp")
 PICTURE_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"mif2")
-TRANSPORT = ((0, 188), (4, 192), (0, 204))  # where the first packet of MPEG-TS has its sync byte, and how far the next
+TRANSPORT = ((0, 188), (4, 192), (0, 204))  # offset of the first sync byte of MPEG-TS, and the size of a packet
 
 
 def video_container(head: bytes) -> str | None:
-    """The name of the container that a file of this beginning is; None where it is not known as a video's."""
+    """Return the name of the video container that begins with these bytes, or None."""
     if head[4:8] == b"ftyp":
         return None if head[8:12] in PICTURE_BRANDS else "MP4 or QuickTime"
     if head[4:8] in BOXES:
@@ -37,9 +37,9 @@ def video_container(head: bytes) -> str | None:
         return "AVI"
     if any(_synced(head, first, step) for first, step in TRANSPORT):
         return "MPEG-TS"
-    return next((name for name, starts in BEGINNINGS.items() if head.startswith(starts)), None)
+    return next((name for name, starts in SIGNATURES.items() if head.startswith(starts)), None)
 
 
 def _synced(head: bytes, first: int, step: int) -> bool:
-    """Whether each of the first packets starts with a sync byte."""
+    """Return whether the first three packets start with a sync byte."""
     return head[first::step][:3] == b"GGG"

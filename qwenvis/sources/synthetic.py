@@ -25,7 +25,7 @@ from qwenvis.checkpoints.checkpoint import CONFIG, PREPROCESSOR, Checkpoint
 from qwenvis.checkpoints.files import draft_of, expanded, given_path
 from qwenvis.checkpoints.shards import INDEX
 from qwenvis.checkpoints.tensors import Tensor
-from qwenvis.concurrency.tasks import side_by_side
+from qwenvis.concurrency.tasks import run_parallel
 from qwenvis.errors import SourceError, quoted
 from qwenvis.sources.presets import PRESETS, Preset, suggestion
 
@@ -160,7 +160,7 @@ def _write_shard(path: Path, preset: str, shapes: Shapes) -> Iterator[int]:
     # The largest first, so that the threads end together.
     names = sorted(arrays, key=lambda name: -arrays[name].size)
     draws = [partial(_draw, preset, name, arrays[name]) for name in names]
-    for name, _ in zip(names, side_by_side(draws, WRITERS), strict=True):
+    for name, _ in zip(names, run_parallel(draws, WRITERS), strict=True):
         yield arrays[name].nbytes
     path.touch()
     mode = path.stat().st_mode  # as the umask asks; safetensors makes its files private

@@ -1,7 +1,7 @@
-"""Animated images as videos: GIF, WebP, APNG, AVIF and FLI. Pillow decodes the frames; their times are read here.
+"""Read animated images as videos: GIF, WebP, APNG, AVIF and FLI. Pillow decodes frames; durations are parsed here.
 
-Frames are read as `images.decode` reads stills: upright, on white. Pages are no animation: TIFF, MPO and icons are
-stills.
+Frames are decoded like still images (`images.decode`): upright, on white. Formats with pages instead of frames (TIFF,
+MPO, icons) are still images.
 """
 
 from __future__ import annotations
@@ -19,35 +19,37 @@ from qwenvis.images.decode import frame, opened, probe
 from qwenvis.processors.frame_sampling import Length, Rate
 from qwenvis.videos.decode import check_count, first_bytes
 
-UNTOLD = 0.1  # seconds of a frame without a duration, as in browsers and in FFmpeg
-SHORTEST_OF_A_GIF = 0.02  # seconds: a shorter duration counts as none, as there
+DEFAULT_DURATION = 0.1  # seconds, of a frame without a duration, as in browsers and FFmpeg
+SHORTEST_OF_A_GIF = 0.02  # seconds; browsers and FFmpeg ignore shorter durations too
 
 
 class Animation:
-    """An animated image, shown once."""
+    """An animated image as a video of one loop: a `VideoSource`."""
 
     chosen = False
     damaged = 0
 
     def __init__(self, source: Any, where: str, fps: Rate | None) -> None:
-        """Read the header and the duration of each frame. Raises ImageError, VideoError, or LimitError."""
+        """Read the header and the duration of each frame.
+
+        Raises ImageError or ImageLimitError for an unreadable image, VideoError for a PIL image (its file is needed),
+        and VideoLimitError for too many frames.
+        """
         if isinstance(source, Image.Image):
-            raise VideoError(
-                f"{where} has several frames and shows one of them: pass its file, or a list of its frames"
-            )
+            raise VideoError(f"{where} is an animation at one of its frames: pass its file, or a list of its frames")
         self._source, self._where = source, where
         with opened(source, where) as image:
             self._skipped = _hidden_frames(image)
             count = _frames(image) - self._skipped
             check_count(count, where)
             self.size = probe(image, where)
-            told = _durations(image, source)[:count]
-        ends = np.cumsum([*told, *[UNTOLD] * (count - len(told))])
-        times, whole = np.concatenate([[0.0], ends[:-1]]), float(ends[-1])
-        self.length = Length(count, count / whole, whole, times) if fps is None else Length(count, fps, count / fps)
+            durations = _durations(image, source)[:count]
+        ends = np.cumsum([*durations, *[DEFAULT_DURATION] * (count - len(durations))])
+        times, total = np.concatenate([[0.0], ends[:-1]]), float(ends[-1])
+        self.length = Length(count, count / total, total, times) if fps is None else Length(count, fps, count / fps)
 
     def frames(self, indices: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
-        """As `Clip`."""
+        """Yield frames as a `VideoSource` does."""
         with opened(self._source, self._where) as image:
             for index in indices:
                 image.seek(index + self._skipped)
@@ -55,7 +57,7 @@ class Animation:
 
 
 def format_of(source: Any) -> str | None:
-    """Pillow's name of the format of an animation of several frames; None of everything else."""
+    """Return Pillow's name for the format of an animation of several frames, or None for any other source."""
     try:
         with opened(source, "the image") as image:
             animated = image.format in DURATIONS and _frames(image) - _hidden_frames(image) > 1
@@ -69,21 +71,24 @@ def _frames(image: Image.Image) -> int:
 
 
 def _hidden_frames(image: Image.Image) -> int:
-    """The number of leading frames for programs without animations: a PNG may have one."""
+    """Count the leading frames that are not part of the animation: a PNG may have one, for programs without APNG."""
     return int(bool(getattr(image, "default_image", False)))
 
 
 def _durations(image: Image.Image, source: Any) -> list[float]:
-    """Seconds that each frame is shown, as far as the file says."""
+    """Return the seconds for which each frame is shown, for as many frames as the file specifies."""
     if image.format == "FLI":
-        return [float(image.info["duration"]) / 1000 or UNTOLD] * _frames(image)
+        return [float(image.info["duration"]) / 1000 or DEFAULT_DURATION] * _frames(image)
     shortest = SHORTEST_OF_A_GIF if image.format == "GIF" else 0
-    told = DURATIONS[str(image.format)](first_bytes(source, -1))
-    return [seconds if seconds and seconds >= shortest else UNTOLD for seconds in told]
+    stored = DURATIONS[str(image.format)](first_bytes(source, -1))
+    return [seconds if seconds and seconds >= shortest else DEFAULT_DURATION for seconds in stored]
 
 
 def _gif(data: bytes) -> list[float]:
-    """Delays of the graphic control extensions, in hundredths, each of the image after it. A trailer may be missing."""
+    """Parse the graphic control extensions: the delay, in 1/100 s, of the image that follows. The trailer is optional.
+
+    Format: GIF89a specification, sections 20 to 23.
+    """
     durations, delay = [], 0
     place = 13 + _colours(data[10])
     while (kind := _byte(data, place)) in (0x21, 0x2C):
@@ -102,17 +107,17 @@ def _gif(data: bytes) -> list[float]:
 
 
 def _byte(data: bytes, place: int) -> int:
-    """A byte; 0 behind the end."""
+    """Return a byte, or 0 beyond the end."""
     return data[place] if place < len(data) else 0
 
 
 def _colours(flags: int) -> int:
-    """Bytes of a table of colours."""
+    """Return the size of a colour table in bytes."""
     return 3 << (flags % 8 + 1) if flags & 0x80 else 0
 
 
 def _webp(data: bytes) -> list[float]:
-    """Durations of the ANMF chunks, in milliseconds."""
+    """Parse the ANMF chunks of a RIFF file: durations in milliseconds."""
     durations, place = [], 12
     while place + 24 <= len(data):
         name, size = struct.unpack_from("<4sI", data, place)
@@ -123,7 +128,7 @@ def _webp(data: bytes) -> list[float]:
 
 
 def _apng(data: bytes) -> list[float]:
-    """Delays of the fcTL chunks, as fractions of a second."""
+    """Parse the fcTL chunks: delays as fractions of a second."""
     durations, place = [], 8
     while place + 34 <= len(data):
         size, name = struct.unpack_from(">I4s", data, place)
@@ -135,7 +140,7 @@ def _apng(data: bytes) -> list[float]:
 
 
 def _avif(data: bytes) -> list[float]:
-    """The time-to-sample table of the first track of pictures."""
+    """Parse the time-to-sample table (stts) of the first picture track of an ISO base media file."""
     for track in _boxes(_box(data, b"moov"), b"trak"):
         media = _box(track, b"mdia")
         if _box(media, b"hdlr")[8:12] != b"pict":
@@ -151,7 +156,7 @@ def _avif(data: bytes) -> list[float]:
 
 
 def _boxes(data: bytes, name: bytes) -> Iterator[bytes]:
-    """What the boxes of a name hold."""
+    """Yield the content of each box with a name."""
     place = 0
     while place + 8 <= len(data):
         size, found = struct.unpack_from(">I4s", data, place)
@@ -164,7 +169,7 @@ def _box(data: bytes, name: bytes) -> bytes:
     return next(_boxes(data, name), b"")
 
 
-# Pillow's name of a format -> seconds of each frame, of its bytes
+# Pillow's name of a format -> the parser of its frame durations, in seconds
 DURATIONS: dict[str, Callable[[bytes], list[float]]] = {
     "GIF": _gif,
     "WEBP": _webp,

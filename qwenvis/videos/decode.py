@@ -1,8 +1,8 @@
-"""Video files, through PyAV: length and size from the header and the first frame, and the frames in their order.
+"""Decode video files with PyAV: length and size from the header and the first frame, then frames in order.
 
-transformers reads films in this way; `playback` reads them as a player does. No other file is opened: FFmpeg gets the
-bytes of the file, never its name, may open no other file and no network, and reads no playlist. A frame is decoded,
-turned upright if the caller wants it, converted to RGB if it is one of the chosen frames, and dropped.
+transformers reads videos in this way; `playback` reads them as a player does. FFmpeg gets the bytes of the file, never
+its name; it may open neither another file nor the network, and reads no playlist. A frame is decoded, rotated upright
+on request, converted to RGB if it is one of the chosen frames, and dropped.
 """
 
 from __future__ import annotations
@@ -27,38 +27,41 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
-# A day at 60 frames a second, and at 10 Mbit a second: no sampler wants frames of more.
+# One day at 60 frames per second, and at 10 Mbit/s.
 MAX_FRAMES = 24 * 3600 * 60
 MAX_BYTES = 24 * 3600 * 10_000_000 // 8
 
-OLDEST_PYAV = 18  # earlier versions are not safe where the containers are restricted
+OLDEST_PYAV = 18  # earlier versions are unsafe with a restricted list of containers
 
-# FFmpeg's names of containers that hold frames themselves: no playlists, no lists of files.
+# FFmpeg's names of the containers that hold frames themselves, in contrast to playlists.
 CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,ogg,asf,gif,apng,ivf,h264,hevc,av1,obu,m4v,mjpeg,"
     "mpegvideo,dv,mxf,nut,rm,wtv,y4m,yuv4mpegpipe"
 )
 
-# Suffixes of video files, for callers that know only a name.
+# Suffixes of video files, for callers that see only a file name.
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".flv", ".ogv", ".3gp")
 
 _P = ParamSpec("_P")
 _Frames = Iterator[NDArray[np.uint8]]
 
-# FFmpeg decodes on threads, and waits for them when a decoder is freed: the decoders that exist, by their generators.
+# The generators whose decoders exist. FFmpeg decodes on threads, and freeing a decoder waits for these.
 _decoders: WeakSet[_Frames] = WeakSet()
 
 
 def decoder(frames: Callable[_P, _Frames]) -> Callable[_P, _Frames]:
-    """Decorate a generator of decoded frames: the child of a fork never frees it, since the threads are not there."""
+    """Decorate a generator of decoded frames, so that the child of a fork never frees the decoder.
+
+    The decoder's threads do not exist in the child, where freeing the decoder would wait for them for ever.
+    """
 
     @wraps(frames)
-    def begun(*args: _P.args, **options: _P.kwargs) -> _Frames:
+    def registered(*args: _P.args, **options: _P.kwargs) -> _Frames:
         generator = frames(*args, **options)
         _decoders.add(generator)
         return generator
 
-    return begun
+    return registered
 
 
 def _keep_decoders() -> None:
@@ -73,7 +76,7 @@ if hasattr(os, "register_at_fork"):  # not on Windows, which has no forks
 
 
 class VideoDecoder:
-    """A video file, by its header."""
+    """A video file as its header describes it: a `VideoSource`."""
 
     chosen = False
     damaged = 0
@@ -81,23 +84,24 @@ class VideoDecoder:
     def __init__(
         self, source: Any, where: str, *, fps: Rate | None = None, upright: bool = True, threads: int = 1
     ) -> None:
-        """Read the header and decode the first frame; if the header has no count of frames, count the packets.
+        """Read the header and decode the first frame; if the header lacks the number of frames, count the packets.
 
-        The header's count is used unchecked, as in transformers. Raises VideoError for a file that is no video, and
-        LimitError for a film that is too large, before anything large is decoded.
+        As in transformers, the number in the header is trusted. ``fps`` overrides the rate of the file; ``upright``
+        applies the rotation in its metadata; ``threads`` decode. Raises VideoError for a file that is not a video, and
+        VideoLimitError for a video that is too large, before anything large is decoded.
         """
         self._source, self._where, self._upright, self._threads = source, where, upright, threads
         self._sides, self.length = self._planned(fps)
         self.size = self._sides
 
     def _planned(self, fps: Rate | None) -> tuple[tuple[int, int], Length]:
-        """The (height, width) of its frames, turned, and how long it is."""
+        """Return the (height, width) of the rotated frames, and the length."""
         with self._opened() as (container, stream):
             count, rate = stream.frames, fps or stream.average_rate
             check_count(count, self._where)
             first = next(container.decode(stream), None)
             if first is None:
-                raise VideoError(f"{self._where} has no frame that can be decoded")
+                raise VideoError(f"{self._where} has no decodable frame")
             sides = self._turned(first)
         if not count:
             count = self._counted()
@@ -105,9 +109,9 @@ class VideoDecoder:
 
     @decoder
     def frames(self, indices: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
-        """As `Clip`. If the file ends at most a second before its header says, the last frame is repeated.
+        """Yield frames as a `VideoSource` does; repeat the last frame if up to a second is missing at the end.
 
-        Raises VideoError for a file that ends earlier, or is damaged.
+        Raises VideoError if more is missing, or if the file is damaged.
         """
         wanted, last = list(indices), None
         with self._opened() as (container, stream):
@@ -131,18 +135,19 @@ class VideoDecoder:
 
     @contextmanager
     def _opened(self, threads: int | None = None) -> Iterator[tuple[InputContainer, VideoStream]]:
-        """Open the container and its video stream; errors of FFmpeg become VideoErrors, also when it lacks memory.
+        """Open the container and its video stream; errors of FFmpeg become VideoErrors.
 
-        A damaged file may make FFmpeg ask for any amount of memory. A MemoryError of Python's own stays.
+        That includes FFmpeg's out-of-memory error, because a damaged file may declare any size. Python's own
+        MemoryError passes through.
         """
         av = _av(self._where)
         options = {"protocol_whitelist": "none", "format_whitelist": CONTAINERS}
         with self._damage(), _file(self._source, self._where) as file, av.open(file, options=options) as container:
             stream = self._stream(container)
             if stream is None:
-                raise VideoError(f"{self._where} has no video in it")
+                raise VideoError(f"{self._where} contains no video stream")
             if stream.codec_context is None:
-                raise VideoError(f"{self._where} is in a codec that is not known here")
+                raise VideoError(f"{self._where} uses a codec that this build of FFmpeg does not know")
             check_sides(stream.codec_context.height, stream.codec_context.width, self._where)
             stream.codec_context.options = {"max_pixels": str(MAX_IMAGE_PIXELS)}
             stream.thread_type, stream.codec_context.thread_count = "AUTO", threads or self._threads
@@ -150,7 +155,7 @@ class VideoDecoder:
 
     @contextmanager
     def _damage(self) -> Iterator[None]:
-        """Whatever FFmpeg raises inside becomes a VideoError."""
+        """Turn every error of FFmpeg inside into a VideoError."""
         from av.error import FFmpegError
 
         try:
@@ -158,15 +163,15 @@ class VideoDecoder:
         except QwenvisError:
             raise
         except (FFmpegError, OSError, ValueError, TypeError, ArithmeticError) as error:
-            words = getattr(error, "strerror", None) or error  # without FFmpeg's number and its name of the file
-            raise VideoError(f"{self._where} is no video, or is damaged: {words}") from error
+            reason = getattr(error, "strerror", None) or error  # without FFmpeg's number and file name
+            raise VideoError(f"{self._where} is not a video, or is damaged: {reason}") from error
 
     def _stream(self, container: InputContainer) -> VideoStream | None:
-        """The stream to read: the first video stream."""
+        """Return the first video stream."""
         return next(iter(container.streams.video), None)
 
     def _counted(self) -> int:
-        """The number of frames where the header does not give it: the number of packets, none decoded."""
+        """Count the packets, without decoding, for a header that lacks the number of frames."""
         with self._opened() as (container, stream):
             count = 0
             for packet in container.demux(stream):
@@ -175,20 +180,22 @@ class VideoDecoder:
         return count
 
     def _turned(self, frame: VideoFrame) -> tuple[int, int]:
-        """The (height, width) of a frame, turned."""
+        """Return the (height, width) of a frame after rotation."""
         check_sides(frame.height, frame.width, self._where)
         sides = frame.height, frame.width
         return sides[::-1] if self._turns(frame) % 2 else sides
 
     def _turns(self, frame: VideoFrame) -> int:
-        """Quarter turns, counter-clockwise, that make it upright."""
+        """Return the number of counter-clockwise quarter turns that make a frame upright."""
         return round(frame.rotation / 90) % 4 if self._upright else 0
 
     def _pixels(self, frame: VideoFrame, index: int) -> NDArray[np.uint8]:
         if self._turned(frame) != self._sides:
             (height, width), first = self._turned(frame), f"{self._sides[0]} x {self._sides[1]}"
-            raise VideoError(f"{self._where}: frame {index} is {height} x {width} (height x width), the first {first}")
-        with self._damage():  # where the frame says that its colours are some that FFmpeg does not convert
+            raise VideoError(
+                f"{self._where}: frame {index} is {height} x {width} (height x width), but frame 0 is {first}"
+            )
+        with self._damage():  # FFmpeg cannot convert every colour space
             pixels = frame.to_ndarray(format="rgb24")
         return np.ascontiguousarray(np.rot90(pixels, self._turns(frame)), np.uint8)
 
@@ -209,11 +216,11 @@ def _av(where: str) -> Any:
 
 @contextmanager
 def _file(source: Any, where: str) -> Iterator[IO[bytes]]:
-    """A source as a binary file at its start."""
+    """Open a source as a binary file at its start."""
     if not is_file(source):
         raise VideoError(
-            f"{where} is no video; expected a path, bytes, a binary file that can be rewound, a uint8 array or tensor "
-            "(T, H, W, 3), or a list of pictures"
+            f"{where} is not a video; expected a path, bytes, a seekable binary file, a uint8 array or tensor "
+            "(T, H, W, 3), or a list of images"
         )
     with opened(source, where, VideoError) as file:
         size = file.seek(0, os.SEEK_END)
@@ -224,22 +231,22 @@ def _file(source: Any, where: str) -> Iterator[IO[bytes]]:
 
 
 def first_bytes(source: Any, count: int) -> bytes:
-    """What a source begins with; all of it for a count of -1.
+    """Return the first ``count`` bytes of a source, or all bytes for -1.
 
-    Raises VideoError, or LimitError, for what cannot be read.
+    Raises VideoError for an unreadable source, VideoLimitError for a source that is too large.
     """
     with _file(source, "the video") as file:
         return file.read(count)
 
 
 def check_count(count: int, where: str) -> None:
-    """Raise LimitError for more frames than a video may have."""
+    """Raise VideoLimitError for more than ``MAX_FRAMES`` frames."""
     if count > MAX_FRAMES:
-        raise VideoLimitError(f"{where} has more than {MAX_FRAMES:,} frames, the most that are read: cut it into parts")
+        raise VideoLimitError(f"{where} has more than {MAX_FRAMES:,} frames, the limit: split the video into parts")
 
 
 def check_sides(height: int, width: int, where: str) -> None:
-    """Raise LimitError for larger frames than are decoded."""
+    """Raise VideoLimitError for frames of more than ``MAX_IMAGE_PIXELS`` pixels."""
     if height * width > MAX_IMAGE_PIXELS:
         raise VideoLimitError(
             f"{where} has frames of {height} x {width}; at most {MAX_IMAGE_PIXELS:,} pixels are decoded"

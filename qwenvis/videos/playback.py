@@ -1,7 +1,7 @@
-"""Video files as a player shows them: the frames that their packets hold, at their own times, in their own shape.
+"""Decode video files as a player shows them: actual frames, presentation times and display aspect ratio.
 
-Headers may be wrong, so all packets are read once, without decoding; then frames are decoded, in their order, up to the
-last chosen frame. Damaged frames are replaced by their neighbours.
+Headers may be wrong, so all packets are read once, without decoding; then frames are decoded in order, up to the last
+chosen frame. Damaged frames are replaced by their neighbours.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
-MOMENT = 0.5  # seconds
-_TAG = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
-MOST_DAMAGED = 0.1  # of the frames of a film; past that share it is refused
+END_TOLERANCE = 0.5  # seconds between the end in the header and the end of the last packet
+_TAG = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")  # hours, minutes and seconds
+MOST_DAMAGED = 0.1  # the largest share of damaged frames before a video is refused
 
 
-class Playback(VideoDecoder):
-    """A video file, as a player shows it."""
+class PlaybackDecoder(VideoDecoder):
+    """A video file as a player shows it: a `VideoSource`."""
 
     def __init__(
         self, source: Any, where: str, *, fps: Rate | None = None, upright: bool = True, threads: int = 1
     ) -> None:
-        """Read every packet, and decode the first frame that can be decoded.
+        """Read every packet, and decode the first decodable frame.
 
-        ``size`` is as seen; frames come as stored, and resizing stretches them. Raises VideoError for a file that is no
-        video, or ends long before its header says; LimitError for a film that is too large.
+        ``size`` is the display size; frames have the coded size, and the later resize corrects their aspect ratio.
+        Raises VideoError for a file that is not a video or is truncated, VideoLimitError for a video that is too large.
         """
         self._aspect, self._on_its_side, self._broken = Fraction(1), False, False
         super().__init__(source, where, fps=fps, upright=upright, threads=threads)
@@ -61,7 +61,7 @@ class Playback(VideoDecoder):
                     self._broken = self._broken or (frames is None and bool(promised))
                     first = [frame for frame in frames or () if not frame.is_corrupt]
             rate = stream.average_rate or stream.guessed_rate
-            stamp = first[0].pts if first and not self._broken else None  # what cannot be decoded before it was meant
+            stamp = first[0].pts if first and not self._broken else None  # lost frames before it count
             self._timeline = packets.timeline(rate, stamp, bool(stream.codec_context.has_b_frames))
             late = _late(stream, packets.end)
             _check_end(stream, packets.end, self._where)
@@ -70,13 +70,13 @@ class Playback(VideoDecoder):
                 self._aspect = _aspect(stream) if self._upright else self._aspect
         count, duration = len(self._timeline.seconds), self._timeline.duration
         if not first or not count:
-            raise VideoError(f"{self._where} has no frame that can be decoded")
+            raise VideoError(f"{self._where} has no decodable frame")
         if late and promised - packets.arrived > max(2, count / duration if duration else 0):
             raise VideoError(f"{self._where} ends after {count} of {promised} frames: it is truncated")
         return self._turned(first[0]), _length(self._timeline, fps)
 
     def _stream(self, container: InputContainer) -> VideoStream | None:
-        """The best one, as FFmpeg judges; never a cover picture."""
+        """Return the video stream that FFmpeg ranks best, ignoring cover pictures."""
         from av.stream import Disposition
 
         moving = [each for each in container.streams.video if not each.disposition & Disposition.attached_pic]
@@ -85,9 +85,10 @@ class Playback(VideoDecoder):
 
     @decoder
     def frames(self, indices: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
-        """As `Clip`. A damaged frame is replaced by the nearest intact frame before it, or else after it.
+        """Yield frames as a `VideoSource` does.
 
-        Raises VideoError once more than ``MOST_DAMAGED`` of the frames are damaged.
+        The nearest intact frame before a damaged frame replaces it, or else the nearest one after it. Raises VideoError
+        once more than ``MOST_DAMAGED`` of the frames are damaged.
         """
         wanted, lost, last = deque(indices), 0, None
         for index, frame in self._sound():
@@ -101,26 +102,26 @@ class Playback(VideoDecoder):
                 return
             last = (index, frame)
         if last is None:
-            raise VideoError(f"{self._where} has no frame that can be decoded")
+            raise VideoError(f"{self._where} has no decodable frame")
         self._note(lost + self.length.frames - 1 - last[0])
         for _ in wanted:
             yield self._pixels(last[1], last[0])
 
     def _note(self, lost: int) -> None:
-        """Count lost frames as damaged, unless FFmpeg met no damage: then they never existed (fields, repeats)."""
+        """Record lost frames as damaged if FFmpeg reported damage; else they never existed (fields, repeats)."""
         if not self._broken:
             return
         self.damaged = max(self.damaged, lost)
         if lost > MOST_DAMAGED * self.length.frames:
             raise VideoError(
                 f"{self._where} is damaged: {lost} of {self.length.frames} frames cannot be decoded; "
-                f"at most {MOST_DAMAGED:.0%} may be"
+                f"at most {MOST_DAMAGED:.0%} are tolerated"
             )
 
     def _sound(self) -> Iterator[tuple[int, VideoFrame]]:
-        """Intact frames, in rising order.
+        """Yield intact frames with their indices, in increasing order.
 
-        With several threads, FFmpeg also drops intact frames near a damaged end: then one thread decodes again.
+        With several threads, FFmpeg also drops intact frames near a damaged end; then one thread decodes once more.
         """
         given = -1
         for threads in dict.fromkeys((self._threads, 1)):
@@ -132,7 +133,7 @@ class Playback(VideoDecoder):
                 return
 
     def _numbered(self, threads: int) -> Iterator[tuple[int, VideoFrame | None]]:
-        """Decoded frames with their indices, None for damaged frames. Frames that are not shown are left out."""
+        """Yield decoded frames with their indices, None for a damaged frame; skip frames that are not shown."""
         index = -1
         with self._opened(threads) as (container, stream):
             for packet in _packets(container, stream):
@@ -150,7 +151,7 @@ class Playback(VideoDecoder):
 
 
 def _packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
-    """The packets of a stream up to the end of the file, or to where it cannot be read; the last one is empty."""
+    """Yield the packets of a stream up to the end of its readable part, then an empty packet, which flushes."""
     from av import Packet
     from av.error import FFmpegError
 
@@ -163,7 +164,7 @@ def _packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet[
 
 
 def _decoded(packet: Packet[VideoStream]) -> list[VideoFrame] | None:
-    """The frames that a packet completes; None where it is damaged."""
+    """Return the frames that a packet completes, or None for a damaged packet."""
     from av.error import FFmpegError
 
     try:
@@ -173,31 +174,31 @@ def _decoded(packet: Packet[VideoStream]) -> list[VideoFrame] | None:
 
 
 def _late(stream: VideoStream, end: int) -> bool:
-    """Whether packets end more than a moment before the header says; it may count packets that an edit list hides."""
+    """Return whether packets end before the header says; the header may count packets that an edit list hides."""
     if stream.duration is None or stream.time_base is None:
         return True
-    return ((stream.start_time or 0) + stream.duration - end) * stream.time_base > MOMENT
+    return ((stream.start_time or 0) + stream.duration - end) * stream.time_base > END_TOLERANCE
 
 
 def _check_end(stream: VideoStream, end: int, where: str) -> None:
-    """Raise VideoError where packets end over a second before the tag in which Matroska says how long a stream is."""
-    told = _TAG.fullmatch(stream.metadata.get("DURATION", ""))
-    if told is None or stream.time_base is None:
+    """Raise VideoError if packets end over a second before Matroska's DURATION tag says."""
+    tag = _TAG.fullmatch(stream.metadata.get("DURATION", ""))
+    if tag is None or stream.time_base is None:
         return
-    hours, minutes, seconds = map(float, told.groups())
+    hours, minutes, seconds = map(float, tag.groups())
     promised, ended = hours * 3600 + minutes * 60 + seconds, max(float(end * stream.time_base), 0)
     if promised - ended > 1:
         raise VideoError(f"{where} ends after {ended:.1f} of {promised:.1f} seconds: it is truncated")
 
 
 def _aspect(stream: VideoStream) -> Fraction:
-    """How much wider a pixel is than it is high; 1 where the file does not say."""
+    """Return the sample aspect ratio, pixel width over height; 1 if the file does not specify it."""
     aspect = stream.sample_aspect_ratio
     return aspect if aspect and aspect > 0 else Fraction(1)
 
 
 def _length(timeline: Timeline, fps: Rate | None) -> Length:
-    """How long it is, at its own times or at a rate that the caller knows better."""
+    """Return the length by the times of the file, or by the caller's rate."""
     count, duration = len(timeline.seconds), timeline.duration
     if fps is not None:
         return Length(count, fps, count / fps)

@@ -1,8 +1,8 @@
-"""Whatever people pass as a video: how long and how large it is, and its frames, one after the other.
+"""Open any video input as a `VideoSource`: its length, its size, and its frames in order.
 
-A video is a file (a path, its bytes, a binary file object) of a film or an animated image, a uint8 array or tensor of
-frames (T, H, W, 3), or a list of pictures of one size. A clip is the common interface to all of them: its length and
-size are known once the first frame is decoded, and it yields chosen frames, in order, without keeping any.
+A video is a video file or an animated image (a path, bytes, or a binary file object), a uint8 array or tensor of frames
+(T, H, W, 3), or a list of images of one size. At most the first frame is decoded on opening; chosen frames are decoded
+one after another, and none is kept.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from PIL import Image
 
 from qwenvis.errors import ImageError, ImageLimitError, VideoError
 from qwenvis.images import decode as image_decode
-from qwenvis.images.decode import Picture
+from qwenvis.images.decode import ImageInput
 from qwenvis.io import arrays
 from qwenvis.processors.frame_sampling import Length, Rate
 from qwenvis.videos import animation
 from qwenvis.videos.decode import VideoDecoder, check_count, check_sides
-from qwenvis.videos.playback import Playback
+from qwenvis.videos.playback import PlaybackDecoder
 
-Video: TypeAlias = (
+VideoInput: TypeAlias = (
     str
     | os.PathLike[str]
     | bytes
@@ -33,27 +33,27 @@ Video: TypeAlias = (
     | IO[bytes]
     | NDArray[np.uint8]
     | arrays.Tensor
-    | Sequence[Picture]
+    | Sequence[ImageInput]
 )
 
 
 class VideoSource(Protocol):
-    """A video before its frames are looked at."""
+    """An opened video: the common interface of files, animations, arrays and lists of images."""
 
     length: Length
-    size: tuple[int, int]  # (height, width), as seen
-    chosen: bool  # whether the caller has chosen its frames already
-    damaged: int  # frames that could not be decoded, so far
+    size: tuple[int, int]  # (height, width) for display
+    chosen: bool  # whether the caller selected the frames: an array or a list, in contrast to a file
+    damaged: int  # number of undecodable frames met so far
 
     def frames(self, indices: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
-        """The frames of rising indices, (rows, columns, 3) uint8, C-contiguous, as stored: a film may be shown wider.
+        """Yield the frames of increasing indices, (rows, columns, 3) uint8, C-contiguous.
 
-        Raises VideoError.
+        Frames have their coded size, which may differ from ``size`` in its aspect ratio. Raises VideoError.
         """
 
 
-def video_source(
-    source: Video,
+def open_video(
+    source: VideoInput,
     where: str,
     *,
     fps: Rate | None,
@@ -61,25 +61,25 @@ def video_source(
     by_header: bool = False,
     threads: int = 1,
 ) -> VideoSource:
-    """The clip of a source; ``where`` names it in errors. ``fps`` is that of frames, and overrides a file's.
+    """Open a video; ``where`` names it in errors, and ``fps`` replaces the frame rate of a file.
 
-    ``upright``: whether a file is turned as its metadata says. ``by_header``: whether a file is what its header says,
-    as in transformers, or what can be played. Raises VideoError for what is no video, LimitError for a video that is
-    too large.
+    ``upright`` applies the rotation in a file's metadata. ``by_header`` trusts the header, as transformers does, in
+    place of reading all packets. Raises VideoError for a source that is not a video, VideoLimitError for a video that
+    is too large.
     """
     if arrays.is_array(source):
-        return Frames(arrays.plain(source, where, VideoError), where, fps)
+        return FrameArray(arrays.plain(source, where, VideoError), where, fps)
     if isinstance(source, list | tuple):
-        return Pictures(source, where, fps)
+        return FrameList(source, where, fps)
     found = animation.format_of(source)
     if found and not (by_header and found == "GIF"):
         return animation.Animation(source, where, fps)
-    film = VideoDecoder if by_header else Playback
-    return film(source, where, fps=fps, upright=upright, threads=threads)
+    decoder = VideoDecoder if by_header else PlaybackDecoder
+    return decoder(source, where, fps=fps, upright=upright, threads=threads)
 
 
-def is_picture(source: Any) -> bool:
-    """Whether this is a still among videos: an image in memory, or an image file that is not animated."""
+def is_still(source: Any) -> bool:
+    """Return whether a source is a still image: an image in memory, or an image file without animation."""
     if isinstance(source, list | tuple):
         return False
     if isinstance(source, Image.Image):
@@ -95,8 +95,8 @@ def is_picture(source: Any) -> bool:
     return animation.format_of(source) is None
 
 
-class Frames:
-    """An array (T, H, W, 3)."""
+class FrameArray:
+    """A video in memory: an array (T, H, W, 3) uint8."""
 
     chosen = True
     damaged = 0
@@ -111,22 +111,22 @@ class Frames:
         _check(self.length.frames, self.size, where)
 
     def frames(self, indices: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
-        """As `VideoSource`."""
+        """Yield frames as a `VideoSource` does."""
         for index in indices:
             yield np.ascontiguousarray(self._frames[index])
 
 
-class Pictures:
-    """A list of pictures of one size, decoded as stills are; only chosen frames are decoded."""
+class FrameList:
+    """A list of images of one size, decoded like still images; only chosen frames are decoded."""
 
     chosen = True
     damaged = 0
 
-    def __init__(self, frames: Sequence[Picture], where: str, fps: Rate | None) -> None:
+    def __init__(self, frames: Sequence[ImageInput], where: str, fps: Rate | None) -> None:
         self._frames, self._where, self.length = frames, where, Length(len(frames), fps)
         self.size = (0, 0)
         check_count(len(frames), where)
-        seen: set[int] = set()  # one picture may be many of the frames
+        seen: set[int] = set()  # one image may be several of the frames
         for index, frame in enumerate(frames):
             if id(frame) in seen:
                 continue
@@ -139,7 +139,7 @@ class Pictures:
         _check(len(frames), self.size, where)
 
     def frames(self, indices: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
-        """As `VideoSource`."""
+        """Yield frames as a `VideoSource` does."""
         for index in indices:
             yield image_decode.frame(self._frames[index], self._name(index), self.size)
 
@@ -148,14 +148,14 @@ class Pictures:
 
 
 def label(source: object, index: int) -> str:
-    """What errors call a video: its index, and its path or kind."""
+    """Return the name of a video in errors: its index, and its path or kind."""
     if isinstance(source, list | tuple):
         return f"video {index} ({type(source).__name__} of {len(source)})"
     return "video" + image_decode.label(source, index).removeprefix("image")
 
 
 def _check(frames: int, size: tuple[int, int], where: str) -> None:
-    """Raise VideoError for a video without pixels, LimitError for one whose frames are too large."""
+    """Raise VideoError for a video without pixels, VideoLimitError for frames that are too large."""
     if not frames or not min(size):
         raise VideoError(f"{where} has no pixels: it is {frames} frames of {size[0]} x {size[1]} (height x width)")
     check_sides(*size, where)

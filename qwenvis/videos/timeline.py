@@ -1,8 +1,8 @@
-"""Which frames of a film are shown, and when, as its packets say: demultiplexed, none decoded.
+"""Determine the frames that a player shows, and their times, from packets alone: demultiplexed, not decoded.
 
-A packet counts if it holds a frame that a player shows. Packets do not count if an edit list hides them, if they are
-empty, if their frame only serves as a reference, if they come before the first key frame, or if the end of the file
-cuts them off.
+A packet counts if it holds a frame that a player shows. A packet does not count if an edit list hides it, if it is
+empty, if its frame only serves as a reference, if it precedes the first key frame, or if the end of the file cuts it
+off.
 """
 
 from __future__ import annotations
@@ -18,43 +18,43 @@ if TYPE_CHECKING:
     from av.packet import Packet
 
 NO_STAMP = -(2**63)  # FFmpeg's AV_NOPTS_VALUE
-JUMP = 1  # seconds that a clock goes back by, to another packet than a key frame, where files were joined
+JUMP = 1  # seconds by which time stamps step back, at a packet that is no key frame, where files were concatenated
 
 
 class Timeline(NamedTuple):
-    """The frames that are shown, in their order."""
+    """The shown frames in presentation order."""
 
-    stamps: NDArray[np.int64] | None  # by which a decoded frame is known; None where frames are known by their order
-    seconds: NDArray[np.float64]  # from the first frame to each
-    duration: Fraction  # seconds from the first frame to the end of the last; 0 where it is not known
+    stamps: NDArray[np.int64] | None  # time stamps that identify decoded frames; None if only their order does
+    seconds: NDArray[np.float64]  # from the first frame to each frame
+    duration: Fraction  # seconds from the first frame to the end of the last; 0 if unknown
 
     def place(self, stamp: int | None, least: int) -> int | None:
-        """The index of a decoded frame that comes after ``least`` others; None where it is not one that is shown."""
+        """Return the index, at least ``least``, of a decoded frame; None for a frame that is not shown."""
         if self.stamps is None or stamp is None:
             return least if least < len(self.seconds) else None
-        index = max(int(np.searchsorted(self.stamps, stamp)), least)  # of frames with one stamp, one after the other
+        index = max(int(np.searchsorted(self.stamps, stamp)), least)  # frames may share a stamp
         return index if index < len(self.stamps) and self.stamps[index] == stamp else None
 
 
 class Packets:
-    """What the packets of one stream say, collected one by one."""
+    """The time stamps of the packets of one stream, collected packet by packet."""
 
     def __init__(self, codec: str, time_base: Fraction) -> None:
-        """``codec`` is FFmpeg's name, ``time_base`` the seconds of one unit of its time stamps."""
+        """Start without packets; ``codec`` is FFmpeg's name, ``time_base`` the unit of time stamps in seconds."""
         self._codec, self._unit = codec, time_base
         self._pts, self._dts, self._durations = array("q"), array("q"), array("q")
-        self._joints: list[int] = []  # packets that are shown before the clock begins anew
+        self._joints: list[int] = []  # shown packets before each restart of the time stamps
         self._latest = self._first_key = NO_STAMP
-        self._before_key: int | None = None  # packets that are shown before the first key frame
-        self._cut = False  # whether the last one arrived damaged
-        self.arrived, self.end = 0, NO_STAMP  # packets, shown or not, and when the last of them ends
+        self._before_key: int | None = None  # shown packets before the first key frame
+        self._cut = False  # whether the last packet arrived damaged
+        self.arrived, self.end = 0, NO_STAMP  # the number of packets, shown or hidden, and the end of the last
 
     def __len__(self) -> int:
-        """The number of packets that hold a frame to be shown."""
+        """Return the number of packets with a shown frame."""
         return len(self._pts)
 
     def add(self, packet: Packet[Any]) -> None:
-        """Take the next packet, in the order of the file."""
+        """Add the next packet in file order."""
         if not packet.size:
             self.arrived += packet.dts is not None
             return
@@ -73,34 +73,35 @@ class Packets:
             self._durations.append(duration)
 
     def timeline(self, rate: Fraction | None, first: int | None, reorders: bool) -> Timeline:
-        """The frames of all packets. ``first`` is the stamp of the first decoded frame; None: all packets count.
+        """Build the timeline of all packets.
 
-        ``rate`` is the header's; ``reorders``: frames come in another order than packets. The stamps of some files are
-        of no use: raw streams have none, and AVI numbers packets where H.264 would have times. Their frames are known
-        by their order, and so are those of a clock that begins anew.
+        ``rate`` is the frame rate in the header; ``first`` is the stamp of the first decoded frame, or None if all
+        packets count; ``reorders`` says that decoding order differs from presentation order. Where time stamps are
+        unusable, the order identifies frames: raw streams have no stamps, AVI numbers the packets of H.264, and
+        stamps may restart.
         """
         pts, dts, durations = (np.array(each, np.int64) for each in (self._pts, self._dts, self._durations))
-        told = not (pts == NO_STAMP).any()
-        if told and not self._joints:
+        stamped = not (pts == NO_STAMP).any()
+        if stamped and not self._joints:
             shown = pts >= (NO_STAMP if first is None else min(self._first_key, first))
         else:
             shown = np.arange(len(pts)) >= (self._before_key or 0)
-        shown[len(shown) - self._cut :] = False  # where the file ends
-        known = told and not self._joints and not (reorders and bool((np.diff(pts) > 0).all()))
-        if not told and (dts == NO_STAMP).any():
+        shown[len(shown) - self._cut :] = False  # cut off by the end of the file
+        known = stamped and not self._joints and not (reorders and bool((np.diff(pts) > 0).all()))
+        if not stamped and (dts == NO_STAMP).any():
             step = Fraction(int(np.median(durations))) * self._unit or (1 / rate if rate else Fraction(0))
             count = int(shown.sum())
             return Timeline(None, np.arange(count, dtype=np.float64) * float(step), count * step)
-        stamps = _joined(pts if told else dts, durations, self._joints)[shown]
+        stamps = _joined(pts if stamped else dts, durations, self._joints)[shown]
         order = np.argsort(stamps, kind="stable")
         return self._timed(stamps[order], int(durations[shown][order[-1:]].sum()), rate, known)
 
     def _timed(self, stamps: NDArray[np.int64], last: int, rate: Fraction | None, known: bool) -> Timeline:
-        """With the time that the last one takes: ``last``, or that of the others where the file does not say.
+        """Add the duration of the last frame: ``last``, or the median of the others if the file does not specify it.
 
-        A clock of milliseconds rounds; where the header's rate says the same within that, it is the exact one.
+        Time stamps in milliseconds are rounded: where the rate in the header agrees within that, the rate is exact.
         """
-        units = (stamps - stamps[:1]).view(np.uint64)  # also right where the difference is over 2^63
+        units = (stamps - stamps[:1]).view(np.uint64)  # unsigned, so that differences over 2^63 are right too
         if not last and len(units) > 1:
             last = int(np.median(np.diff(units)))
         duration = (int(units[-1:].sum()) + last) * self._unit or (1 / rate if rate else Fraction(0))
@@ -115,7 +116,7 @@ def _stamp(value: int | None) -> int:
 
 
 def _joined(stamps: NDArray[np.int64], durations: NDArray[np.int64], joints: list[int]) -> NDArray[np.int64]:
-    """Stamps whose clock goes on at the joints, where it begins anew before the end of what was there."""
+    """Shift stamps that restart at a joint, so that time goes on from the end of the previous part."""
     end, moved = NO_STAMP, []
     for part, lasting in zip(np.split(stamps, joints), np.split(durations, joints), strict=True):
         if len(part):
@@ -127,11 +128,14 @@ def _joined(stamps: NDArray[np.int64], durations: NDArray[np.int64], joints: lis
 
 
 def _hidden(codec: str, packet: Packet[Any]) -> bool:
-    """Whether it holds a frame of VP8 or VP9 that others refer to and nobody sees."""
+    """Return whether a packet of VP8 or VP9 holds a reference frame that is not shown.
+
+    Bits: RFC 6386, section 9.1; VP9 bitstream specification, section 6.2.
+    """
     data = memoryview(packet)
     if codec == "vp8":
         return not data[0] & 0x10
-    if codec != "vp9" or data[0] >> 6 != 2 or data[-1] >> 5 == 6:  # the last: a superframe, of which one is shown
+    if codec != "vp9" or data[0] >> 6 != 2 or data[-1] >> 5 == 6:  # 6: a superframe, which shows one frame
         return False
-    flags = data[0] if data[0] & 0x30 == 0x30 else data[0] >> 1  # profile 3 has one bit more in front of them
+    flags = data[0] if data[0] & 0x30 == 0x30 else data[0] >> 1  # profile 3 has one more bit before them
     return not flags & 0b101  # show_existing_frame, show_frame

@@ -1,7 +1,7 @@
-"""Videos to patches: choose frames, resize them, normalise, cut. Frames come and go; patches of some steps remain.
+"""Videos to patches: choose frames, resize, normalise, cut. Memory holds the frames of a few temporal steps.
 
-For the same decoded frames, ``pixel_values``, grid, indices and times equal those of transformers' video processors: to
-the bit, where its torchvision resizes bytes as bytes (CPUs with AVX2).
+For the same decoded frames, ``pixel_values``, grid, indices and times equal those of transformers' video processors, to
+the bit on CPUs with AVX2 (where torchvision resizes uint8 in integers).
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from qwenvis.processors import frame_sampling
 from qwenvis.processors.frame_sampling import ASSUMED_FPS, REFERENCE_FPS, Rate, SamplingArguments
 from qwenvis.processors.video import SAMPLINGS, VideoProcessor
 from qwenvis.processors.video_families import Reference
-from qwenvis.videos.source import Video, VideoSource, label, video_source
+from qwenvis.videos.source import VideoInput, VideoSource, label, open_video
 
 
 class Sampling(TypedDict, total=False):
-    """Which frames of a video to look at; `Encoder.encode` explains."""
+    """Arguments that choose the frames of a video; `Encoder.encode` documents them."""
 
     sampling: str
     fps: Rate | None
@@ -39,45 +39,45 @@ class Sampling(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class VideoOptions:
-    """How the videos of one call are looked at."""
+    """Options of one call for all its videos."""
 
     processor: VideoProcessor
     sampling: str = SAMPLINGS[0]
-    asked: bool = False  # whether the caller says which frames
+    explicit: bool = False  # whether the caller passed an argument that chooses frames
     video_fps: Rate | None = None
     upright: bool = True
     threads: int = 1
 
     @classmethod
     def of(cls, processor: VideoProcessor, given: Sampling, *, upright: bool = True, threads: int = 1) -> VideoOptions:
-        """Apply the arguments of a call. Raises InputError for values that cannot be used."""
-        asked: SamplingArguments = {
+        """Apply the arguments of a call. Raises InputError for invalid values."""
+        arguments: SamplingArguments = {
             "fps": given.get("fps"),
             "num_frames": given.get("num_frames"),
             "min_frames": given.get("min_frames"),
             "max_frames": given.get("max_frames"),
         }
-        sampling, told = given.get("sampling", SAMPLINGS[0]), given.get("video_fps")
+        sampling, video_fps = given.get("sampling", SAMPLINGS[0]), given.get("video_fps")
         check_choice(sampling, "sampling", SAMPLINGS)
-        rate = None if told is None else frame_sampling.checked_rate(told, "video_fps")
+        rate = None if video_fps is None else frame_sampling.checked_rate(video_fps, "video_fps")
         if sampling == "qwen-vl-utils":
             processor = Reference.of(processor)
-        wants = any(value is not None for value in asked.values())
-        return cls(processor.asked(asked), sampling, wants, rate, upright, threads)
+        explicit = any(value is not None for value in arguments.values())
+        return cls(processor.asked(arguments), sampling, explicit, rate, upright, threads)
 
     @property
     def by_header(self) -> bool:
-        """Whether films are read by their headers, as the rule's own library does; else as a player shows them."""
+        """Whether video files are read by their headers, as the reference library does, or as a player shows them."""
         return self.sampling in ("transformers", "qwen-vl-utils")
 
     def with_limits(self, min_pixels: int | None, max_pixels: int | None) -> VideoOptions:
-        """With other limits of pixels; None keeps one. Raises InputError."""
+        """Return a copy with other pixel limits; None keeps a limit. Raises InputError."""
         return replace(self, processor=self.processor.with_limits(min_pixels, max_pixels))
 
     def indices(self, video: VideoSource) -> list[int]:
-        """The frames to look at, by the words of ``sampling`` (docs/video.md)."""
+        """Return the indices of the frames to encode, by ``sampling`` (docs/video.md)."""
         length, processor = video.length, self.processor
-        chosen = video.chosen and not self.asked
+        chosen = video.chosen and not self.explicit
         if self.sampling == "all" or (chosen and self.sampling != "transformers"):
             indices = frame_sampling.every(length, processor.wanted)
         elif self.sampling == "natural":
@@ -89,7 +89,7 @@ class VideoOptions:
         return self._lasting(indices)
 
     def _natural(self, video: VideoSource) -> list[int]:
-        """Choose by the rule of the model, at 2 frames a second if the rule takes all; all frames of a short film."""
+        """Choose by the rule of the model, or 2 frames per second if that takes all; a short video keeps all."""
         length, processor = video.length, self.processor
         if processor.takes_all:
             processor = processor.asked({"fps": REFERENCE_FPS})
@@ -99,24 +99,24 @@ class VideoOptions:
         )
 
     def _lasting(self, indices: list[int]) -> list[int]:
-        """Fill up a temporal step by repeating the last frame: one frame is a still that lasts. Not for references."""
+        """Repeat the last frame to fill the first temporal step, unless the mode follows a reference library."""
         missing = self.processor.temporal_patch_size - len(indices)
         return indices + indices[-1:] * (0 if self.by_header else missing)
 
 
 class VideoItem:
-    """A video that is planned from its packets or header, only its first frame decoded: an item of a `Plan`.
+    """A video planned from its packets or header, with at most one frame decoded: an item of a `Plan`.
 
-    ``grid`` is (temporal steps, rows, columns) of patches. ``frame_indices`` (frames,) are the frames to look at;
-    ``timestamps`` (steps,) the seconds of each step; ``second_per_grid`` the average seconds from one step to the next.
-    ``size`` is the (height, width) of a frame, upright, before it is resized.
+    ``grid`` is (temporal steps, rows, columns) of patches. ``frame_indices`` (frames,) are the frames to encode;
+    ``timestamps`` (steps,) are the times of the steps in seconds, and ``second_per_grid`` the average interval between
+    steps. ``size`` is the (height, width) of an upright frame before resizing.
     """
 
-    def __init__(self, source: Video, options: VideoOptions, index: int) -> None:
-        """Errors call the video by its index. Raises VideoError, or LimitError."""
+    def __init__(self, source: VideoInput, options: VideoOptions, index: int) -> None:
+        """Open the video and choose frames; errors name it by its index. Raises VideoError or VideoLimitError."""
         self.where, self.processor = label(source, index), options.processor
         with _named(self.where):
-            self.clip = video_source(
+            self.video = open_video(
                 source,
                 self.where,
                 fps=options.video_fps,
@@ -124,10 +124,10 @@ class VideoItem:
                 by_header=options.by_header,
                 threads=options.threads,
             )
-            indices = options.indices(self.clip)
+            indices = options.indices(self.video)
             if not indices:
-                raise VideoError("no frame would be looked at: raise fps or num_frames")
-            self.size, self.resized = self.clip.size, self.processor.resized(len(indices), *self.clip.size)
+                raise VideoError("no frame would be encoded: raise fps or num_frames")
+            self.size, self.resized = self.video.size, self.processor.resized(len(indices), *self.video.size)
         self.by_header, self.frame_indices = options.by_header, np.array(indices, np.int64)
         step, side = self.processor.temporal_patch_size, self.processor.patch_size
         height, width = self.resized.canvas
@@ -138,33 +138,34 @@ class VideoItem:
 
     @property
     def timestamps(self) -> NDArray[np.float64]:
-        """The time of each temporal step, as the model's processor counts it; an unknown rate is 24 a second."""
-        return np.array(self.processor.stamps(self.clip.length.seconds(self.frame_indices.tolist())), np.float64)
+        """Return the time of each temporal step in seconds, by the model's processor; an unknown rate counts as 24."""
+        return np.array(self.processor.stamps(self.video.length.seconds(self.frame_indices.tolist())), np.float64)
 
     @property
     def second_per_grid(self) -> float:
-        """As Qwen2_5_VLProcessor: temporal_patch_size over the rate of the frames that are looked at."""
-        length = self.clip.length
+        """Return temporal_patch_size over the rate of the chosen frames, as Qwen2_5_VLProcessor does."""
+        length = self.video.length
         if not length.fps and self.by_header:
-            return float(self.processor.temporal_patch_size / ASSUMED_FPS)  # of all frames, whichever were chosen
+            return float(self.processor.temporal_patch_size / ASSUMED_FPS)  # the rate of all frames
         sampled = len(self.frame_indices) / length.frames * (length.fps or ASSUMED_FPS)
         return float(self.processor.temporal_patch_size / sampled)
 
     @property
     def damaged(self) -> int:
-        """The number of frames that could not be decoded, among all frames read so far."""
-        return self.clip.damaged
+        """The number of undecodable frames met so far."""
+        return self.video.damaged
 
     def settle(self) -> None:
-        """Decode and resize the frames now, before their source can change. Raises VideoError for a damaged video."""
+        """Decode and resize the frames now, because the source may change. Raises VideoError for a damaged video."""
         with _named(self.where):
             self._settled = list(self._fitting())
 
     def fill(self, first: int, stop: int, out: NDArray[np.float32]) -> tuple[int, int, int]:
-        """Decode, resize and cut the frames of some steps. Calls follow one another; a first of 0 starts again.
+        """Decode, resize and cut the frames of steps ``first`` to ``stop``; return the grid of these steps.
 
-        The child of a fork opens the film again at any step, because the decoder's threads stay in the parent. Raises
-        VideoError for a video that turns out to be damaged, and warns of a few damaged frames.
+        Calls proceed through the video; ``first`` = 0 restarts. The child of a fork reopens the file at any step,
+        because the decoder's threads stay in the parent. Raises VideoError for a damaged video, and warns with
+        VideoWarning about a few damaged frames.
         """
         if first == 0 or self._process != os.getpid():
             self._process = os.getpid()
@@ -177,27 +178,27 @@ class VideoItem:
                 ops.vol2col(frames, processor.normalisation.lut, *sizes, out[step * rows : (step + 1) * rows])
         if stop == self.grid[0]:
             if self.damaged:
-                share = f"{self.damaged} of {self.clip.length.frames} frames"
-                text = f"{self.where}: {share} cannot be decoded, and are replaced by their neighbours"
+                share = f"{self.damaged} of {self.video.length.frames} frames"
+                text = f"{self.where}: {share} cannot be decoded; their neighbours replace them"
                 warnings.warn(text, VideoWarning, stacklevel=2)
-            self._coming = iter(())  # closes the file: a call may have more videos than a process may have files
+            self._coming = iter(())  # closes the file: a call may have more videos than open files are allowed
         return stop - first, *self.grid[1:]
 
     def _next(self, step: int) -> Iterator[NDArray[np.uint8]]:
-        """The frames of a temporal step; the last step may have fewer, and its last is repeated (`ops.vol2col`)."""
+        """Yield the frames of a temporal step; `ops.vol2col` repeats the last frame to fill the last step."""
         for _ in self.frame_indices[self._frame(step) : self._frame(step + 1)]:
             yield next(self._coming)
 
     def _frame(self, step: int) -> int:
-        """The first frame of a temporal step, among those that are looked at."""
+        """Return the position of a step's first frame in ``frame_indices``."""
         return step * self.processor.temporal_patch_size
 
     def _fitting(self, first: int = 0) -> Iterator[NDArray[np.uint8]]:
-        """The frames that are looked at from a temporal step on, resized."""
-        return map(self._fitted, self.clip.frames(self.frame_indices[self._frame(first) :].tolist()))
+        """Yield the chosen frames from a temporal step on, resized."""
+        return map(self._fitted, self.video.frames(self.frame_indices[self._frame(first) :].tolist()))
 
     def _fitted(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """A frame resized; beside what is smaller than the canvas, black."""
+        """Resize a frame, and pad it with black to the canvas."""
         (height, width), content = self.resized.canvas, resize(frame, *self.resized.content)
         if content.shape[:2] == (height, width):
             return content
@@ -207,7 +208,7 @@ class VideoItem:
 
 
 class _named:
-    """Make errors inside name the video, and errors of its pictures errors about a video."""
+    """Make errors inside name the video, and turn errors about its images into errors about the video."""
 
     def __init__(self, where: str) -> None:
         self.where = where

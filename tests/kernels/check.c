@@ -1,5 +1,5 @@
 /* What all checks share, and the program: the slots of every instruction set that this CPU has, but for those of
- * resampling, which tests/test_resample.py checks.
+ * resampling, which tests/ops/test_resample.py checks.
  *
  *     kernels [ISA ...]     the sets that have to be present; the program fails if one is not, or if any check fails */
 #include "check.h"

@@ -1,6 +1,6 @@
 /* Checks of the kernels without Python: fenced arrays, numbers by a seed, and comparisons with a double and its bound.
  *
- * Bounds follow tests/tolerance.py. An array lies between fences of NaN, at an address that suits one entry only: what
+ * Bounds follow tests/oracle/tolerance.py. An array lies between fences of NaN, at an address that suits one entry only: what
  * is read beyond it spoils the result, and what is written beyond it is seen by `release`. */
 #ifndef CHECK_H
 #define CHECK_H

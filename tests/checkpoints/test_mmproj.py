@@ -1,0 +1,276 @@
+"""mmproj files of llama.cpp: the bits of the tower that they were made of, whatever their metadata says."""
+
+import json
+
+import gguf
+import numpy as np
+import pytest
+from gguf import GGMLQuantizationType as Type
+
+from made import mmproj_files
+from made.presets import PRESETS, encoder, picture, same_bits
+from made.presets import checkpoint as preset_of
+from made.resaved import config_of, expected, save, tensors_of, tokens_of
+from oracle import transformers_towers
+from qwenvis import Encoder
+from qwenvis.checkpoints.checkpoint import Checkpoint
+from qwenvis.checkpoints.mmproj import open_mmproj
+from qwenvis.checkpoints.mmproj_names import PROJECTORS
+from qwenvis.cli import main
+from qwenvis.errors import CheckpointError, ConfigError
+from qwenvis.spec import ModelSpec
+
+FAMILIES = [family for family in PRESETS if family in mmproj_files.KINDS]
+every_family = pytest.mark.parametrize("family", FAMILIES)
+QUANTISED = [Type.F32, Type.F16, Type.BF16, Type.Q8_0]
+
+
+def vision_config_of(family):
+    return Checkpoint.open(preset_of(family)).vision_config
+
+
+def write(path, family="qwen2_vl", **changes):
+    return mmproj_files.write_tower(
+        path / "mmproj.gguf", family, tensors_of(family), vision_config_of(family), **changes
+    )
+
+
+@every_family
+def test_f32_gives_the_same_bits(tmp_path, family):
+    path = write(tmp_path, family)
+    assert same_bits(tokens_of(path), expected(family))
+
+
+@every_family
+@pytest.mark.parametrize("kind", QUANTISED, ids=lambda kind: kind.name)
+def test_other_types_give_the_bits_of_what_they_stand_for(tmp_path, family, kind):
+    """The tower rounded by the package of llama.cpp, and saved as float32 in the Hub's layout, is the judge."""
+    vision_config = vision_config_of(family)
+    tensors = mmproj_files.rounded(family, tensors_of(family), vision_config, kind)
+    judge = save(tmp_path / "judge", {f"visual.{name}": a for name, a in tensors.items()}, config_of(family))
+    path = write(tmp_path, family, kind=kind)
+    stored = {name: tensor.dtype for name, tensor in open_mmproj(path).tensors.items()}
+    assert kind.name in stored.values()
+    assert same_bits(tokens_of(path), tokens_of(judge))
+    if kind in (Type.F16, Type.Q8_0):
+        assert not same_bits(tokens_of(path), expected(family))  # the presets are bfloat16
+
+
+@pytest.mark.parametrize("kind", [Type.F32, Type.Q8_0], ids=lambda kind: kind.name)
+@pytest.mark.parametrize(
+    ("family", "sizes"),
+    [
+        ("qwen2_5_vl", {"depth": 6, "intermediate_size": 160, "fullatt_block_indexes": [2, 5]}),
+        ("exaone4_5", {"num_heads": 6, "num_key_value_heads": 3, "hidden_size": 192, "fullatt_block_indexes": [1, 3]}),
+        ("qwen3_vl", {"deepstack_visual_indexes": [3, 0, 2], "num_position_embeddings": 81, "out_hidden_size": 50}),
+        ("glm_ocr", {"num_heads": 2, "intermediate_size": 101, "rms_norm_eps": 1e-3}),
+    ],
+)
+def test_odd_sizes(tmp_path, family, sizes, kind):
+    """Rows that no block of 32 divides, shared heads, deepstack out of order: as the same tower in the Hub's layout."""
+    _, vision_config, weights = transformers_towers.make(family, **sizes)
+    tensors = mmproj_files.rounded(family, weights, vision_config, kind)
+    config = {"model_type": family, "vision_config": json.loads(json.dumps(vision_config, default=str))}
+    judge = save(tmp_path / "judge", {f"visual.{name}": array for name, array in tensors.items()}, config)
+    path = mmproj_files.write_tower(tmp_path / "mmproj.gguf", family, weights, vision_config, kind=kind)
+    given = transformers_towers.inputs(vision_config, [[1, 10, 14], [2, 4, 18]])
+    got, want = (Encoder.from_pretrained(source, threads=1)(*given) for source in (path, judge))
+    assert all(map(same_bits, [got.embeddings, *got.deepstack], [want.embeddings, *want.deepstack]))
+    assert len(got.deepstack) == len(vision_config.get("deepstack_visual_indexes", []))
+
+
+@every_family
+def test_tensors_are_those_of_the_hub(tmp_path, family):
+    found = open_mmproj(write(tmp_path, family))
+    assert found.shapes == Checkpoint.open(preset_of(family)).shapes
+    assert found.model_type == family
+    assert found.files == [found.path] == [tmp_path / "mmproj.gguf"]
+    assert sum(tensor.nbytes for tensor in found.tensors.values()) == 4 * sum(
+        a.size for a in tensors_of(family).values()
+    )
+
+
+@every_family
+def test_config_is_that_of_the_hub(tmp_path, family):
+    assert ModelSpec.open(write(tmp_path, family)).config == encoder(family).config
+
+
+def test_q8_0_is_what_the_package_makes_of_it(tmp_path):
+    """Every byte and scales that overflow, underflow, or are no numbers."""
+    from qwenvis.checkpoints.gguf import opened
+
+    scales = np.array([1, -0.0, 6e-8, 65504, np.inf, np.nan, 0.1, -3], np.float16)
+    blocks = np.empty((256, 34), np.uint8)
+    blocks[:, :2] = np.tile(scales, 32).view(np.uint8).reshape(256, 2)
+    blocks[:, 2:] = np.arange(256 * 32, dtype=np.uint32).astype(np.uint8).reshape(256, 32)
+    path = tmp_path / "x.gguf"
+    writer = gguf.GGUFWriter(path, "clip")
+    writer.add_tensor("v.x", blocks.reshape(16, -1), raw_dtype=Type.Q8_0)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with np.errstate(all="ignore"):
+        want = gguf.dequantize(blocks.reshape(16, -1), Type.Q8_0)
+    with opened(path) as read:
+        assert same_bits(read("v.x"), want)
+
+
+LIES = {
+    "clip.vision.feed_forward_length": 0,
+    "clip.vision.embedding_length": 7,
+    "clip.vision.attention.layer_norm_epsilon": 0.5,
+    "clip.vision.projection_dim": 3,
+    "clip.vision.image_size": 1,
+    "clip.vision.patch_size": 99,
+    "clip.use_gelu": True,
+    "clip.use_silu": True,
+}
+
+
+@every_family
+@pytest.mark.parametrize("key", LIES)
+def test_wrong_metadata_is_not_believed(tmp_path, family, key):
+    if key in next(each.epsilons for each in PROJECTORS if each.family == family).values():
+        pytest.skip("of this family, the key is the tower's own")
+    assert same_bits(tokens_of(write(tmp_path, family, **{key: LIES[key]})), expected(family))
+
+
+@every_family
+def test_old_files_call_down_what_is_up(tmp_path, family):
+    names = {"ffn_up": "ffn_down", "ffn_down": "ffn_up"}
+
+    def swapped(name):
+        stem = next((stem for stem in names if stem in name), None)
+        return name.replace(stem, names[stem]) if stem else name
+
+    vision_config = vision_config_of(family)
+    entries = mmproj_files.entries(family, tensors_of(family), vision_config)
+    keys = mmproj_files.metadata(family, vision_config, 96)
+    path = mmproj_files.write(tmp_path / "old.gguf", [(swapped(name), *rest) for name, *rest in entries], keys)
+    assert same_bits(tokens_of(path), expected(family))
+
+
+@pytest.mark.skipif("qwen2_5_vl" not in PRESETS, reason="no such family")
+def test_old_files_list_the_blocks_of_full_attention(tmp_path):
+    keys = {"clip.vision.n_wa_pattern": None, "clip.vision.fullatt_block_indexes": [1, 3]}
+    assert same_bits(tokens_of(write(tmp_path, "qwen2_5_vl", **keys)), expected("qwen2_5_vl"))
+
+
+@pytest.mark.parametrize(("pattern", "blocks"), [(1, (0, 1, 2, 3)), (3, (2,)), (0, (0, 1, 2, 3)), (9, ())])
+def test_pattern_of_full_attention(tmp_path, pattern, blocks):
+    spec = ModelSpec.open(write(tmp_path, "qwen2_5_vl", **{"clip.vision.n_wa_pattern": pattern}))
+    assert spec.config.fullatt_block_indexes == blocks
+
+
+def test_images(tmp_path):
+    """The limits of the published checkpoints, the mean and std of the file."""
+    found = Encoder.from_pretrained(write(tmp_path, "qwen2_vl"), threads=1)
+    image = picture(61, 97)
+    assert same_bits(found.encode(image).embeddings, encoder("qwen2_vl").encode(image).embeddings)
+    processor = found.spec.processor
+    assert (processor.min_pixels, processor.max_pixels) == (3136, 12845056)
+    assert (processor.lut == encoder("qwen2_vl").spec.processor.lut).all()
+    keys = {
+        "clip.vision.image_min_pixels": 4096,
+        "clip.vision.image_max_pixels": 8192,
+        "clip.vision.image_std": [0.5] * 3,
+    }
+    processor = ModelSpec.open(write(tmp_path, "qwen2_vl", **keys)).processor
+    assert (processor.min_pixels, processor.max_pixels, processor.normalisation.std) == (4096, 8192, (0.5, 0.5, 0.5))
+
+
+@pytest.mark.parametrize(
+    ("family", "key"),
+    [
+        ("qwen2_vl", "clip.vision.attention.head_count"),
+        ("qwen2_vl", "clip.vision.block_count"),
+        ("qwen2_5_vl", "clip.vision.n_wa_pattern"),
+    ],
+)
+def test_what_no_tensor_tells_must_be_there(tmp_path, family, key):
+    with pytest.raises(ConfigError, match=rf"mmproj\.gguf lacks {key} in its metadata"):
+        ModelSpec.open(write(tmp_path, family, **{key: None}))
+
+
+@pytest.mark.parametrize(
+    ("family", "changes", "message"),
+    [
+        ("qwen2_vl", {"clip.vision.block_count": 5}, r"depth = 5, blocks 0 to 4, but the checkpoint has no blocks.4"),
+        ("qwen2_vl", {"clip.vision.attention.head_count": 5}, r"num_heads = 5 give no head_dim"),
+        ("qwen2_vl", {"clip.vision.attention.head_count": "four"}, r"head_count = 'four'; expected an integer"),
+        ("qwen2_5_vl", {"clip.vision.n_wa_pattern": "all"}, r"n_wa_pattern = 'all'; expected an integer"),
+        (
+            "qwen2_vl",
+            {"clip.projector_type": "gemma3"},
+            r"projector type gemma3 is no tower .*qwen2vl_merger, qwen2\.5vl",
+        ),
+        ("qwen2_vl", {"clip.projector_type": None}, r"projector type None is no tower"),
+        ("qwen2_vl", {"clip.projector_type": "\x1b[31m"}, r"projector type '\\x1b\[31m' is no tower"),
+        ("qwen2_vl", {"clip.has_vision_encoder": False}, r"holds no vision tower"),
+    ],
+    ids=str,
+)
+def test_metadata_that_cannot_be(tmp_path, family, changes, message):
+    with pytest.raises(CheckpointError, match=message):
+        ModelSpec.open(write(tmp_path, family, **changes))
+
+
+def test_projector_of_one_of_two_encoders(tmp_path):
+    """Of an omni model: the audio encoder and its projector are no matter."""
+    entries = mmproj_files.entries("qwen2_vl", tensors_of("qwen2_vl"), vision_config_of("qwen2_vl"))
+    audio = [(name, np.ones((4, 256), np.float32), Type.F32) for name in ("a.blk.0.ln1.weight", "mm.a.mlp.1.weight")]
+    keys = mmproj_files.metadata("qwen2_vl", vision_config_of("qwen2_vl"), 96)
+    keys |= {"clip.projector_type": "qwen2a", "clip.vision.projector_type": "qwen2vl_merger"}
+    assert same_bits(tokens_of(mmproj_files.write(tmp_path / "x.gguf", entries + audio, keys)), expected("qwen2_vl"))
+
+
+def test_a_language_model_is_no_mmproj(tmp_path):
+    path = mmproj_files.write(tmp_path / "llm.gguf", [("v.x", np.ones(4, np.float32), Type.F32)], {}, "qwen2vl")
+    with pytest.raises(CheckpointError, match="is the model of the architecture qwen2vl; expected an mmproj"):
+        ModelSpec.open(path)
+
+
+@pytest.mark.parametrize("kind", [Type.Q4_0, Type.Q5_1, Type.Q5_0])
+def test_fewer_than_8_bits_are_refused_in_words(tmp_path, kind):
+    with pytest.raises(CheckpointError, match=rf"stored as {kind.name}; expected F32, F16, BF16, Q8_0: v\.blk\.0\."):
+        ModelSpec.open(write(tmp_path, kind=kind))
+
+
+def test_one_tensor_in_memory_at_a_time(tmp_path):
+    """The largest is a twentieth of this tower; while it is read, no more than it and a part of it are there."""
+    import tracemalloc
+
+    path = write(tmp_path, kind=Type.Q8_0)
+    found = open_mmproj(path)
+    largest = max(4 * np.prod(shape) for shape in found.shapes.values())
+    with found.opened(path) as read:
+        tracemalloc.start()
+        for name in found.tensors:
+            found._read(read, name)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 1.5 * largest + 50_000
+
+
+@pytest.mark.parametrize("projector", PROJECTORS, ids=lambda projector: projector.family)
+def test_tables_agree_with_the_map_of_llama_cpp(projector):
+    """Every name of a table is the one that the converter gives, but those that it makes up itself."""
+    for ours, theirs in projector.names.items():
+        name = ours.format(3, rank=0)
+        if projector.family.startswith("qwen3") and name in mmproj_files.MERGERS:
+            assert theirs == (mmproj_files.MERGERS[name],)
+        elif name.startswith("deepstack_merger_list."):
+            assert theirs == (f"v.deepstack.{{}}.{mmproj_files.DEEPSTACK[name.split('.')[2]]}",)
+        else:
+            parts = [name.replace("qkv", letter) for letter in "qkv"] if len(theirs) == 3 else [name]
+            assert [stem.format(3) for stem in theirs] == [mmproj_files.mapped(part) for part in parts]
+
+
+def test_info_tells_of_the_file(tmp_path, capsys):
+    path = write(tmp_path, kind=Type.Q8_0)
+    assert main(["info", str(path)]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["family", "qwen2_vl"] in lines
+    disk = next(line for line in lines if line[:2] == ["on", "disk"])
+    assert disk[-6:] == ["of", "F32", "and", "Q8_0", "in", str(path)]

@@ -1,0 +1,104 @@
+"""The docs: tables held against the registry, the presets and the tests; code that runs; a site that builds."""
+
+import importlib.util
+import math
+import re
+import subprocess
+import sys
+
+import pytest
+
+from house.code_blocks import run_blocks
+from made.presets import ROOT
+from oracle import families
+from qwenvis import models
+from qwenvis.models import FAMILIES
+from qwenvis.sources import synthetic
+
+README, MODELS = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/models.md"))
+
+
+def table(text, heading):
+    """The rows of the first table below a heading, without its head: lists of cells."""
+    below = text.split(f"## {heading}\n", 1)[1].split("\n## ")[0]
+    lines = [line for line in below.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def test_readme_has_every_family():
+    named = [name for row in table(README, "Models") for name in re.findall(r"`(\w+)`", row[1])]
+    assert sorted(named) == sorted(FAMILIES)
+
+
+def test_models_have_every_family():
+    rows = table(MODELS, "Families")
+    assert [row[0].strip("`") for row in rows] == list(FAMILIES)
+    for row in rows:
+        name, _, classes, file, _ = (cell.replace("`", "") for cell in row)
+        assert classes.split(", ")[0] == families.FAMILIES[name].model
+        assert (ROOT / "qwenvis" / "models" / file.split(":")[0]).is_file()
+
+
+def test_every_family_is_under_test():
+    assert list(families.FAMILIES) == list(FAMILIES)
+
+
+@pytest.mark.parametrize("row", table(MODELS, "Published sizes"), ids=lambda row: row[0])
+def test_published_sizes(row):
+    preset = synthetic.PRESETS[row[0]]
+    tower, weights = models.build(preset.family, preset.vision_config, {})
+    c, parameters = tower.config, sum(math.prod(request.shape) for request in weights.requests)
+    sizes = c.hidden_size, c.depth, f"{c.num_heads} of {c.head_dim}", c.intermediate_size, c.out_hidden_size
+    assert row[1:] == [*map(str, sizes), f"{parameters / 1e6:.2f} M"]
+
+
+def test_every_preset_is_in_the_docs():
+    stated = [row[0] for row in table(MODELS, "Published sizes")]
+    assert stated == [name for name in synthetic.PRESETS if not name.startswith("tiny-")]
+
+
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+WITH_CODE = [path for path in PAGES if "```" in path.read_text(encoding="utf-8")]
+
+
+@pytest.mark.parametrize("path", WITH_CODE, ids=lambda path: path.name)
+def test_code_runs(path, tmp_path, monkeypatch):
+    text = path.read_text(encoding="utf-8")
+    assert run_blocks(text, tmp_path, monkeypatch)
+    assert len(re.findall("^```$", text, re.MULTILINE)) == len(re.findall("^```python$", text, re.MULTILINE))
+
+
+def test_every_promise_is_held_by_what_the_page_names():
+    rows = [line.split(" | ") for line in (ROOT / "docs/promises.md").read_text(encoding="utf-8").splitlines()]
+    rows = [row for row in rows if row[0].strip("| ").isdecimal()]
+    assert [int(row[0].strip("| ")) for row in rows] == list(range(1, 31))
+    tests = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    for number, _, held, by in rows:
+        named = re.findall("`(.+?)`", by)
+        assert bool(named) != held.startswith("no:"), number
+        for name in named:
+            assert f"def test_{name[3:]}_" in tests if name.startswith("-k ") else (ROOT / name).is_file(), name
+
+
+def test_every_numbered_test_is_in_the_promises():
+    named = set(re.findall(r"`-k (p\d\d)`", (ROOT / "docs/promises.md").read_text(encoding="utf-8")))
+    found = {
+        number
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for number in re.findall(r"def test_(p\d\d)_", path.read_text(encoding="utf-8"))
+    }
+    assert found == named
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("mkdocs"), reason="the docs extra is not installed")
+def test_site_builds_without_a_warning(tmp_path):
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr
+    api = (tmp_path / "api.html").read_text(encoding="utf-8")
+    assert "from_pretrained" in api
+
+
+def test_every_page_is_on_the_site():
+    settings = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    assert not [path.name for path in PAGES if f": {path.name}\n" not in settings]

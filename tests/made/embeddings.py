@@ -1,0 +1,41 @@
+"""Results of three items with everything in them that a tower may return, and their comparison."""
+
+import os
+
+import numpy as np
+
+from made.presets import same_bits
+from qwenvis import Embeddings
+
+GRID = np.array([[1, 2, 4], [3, 2, 2], [1, 4, 6]])
+MADE = {"source": "somewhere", "family": "qwen2_vl", "format": "f32"}
+SOURCES = ["a.jpg", "image 1", "b.jpg"]
+SIZES = np.array([[61, 97], [0, 0], [300, 2]])
+BYTES = os.fsdecode(b"caf\xe9.jpg")  # no UTF-8
+
+
+def made(**changes):
+    rng = np.random.default_rng(0)
+    values = {
+        "embeddings": rng.standard_normal((11, 5), np.float32),
+        "grid_thw": GRID,
+        "merge_size": 2,
+        "hidden_states": [rng.standard_normal((44, 3), np.float32) for _ in range(2)],
+        "provenance": MADE,
+        "deepstack": [rng.standard_normal((11, 5), np.float32) for _ in range(3)],
+        "frame_indices": [np.zeros(0, np.int64), np.arange(6), np.zeros(0, np.int64)],
+        "timestamps": [np.zeros(0), np.arange(3.0), np.zeros(0)],
+        "second_per_grid_ts": np.array([0, 0.5, 0]),
+        "sources": SOURCES,
+        "sizes": SIZES,
+    }
+    return Embeddings(**{**values, **changes})
+
+
+def equal(got, want):
+    for name in ("embeddings", "grid_thw", "sizes", "second_per_grid_ts"):
+        assert same_bits(getattr(got, name), getattr(want, name)), name
+    for name in ("hidden_states", "deepstack", "frame_indices", "timestamps"):
+        assert len(getattr(got, name)) == len(getattr(want, name))
+        assert all(map(same_bits, getattr(got, name), getattr(want, name))), name
+    assert (got.merge_size, got.provenance, got.sources) == (want.merge_size, want.provenance, want.sources)

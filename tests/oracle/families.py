@@ -1,0 +1,86 @@
+"""The families under test: what transformers calls them, and a tiny size of each. One line is one family."""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from typing import Any, NamedTuple
+
+from oracle import reference_towers as towers
+
+
+class Case(NamedTuple):
+    """A tower of transformers by the name of its class, the reference's tower, and a tiny size.
+
+    ``module`` is where transformers keeps it, if not under the family's name; ``prefix`` that of its tensors.
+    """
+
+    model: str
+    reference: Any
+    tiny: dict[str, Any]
+    module: str = ""
+    prefix: str = "visual."
+
+
+TINY = {"depth": 4, "hidden_size": 64, "intermediate_size": 100, "num_heads": 4, "out_hidden_size": 96}
+SECOND = {"depth": 4, "embed_dim": 64, "hidden_size": 96, "num_heads": 4, "mlp_ratio": 4}
+WINDOWS = {**TINY, "fullatt_block_indexes": [1, 3]}
+THIRD = {**TINY, "num_position_embeddings": 144}
+DEEP = {**THIRD, "deepstack_visual_indexes": [0, 2]}
+GRID = {**TINY, "image_size": 84}
+CLAMPED = {**TINY, "projection_intermediate_size": 120, "swiglu_limit": 0.5}
+PADDLE = {
+    "num_hidden_layers": 4,
+    "hidden_size": 64,
+    "intermediate_size": 100,
+    "num_attention_heads": 4,
+    "image_size": 84,
+    "out_hidden_size": 96,
+}
+
+FAMILIES = {
+    "qwen2_vl": Case("Qwen2VisionTransformerPretrainedModel", towers.qwen2_vl, SECOND),
+    "qwen2_5_vl": Case("Qwen2_5_VisionTransformerPretrainedModel", towers.qwen2_5_vl, WINDOWS),
+    "qwen2_5_omni": Case("Qwen2_5OmniVisionEncoder", towers.qwen2_5_omni, WINDOWS),
+    "exaone4_5": Case("Exaone4_5_VisionModel", towers.qwen2_5_vl, {**WINDOWS, "num_key_value_heads": 2}),
+    "qwen3_vl": Case("Qwen3VLVisionModel", towers.qwen3_vl, DEEP),
+    "qwen3_vl_moe": Case("Qwen3VLMoeVisionModel", towers.qwen3_vl, DEEP),
+    "qwen3_omni_moe": Case("Qwen3OmniMoeVisionEncoder", towers.qwen3_omni_moe, DEEP),
+    "qwen3_5": Case("Qwen3_5VisionModel", towers.qwen3_vl, THIRD),
+    "qwen3_5_moe": Case("Qwen3_5MoeVisionModel", towers.qwen3_vl, THIRD),
+    "qwen4_exp": Case("Qwen4ExpVisionModel", towers.qwen3_vl, THIRD),
+    "cohere_compass": Case("CohereCompassVisionModel", towers.qwen3_vl, DEEP),
+    "glm4v": Case("Glm4vVisionModel", towers.glm4v, GRID),
+    "glm46v": Case("Glm4vVisionModel", towers.glm4v, GRID, module="glm4v"),
+    "glm4v_moe": Case("Glm4vMoeVisionModel", towers.glm4v, GRID),
+    "glm_ocr": Case("GlmOcrVisionModel", towers.glm_ocr, TINY),
+    "glm5_next": Case("Glm5NextVisionModel", towers.glm5_next, CLAMPED),
+    "paddleocr_vl": Case("PaddleOCRVisionModel", towers.paddleocr_vl, PADDLE, prefix=""),
+}
+# One of each kind of mathematics: what is not about the numbers needs no more.
+KINDS = ["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "glm4v", "glm5_next", "paddleocr_vl"]
+
+# The words of a config that differ between families.
+WORDS = {
+    "qwen2_vl": {"hidden_size": "embed_dim", "out_hidden_size": "hidden_size"},
+    "paddleocr_vl": {"depth": "num_hidden_layers", "num_heads": "num_attention_heads", "in_channels": "num_channels"},
+}
+
+
+def model_class(family):
+    """The tower of transformers; its config_class is that of its config."""
+    case = FAMILIES[family]
+    module = case.module or family
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return getattr(importlib.import_module(f"transformers.models.{module}.modeling_{module}"), case.model)
+
+
+def sized(family, **sizes):
+    """Sizes in the words of the family's config."""
+    return {WORDS.get(family, {}).get(name, name): value for name, value in sizes.items()}
+
+
+def tower(family, config, weights, pixel_values, grid_thw):
+    """Run the family's reference: pixel_values (n, 3 · temporal · patch²), grid_thw (items, 3) -> `Features`."""
+    return FAMILIES[family].reference(config, weights, pixel_values, grid_thw)
