@@ -145,14 +145,14 @@ static void widen_bf16(const uint16_t *x, ptrdiff_t n, float *out)
     }
 }
 
-/* The exponent of NaN and infinity is all ones, so that a step of it carries into the sign; so does half an ulp of
- * bfloat16 more, where rounding would. A word holds one entry of f32, or two of bfloat16. */
-static int all_finite(const void *x, ptrdiff_t n, qv_kind kind, qv_kind to)
+/* The exponent of NaN and infinity is all ones, so that a step of it carries into the sign. A word holds one entry of
+ * f32, or two of bfloat16. */
+static int all_finite(const void *x, ptrdiff_t n, qv_dtype dtype)
 {
     const char *bytes = x;
-    const ptrdiff_t size = n * (kind == QV_F32 ? 4 : 2), whole = size - size % (ptrdiff_t)sizeof(vu);
-    const uint32_t step = kind == QV_BF16 ? 0x00800080 : to == QV_BF16 ? 0x00808000 : 0x00800000;
-    const uint32_t signs = kind == QV_BF16 ? 0x80008000 : 0x80000000;
+    const ptrdiff_t size = n * qv_itemsize(dtype), whole = size - size % (ptrdiff_t)sizeof(vu);
+    const uint32_t step = dtype == QV_BF16 ? 0x00800080 : 0x00800000;
+    const uint32_t signs = dtype == QV_BF16 ? 0x80008000 : 0x80000000;
     vu last = {0}, changed;
     memcpy(&last, bytes + whole, (size_t)(size - whole));
     changed = (last + step) ^ last;

@@ -2,6 +2,7 @@
 #include <math.h>
 #include <string.h>
 
+typedef qv_dtype qv_kind;
 typedef float vf __attribute__((vector_size(4 * VL)));
 typedef int32_t vi __attribute__((vector_size(4 * VL)));
 typedef uint32_t vu __attribute__((vector_size(4 * VL)));
