@@ -72,7 +72,7 @@ typedef struct qv_format {
 
     /* NULL, or: `steps` entries of K of a panel, widened for a tile that reads f32 panels */
     void (*expand)(const void *panel, ptrdiff_t steps, ptrdiff_t width, float *out);
-    /* The first `fill` columns of a panel of `width` columns <- rows of w (columns, k), of `source_dtype`, then zeros */
+    /* The first `fill` columns of a panel of `width` columns <- rows of w (columns, k) in `source_dtype`, then zeros */
     void (*pack)(const void *w, ptrdiff_t pitch, ptrdiff_t columns, ptrdiff_t k, void *panel, ptrdiff_t fill,
                  ptrdiff_t width);
     /* A whole panel <- columns of w (k, columns) in f32, then zeros; `width` is nr / 2 where that holds them. NULL

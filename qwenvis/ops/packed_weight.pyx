@@ -6,7 +6,9 @@ import numpy as np
 
 from qwenvis.ops.finite cimport lower
 from qwenvis.ops.kernels cimport QV_BF16, QV_F32, qv_dtype, qv_itemsize
-from qwenvis.ops.runtime cimport CACHE_LINE, dtype_name, format_named, in_parts, parallel_for, round_up, selected, threads
+from qwenvis.ops.runtime cimport (
+    CACHE_LINE, dtype_name, format_named, in_parts, parallel_for, round_up, selected, threads
+)
 
 cdef enum:
     MAX_SIZE = 1 << 26  # of n and of k: the bytes of a weight fit 63 bits

@@ -58,8 +58,8 @@ cdef Rows rows_of(array, str name, bint writable=False) except *:
     if writable and not array.flags.writeable:
         raise ValueError(f"{name} is read-only")
     if array.dtype not in _HELD or array.ndim != 2:
-        raise ValueError(f"{name} has {array.ndim} dimensions and dtype {array.dtype}; expected 2 and float32, or uint16 "
-                         "for bfloat16")
+        raise ValueError(f"{name} has {array.ndim} dimensions and dtype {array.dtype}; expected 2 and float32, or "
+                         "uint16 for bfloat16")
     PyObject_GetBuffer(array, &view, PyBUF_STRIDED_RO)
     rows.data, rows.n, rows.d = <char *>view.buf, view.shape[0], view.shape[1]
     PyBuffer_Release(&view)
