@@ -31,7 +31,7 @@ ROOMS = {
     "io.signatures": Room(),
     "weights": Room(others="numpy"),
     "kernels": Room(),
-    "ops": Room("errors", "numpy cython libc typing_extensions"),
+    "ops": Room("errors", "numpy cpython cython libc typing_extensions"),
     "geometry": Room(others="numpy"),
     "nn.formats": Room("ops.formats errors", "numpy"),
     "nn.workspace": Room("ops", "numpy"),
