@@ -1,4 +1,4 @@
-"""Where is each patch? Everything that follows from ``grid_thw`` alone, in integers; and the rope tables.
+"""Geometry of the patches: all integers that follow from ``grid_thw`` alone, and the rope tables.
 
 Patches are in the order of ``pixel_values``: by item, by temporal step, by merge unit (row of units, column of units),
 by row and column inside the unit. A merge unit is the merge_size x merge_size patches that become one token.
@@ -10,21 +10,22 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-# Patches of one forward pass, unless one temporal step has more: products are long enough to run at full speed, and the
-# workspace stays near 150 MB.
+# Most patches of one forward pass, unless a single temporal step has more: enough for products at full speed, and a
+# workspace of about 150 MB
 PATCH_BUDGET = 4096
 
-# Temporal steps of one item: its index, the first step, the one after the last.
+# Temporal steps of one item: (index of the item, first step, last step + 1)
 Span = tuple[int, int, int]
 
-# axis(size, side) -> for each of ``size`` places on an axis, the places that it blends of a learned axis of ``side``,
-# and their weights: two arrays (size, taps), integers and floats.
+# Along one axis of a learned grid of positions, for each of n points between them: the indices of the positions that
+# are summed, and their weights. Two arrays (n, taps), integers and floats.
 Interpolation = tuple[np.ndarray, np.ndarray]
-InterpolateAxis = Callable[[int, int], Interpolation]
+# mode(size, side) -> the interpolation of ``side`` learned positions at ``size`` points
+InterpolationMode = Callable[[int, int], Interpolation]
 
 
 def coords(grid_thw: np.ndarray, merge_size: int) -> np.ndarray:
-    """(row, column) of every patch, (patches, 2) int64, in the order of ``pixel_values``."""
+    """Row and column of each patch, (patches, 2) int64, in the order of ``pixel_values``."""
     return np.concatenate([np.tile(_frame_coords(rows, columns, merge_size), (t, 1)) for t, rows, columns in grid_thw])
 
 
@@ -35,7 +36,7 @@ def _frame_coords(rows: int, columns: int, merge_size: int) -> np.ndarray:
 
 
 def raster_order(grid_thw: np.ndarray, merge_size: int) -> np.ndarray:
-    """Where each patch is when patches come row by row, frame after frame, and not by merge units: (patches,) int64."""
+    """Index of each patch in the order by frame, row and column, without merge units: (patches,) int64."""
     steps, rows, columns = grid_thw.T
     first = np.concatenate([[0], np.cumsum(np.repeat(rows * columns, steps))])[frames(grid_thw)]
     row, column = coords(grid_thw, merge_size).T
@@ -54,15 +55,15 @@ def step_bounds(grid_thw: np.ndarray) -> np.ndarray:
 
 
 def extent(grid_thw: np.ndarray) -> tuple[int, int, int]:
-    """Patches, patches of the largest frame, and frames, of all items."""
+    """Return the patches of all items, the patches of their largest frame, and the frames of all items."""
     steps, rows, columns = grid_thw.T
     return int(grid_thw.prod(axis=1).sum()), int((rows * columns).max(initial=0)), int(steps.sum())
 
 
 def spans(grid_thw: np.ndarray, budget: int) -> Iterator[list[Span]]:
-    """Runs of temporal steps within a budget of patches: a span of each item that a run has steps of.
+    """Divide the temporal steps of all items into runs of at most ``budget`` patches: a span for each item of a run.
 
-    A step above the budget is alone. No patch attends to another step, so a run is a forward pass of its own.
+    A step with more patches is a run by itself. No patch attends to another step, so each run is a forward pass.
     """
     run: list[Span] = []
     held = 0
@@ -83,12 +84,12 @@ def spans(grid_thw: np.ndarray, budget: int) -> Iterator[list[Span]]:
 
 
 def spanned(grid_thw: np.ndarray, run: Sequence[Span]) -> np.ndarray:
-    """The ``grid_thw`` of a run, (spans, 3) int64."""
+    """``grid_thw`` of a run, (spans, 3) int64."""
     return np.array([(stop - first, *grid_thw[item, 1:]) for item, first, stop in run], np.int64).reshape(-1, 3)
 
 
 def frames(grid_thw: np.ndarray) -> np.ndarray:
-    """Number of the temporal step, over all items, that each patch belongs to: (patches,) int64."""
+    """Number of the temporal step of each patch, counted over all items: (patches,) int64."""
     steps, rows, columns = grid_thw.T
     return np.repeat(np.arange(steps.sum()), np.repeat(rows * columns, steps))
 
@@ -100,10 +101,10 @@ def cu_seqlens(labels: np.ndarray) -> np.ndarray:
 
 
 def window_labels(coords: np.ndarray, frames: np.ndarray, window: int) -> np.ndarray:
-    """Number of the window of each patch, rising from window to window in raster order, frame after frame.
+    """Label of the window of each patch, (patches,) int64; labels rise by frame, then in raster order of the windows.
 
     ``window`` is the side of a window in patches. Windows at the right and lower edges are smaller.
-    Equal to transformers get_window_index, which pads the grid to whole windows and takes the padding out again.
+    The windows are those of transformers get_window_index, which pads the grid and removes the padding again.
     """
     row, column = coords.T // window
     labels: np.ndarray = (frames * (row.max() + 1) + row) * (column.max() + 1) + column
@@ -111,10 +112,10 @@ def window_labels(coords: np.ndarray, frames: np.ndarray, window: int) -> np.nda
 
 
 def rope(coords: np.ndarray, head_dim: int, theta: float) -> tuple[np.ndarray, np.ndarray]:
-    """(cos, sin) of each patch's angles, (patches, head_dim / 2) float32 each: rows first, then columns.
+    """Cosines and sines of each patch's angles, (patches, head_dim / 2) float32 each: rows first, then columns.
 
-    Formula: transformers VisionRotaryEmbedding. Angles are float32, as there; their cos and sin are taken in float64
-    and rounded, so that NumPy's choice of instructions cannot change the bits.
+    Formula: transformers VisionRotaryEmbedding. Angles are float32, as in transformers. Their cosines and sines are
+    computed in float64 and rounded, so that NumPy's choice of instructions cannot change the bits.
     """
     half = head_dim // 2
     exponents = (np.arange(0, half, 2, dtype=np.float32) / np.float32(half)).astype(np.float64)
@@ -125,51 +126,55 @@ def rope(coords: np.ndarray, head_dim: int, theta: float) -> tuple[np.ndarray, n
 
 
 def interpolate_pos_embed(
-    grid_thw: np.ndarray, merge_size: int, side: int, axis: InterpolateAxis
+    grid_thw: np.ndarray, merge_size: int, side: int, mode: InterpolationMode
 ) -> tuple[Interpolation, Interpolation]:
-    """Between which places of a learned grid of ``side`` x ``side`` each patch lies: their rows, and their columns.
+    """Return the indices and weights that interpolate a ``side`` x ``side`` grid of position embeddings at each patch.
 
-    Each is (index, weight), both (patches, taps), int32 and float32.
+    The first pair is that of the rows, the second of the columns: each (patches, taps), int32 and float32.
     """
     row, column = coords(grid_thw, merge_size).T
     _, heights, widths = grid_thw.T
     counts = grid_thw.prod(axis=1)
-    return _taps(row, heights, counts, side, axis), _taps(column, widths, counts, side, axis)
+    return _at_patches(row, heights, counts, side, mode), _at_patches(column, widths, counts, side, mode)
 
 
-def _taps(at: np.ndarray, sizes: np.ndarray, counts: np.ndarray, side: int, axis: InterpolateAxis) -> Interpolation:
-    """Of places ``at`` on the axes of the items, each of its own size; ``counts`` are the patches of the items."""
-    axes = [axis(int(size), side) for size in sizes]
-    of_item = at + np.repeat(np.cumsum([0, *sizes[:-1]]), counts)
-    index, weight = (np.concatenate(parts) for parts in zip(*axes, strict=True))
-    return index.astype(np.int32)[of_item], weight.astype(np.float32)[of_item]
+def _at_patches(
+    place: np.ndarray, sizes: np.ndarray, counts: np.ndarray, side: int, mode: InterpolationMode
+) -> Interpolation:
+    """Interpolation at each patch's ``place`` along an axis: (items,) ``sizes`` of the axes, ``counts`` of patches."""
+    index, weight = (np.concatenate(parts) for parts in zip(*(mode(int(size), side) for size in sizes), strict=True))
+    row = place + np.repeat(np.cumsum([0, *sizes[:-1]]), counts)
+    return index.astype(np.int32)[row], weight.astype(np.float32)[row]
 
 
-def bilinear_align_corners(size: int, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Two taps; the first and last place of both axes lie on one another.
+def bilinear_align_corners(size: int, side: int) -> Interpolation:
+    """Interpolate linearly, with two taps; the first points of both axes coincide, and so do the last points.
 
-    transformers get_vision_interpolation_indices_and_weights, bilinear with align_corners, in its float32.
+    Formula: transformers get_vision_interpolation_indices_and_weights, bilinear with align_corners, in float32.
     """
     return _linear(np.arange(size, dtype=np.float32) * np.float32(side - 1) / np.float32(max(size - 1, 1)), side)
 
 
-def bilinear(size: int, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Two taps; places are squares, and those of both axes cover the same length. The same without align_corners."""
+def bilinear(size: int, side: int) -> Interpolation:
+    """Interpolate linearly, with two taps; points are centres of cells, and both axes have the same length.
+
+    Formula: transformers get_vision_interpolation_indices_and_weights, bilinear without align_corners, in float32.
+    """
     centres = np.arange(size, dtype=np.float32) + np.float32(0.5)
     return _linear(centres * np.float32(side) / np.float32(size) - np.float32(0.5), side)
 
 
-def _linear(at: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
+def _linear(at: np.ndarray, side: int) -> Interpolation:
     first, taps = np.floor(at), np.arange(2)
     weight = np.maximum(1 - np.abs(at[:, None] - first[:, None] - taps.astype(np.float32)), np.float32(0))
     return np.clip(first.astype(np.int64)[:, None] + taps, 0, side - 1), weight
 
 
-def bicubic(size: int, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Four taps of Keys' cubic with A = -0.75; places as in `bilinear`, those beyond the edge are the edge's.
+def bicubic(size: int, side: int) -> Interpolation:
+    """Interpolate with the four taps of Keys' cubic, A = -0.75; points as in `bilinear`, with the edges repeated.
 
-    torch.nn.functional.grid_sample, bicubic with border padding, as transformers Glm4vVisionEmbeddings calls it: with
-    places from -1 to 1 in float32. Keys 1981, "Cubic convolution interpolation for digital image processing".
+    Formula: torch.nn.functional.grid_sample, bicubic with border padding, as transformers Glm4vVisionEmbeddings calls
+    it, with points from -1 to 1 in float32. Keys 1981, "Cubic convolution interpolation for digital image processing".
     """
     place = (np.arange(size, dtype=np.float32) + np.float32(0.5)) / np.float32(size) * np.float32(2) - np.float32(1)
     at = ((place.astype(np.float64) + 1) * side - 1) / 2

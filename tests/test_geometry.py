@@ -175,7 +175,7 @@ def dense(size, side, index, weight):
         (geometry.bilinear, reference.centres, reference.hat),
         (geometry.bicubic, reference.sampled_centres, reference.keys),
     ],
-    ids=["linear_corners", "linear_centres", "cubic_centres"],
+    ids=["bilinear_align_corners", "bilinear", "bicubic"],
 )
 @pytest.mark.parametrize("side", [1, 2, 6, 12, 24, 27, 48])
 def test_interpolation_of_an_axis(axis, places, kernel, side):

@@ -8,6 +8,6 @@ static void store_tile(const float *sums, ptrdiff_t sums_pitch, ptrdiff_t rows, 
         if (add)
             EACH_VECTOR(columns, store_n(row + i, load(sums + i) + load_n(row + i, lanes), lanes));
         else
-            BY_KIND(kind, EACH_VECTOR(columns, put(out, r * pitch + i, load(sums + i), lanes, KIND)));
+            BY_KIND(kind, EACH_VECTOR(columns, store_as(out, r * pitch + i, load(sums + i), lanes, KIND)));
     }
 }

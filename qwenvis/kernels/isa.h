@@ -16,7 +16,7 @@
 #include "epilogue.h"
 #include "resample.h"
 #include "rows.h"
-#include "words.h"
+#include "transpose.h"
 
 enum { NV = 2, NR = NV * VL };
 _Static_assert(MR <= (int)QV_MAX_MR && NR <= (int)QV_MAX_NR, "the ops' tiles are too small for this ISA");

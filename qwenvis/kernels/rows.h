@@ -43,7 +43,7 @@ static void layer_norm(const float *x, ptrdiff_t d, const float *weight, const f
     float mean = sum(x, d) / (float)d;
     float scale = inverse_root(sum_of_squares(x, d, mean), d, eps);
     BY_KIND(kind, EACH_VECTOR(d, vf y = (load_n(x + i, lanes) - mean) * scale;
-                              put(out, i, y * load_n(weight + i, lanes) + load_n(bias + i, lanes), lanes, KIND)));
+                              store_as(out, i, y * load_n(weight + i, lanes) + load_n(bias + i, lanes), lanes, KIND)));
 }
 
 /* transformers Qwen2_5_VLRMSNorm */
@@ -53,17 +53,17 @@ static void rms_norm(const float *x, ptrdiff_t d, const float *weight, const flo
     (void)bias;
     float scale = inverse_root(sum_of_squares(x, d, 0), d, eps);
     BY_KIND(kind,
-            EACH_VECTOR(d, put(out, i, load_n(x + i, lanes) * scale * load_n(weight + i, lanes), lanes, KIND)));
+            EACH_VECTOR(d, store_as(out, i, load_n(x + i, lanes) * scale * load_n(weight + i, lanes), lanes, KIND)));
 }
 
 /* `lanes` of both halves of a row, from i on. */
-INLINE void turn(const float *x, const float *cos, const float *sin, ptrdiff_t half, float scale, void *out,
+INLINE void rotate(const float *x, const float *cos, const float *sin, ptrdiff_t half, float scale, void *out,
                  qv_kind kind, ptrdiff_t i, ptrdiff_t lanes)
 {
     vf a = load_n(x + i, lanes), b = load_n(x + half + i, lanes);
     vf c = load_n(cos + i, lanes) * scale, s = load_n(sin + i, lanes) * scale;
-    put(out, i, a * c - b * s, lanes, kind);
-    put(out, half + i, b * c + a * s, lanes, kind);
+    store_as(out, i, a * c - b * s, lanes, kind);
+    store_as(out, half + i, b * c + a * s, lanes, kind);
 }
 
 /* transformers apply_rotary_pos_emb_vision; lane i pairs with lane i + half. The last vector of a half overlaps the one
@@ -72,10 +72,10 @@ static void rope(const float *x, const float *cos, const float *sin, ptrdiff_t h
                  qv_kind kind)
 {
     if (half < VL)
-        turn(x, cos, sin, half, scale, out, kind, 0, half);
+        rotate(x, cos, sin, half, scale, out, kind, 0, half);
     else
         BY_KIND(kind, for (ptrdiff_t i = 0; i < half; i += VL)
-                          turn(x, cos, sin, half, scale, out, KIND, i + VL > half ? half - VL : i, VL));
+                          rotate(x, cos, sin, half, scale, out, KIND, i + VL > half ? half - VL : i, VL));
 }
 
 /* The largest of n scores, and of `top`; the last vector is filled up with -inf. */
@@ -99,7 +99,7 @@ INLINE float powers(const float *s, ptrdiff_t n, float top, void *out, ptrdiff_t
     vf total = {0};
     for (ptrdiff_t j = 0; j < n; j += VL) {
         vf e = kind == QV_F32 ? exp2_(load(s + j) - top) : exp2_coarse(load(s + j) - top);
-        put(out, at + j, e, VL, kind);
+        store_as(out, at + j, e, VL, kind);
         total += e;
     }
     return sum_lanes(total);
@@ -123,12 +123,12 @@ static void softmax(float *s, ptrdiff_t pitch, ptrdiff_t rows, ptrdiff_t n, floa
 
 static void scale(const float *x, ptrdiff_t d, float factor, void *out, qv_kind kind)
 {
-    BY_KIND(kind, EACH_VECTOR(d, put(out, i, load_n(x + i, lanes) * factor, lanes, KIND)));
+    BY_KIND(kind, EACH_VECTOR(d, store_as(out, i, load_n(x + i, lanes) * factor, lanes, KIND)));
 }
 
 static void copy(const float *x, ptrdiff_t n, void *out, qv_kind kind)
 {
-    BY_KIND(kind, EACH_VECTOR(n, put(out, i, load_n(x + i, lanes), lanes, KIND)));
+    BY_KIND(kind, EACH_VECTOR(n, store_as(out, i, load_n(x + i, lanes), lanes, KIND)));
 }
 
 static void lookup(const uint8_t *x, ptrdiff_t stride, ptrdiff_t n, const float *table, float *out)

@@ -49,11 +49,11 @@ INLINE void store_n(float *p, vf x, ptrdiff_t n)
         memcpy(p, &x, (size_t)n * sizeof *p);
 }
 
-INLINE vf choose(vi mask, vf yes, vf no) { return (vf)((mask & (vi)yes) | (~mask & (vi)no)); }
+INLINE vf where(vi mask, vf yes, vf no) { return (vf)((mask & (vi)yes) | (~mask & (vi)no)); }
 
 /* Vector extensions have no maximum in C; where the ISA's file names an instruction, it is one instead of three. */
 #ifndef QV_MAX
-#define QV_MAX(a, b) choose((a) > (b), a, b)
+#define QV_MAX(a, b) where((a) > (b), a, b)
 #endif
 INLINE vf max(vf a, vf b) { return QV_MAX(a, b); }
 INLINE vf min(vf a, vf b) { return -max(-a, -b); }
@@ -68,12 +68,12 @@ INLINE vh narrow(vf x)
 {
     vu bits = (vu)x;
     vu rounded = bits + 0x7FFF + ((bits >> 16) & 1);
-    return __builtin_convertvector((vu)choose(x == x, (vf)rounded, (vf)(bits | 0x400000)) >> 16, vh);
+    return __builtin_convertvector((vu)where(x == x, (vf)rounded, (vf)(bits | 0x400000)) >> 16, vh);
 }
 #endif
 
 /* Entries i .. i + n of a row of either kind; a whole vector for n >= VL, nothing for n <= 0. */
-INLINE void put(void *row, ptrdiff_t i, vf x, ptrdiff_t n, qv_kind kind)
+INLINE void store_as(void *row, ptrdiff_t i, vf x, ptrdiff_t n, qv_kind kind)
 {
     if (kind == QV_F32) {
         store_n((float *)row + i, x, n);
@@ -162,7 +162,7 @@ INLINE vf fraction(vf x, vf *shifted)
 /* p 2^n */
 INLINE vf shift_exponent(vf p, vf shifted) { return (vf)((vi)p + ((vi)shifted << 23)); }
 
-/* 2^x for x <= 0, relative error 2e-9 before rounding: a minimax polynomial of 2^r. 2^0 is 1. */
+/* 2^x for x <= 0, relative error 2.1e-8 before rounding, from a polynomial for 2^r. 2^0 is 1. */
 INLINE vf exp2_(vf x)
 {
     vf shifted, r = fraction(x, &shifted);
@@ -176,13 +176,14 @@ INLINE vf exp2_(vf x)
     return shift_exponent(p, shifted);
 }
 
-/* The same with a relative error of 1.1e-4, a thirtieth of what rounding to bfloat16 may add to it. */
+/* 2^x for x <= 0, relative error 1.0e-04, a thirtieth of what rounding to bfloat16 may add. tools/minimax.py prints the
+ * coefficients. */
 INLINE vf exp2_coarse(vf x)
 {
     vf shifted, r = fraction(x, &shifted);
-    vf p = splat(5.5008933e-2f);
-    p = p * r + 2.4221095e-1f;
-    p = p * r + 6.9328290e-1f;
+    vf p = splat(0.0550089329f);
+    p = p * r + 0.242210954f;
+    p = p * r + 0.693282902f;
     p = p * r + 1.0f;
     return shift_exponent(p, shifted);
 }
@@ -197,20 +198,3 @@ INLINE vf exp_(vf x)
 }
 
 INLINE vf sigmoid(vf x) { return 1.0f / (1.0f + exp_(-x)); }
-
-/* erfc(z) for z >= 0, relative error 1.2e-7 before rounding: Press et al., Numerical Recipes, erfcc. */
-INLINE vf erfc_(vf z)
-{
-    vf t = 1.0f / (1.0f + 0.5f * z);
-    vf p = splat(0.17087277f);
-    p = p * t - 0.82215223f;
-    p = p * t + 1.48851587f;
-    p = p * t - 1.13520398f;
-    p = p * t + 0.27886807f;
-    p = p * t - 0.18628806f;
-    p = p * t + 0.09678418f;
-    p = p * t + 0.37409196f;
-    p = p * t + 1.00002368f;
-    p = p * t - 1.26551223f;
-    return t * exp_(p - z * z);
-}

@@ -1,7 +1,7 @@
-"""Weights bound to operations. Each layer asks for its tensors by name and shape and packs them once.
+"""Layers: weights bound to operations. Each layer asks for its tensors by name and shape, and packs them once.
 
-A layer is called with its input first, its output last, and returns the output. ``x`` is the residual stream, which
-blocks update in place. In the shapes: n patches, d hidden_size, h heads, m tokens.
+The first argument of a call is the input, the last one the output, which is returned. ``x`` is the residual stream,
+which blocks update in place. In the shapes: n patches, d hidden_size, h heads, m tokens.
 """
 
 from __future__ import annotations
@@ -14,25 +14,23 @@ from itertools import groupby, pairwise
 import numpy as np
 
 from qwenvis import ops
+from qwenvis.geometry import Interpolation
 from qwenvis.nn.workspace import Size, Workspace
 from qwenvis.weights import Weights
 
-# Places on one axis of a learned grid, and the weights with which they are blended, (n, taps) each
-Interpolation = tuple[np.ndarray, np.ndarray]
-
-# Rows of the MLP's inner activations that exist at a time: 10 MB at 5120 columns, whatever the image.
+# Rows of a chunk of the MLP: its inner activations take 10 MB at 5120 columns, whatever the image.
 MLP_ROWS = 512
-# Patches that are gathered at a time.
+# Patches that are gathered at a time
 PATCH_ROWS = 1024
 
 
 def chunks(stop: int, rows: int, start: int = 0) -> list[slice]:
-    """Slices of at most ``rows`` rows from start to stop. Rows are independent, so the bits do not depend on it."""
+    """Slices of at most ``rows`` rows from start to stop. Rows are independent, so no bit depends on ``rows``."""
     return [slice(first, min(first + rows, stop)) for first in range(start, stop, rows)]
 
 
 class Linear:
-    """y = activation(x Wᵀ + b): torch.nn.Linear and what follows it. ``rows`` is the dtype that x must have."""
+    """activation(x Wᵀ + b): torch.nn.Linear and an activation. ``rows`` is the dtype that x must have."""
 
     def __init__(self, weights: Weights, n: int, k: int, activation: str = "none", *, bias: bool = True) -> None:
         self.activation, self.format, self.shape = activation, weights.format, (n, k)
@@ -43,12 +41,12 @@ class Linear:
             weights.ask("bias", (n,), self.packed.pack_bias)
 
     def __call__(self, x: np.ndarray, out: np.ndarray, add: bool = False) -> np.ndarray:
-        """(rows, k) -> (rows, n); ``add`` adds to what is there."""
+        """(rows, k) -> (rows, n); ``add`` adds the result to ``out``."""
         return ops.linear(x, self.packed, out, activation=self.activation, add=add)
 
 
 class SplitLinear:
-    """Linears of one input, their outputs side by side: for a checkpoint that keeps q, k and v apart."""
+    """Linears with one input and their outputs side by side: for checkpoints whose q, k and v are separate tensors."""
 
     def __init__(self, weights: Weights, names: tuple[str, ...], n: int, k: int, *, bias: bool = True) -> None:
         self.parts = [Linear(weights.scope(name), n, k, bias=bias) for name in names]
@@ -92,11 +90,12 @@ Norm = LayerNorm | RMSNorm
 
 
 class PatchEmbed:
-    """A convolution whose stride is its kernel: a product with the rows of ``pixel_values``.
+    """torch.nn.Conv3d whose stride is its kernel, as a product with the rows of ``pixel_values``.
 
-    A still repeats its frame, and a temporal step of a video may, so the sum of the kernel's temporal slices does the
-    same with half the work. It is taken in float32, and step by step: a step has the same bits whatever goes with it.
-    ``stored`` is the kernel as the checkpoint has it, where that has no axis for frames.
+    The frames of a still are equal, and those of a temporal step of a video may be. Then the product with one frame and
+    the sum of the kernel's temporal slices, taken in float32, gives the same with half the work. Each temporal step is
+    judged by itself, so its bits do not depend on the other steps.
+    ``stored`` is the shape of the kernel in the checkpoint, where that has no axis of frames.
     """
 
     def __init__(
@@ -119,7 +118,7 @@ class PatchEmbed:
 
     def _pack(self, array: np.ndarray) -> None:
         self.full.pack(array)
-        with np.errstate(over="ignore"):  # an infinite sum is refused as one
+        with np.errstate(over="ignore"):  # the layer refuses a sum that is infinite
             folded = array.reshape(len(array), *self.parts).astype(np.float32).sum(axis=2)
         self.folded.pack(folded)
 
@@ -128,11 +127,11 @@ class PatchEmbed:
         self.folded.pack_bias(array)
 
     def sizes(self, n: int) -> dict[str, Size]:
-        """``patches``: rows of pixel_values in the order of x."""
+        """Array: ``patches``, rows of pixel_values in the order of x."""
         return {"patches": (min(n, PATCH_ROWS), self.full.shape[1], self.full.rows_dtype)}
 
     def is_still(self, patches: np.ndarray) -> bool:
-        """Do all temporal slices of these rows repeat the first?"""
+        """Return whether the frames of each of these patches are all equal."""
         frames = patches.reshape(len(patches), *self.parts)
         return all(
             bool((frames[rows, :, 1:] == frames[rows, :, :1]).all()) for rows in chunks(len(patches), PATCH_ROWS)
@@ -141,11 +140,11 @@ class PatchEmbed:
     def __call__(
         self, patches: np.ndarray, order: np.ndarray, steps: np.ndarray, x: np.ndarray, ws: Workspace
     ) -> np.ndarray:
-        """Rows of ``patches`` in ``order`` -> x (n, d). ``steps``: cumulative patches of temporal steps, from 0 on."""
+        """Embed the rows of ``patches`` in ``order``: x (n, d). ``steps``: cumulative patches of the temporal steps."""
         split = patches.reshape(len(patches), *self.parts)
         spans = pairwise(steps.tolist())
         for still, run in groupby(spans, key=lambda span: self.is_still(patches[span[0] : span[1]])):
-            span = list(run)  # neighbours of one kind are one product; the kind of a step is its own affair
+            span = list(run)  # neighbouring steps of one kind become one product
             source = split[:, :, 0] if still else patches
             weight = self.folded if still else self.full
             for rows in chunks(span[-1][1], PATCH_ROWS, span[0][0]):
@@ -155,7 +154,7 @@ class PatchEmbed:
 
 
 class PositionTable:
-    """A learned vector for each place of a square grid: torch.nn.Embedding. It stays float32 in every format."""
+    """A learned embedding of each position of a square grid: torch.nn.Embedding, in float32 in every format."""
 
     def __init__(self, weights: Weights, count: int, d: int) -> None:
         self.side = math.isqrt(count)
@@ -163,8 +162,8 @@ class PositionTable:
         weights.per(0).ask("weight", (count, d), _into(self.table))
 
     def __call__(self, rows: Interpolation, columns: Interpolation, x: np.ndarray) -> np.ndarray:
-        """Add to x (n, d) the places between which each patch lies, weighted: `ops.add_blend`."""
-        return ops.add_blend(self.table[: self.side**2].reshape(self.side, self.side, -1), rows, columns, x)
+        """Add to x (n, d) the embedding of each patch's position, interpolated in the grid: `ops.add_interpolated`."""
+        return ops.add_interpolated(self.table[: self.side**2].reshape(self.side, self.side, -1), rows, columns, x)
 
 
 class Mlp:
@@ -177,7 +176,7 @@ class Mlp:
         self.fc2 = Linear(weights.scope(linears[1]), d, inner)
 
     def sizes(self, n: int) -> dict[str, Size]:
-        """``hidden``: the inner activations of a chunk of rows."""
+        """Array: ``hidden``, the inner activations of a chunk of rows."""
         return {"hidden": (min(n, MLP_ROWS), self.fc2.packed.shape[1], self.fc2.rows)}
 
     def __call__(self, h: np.ndarray, x: np.ndarray, ws: Workspace) -> None:
@@ -189,7 +188,7 @@ class Mlp:
 class GatedMlp:
     """down(silu(gate(h)) * up(h)): transformers Qwen2_5_VLMLP. Gate and up are one product.
 
-    ``scratch`` names its array in the workspace.
+    ``scratch`` is the name of its array in the workspace.
     """
 
     def __init__(self, weights: Weights, d: int, inner: int, *, bias: bool = True, scratch: str = "hidden") -> None:
@@ -203,7 +202,7 @@ class GatedMlp:
         self.down = Linear(weights.scope("down_proj"), d, inner, bias=bias)
 
     def sizes(self, n: int) -> dict[str, Size]:
-        """``hidden``, or what ``scratch`` says: the inner activations of a chunk of rows."""
+        """Array: ``hidden``, or the name in ``scratch``, the inner activations of a chunk of rows."""
         return {self.scratch: (min(n, MLP_ROWS), self.down.shape[1], self.down.rows)}
 
     def gated(self, h: np.ndarray, ws: Workspace) -> np.ndarray:
@@ -217,9 +216,9 @@ class GatedMlp:
 
 
 class ClampedGatedMlp(GatedMlp):
-    """The same with gate at most ``limit``, and up between -limit and limit: transformers Glm5NextVisionMLP.
+    """GatedMlp with gate at most ``limit`` and up between -limit and limit: transformers Glm5NextVisionMLP.
 
-    What is clamped are two products, so they are no epilogue of one.
+    Gate and up are two linears here, and `ops.activate` clamps them: no epilogue of a tile does.
     """
 
     def __init__(
@@ -230,7 +229,7 @@ class ClampedGatedMlp(GatedMlp):
         self.rows, self.limit, self.scratch = self.both.rows, limit, scratch
 
     def sizes(self, n: int) -> dict[str, Size]:
-        """Also its ``..._both``: gate and up of these rows, side by side."""
+        """Arrays of GatedMlp, and ``..._both``: gate and up of these rows, side by side."""
         return super().sizes(n) | {f"{self.scratch}_both": (min(n, MLP_ROWS), self.both.shape[0], "float32")}
 
     def gated(self, h: np.ndarray, ws: Workspace) -> np.ndarray:

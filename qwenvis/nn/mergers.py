@@ -1,7 +1,7 @@
-"""How the patches of a merge unit become one token.
+"""Mergers: the patches of a merge unit become one token.
 
-A merger is called with the residual stream and the array of tokens, and works through it by chunks of tokens. In the
-shapes: d hidden_size, u patches of a unit, m tokens of a chunk.
+A merger takes the residual stream and the array of tokens to fill, and works by chunks of tokens. In the shapes: d
+hidden_size, u patches of a unit, m tokens of a chunk.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from qwenvis.nn.layers import GatedMlp, LayerNorm, Linear, Norm, chunks
 from qwenvis.nn.workspace import Size, Workspace
 from qwenvis.weights import Weights
 
-# Tokens of a merger's inner activations that exist at a time.
+# Tokens of a chunk, whose inner activations exist at the same time.
 MERGE_ROWS = 256
 
 
 class Merger(Protocol):
-    """What a tower asks of any merger."""
+    """The interface of a merger."""
 
     def sizes(self, n: int) -> dict[str, Size]:
-        """Its part of the workspace for n patches."""
+        """The arrays of the workspace that it needs for n patches."""
 
     def __call__(self, x: np.ndarray, out: np.ndarray, ws: Workspace) -> np.ndarray:
         """(n, d) -> (n / u, out)."""
 
 
 class PatchMerger:
-    """Norm, join the patches of a merge unit, two linears: transformers PatchMerger.
+    """Norm, the patches of a merge unit joined, two linears: transformers PatchMerger.
 
-    The join costs nothing: the norm writes a unit's rows side by side. Its activation is the erf GELU, whatever the
-    config's hidden_act is.
+    Joining costs nothing, because the norm writes the rows of a unit side by side. The activation is GELU with erf,
+    whatever the config's hidden_act is.
     """
 
     def __init__(
@@ -45,12 +45,12 @@ class PatchMerger:
         self.fc2 = Linear(weights.scope(linears[1]), out, width)
 
     def sizes(self, n: int) -> dict[str, Size]:
-        """``merged`` and ``merged_hidden``: input and inner activations of a chunk of tokens."""
+        """Arrays: ``merged`` and ``merged_hidden``, the input and the inner activations of a chunk."""
         chunk = min(n // self.unit, MERGE_ROWS), self.fc1.shape[1], self.fc1.rows
         return {"merged": chunk, "merged_hidden": chunk}
 
     def join(self, x: np.ndarray, out: np.ndarray, ws: Workspace) -> np.ndarray:
-        """Normed and joined: x (m·u, d) -> (m, u·d)."""
+        """Norm the patches of each unit, then join them: x (m·u, d) -> (m, u·d)."""
         return self.norm(x, out)
 
     def __call__(self, x: np.ndarray, out: np.ndarray, ws: Workspace) -> np.ndarray:
@@ -63,22 +63,22 @@ class PatchMerger:
 
 
 class DeepstackMerger(PatchMerger):
-    """The same with a norm over the joined patches: transformers Qwen3VLVisionPatchMerger, use_postshuffle_norm."""
+    """PatchMerger with the norm after joining: transformers Qwen3VLVisionPatchMerger with use_postshuffle_norm."""
 
     def sizes(self, n: int) -> dict[str, Size]:
-        """Also ``joined``: the patches of a chunk of tokens side by side, as they are."""
+        """Arrays of PatchMerger, and ``joined``: the patches of a chunk, joined but not normed."""
         rows, width, _ = super().sizes(n)["merged"]
         return super().sizes(n) | {"joined": (rows, width, "float32")}
 
     def join(self, x: np.ndarray, out: np.ndarray, ws: Workspace) -> np.ndarray:
-        """Joined and normed: x (m·u, d) -> (m, u·d)."""
+        """Join the patches of each unit, then norm them: x (m·u, d) -> (m, u·d)."""
         joined, shape = ws.joined[: len(out)], (len(out), self.unit, x.shape[1])
         np.copyto(joined.reshape(shape), x.reshape(shape))  # views, whatever the pitch
         return self.norm(joined, out)
 
 
 class Downsample:
-    """A convolution over a merge unit: torch.nn.Conv2d whose stride is its kernel, on patches joined side by side."""
+    """torch.nn.Conv2d whose kernel and stride are a merge unit, as a product with the joined patches."""
 
     def __init__(self, weights: Weights, out: int, d: int, side: int) -> None:
         self.packed = weights.keep(ops.PackedWeight(out, side * side * d, weights.format))
@@ -87,7 +87,7 @@ class Downsample:
         weights.ask("bias", (out,), self.packed.pack_bias)
 
     def _pack(self, array: np.ndarray) -> None:
-        self.packed.pack(array.transpose(0, 2, 3, 1))  # (out, row, column, d): a unit's patches come one by one
+        self.packed.pack(array.transpose(0, 2, 3, 1))  # (out, row, column, d): one patch of the unit after the other
 
     def __call__(self, x: np.ndarray, out: np.ndarray) -> np.ndarray:
         """(m, u·d) -> (m, out)."""
@@ -97,7 +97,7 @@ class Downsample:
 class DownsampleMerger:
     """A convolution, a linear, LayerNorm, GELU, and a gated MLP: transformers Glm4vVisionPatchMerger.
 
-    The tower's last norm and its ``downsample`` are part of it, so ``weights`` are the tower's.
+    It includes the tower's last norm and its ``downsample``, so ``weights`` are those of the whole tower.
     """
 
     def __init__(self, weights: Weights, norm: Norm, side: int, d: int, mlp: GatedMlp) -> None:
@@ -109,7 +109,7 @@ class DownsampleMerger:
         self.post_norm = LayerNorm(place.scope("post_projection_norm"), out, 1e-5)  # the default of torch.nn.LayerNorm
 
     def sizes(self, n: int) -> dict[str, Size]:
-        """Of a chunk of tokens: its joined patches, and what comes between the operations."""
+        """Arrays of a chunk: ``merged``, the joined patches, and the results of the operations in between."""
         m, (out, width) = min(n // self.unit, MERGE_ROWS), self.downsample.packed.shape
         return {
             "merged": (m, width, self.downsample.rows),

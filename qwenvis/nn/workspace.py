@@ -1,4 +1,4 @@
-"""Scratch arrays of a forward pass, by name; they are reused from call to call."""
+"""Scratch arrays of a forward pass, by name, reused from call to call."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ Sizes = Mapping[str, Size]
 
 
 class Workspace:
-    """Named arrays ``ws.name`` of (rows, columns); the memory of one forward pass, so one per call at a time.
+    """Arrays (rows, columns) as attributes ``ws.name``: the scratch memory of one forward pass at a time.
 
-    What each name holds is said where a tower lists its sizes.
+    The ``sizes`` of a layer say what each of its arrays holds.
     """
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class Workspace:
         self._arrays: dict[str, np.ndarray] = {}
 
     def fit(self, sizes: Sizes) -> Workspace:
-        """Make every array exactly as large as asked; memory grows where it must and is kept otherwise."""
+        """Give every array exactly its size. Memory is reallocated only where an array has outgrown it."""
         self._arrays = {}
         for name, size in sizes.items():
             if name not in self._memory or self._memory[name].size < _nbytes(size):
@@ -47,14 +47,14 @@ class Workspace:
 
 
 class Workspaces:
-    """As many workspaces as calls run at the same time; each is kept for the next call."""
+    """A workspace for each of the calls that run at the same time, kept for later calls."""
 
     def __init__(self) -> None:
-        self._free: deque[Workspace] = deque()  # no lock, which a fork could leave held for ever
+        self._free: deque[Workspace] = deque()  # without a lock, which a fork could leave held for ever
 
     @contextmanager
     def one(self) -> Iterator[Workspace]:
-        """A workspace that no other call uses meanwhile."""
+        """Lend a workspace that no other call uses meanwhile."""
         try:
             ws = self._free.pop()
         except IndexError:
@@ -66,15 +66,15 @@ class Workspaces:
 
 
 def nbytes(*sizes: Sizes) -> int:
-    """Bytes that a workspace takes which has had each of these sizes."""
+    """Bytes of a workspace that has had each of these sizes."""
     names = {name for each in sizes for name in each}
     return sum(max(_nbytes(each[name]) for each in sizes if name in each) for name in names)
 
 
 def _pitch(size: Size) -> int:
-    """Bytes from row to row: whole cache lines, and one more.
+    """Bytes from row to row: whole cache lines, and one more line.
 
-    With a pitch of a power of two, all rows of a tile would fall into one set of the L1 cache.
+    If the pitch were a power of two, all rows of a tile would fall into one set of the L1 cache.
     """
     _, columns, dtype = size
     return -(-columns * np.dtype(dtype).itemsize // cache_line) * cache_line + cache_line

@@ -1,14 +1,14 @@
 """The compiled operations: arrays, threads and shape checks over the C kernels.
 
 Every op writes into the array that it is given last and returns it, allocates no array for results, and hands
-independent pieces to one parallel loop (`runtime.pyx`), so its bits do not depend on the number of threads.
+independent tasks to one parallel loop (`runtime.pyx`), so its bits do not depend on the number of threads.
 """
 
 from qwenvis.ops.activate import activate
 from qwenvis.ops.attention import attention, attention_scratch
-from qwenvis.ops.blend import add_blend
 from qwenvis.ops.finite import all_finite
 from qwenvis.ops.gather import gather
+from qwenvis.ops.interpolate import add_interpolated
 from qwenvis.ops.linear import ACTIVATIONS, linear
 from qwenvis.ops.norm import layer_norm, rms_norm
 from qwenvis.ops.packed_weight import PackedWeight
@@ -30,7 +30,7 @@ __all__ = [
     "ACTIVATIONS",
     "PackedWeight",
     "activate",
-    "add_blend",
+    "add_interpolated",
     "all_finite",
     "attention",
     "attention_scratch",

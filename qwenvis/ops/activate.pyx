@@ -4,10 +4,10 @@ from libc.math cimport INFINITY
 
 from qwenvis.ops.kernels cimport QV_MAX_NR, qv_kernels
 from qwenvis.ops.linear import ACTIVATIONS
-from qwenvis.ops.runtime cimport Rows, in_parts, parallel_for, rows_of, selected
+from qwenvis.ops.runtime cimport Rows, ceil_div, parallel_for, rows_of, selected
 
 cdef enum:
-    ROWS = 32  # rows a piece
+    ROWS = 32  # rows of a task
 
 cdef struct Job:
     const qv_kernels *isa
@@ -23,7 +23,7 @@ cdef inline float _clamped(float x, float low, float high) noexcept nogil:
     return (low if x < low else high) + (x - x)  # of an infinity NaN, and not a limit
 
 
-cdef void _piece(const void *context, Py_ssize_t index, int worker) noexcept nogil:
+cdef void _task(const void *context, Py_ssize_t index, int worker) noexcept nogil:
     """A tile of one row at a time, as the epilogue of a product would hold it."""
     cdef const Job *job = <const Job *>context
     cdef float tile[QV_MAX_NR]
@@ -34,7 +34,7 @@ cdef void _piece(const void *context, Py_ssize_t index, int worker) noexcept nog
     for i in range(width):
         tile[i] = zeros[i] = 0
     for row in range(index * ROWS, min((index + 1) * ROWS, job.x.n)):
-        for part in range(in_parts(job.out.d, step)):
+        for part in range(ceil_div(job.out.d, step)):
             column = part * step
             count = min(step, job.out.d - column)
             x = <const float *>job.x.data + row * job.x.pitch + column
@@ -66,5 +66,5 @@ def activate(x, out, *, str activation, float limit=INFINITY):
         raise ValueError(f"x is {x.shape}, out {out.shape}")
     job.activation = ACTIVATIONS.index(activation)
     with nogil:
-        parallel_for(_piece, &job, in_parts(job.x.n, ROWS))
+        parallel_for(_task, &job, ceil_div(job.x.n, ROWS))
     return out

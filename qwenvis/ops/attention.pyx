@@ -10,10 +10,10 @@ from libc.stdint cimport int32_t
 
 import numpy as np
 
-from qwenvis.ops.pairs cimport (
+from qwenvis.ops.attention_head cimport (
     MAX_HEAD_DIM, QUERY_TILES, Heads, Job, Pair, attend_queries, pack_keys_values, pair_of, scratch_size
 )
-from qwenvis.ops.runtime cimport Rows, format_named, in_parts, parallel_for, round_up, rows_of, selected, threads
+from qwenvis.ops.runtime cimport Rows, ceil_div, format_named, parallel_for, round_up, rows_of, selected, threads
 
 cdef enum:
     PACKED_NBYTES = 16 << 20  # of keys and values that are packed at a time, if one head needs no more: half of an L3
@@ -27,7 +27,7 @@ cdef void _plan(Job *job, Py_ssize_t heads, Py_ssize_t head_dim, Py_ssize_t long
     job.heads, job.head_dim, job.padded_dim = heads, head_dim, round_up(head_dim, job.format.nr // 2)
     job.pair_size = round_up(longest, job.format.nr) * (head_dim + job.padded_dim) * job.format.itemsize
     job.scratch_size = scratch_size(job)
-    job.key_blocks, job.query_blocks = in_parts(longest, job.format.nr), in_parts(longest, QUERY_TILES * job.format.mr)
+    job.key_blocks, job.query_blocks = ceil_div(longest, job.format.nr), ceil_div(longest, QUERY_TILES * job.format.mr)
 
 
 def attention_scratch(Py_ssize_t longest, Py_ssize_t pairs, Py_ssize_t head_dim, str format="f32"):
@@ -70,7 +70,7 @@ def attention(qkv, rope, const int32_t[::1] cu_seqlens, out, float[::1] scratch,
     job.scratch = <char *>&scratch[0]
     job.packed = job.scratch + threads() * job.scratch_size
     with nogil:
-        _share_out(&job, pairs, wave)
+        partition(&job, pairs, wave)
     return out
 
 
@@ -105,21 +105,21 @@ cdef _check_places(Py_ssize_t n, Py_ssize_t d, const float[:, ::1] cos, const fl
         raise ValueError(f"cu_seqlens must rise from 0 to {n}")
 
 
-cdef void _pack_piece(const void *context, Py_ssize_t index, int worker) noexcept nogil:
+cdef void _pack_task(const void *context, Py_ssize_t index, int worker) noexcept nogil:
     cdef const Job *job = <const Job *>context
     cdef Py_ssize_t nth = index // job.key_blocks
     cdef Pair pair = pair_of(job, job.first_pair + nth, job.packed + nth * job.pair_size)
     pack_keys_values(job, &pair, index % job.key_blocks, job.scratch + worker * job.scratch_size)
 
 
-cdef void _query_piece(const void *context, Py_ssize_t index, int worker) noexcept nogil:
+cdef void _query_task(const void *context, Py_ssize_t index, int worker) noexcept nogil:
     cdef const Job *job = <const Job *>context
     cdef Py_ssize_t nth = index // job.query_blocks
     cdef Pair pair = pair_of(job, job.first_pair + nth, job.packed + nth * job.pair_size)
     attend_queries(job, &pair, index % job.query_blocks, job.scratch + worker * job.scratch_size)
 
 
-cdef void _pair_piece(const void *context, Py_ssize_t index, int worker) noexcept nogil:
+cdef void _pair_task(const void *context, Py_ssize_t index, int worker) noexcept nogil:
     cdef const Job *job = <const Job *>context
     cdef Pair pair = pair_of(job, index, job.packed + worker * job.pair_size)
     cdef Py_ssize_t block
@@ -129,14 +129,14 @@ cdef void _pair_piece(const void *context, Py_ssize_t index, int worker) noexcep
         attend_queries(job, &pair, block, job.scratch + worker * job.scratch_size)
 
 
-cdef void _share_out(Job *job, Py_ssize_t pairs, Py_ssize_t wave) noexcept nogil:
+cdef void partition(Job *job, Py_ssize_t pairs, Py_ssize_t wave) noexcept nogil:
     """Whole pairs where they are small and many; else wave by wave, in two steps."""
     cdef Py_ssize_t count, i
     if pairs >= PAIRS_PER_THREAD * threads() and wave >= threads() and job.pair_size <= PAIR_NBYTES:
-        parallel_for(_pair_piece, job, pairs)
+        parallel_for(_pair_task, job, pairs)
         return
-    for i in range(in_parts(pairs, wave)):
+    for i in range(ceil_div(pairs, wave)):
         job.first_pair = i * wave
         count = min(wave, pairs - job.first_pair)
-        parallel_for(_pack_piece, job, count * job.key_blocks)
-        parallel_for(_query_piece, job, count * job.query_blocks)
+        parallel_for(_pack_task, job, count * job.key_blocks)
+        parallel_for(_query_task, job, count * job.query_blocks)

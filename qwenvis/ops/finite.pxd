@@ -1,4 +1,4 @@
-# What the pieces of one loop find out together.
+# What the tasks of one loop find out together.
 
 cdef extern from * nogil:
     """

@@ -1,10 +1,10 @@
 """Whether an array holds NaN or infinity, at the speed of memory: `numpy.isfinite` makes an array of flags."""
 
 from qwenvis.ops.kernels cimport qv_kernels
-from qwenvis.ops.runtime cimport Rows, in_parts, parallel_for, rows_of, selected
+from qwenvis.ops.runtime cimport Rows, ceil_div, parallel_for, rows_of, selected
 
 cdef enum:
-    ROWS = 64  # rows a piece: some 10 us of reading at 1280 columns
+    ROWS = 64  # rows of a task: some 10 us of reading at 1280 columns
 
 cdef struct Job:
     const qv_kernels *isa
@@ -12,7 +12,7 @@ cdef struct Job:
     int *finite
 
 
-cdef void _piece(const void *context, Py_ssize_t index, int worker) noexcept nogil:
+cdef void _task(const void *context, Py_ssize_t index, int worker) noexcept nogil:
     cdef const Job *job = <const Job *>context
     cdef Py_ssize_t row
     for row in range(index * ROWS, min((index + 1) * ROWS, job.x.n)):
@@ -27,5 +27,5 @@ def all_finite(x):
     cdef Job job
     job.isa, job.x, job.finite = selected(), rows_of(x, "x"), &finite
     with nogil:
-        parallel_for(_piece, &job, in_parts(job.x.n, ROWS))
+        parallel_for(_task, &job, ceil_div(job.x.n, ROWS))
     return bool(finite)

@@ -3,10 +3,10 @@
 from libc.stdint cimport int64_t
 
 from qwenvis.ops.kernels cimport qv_kernels
-from qwenvis.ops.runtime cimport Rows, in_parts, parallel_for, rows_of, selected
+from qwenvis.ops.runtime cimport Rows, ceil_div, parallel_for, rows_of, selected
 
 cdef enum:
-    ROWS = 64  # rows a piece
+    ROWS = 64  # rows of a task
 
 cdef struct Job:
     const qv_kernels *isa
@@ -17,7 +17,7 @@ cdef struct Job:
     Py_ssize_t x_row, x_part              # strides in bytes
 
 
-cdef void _piece(const void *context, Py_ssize_t index, int worker) noexcept nogil:
+cdef void _task(const void *context, Py_ssize_t index, int worker) noexcept nogil:
     cdef const Job *job = <const Job *>context
     cdef Py_ssize_t r, p
     for r in range(index * ROWS, min((index + 1) * ROWS, job.out.n)):
@@ -48,5 +48,5 @@ def gather(x, const int64_t[::1] index, out):
     job.x, job.x_row, job.x_part = <const char *>&source[0, 0, 0], source.strides[0], source.strides[1]
     job.index = &index[0]
     with nogil:
-        parallel_for(_piece, &job, in_parts(job.out.n, ROWS))
+        parallel_for(_task, &job, ceil_div(job.out.n, ROWS))
     return out

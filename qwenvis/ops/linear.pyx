@@ -4,7 +4,7 @@ import numpy as np
 
 from qwenvis.ops.kernels cimport QV_ACTIVATION_COUNT, QV_CHUNK, QV_F32, QV_MAX_MR, QV_MAX_NR
 from qwenvis.ops.packed_weight cimport PackedWeight, Panels, panel_at, panel_width
-from qwenvis.ops.runtime cimport CACHE_LINE, Rows, in_parts, parallel_for, prefetch, round_up, rows_of, threads
+from qwenvis.ops.runtime cimport CACHE_LINE, Rows, ceil_div, parallel_for, prefetch, round_up, rows_of, threads
 
 cdef extern from * nogil:
     """
@@ -33,7 +33,7 @@ cdef struct Job:
     float *expanded  # of the workers, EXPANDED_FLOATS each, where the format has to be expanded
 
 
-cdef void _piece(const void *context, Py_ssize_t index, int worker) noexcept nogil:
+cdef void _task(const void *context, Py_ssize_t index, int worker) noexcept nogil:
     """One task; tasks that are neighbours in time share their panels."""
     cdef const Job *job = <const Job *>context
     cdef Py_ssize_t top = index % job.row_blocks * job.rows
@@ -52,19 +52,19 @@ cdef void _multiply(const Job *job, Py_ssize_t top, Py_ssize_t bottom, Py_ssize_
     cdef float sums[QV_MAX_MR * QV_MAX_NR]
     cdef Py_ssize_t width = panel_width(p, panel)
     cdef const char *weights = panel_at(p, panel)
-    cdef Py_ssize_t row = top, rows, lines = in_parts(p.columns * job.out.itemsize, CACHE_LINE)
+    cdef Py_ssize_t row = top, rows, lines = ceil_div(p.columns * job.out.itemsize, CACHE_LINE)
     while row < bottom:
         rows = min(p.format.mr, bottom - row)
-        _ask_for(&job.x, row + rows, rows, 0, LINES_X)
-        _ask_for(&job.out, row, rows, panel * p.columns, lines)  # from memory, while the tile computes
+        prefetch_rows(&job.x, row + rows, rows, 0, LINES_X)
+        prefetch_rows(&job.out, row, rows, panel * p.columns, lines)  # from memory, while the tile computes
         p.format.tile(rows, p.k, job.x.data + row * job.x.pitch * job.x.itemsize, job.x.pitch, weights, width, sums,
                       width, False)
-        _ask_for(&job.out, row, rows, panel * p.columns, lines)  # from L2, where the panel drove it
+        prefetch_rows(&job.out, row, rows, panel * p.columns, lines)  # from L2, where the panel drove it
         _finish(job, sums, row, rows, panel, width)
         row += rows
 
 
-cdef void _ask_for(const Rows *array, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t column,
+cdef void prefetch_rows(const Rows *array, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t column,
                    Py_ssize_t lines) noexcept nogil:
     """Fetch cache lines of some rows, from a column on."""
     cdef Py_ssize_t r
@@ -115,20 +115,20 @@ cdef _place_expanded(Job *job):
     return memory
 
 
-cdef void _share_out(Job *job) noexcept nogil:
+cdef void partition(Job *job) noexcept nogil:
     """Even tasks, as large as the caches like, and small enough that every thread gets several."""
     cdef Py_ssize_t mr = job.panels.format.mr, nr = job.panels.format.nr, panels = job.panels.count
-    cdef Py_ssize_t tiles = in_parts(job.x.n, mr), wanted = TASKS_PER_THREAD * threads()
+    cdef Py_ssize_t tiles = ceil_div(job.x.n, mr), wanted = TASKS_PER_THREAD * threads()
     cdef Py_ssize_t most = EXPANDED_ROWS // mr
     if job.panels.format.expand == NULL:  # else a chunk of each row is all that has to stay near
         most = max(1, min(<Py_ssize_t>ROW_TILES, job.panels.isa.rows_nbytes // (mr * job.x.d * job.x.itemsize)))
-    job.row_blocks = in_parts(tiles, most)
-    job.panel_blocks = max(in_parts(panels * nr, COLUMNS), min(panels, in_parts(wanted, job.row_blocks)))
-    job.row_blocks = max(job.row_blocks, min(tiles, in_parts(wanted, job.panel_blocks)))
-    job.rows = in_parts(tiles, job.row_blocks) * mr
-    job.row_blocks = in_parts(job.x.n, job.rows)
-    job.panels_each = in_parts(panels, job.panel_blocks)
-    job.panel_blocks = in_parts(panels, job.panels_each)
+    job.row_blocks = ceil_div(tiles, most)
+    job.panel_blocks = max(ceil_div(panels * nr, COLUMNS), min(panels, ceil_div(wanted, job.row_blocks)))
+    job.row_blocks = max(job.row_blocks, min(tiles, ceil_div(wanted, job.panel_blocks)))
+    job.rows = ceil_div(tiles, job.row_blocks) * mr
+    job.row_blocks = ceil_div(job.x.n, job.rows)
+    job.panels_each = ceil_div(panels, job.panel_blocks)
+    job.panel_blocks = ceil_div(panels, job.panels_each)
 
 
 def linear(x, PackedWeight weight, out, *, str activation="none", bint add=False):
@@ -157,7 +157,7 @@ def linear(x, PackedWeight weight, out, *, str activation="none", bint add=False
         return out
     job.activation, job.add = ACTIVATIONS.index(activation), add
     expanded = _place_expanded(&job)  # held until all is done
-    _share_out(&job)
+    partition(&job)
     with nogil:
-        parallel_for(_piece, &job, job.row_blocks * job.panel_blocks)
+        parallel_for(_task, &job, job.row_blocks * job.panel_blocks)
     return out

@@ -1,10 +1,10 @@
 """LayerNorm and RMSNorm over the rows of a matrix."""
 
 from qwenvis.ops.kernels cimport qv_norm
-from qwenvis.ops.runtime cimport Rows, in_parts, parallel_for, rows_of, selected
+from qwenvis.ops.runtime cimport Rows, ceil_div, parallel_for, rows_of, selected
 
 cdef enum:
-    ROWS = 32  # rows a piece: some 10 us of work at 1280 columns
+    ROWS = 32  # rows of a task: some 10 us of work at 1280 columns
 
 cdef struct Job:
     qv_norm norm
@@ -15,7 +15,7 @@ cdef struct Job:
     float eps
 
 
-cdef void _piece(const void *context, Py_ssize_t index, int worker) noexcept nogil:
+cdef void _task(const void *context, Py_ssize_t index, int worker) noexcept nogil:
     cdef const Job *job = <const Job *>context
     cdef Py_ssize_t r, h, d = job.d
     for r in range(index * ROWS, min((index + 1) * ROWS, job.x.n)):
@@ -40,7 +40,7 @@ cdef _run(qv_norm norm, x, const float[::1] weight, const float[::1] bias, float
         return
     job.weight, job.bias = &weight[0], &bias[0]
     with nogil:
-        parallel_for(_piece, &job, in_parts(job.x.n, ROWS))
+        parallel_for(_task, &job, ceil_div(job.x.n, ROWS))
 
 
 def layer_norm(x, weight, bias, float eps, out):

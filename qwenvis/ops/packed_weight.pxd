@@ -19,7 +19,7 @@ cdef class PackedWeight:
     cdef Panels panels
     cdef Py_ssize_t packed_columns
     cdef _allocate(self)
-    cdef _place(self, memory)
+    cdef _place(self, memory, bint only_first=*)
     cdef Py_ssize_t _filled(self)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from qwenvis.ops.finite cimport lower
 from qwenvis.ops.kernels cimport QV_BF16, QV_F32, qv_dtype, qv_itemsize
 from qwenvis.ops.runtime cimport (
-    CACHE_LINE, dtype_name, format_named, in_parts, parallel_for, round_up, selected, threads
+    CACHE_LINE, ceil_div, dtype_name, format_named, parallel_for, round_up, selected, threads
 )
 
 cdef enum:
@@ -30,7 +30,7 @@ cdef class PackedWeight:
         p.format = format_named(format)
         p.n, p.k = n, k
         p.columns = p.format.nr // 2 if gated else p.format.nr
-        p.count = in_parts(n, p.columns)
+        p.count = ceil_div(n, p.columns)
         rest = n - (p.count - 1) * p.columns
         p.last_width = p.format.nr // 2 if not gated and 2 * rest <= p.format.nr else p.format.nr
         p.k_padded = round_up(k, p.format.kr)
@@ -42,14 +42,20 @@ cdef class PackedWeight:
         if self.memory is None:
             raw = np.empty(self.nbytes + CACHE_LINE, np.uint8)
             first = -raw.ctypes.data % CACHE_LINE
-            self._place(raw[first:first + self.nbytes])
-            self.memory[self._filled():].fill(0)
+            memory = raw[first:first + self.nbytes]
+            memory[self._filled():].fill(0)
+            self._place(memory, only_first=True)
         elif not self.memory.flags.writeable:
             raise ValueError("the weight is mapped, so nothing can be packed into it")
 
-    cdef _place(self, memory):
-        """Panels and bias lie there from now on. The memory before goes last: another thread may run while it does."""
+    cdef _place(self, memory, bint only_first=False):
+        """Panels and bias lie there from now on. The memory before goes last: another thread may run while it does.
+
+        With ``only_first`` memory that another thread placed meanwhile stays: that thread may be packing into it.
+        """
         cdef const unsigned char[::1] bytes_ = memory
+        if only_first and self.memory is not None:
+            return
         self.panels.data = <char *>&bytes_[0]
         self.panels.bias = <float *>(self.panels.data + round_up(self._filled(), CACHE_LINE))
         self.memory = memory
@@ -99,6 +105,7 @@ cdef class PackedWeight:
             raise ValueError(f"weight is {array.shape}, expected {self.shape}")
         _check_half(self.gated, half)
         self._allocate()
+        memory = self.memory  # held with its panels: another thread may map the weight anew meanwhile
         cdef int finite = True
         cdef Packing packing
         packing.panels, packing.half, packing.finite = self.panels, half, &finite
@@ -112,7 +119,7 @@ cdef class PackedWeight:
             scratch = np.empty((threads(), self.panels.columns, self.panels.k), np.float32)
             packing.scratch = &scratch[0, 0, 0]
         with nogil:
-            parallel_for(_pack_piece, &packing, self.panels.count)
+            parallel_for(_pack_task, &packing, self.panels.count)
         if not finite:
             raise FloatingPointError("the weight is not finite")
 
@@ -145,7 +152,7 @@ cdef struct Packing:
     int *finite
 
 
-cdef void _pack_piece(const void *context, Py_ssize_t panel, int worker) noexcept nogil:
+cdef void _pack_task(const void *context, Py_ssize_t panel, int worker) noexcept nogil:
     """One panel: its columns are rows of the weight."""
     cdef const Packing *job = <const Packing *>context
     cdef const Panels *p = &job.panels

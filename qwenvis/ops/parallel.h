@@ -1,16 +1,16 @@
-/* What the parallel loop of runtime.pyx is made of: a piece of it, and its threads. They are OpenMP's where the build
+/* What the parallel loop of runtime.pyx is made of: a task of it, and its threads. They are OpenMP's where the build
  * has it; elsewhere they come from a pool of our own, because a second OpenMP runtime beside PyTorch's ends the process
  * on macOS, and does so on Windows where both are LLVM's. */
 #include <stddef.h>
 
 #include "fp_mode.h"
 
-typedef void (*qv_piece)(const void *context, ptrdiff_t i, int worker);
+typedef void (*qv_task)(const void *context, ptrdiff_t i, int worker);
 
-static inline void qv_run(qv_piece piece, const void *context, ptrdiff_t i, int worker)
+static inline void qv_run(qv_task task, const void *context, ptrdiff_t i, int worker)
 {
     qv_fp_mode before = qv_fp_mode_enter();
-    piece(context, i, worker);
+    task(context, i, worker);
     qv_fp_mode_leave(before);
 }
 

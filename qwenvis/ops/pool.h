@@ -1,55 +1,55 @@
 /* Threads that wait for loops: as many as the widest loop so far asked for, asleep between loops, never ended.
  *
- * A loop is offered to all of them. Whoever comes takes a seat, whose number is its worker's, and then pieces, until
- * none is left; the caller takes pieces too. So a loop ends without any worker, and callers share the threads. */
+ * A loop is offered to all of them. Whoever comes takes a slot, whose number is its worker's, and then tasks, until
+ * none is left; the caller takes tasks too. So a loop ends without any worker, and callers share the threads. */
 #ifdef _WIN32
 #define WIN32_LEAN_AND_MEAN
 #define NOMINMAX
 #include <windows.h>
 typedef SRWLOCK qv_lock;
-typedef CONDITION_VARIABLE qv_bell;
+typedef CONDITION_VARIABLE qv_cond;
 #define QV_LOCK SRWLOCK_INIT
-#define QV_BELL CONDITION_VARIABLE_INIT
+#define QV_COND CONDITION_VARIABLE_INIT
 #define qv_acquire AcquireSRWLockExclusive
 #define qv_release ReleaseSRWLockExclusive
-#define qv_ring WakeAllConditionVariable
-#define qv_wait(bell, lock) SleepConditionVariableSRW(bell, lock, INFINITE, 0)
+#define qv_broadcast WakeAllConditionVariable
+#define qv_wait(cond, lock) SleepConditionVariableSRW(cond, lock, INFINITE, 0)
 #else
 #include <pthread.h>
 typedef pthread_mutex_t qv_lock;
-typedef pthread_cond_t qv_bell;
+typedef pthread_cond_t qv_cond;
 #define QV_LOCK PTHREAD_MUTEX_INITIALIZER
-#define QV_BELL PTHREAD_COND_INITIALIZER
+#define QV_COND PTHREAD_COND_INITIALIZER
 #define qv_acquire pthread_mutex_lock
 #define qv_release pthread_mutex_unlock
-#define qv_ring pthread_cond_broadcast
+#define qv_broadcast pthread_cond_broadcast
 #define qv_wait pthread_cond_wait
 #endif
 
 typedef struct qv_loop {
-    qv_piece piece;
+    qv_task task;
     const void *context;
-    ptrdiff_t n, next; /* pieces, and the first that nobody took; atomic */
-    int seats;         /* that are free; this and what follows belongs to the lock */
-    int next_seat;     /* the worker's number; the caller's is 0 */
+    ptrdiff_t n, next; /* tasks, and the first that nobody took; atomic */
+    int slots;         /* that are free; this and what follows belongs to the lock */
+    int next_slot;     /* the worker's number; the caller's is 0 */
     int running;       /* workers that have not left */
     struct qv_loop *after;
 } qv_loop;
 
 static struct {
     qv_lock lock;
-    qv_bell work, done;
-    qv_loop *offered; /* loops with free seats, the newest first */
+    qv_cond work, done;
+    qv_loop *offered; /* loops with free slots, the newest first */
     int threads;
-} qv_pool = {QV_LOCK, QV_BELL, QV_BELL, NULL, 0};
+} qv_pool = {QV_LOCK, QV_COND, QV_COND, NULL, 0};
 
-static void qv_take_pieces(qv_loop *loop, int worker)
+static void qv_take_tasks(qv_loop *loop, int worker)
 {
     for (;;) {
         ptrdiff_t i = __atomic_fetch_add(&loop->next, 1, __ATOMIC_RELAXED);
         if (i >= loop->n)
             return;
-        qv_run(loop->piece, loop->context, i, worker);
+        qv_run(loop->task, loop->context, i, worker);
     }
 }
 
@@ -71,20 +71,20 @@ static void qv_work(void)
             qv_wait(&qv_pool.work, &qv_pool.lock);
             continue;
         }
-        int worker = loop->next_seat++;
+        int worker = loop->next_slot++;
         loop->running++;
-        if (--loop->seats == 0)
+        if (--loop->slots == 0)
             qv_withdraw(loop);
         qv_release(&qv_pool.lock);
-        qv_take_pieces(loop, worker);
+        qv_take_tasks(loop, worker);
         qv_acquire(&qv_pool.lock);
         if (--loop->running == 0)
-            qv_ring(&qv_pool.done);
+            qv_broadcast(&qv_pool.done);
     }
 }
 
 /* Start one more thread; 0 if the system refuses. */
-#define QV_STACK (1 << 20) /* bytes: a piece keeps some tiles there, and some systems give 128 kB */
+#define QV_STACK (1 << 20) /* bytes: a task keeps some tiles there, and some systems give 128 kB */
 #ifdef _WIN32
 static DWORD WINAPI qv_thread(void *nothing)
 {
@@ -131,16 +131,16 @@ static int qv_pool_grow(int count)
     return count;
 }
 
-/* piece(context, i, worker) for every i < n, on `count` threads, handed out as they come free. */
-static void qv_pool_run(qv_piece piece, const void *context, ptrdiff_t n, int count)
+/* task(context, i, worker) for every i < n, on `count` threads, handed out as they come free. */
+static void qv_pool_run(qv_task task, const void *context, ptrdiff_t n, int count)
 {
-    qv_loop loop = {.piece = piece, .context = context, .n = n, .seats = count - 1, .next_seat = 1};
+    qv_loop loop = {.task = task, .context = context, .n = n, .slots = count - 1, .next_slot = 1};
     qv_acquire(&qv_pool.lock);
     loop.after = qv_pool.offered;
     qv_pool.offered = &loop;
-    qv_ring(&qv_pool.work);
+    qv_broadcast(&qv_pool.work);
     qv_release(&qv_pool.lock);
-    qv_take_pieces(&loop, 0);
+    qv_take_tasks(&loop, 0);
     qv_acquire(&qv_pool.lock);
     qv_withdraw(&loop);
     while (loop.running)

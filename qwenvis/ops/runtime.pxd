@@ -6,8 +6,8 @@ cdef extern from "prefetch.h" nogil:
         CACHE_LINE "QV_CACHE_LINE"
     void prefetch "qv_prefetch"(const char *address, Py_ssize_t lines)
 
-# One independent piece of an op: piece(context, index, worker), worker < threads().
-ctypedef void (*piece_t)(const void *context, Py_ssize_t index, int worker) noexcept nogil
+# One independent task of an op: task(context, index, worker), worker < threads().
+ctypedef void (*task_t)(const void *context, Py_ssize_t index, int worker) noexcept nogil
 
 # A matrix whose rows are contiguous; valid while the array that it was taken from lives.
 cdef struct Rows:
@@ -22,14 +22,14 @@ cdef const qv_format *format_named(str name) except NULL
 cdef str dtype_name(qv_dtype dtype)
 cdef Rows rows_of(array, str name, bint writable=*) except *
 cdef int threads() noexcept nogil
-cdef void parallel_for(piece_t piece, const void *context, Py_ssize_t n) noexcept nogil
+cdef void parallel_for(task_t task, const void *context, Py_ssize_t n) noexcept nogil
 
 
-cdef inline Py_ssize_t in_parts(Py_ssize_t n, Py_ssize_t size) noexcept nogil:
+cdef inline Py_ssize_t ceil_div(Py_ssize_t n, Py_ssize_t size) noexcept nogil:
     """How many parts of at most ``size`` hold n."""
     return (n + size - 1) // size
 
 
 cdef inline Py_ssize_t round_up(Py_ssize_t n, Py_ssize_t unit) noexcept nogil:
     """The least whole number of units that holds n."""
-    return in_parts(n, unit) * unit
+    return ceil_div(n, unit) * unit

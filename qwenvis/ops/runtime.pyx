@@ -16,8 +16,8 @@ from qwenvis.ops.kernels cimport QV_BF16, QV_F32, qv_dtype, qv_format, qv_isas, 
 cdef extern from "parallel.h" nogil:
     const int qv_openmp
     int qv_granted(int count)
-    void qv_run(piece_t piece, const void *context, Py_ssize_t i, int worker)
-    void qv_pool_run(piece_t piece, const void *context, Py_ssize_t n, int count)
+    void qv_run(task_t task, const void *context, Py_ssize_t i, int worker)
+    void qv_pool_run(task_t task, const void *context, Py_ssize_t n, int count)
 
 cdef extern from *:
     """
@@ -82,18 +82,18 @@ cdef int granted(int count) noexcept nogil:
     return 1 if qv_forked or count < 2 else qv_granted(count)
 
 
-cdef void parallel_for(piece_t piece, const void *context, Py_ssize_t n) noexcept nogil:
-    """Run piece(context, 0 .. n-1, worker) on this call's threads, handing out pieces as they come free."""
+cdef void parallel_for(task_t task, const void *context, Py_ssize_t n) noexcept nogil:
+    """Run task(context, 0 .. n-1, worker) on this call's threads, handing out tasks as they come free."""
     cdef int count = granted(threads()) if n > 1 else 1
     cdef Py_ssize_t i, j
     if count == 1:
         for i in range(n):
-            qv_run(piece, context, i, 0)
+            qv_run(task, context, i, 0)
     elif qv_openmp:
         for j in prange(n, schedule="dynamic", chunksize=1, num_threads=count):
-            qv_run(piece, context, j, threadid())
+            qv_run(task, context, j, threadid())
     else:
-        qv_pool_run(piece, context, n, count)
+        qv_pool_run(task, context, n, count)
 
 
 def granted_threads(int count):

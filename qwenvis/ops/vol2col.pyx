@@ -3,7 +3,7 @@
 from libc.stdint cimport uint8_t
 
 from qwenvis.ops.kernels cimport qv_kernels
-from qwenvis.ops.runtime cimport in_parts, parallel_for, selected
+from qwenvis.ops.runtime cimport ceil_div, parallel_for, selected
 
 cdef struct Job:
     const qv_kernels *isa
@@ -27,7 +27,7 @@ cdef void _patch(const Job *job, Py_ssize_t step, Py_ssize_t row, Py_ssize_t col
                 out += job.patch
 
 
-cdef void _piece(const void *context, Py_ssize_t index, int worker) noexcept nogil:
+cdef void _task(const void *context, Py_ssize_t index, int worker) noexcept nogil:
     """One row of merge blocks of one temporal step."""
     cdef const Job *job = <const Job *>context
     cdef Py_ssize_t rows = job.height // job.patch, columns = job.width // job.patch, merge = job.merge
@@ -57,7 +57,7 @@ def vol2col(const uint8_t[:, :, :, ::1] frames, const float[:, ::1] lut, Py_ssiz
         raise ValueError(f"sizes are {patch_size}, {temporal_patch_size} and {merge_size}; expected positive ones")
     if count == 0 or height % side or width % side or frames.shape[3] != 3:
         raise ValueError(f"frames are {tuple(frames.shape)[:4]}; sides must be multiples of {side}")
-    cdef Py_ssize_t steps = in_parts(count, temporal_patch_size)
+    cdef Py_ssize_t steps = ceil_div(count, temporal_patch_size)
     cdef Py_ssize_t n = steps * (height // patch_size) * (width // patch_size)
     if lut.shape[0] != 3 or lut.shape[1] != 256:
         raise ValueError("lut must be (3, 256)")
@@ -68,5 +68,5 @@ def vol2col(const uint8_t[:, :, :, ::1] frames, const float[:, ::1] lut, Py_ssiz
     cdef Job job = Job(selected(), &frames[0, 0, 0, 0], &lut[0, 0], &out[0, 0], count, height, width, patch_size,
                        temporal_patch_size, merge_size)
     with nogil:
-        parallel_for(_piece, &job, steps * (height // side))
+        parallel_for(_task, &job, steps * (height // side))
     return out.base

@@ -65,6 +65,21 @@ def test_number_of_threads_belongs_to_the_encoder(dtype):
     assert same_bits(two(values, grid_thw).embeddings, want)
 
 
+def test_weight_that_two_threads_pack_keeps_its_memory(monkeypatch):
+    """Threads may load one outline: the second to allocate must not drop what the first one is still writing to."""
+    weight, array, empty, placed = ops.PackedWeight(8, 6), np.ones((8, 6), np.float32), np.empty, []
+
+    def interrupted(*size):
+        monkeypatch.undo()
+        weight.pack(array)
+        placed.append(weight.memory)
+        return empty(*size)
+
+    monkeypatch.setattr(np, "empty", interrupted)
+    weight.pack(array)
+    assert weight.memory is placed[0]
+
+
 FORK = """
 import os
 want = encoder.encode(picture).embeddings.tobytes()

@@ -35,7 +35,7 @@ ROOMS = {
     "geometry": Room(others="numpy"),
     "nn.formats": Room("ops.formats errors", "numpy"),
     "nn.workspace": Room("ops", "numpy"),
-    "nn.layers": Room("nn.workspace ops weights", "numpy"),
+    "nn.layers": Room("nn.workspace geometry ops weights", "numpy"),
     "nn.blocks": Room("nn.layers nn.workspace ops weights", "numpy"),
     "nn.mergers": Room("nn.layers nn.workspace ops weights", "numpy"),
     "models": Room("nn.mergers nn.blocks nn.layers nn.workspace geometry ops weights io.fields errors", "numpy"),

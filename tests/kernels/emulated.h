@@ -17,8 +17,8 @@
 #define QV_EMULATED /* target.h then asks for no instructions */
 #define __builtin_cpu_supports(feature) 1
 
-#define _mm256_max_ps(a, b) choose((a) > (b), a, b)
-#define _mm512_max_ps(a, b) choose((a) > (b), a, b)
+#define _mm256_max_ps(a, b) where((a) > (b), a, b)
+#define _mm512_max_ps(a, b) where((a) > (b), a, b)
 #define _mm512_set1_epi32(a) (((vi){0} + (a)))
 #define _mm512_dpbf16_ps(c, a, b)                                                                                      \
     __extension__({                                                                                                    \

@@ -123,7 +123,7 @@ def test_an_instruction_set_that_is_missing_fails(build, tmp_path):
     [
         ("gemm_tile.h", "c[r][0] = DOT(c[r][0], a[r * pitch + p], left)", "c[r][0] = DOT(c[r][0], a[p], left)"),
         ("format_f32.h", "add || p", "add"),
-        ("words.h", "c < columns; c++", "c + 1 < columns; c++"),
+        ("transpose.h", "c < columns; c++", "c + 1 < columns; c++"),
         ("activations.h", "0.044715f", "0.0447f"),
         ("epilogue.h", "if (add)", "if (0)"),
         ("rows.h", "b * c + a * s", "b * c - a * s"),

@@ -97,21 +97,21 @@ def normed_before_it_is_joined(monkeypatch):
     monkeypatch.setattr(mergers.DeepstackMerger, "join", join)
 
 
-def axis_of(name):
+def interpolated_by(name):
     """Another way to interpolate the learned positions."""
 
     def put_in(monkeypatch):
-        blend, axis = geometry.interpolate_pos_embed, getattr(geometry, name)
+        right, mode = geometry.interpolate_pos_embed, getattr(geometry, name)
         monkeypatch.setattr(
-            geometry, "interpolate_pos_embed", lambda grid, merge_size, side, _: blend(grid, merge_size, side, axis)
+            geometry, "interpolate_pos_embed", lambda grid, merge_size, side, _: right(grid, merge_size, side, mode)
         )
 
     return put_in
 
 
 def positions_in_raster_order(monkeypatch):
-    blend = geometry.interpolate_pos_embed
-    monkeypatch.setattr(geometry, "interpolate_pos_embed", lambda grid, merge_size, *how: blend(grid, 1, *how))
+    right = geometry.interpolate_pos_embed
+    monkeypatch.setattr(geometry, "interpolate_pos_embed", lambda grid, merge_size, *how: right(grid, 1, *how))
 
 
 def downsampled_by_columns(monkeypatch):
@@ -198,9 +198,9 @@ MISTAKES = {
     "q, k and v interleaved by head": (PAIRED, patched(ops, "attention", interleaved_heads)),
     "patches as (frame, channel, y, x)": (PAIRED, patched(layers.PatchEmbed, "__call__", frames_first)),
     "everything taken for a still": (PAIRED, patched(layers.PatchEmbed, "is_still", lambda self, patches: True)),
-    "positions without align_corners": ([THREE], axis_of("linear_centres")),
-    "positions with align_corners": ([PADDLE], axis_of("linear_corners")),
-    "linear positions for cubic ones": ([GLM], axis_of("linear_centres")),
+    "positions without align_corners": ([THREE], interpolated_by("bilinear")),
+    "positions with align_corners": ([PADDLE], interpolated_by("bilinear_align_corners")),
+    "linear positions for cubic ones": ([GLM], interpolated_by("bilinear")),
     "positions in raster order": ([THREE, GLM, PADDLE], positions_in_raster_order),
     "positions forgotten": (
         [THREE, GLM, PADDLE],

@@ -12,7 +12,7 @@ from made.segments import attend, check, cumulated, segments_of
 from made.tile_sizes import ISAS, constant, using_isa
 from qwenvis import ops
 
-KEYS, QUERY_TILES = (constant("ops/pairs.pxd", name) for name in ("KEYS", "QUERY_TILES"))
+KEYS, QUERY_TILES = (constant("ops/attention_head.pxd", name) for name in ("KEYS", "QUERY_TILES"))
 HEAD_DIMS = [64, 72, 80, 128, 4, 8, 12, 2, 256]
 
 

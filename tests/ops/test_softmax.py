@@ -8,7 +8,7 @@ from made.arrays import assert_same_bits, normal
 from made.tile_sizes import constant
 from oracle.tolerance import assert_close, attention_tolerance
 
-KEYS = constant("ops/pairs.pxd", "KEYS")
+KEYS = constant("ops/attention_head.pxd", "KEYS")
 LARGE = 1e4
 
 

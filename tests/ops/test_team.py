@@ -137,7 +137,7 @@ def test_variable_of_gnu():
 
 
 def test_small_stack_of_a_python_thread():
-    """The caller takes pieces too, on a stack that Python chose."""
+    """The caller takes tasks too, on a stack that Python chose."""
     code = """
     got = []
     threading.stack_size(64 << 10)

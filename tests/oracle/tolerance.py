@@ -72,6 +72,16 @@ def activation_relative_tolerance(x, y, exponent):
     return UNIT_ROUNDOFF["f32"] * units * _size(y) + SMALLEST_NORMAL * np.maximum(_size(x), 1)
 
 
+def gelu_tolerance(x, y):
+    """Bound of every element of y = gelu(x), relative to y.
+
+    x < 0 gives x t p(t) 2^u with u = -log2(e) / 2 x x, whose two products are rounded: each may change the power by
+    |u| ln 2 = x² / 2 units. u ends at -126, where a result may stand at |x| t p(t) = 1 / √(2π) < 1/2 of that power.
+    """
+    units = ELEMENTARY + 2 * np.minimum(np.minimum(x, 0) ** 2 / 2, 126 * np.log(2))
+    return UNIT_ROUNDOFF["f32"] * units * _size(y) + SMALLEST_NORMAL / 2
+
+
 def rope_tolerance(x):
     """Bound of every element of a float32 rope of x (..., head_dim): table, products and sum round once each."""
     a, b = np.split(_size(x), 2, axis=-1)

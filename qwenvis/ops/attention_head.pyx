@@ -3,7 +3,7 @@
 from libc.math cimport INFINITY, sqrt
 
 from qwenvis.ops.kernels cimport QV_F32, QV_MAX_MR, qv_dtype, qv_format, qv_itemsize
-from qwenvis.ops.runtime cimport CACHE_LINE, in_parts, prefetch, round_up
+from qwenvis.ops.runtime cimport CACHE_LINE, ceil_div, prefetch, round_up
 
 cdef enum:
     AHEAD = 8  # rows from the one that is rotated to the one that is asked for
@@ -33,11 +33,11 @@ cdef void _rotate(const Job *job, const float *x, Py_ssize_t row, float scale, v
     job.isa.rope(x, job.cos + row * half, job.sin + row * half, half, scale, out, dtype)
 
 
-cdef void _ask_for(const Heads *x, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t head, Py_ssize_t d) noexcept nogil:
+cdef void prefetch_rows(const Heads *x, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t head, Py_ssize_t d) noexcept nogil:
     """Fetch rows that will be needed soon: they lie pages apart, which no hardware foresees."""
     cdef Py_ssize_t r
     for r in range(row, row + rows):
-        prefetch(<const char *>_head(x, r, head), in_parts(d * sizeof(float), CACHE_LINE))
+        prefetch(<const char *>_head(x, r, head), ceil_div(d * sizeof(float), CACHE_LINE))
 
 
 cdef Pair pair_of(const Job *job, Py_ssize_t index, char *packed) noexcept nogil:
@@ -58,14 +58,14 @@ cdef void pack_keys_values(const Job *job, const Pair *pair, Py_ssize_t block, c
     cdef Py_ssize_t nr = fmt.nr, d = job.head_dim, head = pair.head // job.group
     cdef Py_ssize_t first = block * nr, count = min(nr, pair.n - first), row, panel, width
     cdef Py_ssize_t size = d * qv_itemsize(fmt.source_dtype)
-    _ask_for(&job.k, pair.start + first, AHEAD, head, d)
+    prefetch_rows(&job.k, pair.start + first, AHEAD, head, d)
     for row in range(pair.start + first, pair.start + first + count):
-        _ask_for(&job.k, row + AHEAD, 1, head, d)
-        _ask_for(&job.v, row, 1, head, d)
+        prefetch_rows(&job.k, row + AHEAD, 1, head, d)
+        prefetch_rows(&job.v, row, 1, head, d)
         _rotate(job, _head(&job.k, row, head), row, 1, scratch + (row - pair.start - first) * size, fmt.source_dtype)
     if count > 0:
         fmt.pack(scratch, d, count, d, pair.keys + first * d * fmt.itemsize, nr, nr)
-    for panel in range(in_parts(d, nr) if count > 0 else 0):
+    for panel in range(ceil_div(d, nr) if count > 0 else 0):
         width = min(nr, job.padded_dim - panel * nr)
         fmt.pack_transposed(_head(&job.v, pair.start + first, head) + panel * nr, job.v.row, min(nr, d - panel * nr),
                             count, pair.values + (panel * nr * round_up(pair.n, nr) + first * width) * fmt.itemsize,
@@ -76,21 +76,21 @@ cdef void attend_queries(const Job *job, const Pair *pair, Py_ssize_t block, cha
     """One block of queries against all keys."""
     cdef Py_ssize_t d = job.head_dim, mr = job.format.mr, most = QUERY_TILES * mr, first = block * most
     cdef Py_ssize_t start = pair.start + first, row, key, tile
-    cdef float scale = <float>(LOG2_E / sqrt(<double>d))  # here, in the floating-point mode of a piece
+    cdef float scale = <float>(LOG2_E / sqrt(<double>d))  # here, in the floating-point mode of a task
     cdef Queries queries
     queries.rows = min(most, pair.n - first)
     _lay_out(job, scratch, &queries)
-    _ask_for(&job.q, start, AHEAD, pair.head, d)
+    prefetch_rows(&job.q, start, AHEAD, pair.head, d)
     for row in range(queries.rows):
-        _ask_for(&job.q, start + row + AHEAD, 1, pair.head, d)
+        prefetch_rows(&job.q, start + row + AHEAD, 1, pair.head, d)
         _rotate(job, _head(&job.q, start + row, pair.head), start + row, scale,
                 queries.rotated + row * d * qv_itemsize(job.format.rows_dtype), job.format.rows_dtype)
         queries.tops[row], queries.totals[row] = -INFINITY, 0
-    for key in range(in_parts(pair.n, KEYS)):
-        for tile in range(in_parts(queries.rows, mr)):
+    for key in range(ceil_div(pair.n, KEYS)):
+        for tile in range(ceil_div(queries.rows, mr)):
             _attend_tile(job, pair, &queries, tile * mr, key * KEYS)
     for row in range(queries.rows):
-        prefetch(_place(job, pair, start + row + AHEAD), in_parts(d * job.out.itemsize, CACHE_LINE) + 1)
+        prefetch(_place(job, pair, start + row + AHEAD), ceil_div(d * job.out.itemsize, CACHE_LINE) + 1)
         job.isa.scale(queries.sums + row * job.padded_dim, d, 1 / queries.totals[row], _place(job, pair, start + row),
                       job.out.dtype)
 
@@ -124,7 +124,7 @@ cdef void _multiply_keys(const Job *job, const char *rotated, Py_ssize_t rows, c
     """scores = Q Kᵀ for ``count`` keys."""
     cdef const qv_format *fmt = job.format
     cdef Py_ssize_t d = job.head_dim, nr = fmt.nr, panel
-    for panel in range(in_parts(count, nr)):
+    for panel in range(ceil_div(count, nr)):
         fmt.tile(rows, d, rotated, d, keys + panel * nr * d * fmt.itemsize, nr, scores + panel * nr, KEYS, False)
 
 
@@ -133,7 +133,7 @@ cdef void _add_values(const Job *job, const char *weights, Py_ssize_t rows, cons
     """sums += weights V for the block of keys from ``first``; the first block begins them."""
     cdef const qv_format *fmt = job.format
     cdef Py_ssize_t panel, column, width, count = min(KEYS, pair.n - first), keys = round_up(pair.n, fmt.nr)
-    for panel in range(in_parts(job.head_dim, fmt.nr)):
+    for panel in range(ceil_div(job.head_dim, fmt.nr)):
         column = panel * fmt.nr
         width = min(<Py_ssize_t>fmt.nr, job.padded_dim - column)
         fmt.tile(rows, count, weights, KEYS, pair.values + (column * keys + first * width) * fmt.itemsize, width,

@@ -1,15 +1,15 @@
-"""A learned grid of positions, interpolated: weighted sums of its rows."""
+"""Interpolation of a learned grid of position embeddings: weighted sums of its rows."""
 
 from libc.stdint cimport int32_t
 
-from qwenvis.ops.runtime cimport Rows, in_parts, parallel_for, rows_of
+from qwenvis.ops.runtime cimport Rows, ceil_div, parallel_for, rows_of
 
 cdef enum:
-    ROWS = 32     # rows a piece
+    ROWS = 32     # rows of a task
     COLUMNS = 64  # sums that stay in registers and L1 while the grid's rows pass by
 
-# Places on one axis and their weights, (n, taps) each.
-cdef struct Axis:
+# The grid's places along one axis for each row, and their weights: (n, taps) each.
+cdef struct Interpolation:
     const int32_t *index
     const float *weight
 
@@ -17,27 +17,28 @@ cdef struct Axis:
 cdef struct Job:
     const float *grid
     Py_ssize_t side, d   # of the grid's second axis, of one place
-    Axis y, x
+    Interpolation y, x
     Py_ssize_t taps
     Rows out
 
 
-cdef void _piece(const void *context, Py_ssize_t index, int worker) noexcept nogil:
+cdef void _task(const void *context, Py_ssize_t index, int worker) noexcept nogil:
     cdef const Job *job = <const Job *>context
     cdef Py_ssize_t r, part, column, c
     cdef float sums[COLUMNS]
     cdef float *out
     for r in range(index * ROWS, min((index + 1) * ROWS, job.out.n)):
-        for part in range(in_parts(job.d, COLUMNS)):
+        for part in range(ceil_div(job.d, COLUMNS)):
             column = part * COLUMNS
-            _blend(job, r, column, min(<Py_ssize_t>COLUMNS, job.d - column), sums)
+            _weighted_sum(job, r, column, min(<Py_ssize_t>COLUMNS, job.d - column), sums)
             out = <float *>job.out.data + r * job.out.pitch + column
             for c in range(min(<Py_ssize_t>COLUMNS, job.d - column)):
                 out[c] += sums[c]
 
 
-cdef inline void _blend(const Job *job, Py_ssize_t r, Py_ssize_t column, Py_ssize_t count, float *sums) noexcept nogil:
-    """``count`` columns of one row, in the order of the taps."""
+cdef inline void _weighted_sum(const Job *job, Py_ssize_t r, Py_ssize_t column, Py_ssize_t count,
+                               float *sums) noexcept nogil:
+    """``count`` columns of the interpolated row r, from ``column`` on, summed in the order of the taps."""
     cdef Py_ssize_t a, b, c
     cdef const float *place
     cdef float weight
@@ -51,27 +52,30 @@ cdef inline void _blend(const Job *job, Py_ssize_t r, Py_ssize_t column, Py_ssiz
                 sums[c] += weight * place[c]
 
 
-def add_blend(const float[:, :, ::1] grid, y, x, out):
+def add_interpolated(const float[:, :, ::1] grid, y, x, out):
     """out[r] += sum over a and b of wy[r, a] * wx[r, b] * grid[iy[r, a], ix[r, b]].
 
     ``grid`` is (height, width, d) float32, ``out`` (n, d) float32; ``y`` = (iy, wy) and ``x`` = (ix, wx) are (n, taps)
     each, int32 and float32. The sum is taken first and then added.
+    Formula: torch.nn.functional.interpolate, with the indices and weights that the caller gives.
     """
     cdef Job job
     job.out, job.side, job.d = rows_of(out, "out", True), grid.shape[1], grid.shape[2]
     if out.dtype != "float32" or job.out.d != job.d:
         raise ValueError(f"out is {out.dtype} {out.shape}; expected float32 with {job.d} columns")
     job.taps = y[0].shape[1]
-    job.y, job.x = _axis(y, job.out.n, job.taps, grid.shape[0]), _axis(x, job.out.n, job.taps, grid.shape[1])
+    job.y = _interpolation(y, job.out.n, job.taps, grid.shape[0])
+    job.x = _interpolation(x, job.out.n, job.taps, grid.shape[1])
     if job.out.n == 0 or job.d == 0:
         return out
     job.grid = &grid[0, 0, 0]
     with nogil:
-        parallel_for(_piece, &job, in_parts(job.out.n, ROWS))
+        parallel_for(_task, &job, ceil_div(job.out.n, ROWS))
     return out
 
 
-cdef Axis _axis(pair, Py_ssize_t n, Py_ssize_t taps, Py_ssize_t size) except *:
+cdef Interpolation _interpolation(pair, Py_ssize_t n, Py_ssize_t taps, Py_ssize_t size) except *:
+    """Check the indices and weights along an axis of ``size`` places."""
     cdef const int32_t[:, ::1] index = pair[0]
     cdef const float[:, ::1] weight = pair[1]
     cdef Py_ssize_t r, t
@@ -81,4 +85,4 @@ cdef Axis _axis(pair, Py_ssize_t n, Py_ssize_t taps, Py_ssize_t size) except *:
         for t in range(taps):
             if not 0 <= index[r, t] < size:
                 raise ValueError(f"index {index[r, t]} is outside of {size} places")
-    return Axis(&index[0, 0], &weight[0, 0]) if n and taps else Axis(NULL, NULL)
+    return Interpolation(&index[0, 0], &weight[0, 0]) if n and taps else Interpolation(NULL, NULL)
