@@ -2,7 +2,6 @@
 #include <math.h>
 #include <string.h>
 
-typedef qv_dtype qv_kind;
 typedef float vf __attribute__((vector_size(4 * VL)));
 typedef int32_t vi __attribute__((vector_size(4 * VL)));
 typedef uint32_t vu __attribute__((vector_size(4 * VL)));
@@ -72,10 +71,10 @@ INLINE vh narrow(vf x)
 }
 #endif
 
-/* Entries i .. i + n of a row of either kind; a whole vector for n >= VL, nothing for n <= 0. */
-INLINE void store_as(void *row, ptrdiff_t i, vf x, ptrdiff_t n, qv_kind kind)
+/* Entries i .. i + n of a row of either dtype; a whole vector for n >= VL, nothing for n <= 0. */
+INLINE void store_as(void *row, ptrdiff_t i, vf x, ptrdiff_t n, qv_dtype dtype)
 {
-    if (kind == QV_F32) {
+    if (dtype == QV_F32) {
         store_n((float *)row + i, x, n);
     } else if (n > 0) {
         vh half = narrow(x);
@@ -83,32 +82,24 @@ INLINE void store_as(void *row, ptrdiff_t i, vf x, ptrdiff_t n, qv_kind kind)
     }
 }
 
-/* A statement for every vector of a row of `size` entries: `lanes` of them, from i on. All but perhaps the last are
- * whole, and know it, so their loop has no branch. */
-#define EACH_VECTOR(size, ...)                                                                                         \
+/* A call for every vector of a row of `size` entries: `lanes` of them, from i on. All but perhaps the last are whole,
+ * and know it, so their loop has no branch. */
+#define EACH_VECTOR(size, call)                                                                                        \
     do {                                                                                                               \
         ptrdiff_t i = 0;                                                                                               \
         for (; i + VL <= (size); i += VL) {                                                                            \
             const ptrdiff_t lanes = VL;                                                                                \
-            __VA_ARGS__;                                                                                               \
+            call;                                                                                                      \
         }                                                                                                              \
         if (i < (size)) {                                                                                              \
             const ptrdiff_t lanes = (size) - i;                                                                        \
-            __VA_ARGS__;                                                                                               \
+            call;                                                                                                      \
         }                                                                                                              \
     } while (0)
 
-/* A statement in which KIND is the constant that `kind` equals. */
-#define BY_KIND(kind, ...)                                                                                             \
-    do {                                                                                                               \
-        if ((kind) == QV_F32) {                                                                                        \
-            const qv_kind KIND = QV_F32;                                                                               \
-            __VA_ARGS__;                                                                                               \
-        } else {                                                                                                       \
-            const qv_kind KIND = QV_BF16;                                                                              \
-            __VA_ARGS__;                                                                                               \
-        }                                                                                                              \
-    } while (0)
+/* Call an inline function, whose last argument is a dtype, with that dtype as a constant: each has loops of its own. */
+#define DISPATCH(dtype, function, ...)                                                                                 \
+    ((dtype) == QV_F32 ? function(__VA_ARGS__, QV_F32) : function(__VA_ARGS__, QV_BF16))
 
 /* Lanes are joined in one fixed order, by halves, so a sum has the same bits on every run. */
 #define BY_HALVES(x, join)                                                                                             \
