@@ -1,7 +1,7 @@
 """Prints the minimax polynomials of the kernels as they stand in the headers, with their errors.
 
-Remez' exchange fits each of them in float64; then the coefficients are rounded to float32. tests/test_minimax.py
-compares the headers with the output of this program.
+Remez' exchange fits each of them in float64; then the coefficients are rounded to float32.
+tests/kernels/test_minimax.py compares the headers with the output of this program.
 
     python tools/minimax.py
 """

@@ -21,6 +21,7 @@ from qwenvis.checkpoints.tensors import Read, Tensor, assembled, channels_first,
 from qwenvis.concurrency.tasks import prefetch
 from qwenvis.errors import CheckpointError, ConfigError, SourceError, listed, shown
 from qwenvis.io.fields import Section
+from qwenvis.models import FAMILIES
 from qwenvis.weights import Request, Weights
 
 CONFIG = "config.json"
@@ -30,6 +31,8 @@ PROCESSOR = "processor_config.json"
 
 PARTS = ("image_processor", "video_processor")  # of the whole processor's config
 FILES = (PREPROCESSOR, VIDEO_PREPROCESSOR)
+# Keys of the models that a config wraps: the holders of a family's vision_config, and the VLM of a retriever.
+WRAPPED = (*dict.fromkeys(family.hub.holder for family in FAMILIES.values() if family.hub.holder), "vlm_config")
 
 Accept = Callable[[str, Mapping[str, Any]], object]
 
@@ -171,11 +174,11 @@ def _vision_part(config: Section) -> tuple[str, Section]:
 
 
 def _wrapped(config: Section) -> Iterator[Section]:
-    """A config, and those of the models that it wraps: an Omni's thinker, a retriever's VLM."""
+    """A config, and those of the models that it wraps."""
     parts = [config]
     for part in parts:
         yield part
-        parts += [part.part(key) for key in ("thinker_config", "vlm_config") if key in part]
+        parts += [part.part(key) for key in WRAPPED if key in part]
 
 
 def preprocessors(directory: Path) -> tuple[Section, Section]:

@@ -20,10 +20,16 @@ import numpy as np
 from qwenvis.checkpoints import gguf
 from qwenvis.checkpoints.checkpoint import Checkpoint
 from qwenvis.checkpoints.gguf import Stored
-from qwenvis.checkpoints.mmproj_names import PROJECTORS, Projector, TensorNames
 from qwenvis.checkpoints.tensors import ARRAYS, Tensor, TensorPart
 from qwenvis.errors import CheckpointError, ConfigError, listed, shown
 from qwenvis.io.fields import Section
+from qwenvis.models import FAMILIES
+from qwenvis.models.family import Mmproj, Processors
+from qwenvis.models.mmproj_names import MmprojNames
+
+# Fields of preprocessor_config.json -> keys of the metadata.
+LIMITS = {name: f"clip.vision.image_{name}" for name in ("min_pixels", "max_pixels")}
+NORMALISATION = {name: f"clip.vision.{name}" for name in ("image_mean", "image_std")}
 
 
 def open_mmproj(path: Path) -> Checkpoint:
@@ -34,31 +40,29 @@ def open_mmproj(path: Path) -> Checkpoint:
     """
     header = gguf.read_header(path)
     keys = Section(header.metadata, str(path))
-    projector = _projector(keys, header.tensors)
+    family, stated = _family(keys, header.tensors)
     stored = {name: entry for name, entry in header.tensors.items() if _is_visual(name)}
-    stored = {name: entry for name, entry in stored.items() if projector.dummies.get(name) != entry.shape}
+    stored = {name: entry for name, entry in stored.items() if stated.unread.get(name) != entry.shape}
     _refuse_other_types(path, stored)
-    vision_config = Section(_vision_config(keys, projector, stored), str(path))
-    preprocessor = Section(dict(projector.images) | _images(keys), str(path))
-    if not preprocessor.keys() & {"size", "min_pixels", "max_pixels"}:
-        preprocessor = Section({}, str(path))  # the default of transformers' class would not be theirs
-    videos = Section(dict(projector.videos) | _colours(keys), str(path))
-    tensors = _tensors(path, stored, projector.names)
-    config = {"model_type": projector.family, "vision_config": dict(vision_config)}
+    vision_config = Section(_vision_config(keys, stated, stored), str(path))
+    images, videos = _preprocessors(keys, FAMILIES[family].processors, stated.published_limits)
+    tensors = _tensors(path, stored, stated.names)
+    config = {"model_type": family, "vision_config": dict(vision_config)}
     return Checkpoint(
         path,
         config,
         vision_config,
-        projector.family,
-        preprocessor,
+        family,
+        images,
         prefix="",
         tensors=tensors,
         opened=gguf.opened,
-        video_preprocessor=videos if projector.videos else preprocessor,
+        video_preprocessor=videos,
     )
 
 
-def _projector(keys: Section, names: Collection[str]) -> Projector:
+def _family(keys: Section, names: Collection[str]) -> tuple[str, Mmproj]:
+    """The family whose tower a file holds, and what it states of such files."""
     architecture = keys.word("general.architecture")
     if architecture != "clip":
         what = f"is the model of the architecture {shown(architecture)}" if architecture else "names no architecture"
@@ -66,10 +70,15 @@ def _projector(keys: Section, names: Collection[str]) -> Projector:
     kind = keys.word("clip.vision.projector_type") or keys.word("clip.projector_type")
     if not keys.flag("clip.has_vision_encoder", True):
         raise CheckpointError(f"{keys.place} holds no vision tower: clip.has_vision_encoder is false")
-    for projector in PROJECTORS:
-        if kind == projector.kind and any(name.startswith(projector.mark) for name in names):
-            return projector
-    known = ", ".join(dict.fromkeys(projector.kind for projector in PROJECTORS))
+    every = {family: stated.mmproj for family, stated in FAMILIES.items() if stated.mmproj is not None}
+    fitting = [
+        (family, mmproj)
+        for family, mmproj in every.items()
+        if kind == mmproj.projector_type and any(name.startswith(mmproj.signature) for name in names)
+    ]
+    if fitting:
+        return max(fitting, key=lambda found: len(found[1].signature))
+    known = ", ".join(dict.fromkeys(mmproj.projector_type for mmproj in every.values()))
     said = f"the projector type {shown(kind or 'None')} is no tower of this version, which has {known}"
     raise ConfigError(f"{keys.place}: {said}")
 
@@ -86,19 +95,19 @@ def _refuse_other_types(path: Path, stored: Mapping[str, Stored]) -> None:
         raise CheckpointError(f"{path}: {got}; expected {', '.join(ARRAYS)}: {listed(list(other))}")
 
 
-def _vision_config(keys: Section, projector: Projector, stored: Mapping[str, Stored]) -> dict[str, Any]:
+def _vision_config(keys: Section, stated: Mmproj, stored: Mapping[str, Stored]) -> dict[str, Any]:
     """What no tensor tells, in the words of transformers' configs."""
     config: dict[str, Any] = {
         "depth": _needed(keys, "clip.vision.block_count"),
         "num_heads": _needed(keys, "clip.vision.attention.head_count"),
-        **{name: keys.whole(key, 0) for name, key in projector.counts.items() if key in keys},
-        **{name: _decimal(keys.number(key, 0, 0, 1)) for name, key in projector.epsilons.items() if key in keys},
+        **{name: keys.whole(key, 0) for name, key in stated.counts.items() if key in keys},
+        **{name: _decimal(keys.number(key, 0, 0, 1)) for name, key in stated.epsilons.items() if key in keys},
     }
     if "clip.vision.spatial_merge_size" in keys:
         config["spatial_merge_size"] = keys.whole("clip.vision.spatial_merge_size", 0)
-    if projector.windows:
+    if stated.windows:
         config["fullatt_block_indexes"] = _full_attention(keys, _numbers(stored, "v.blk.{}."))
-    if projector.grid:
+    if stated.image_size:
         config["image_size"] = _grid_side(keys.place, stored) * stored["v.patch_embd.weight"].shape[-1]
     if deepstack := _numbers(stored, "v.deepstack.{}."):
         config["deepstack_visual_indexes"] = deepstack
@@ -128,15 +137,16 @@ def _needed(keys: Section, key: str, least: int = 1) -> int:
     return keys.whole(key, 0, least)
 
 
-def _images(keys: Section) -> dict[str, Any]:
-    """What the file tells of its preprocessor, in the words of preprocessor_config.json."""
-    limits = {name: f"clip.vision.image_{name}" for name in ("min_pixels", "max_pixels")}
-    return _colours(keys) | {name: keys.whole(key, 0) for name, key in limits.items() if key in keys}
-
-
-def _colours(keys: Section) -> dict[str, Any]:
-    named = {name: f"clip.vision.{name}" for name in ("image_mean", "image_std")}
-    return {name: _decimal(keys[key]) for name, key in named.items() if key in keys}
+def _preprocessors(keys: Section, stated: Processors, published_limits: bool) -> tuple[Section, Section]:
+    """The configs of the image processor and of the video processor: the published ones, changed as the file says."""
+    limits = dict(stated.limits if published_limits else {})
+    limits |= {name: keys.whole(key, 0) for name, key in LIMITS.items() if key in keys}
+    normalisation = {**stated.normalisation}
+    normalisation |= {name: _decimal(keys[key]) for name, key in NORMALISATION.items() if key in keys}
+    # Without limits, those of transformers' class would not be the published ones.
+    images = {**limits, **normalisation, "image_processor_type": stated.image} if limits else {}
+    videos = {**stated.video_limits, **normalisation, "video_processor_type": stated.video}
+    return Section(images, keys.place), Section(videos if stated.video_limits else images, keys.place)
 
 
 def _decimal(value: Any) -> Any:
@@ -152,7 +162,7 @@ def _numbers(stored: Mapping[str, Stored], stem: str) -> list[int]:
     return sorted({int(match[1]) for match in map(pattern.match, stored) if match})
 
 
-def _tensors(path: Path, stored: Mapping[str, Stored], names: TensorNames) -> dict[str, Tensor]:
+def _tensors(path: Path, stored: Mapping[str, Stored], names: MmprojNames) -> dict[str, Tensor]:
     """The tower's tensors, in the order of the file; what fits no name of the tower keeps its own."""
     tensors = {}
     for ours, theirs in _spelt_out(stored, _unswapped(stored, names)):
@@ -168,7 +178,7 @@ def _tensors(path: Path, stored: Mapping[str, Stored], names: TensorNames) -> di
     return dict(sorted(tensors.items(), key=lambda item: order[item[1].parts[0].name]))
 
 
-def _spelt_out(stored: Mapping[str, Stored], names: TensorNames) -> Iterator[tuple[str, tuple[str, ...]]]:
+def _spelt_out(stored: Mapping[str, Stored], names: MmprojNames) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Every name with its numbers in place of {}."""
     for ours, theirs in names.items():
         if "{}" not in theirs[0]:
@@ -178,7 +188,7 @@ def _spelt_out(stored: Mapping[str, Stored], names: TensorNames) -> Iterator[tup
             yield ours.format(number, rank=rank), tuple(name.format(number) for name in theirs)
 
 
-def _unswapped(stored: Mapping[str, Stored], names: TensorNames) -> TensorNames:
+def _unswapped(stored: Mapping[str, Stored], names: MmprojNames) -> MmprojNames:
     """Old conversions call the first linear of the MLP "down" and the second "up"; as llama.cpp, look at the widths."""
     patch, down = stored.get("v.patch_embd.weight"), stored.get("v.blk.0.ffn_down.weight")
     if patch is None or down is None or len(down.shape) != 2 or len(patch.shape) < 2:

@@ -16,19 +16,10 @@ import ml_dtypes
 import numpy as np
 
 from qwenvis.errors import CheckpointError, listed, shown
+from qwenvis.models import FAMILIES
 
-# Every tower has exactly one patch embedding, whatever stands in front of its names -> how the tower's own names begin.
-# PaddleOCR-VL has parts beside the tower that belong to it, and parts inside that nobody uses.
-PATCH_EMBEDDINGS = {
-    "patch_embed.proj.weight": "",
-    "visual.vision_model.embeddings.patch_embedding.weight": r"visual\.vision_model\.(?!head\.|.*packing_)|mlp_AR\.",
-}
-# Without a prefix, a language model's tensors may stand beside the tower's: what the parts of towers are called.
-TOWER_PARTS = (
-    "blocks deepstack_merger_list downsample embeddings merger merger_list patch_embed pos_embed post_conv_layernorm "
-    "post_layernorm"
-)
-_ALONE = rf"(?:{'|'.join(TOWER_PARTS.split())})\."
+# Every tower has exactly one patch embedding, whatever stands in front of its names.
+PATCH_EMBEDDINGS = tuple(dict.fromkeys(family.tensors.patch_embedding for family in FAMILIES.values()))
 
 # Importing ml_dtypes is also what teaches safetensors' numpy reader the word bfloat16.
 FLOATS = {"F32": np.dtype(np.float32), "F16": np.dtype(np.float16), "BF16": np.dtype(ml_dtypes.bfloat16)}
@@ -106,8 +97,16 @@ def tower_among(names: Collection[str], where: Path) -> tuple[str, re.Pattern[st
         raise CheckpointError(f"{where} holds {len(found)} towers, expected one: {listed(sorted(found))}")
     ((name, end),) = found.items()
     prefix = name.removesuffix(end)
-    begin = PATCH_EMBEDDINGS[end] or ("" if prefix else _ALONE)
-    return prefix, re.compile(f"{re.escape(prefix)}(?:{begin})")
+    return prefix, re.compile(re.escape(prefix) + _own(end, prefix))
+
+
+def _own(patch_embedding: str, prefix: str) -> str:
+    """How the names behind ``prefix`` begin that are a tower's: with a part of any family of this patch embedding."""
+    found = [each.tensors for each in FAMILIES.values() if each.tensors.patch_embedding == patch_embedding]
+    if prefix and not any(names.shares_prefix for names in found):
+        return ""  # whatever stands there
+    parts = dict.fromkeys(part for names in found for part in names.parts)
+    return rf"(?:{'|'.join(parts)})\."
 
 
 def channels_first(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

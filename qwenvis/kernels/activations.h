@@ -1,4 +1,4 @@
-/* Activations, one function of one vector each. A new one is a line in QV_ACTIVATIONS and a function here. */
+/* Activations: one function of a vector for each. A new activation is a name in QV_ACTIVATIONS and a function here. */
 
 INLINE vf act_none(vf x) { return x; }
 
@@ -22,9 +22,9 @@ INLINE vf scaled_tail(vf m)
     return p * t;
 }
 
-/* x (1 + erf(x / sqrt 2)) / 2: torch.nn.GELU(). With m = |x| and tail = m erfc(m / sqrt 2) / 2 that is x - tail for
- * positive x and -tail for others, so that small results keep their digits. Minus infinity gives NaN, as in torch; so
- * would infinity, times a tail of zero, if m were not limited. */
+/* x (1 + erf(x / sqrt 2)) / 2: torch.nn.GELU(). With m = |x| and tail = m erfc(m / sqrt 2) / 2 this is x - tail for
+ * positive x and -tail otherwise, so that small results keep their digits. GELU of minus infinity is NaN, as in torch.
+ * The limit of m keeps GELU of infinity from being NaN too: infinity times a tail of zero. */
 INLINE vf act_gelu(vf x)
 {
     vf m = where(x > 0, min(splat(1e18f), x), -x);
@@ -35,7 +35,7 @@ INLINE vf act_gelu(vf x)
 /* x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2 = x sigmoid(2 ...): transformers GELUTanh */
 INLINE vf act_gelu_pytorch_tanh(vf x) { return x * sigmoid(1.59576912f * (x + 0.044715f * x * x * x)); }
 
-/* Each activation over a tile. */
+/* Apply each activation to a tile, after the bias. */
 #define FINISH(name)                                                                                                   \
     static void finish_##name(float *sums, ptrdiff_t rows, ptrdiff_t width, const float *bias)                         \
     {                                                                                                                  \
@@ -49,7 +49,7 @@ FINISH(gelu)
 FINISH(gelu_pytorch_tanh)
 #undef FINISH
 
-/* silu(gate) * up over a tile whose rows are [gate | up]: transformers Qwen2_5_VLMLP */
+/* silu(gate) * up, in the first half of each row [gate | up] of a tile: transformers Qwen2_5_VLMLP */
 static void finish_silu_gate(float *sums, ptrdiff_t rows, ptrdiff_t width, const float *bias)
 {
     ptrdiff_t half = width / 2;

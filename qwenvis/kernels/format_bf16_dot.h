@@ -41,20 +41,16 @@ INLINE vu pair(vf first, vf second)
     return __builtin_convertvector(narrow(first), vu) | __builtin_convertvector(narrow(second), vu) << 16;
 }
 
-INLINE void pair_columns(const float *w, ptrdiff_t pitch, ptrdiff_t lanes, ptrdiff_t k, float *out, ptrdiff_t width)
-{
-    for (ptrdiff_t p = 0; p < k; p += 2) {
-        const float *first = w + p * pitch;
-        vf second = p + 1 < k ? load_n(first + pitch, lanes) : (vf){0};
-        store(out + p / 2 * width, (vf)pair(load_n(first, lanes), second));
-    }
-}
-
 static void bf16_pack_transposed(const float *w, ptrdiff_t pitch, ptrdiff_t columns, ptrdiff_t k, void *panel,
                                  ptrdiff_t width)
 {
     float *out = panel;
-    EACH_VECTOR(columns, pair_columns(w + i, pitch, lanes, k, out + i, width));
+    EACH_VECTOR(i, lanes, columns)
+        for (ptrdiff_t p = 0; p < k; p += 2) {
+            const float *first = w + p * pitch + i;
+            vf second = p + 1 < k ? load_n(first + pitch, lanes) : (vf){0};
+            store(out + p / 2 * width + i, (vf)pair(load_n(first, lanes), second));
+        }
 }
 
 static const qv_format bf16_format = {

@@ -25,12 +25,6 @@ static void f32_pack(const void *w, ptrdiff_t pitch, ptrdiff_t columns, ptrdiff_
         zero_words((float *)panel + p * width, columns, fill);
 }
 
-INLINE void copy_columns(const float *w, ptrdiff_t pitch, ptrdiff_t lanes, ptrdiff_t k, float *out, ptrdiff_t width)
-{
-    for (ptrdiff_t p = 0; p < k; p++)
-        store(out + p * width, load_n(w + p * pitch, lanes));
-}
-
 static void f32_pack_transposed(const float *w, ptrdiff_t pitch, ptrdiff_t columns, ptrdiff_t k, void *panel,
                                 ptrdiff_t width)
 {
@@ -40,7 +34,9 @@ static void f32_pack_transposed(const float *w, ptrdiff_t pitch, ptrdiff_t colum
             UNROLL for (int v = 0; v < NV; v++)
                 store(out + p * NR + v * VL, load(w + p * pitch + v * VL));
     else
-        EACH_VECTOR(columns, copy_columns(w + i, pitch, lanes, k, out + i, width));
+        EACH_VECTOR(i, lanes, columns)
+            for (ptrdiff_t p = 0; p < k; p++)
+                store(out + p * width + i, load_n(w + p * pitch + i, lanes));
 }
 
 static const qv_format f32_format = {

@@ -1,16 +1,16 @@
-/* Resampling of RGB bytes along one axis, in integers: qv_resampling says which. The order of a sum changes no bit. */
+/* Resampling of RGB bytes along one axis, by qv_resampling, in integers: the order of a sum changes no bit. */
 
-typedef int32_t vpixel __attribute__((vector_size(16))); /* R, G, B and a byte that nobody needs */
+typedef int32_t vpixel __attribute__((vector_size(16))); /* R, G, B and an unused byte */
 typedef uint8_t vbytes __attribute__((vector_size(4)));
 
-/* (sum + half) >> precision between 0 and 255; `sum` holds the half already. */
+/* sum >> precision, limited to 0 .. 255; `sum` includes the half that rounds it. */
 INLINE uint8_t rounded_byte(int32_t sum, int precision)
 {
     int32_t x = sum >> precision;
     return (uint8_t)(x < 0 ? 0 : x > 255 ? 255 : x);
 }
 
-/* Four bytes at a time, but three of the row's last pixel: nothing is read behind it. */
+/* Read four bytes at a time, but only three of the last pixel: nothing past the end of the row. */
 static void resample_row(const uint8_t *x, ptrdiff_t width, const qv_resampling *r, uint8_t *out)
 {
     int32_t half = 1 << (r->precision - 1);
@@ -33,7 +33,7 @@ static void resample_row(const uint8_t *x, ptrdiff_t width, const qv_resampling 
     }
 }
 
-enum { RESAMPLED = 4 * VL }; /* bytes whose sums stay in registers */
+enum { RESAMPLED = 4 * VL }; /* bytes at a time: their sums stay in registers */
 
 static void resample_column(const uint8_t *x, ptrdiff_t bytes, const qv_resampling *r, ptrdiff_t i, uint8_t *out)
 {

@@ -1,5 +1,5 @@
-/* Functions of one row: norms, rope, the online softmax, conversions. Sums run in two chains of vectors, joined at
- * the end. */
+/* Functions of one row: norms, rope, the online softmax, conversions. Sums run in two chains of vectors, which are
+ * joined at the end. */
 
 static float sum(const float *x, ptrdiff_t d)
 {
@@ -30,17 +30,19 @@ static float sum_of_squares(const float *x, ptrdiff_t d, float mean)
     return sum_lanes(even + odd) + rest;
 }
 
-/* 1 / sqrt(squares / d + eps); of an overflow it would be 0, which hides what the row held. */
+/* 1 / sqrt(squares / d + eps), or NaN if `squares` has overflowed: 0 would hide the contents of the row. */
 static float inverse_root(float squares, ptrdiff_t d, float eps)
 {
     return squares < INFINITY ? 1.0f / sqrtf(squares / (float)d + eps) : NAN;
 }
 
-INLINE void normalize(const float *x, ptrdiff_t d, float mean, float scale, const float *weight, const float *bias,
-                      void *out, qv_dtype dtype)
+INLINE void shift_and_scale(const float *x, ptrdiff_t d, float mean, float scale, const float *weight,
+                            const float *bias, void *out, qv_dtype dtype)
 {
-    EACH_VECTOR(d, store_as(out, i, (load_n(x + i, lanes) - mean) * scale * load_n(weight + i, lanes) +
-                                        load_n(bias + i, lanes), lanes, dtype));
+    EACH_VECTOR(i, lanes, d) {
+        vf y = (load_n(x + i, lanes) - mean) * scale;
+        store_as(out, i, y * load_n(weight + i, lanes) + load_n(bias + i, lanes), lanes, dtype);
+    }
 }
 
 /* torch.nn.LayerNorm */
@@ -49,12 +51,13 @@ static void layer_norm(const float *x, ptrdiff_t d, const float *weight, const f
 {
     float mean = sum(x, d) / (float)d;
     float scale = inverse_root(sum_of_squares(x, d, mean), d, eps);
-    DISPATCH(dtype, normalize, x, d, mean, scale, weight, bias, out);
+    DISPATCH(dtype, shift_and_scale, x, d, mean, scale, weight, bias, out);
 }
 
 INLINE void scale_by_weight(const float *x, ptrdiff_t d, float scale, const float *weight, void *out, qv_dtype dtype)
 {
-    EACH_VECTOR(d, store_as(out, i, load_n(x + i, lanes) * scale * load_n(weight + i, lanes), lanes, dtype));
+    EACH_VECTOR(i, lanes, d)
+        store_as(out, i, load_n(x + i, lanes) * scale * load_n(weight + i, lanes), lanes, dtype);
 }
 
 /* transformers Qwen2_5_VLRMSNorm */
@@ -66,7 +69,7 @@ static void rms_norm(const float *x, ptrdiff_t d, const float *weight, const flo
     DISPATCH(dtype, scale_by_weight, x, d, scale, weight, out);
 }
 
-/* `lanes` of both halves of a row, from i on. */
+/* Rotate entries i .. i + lanes of both halves of a row. */
 INLINE void rotate(const float *x, const float *cos, const float *sin, ptrdiff_t half, float scale, void *out,
                    ptrdiff_t i, ptrdiff_t lanes, qv_dtype dtype)
 {
@@ -76,25 +79,25 @@ INLINE void rotate(const float *x, const float *cos, const float *sin, ptrdiff_t
     store_as(out, half + i, b * c + a * s, lanes, dtype);
 }
 
-/* The last vector of a half overlaps the one before, so that no part of one is left. */
-INLINE void rotate_whole_vectors(const float *x, const float *cos, const float *sin, ptrdiff_t half, float scale,
-                                 void *out, qv_dtype dtype)
+/* Rotate a row in whole vectors: the last vector of a half overlaps the vector before it. */
+INLINE void rotate_row(const float *x, const float *cos, const float *sin, ptrdiff_t half, float scale, void *out,
+                       qv_dtype dtype)
 {
     for (ptrdiff_t i = 0; i < half; i += VL)
         rotate(x, cos, sin, half, scale, out, i + VL > half ? half - VL : i, VL, dtype);
 }
 
-/* transformers apply_rotary_pos_emb_vision; lane i pairs with lane i + half. */
+/* transformers apply_rotary_pos_emb_vision: entries i and i + half are a pair. */
 static void rope(const float *x, const float *cos, const float *sin, ptrdiff_t half, float scale, void *out,
                  qv_dtype dtype)
 {
     if (half < VL)
         rotate(x, cos, sin, half, scale, out, 0, half, dtype);
     else
-        DISPATCH(dtype, rotate_whole_vectors, x, cos, sin, half, scale, out);
+        DISPATCH(dtype, rotate_row, x, cos, sin, half, scale, out);
 }
 
-/* The largest of n scores, and of `top`; the last vector is filled up with -inf. */
+/* The largest of n scores and of `top`. The last vector is filled up with minus infinity. */
 INLINE float largest(float *s, ptrdiff_t n, float top)
 {
     for (ptrdiff_t j = n; j % VL; j++)
@@ -109,7 +112,7 @@ INLINE float largest(float *s, ptrdiff_t n, float top)
     return max_lanes(max(max(best[0], best[1]), max(best[2], best[3])));
 }
 
-/* out = 2^(s - top) over n scores, and their sum. */
+/* out = 2^(s - top) for n scores; returns their sum. */
 INLINE float powers(const float *s, ptrdiff_t n, float top, void *out, ptrdiff_t at, qv_dtype dtype)
 {
     vf total = {0};
@@ -121,7 +124,7 @@ INLINE float powers(const float *s, ptrdiff_t n, float top, void *out, ptrdiff_t
     return sum_lanes(total);
 }
 
-/* All maxima come first: joining the lanes of one takes long, and the next row does not wait for it. */
+/* Find the maxima of all rows first: joining the lanes of a maximum takes long, and the rows overlap while it does. */
 static void softmax(float *s, ptrdiff_t pitch, ptrdiff_t rows, ptrdiff_t n, float *m, float *l, float *factors,
                     void *out, qv_dtype dtype)
 {
@@ -138,7 +141,8 @@ static void softmax(float *s, ptrdiff_t pitch, ptrdiff_t rows, ptrdiff_t n, floa
 
 INLINE void scale_row(const float *x, ptrdiff_t d, float factor, void *out, qv_dtype dtype)
 {
-    EACH_VECTOR(d, store_as(out, i, load_n(x + i, lanes) * factor, lanes, dtype));
+    EACH_VECTOR(i, lanes, d)
+        store_as(out, i, load_n(x + i, lanes) * factor, lanes, dtype);
 }
 
 static void scale(const float *x, ptrdiff_t d, float factor, void *out, qv_dtype dtype)
@@ -148,7 +152,8 @@ static void scale(const float *x, ptrdiff_t d, float factor, void *out, qv_dtype
 
 INLINE void copy_row(const float *x, ptrdiff_t n, void *out, qv_dtype dtype)
 {
-    EACH_VECTOR(n, store_as(out, i, load_n(x + i, lanes), lanes, dtype));
+    EACH_VECTOR(i, lanes, n)
+        store_as(out, i, load_n(x + i, lanes), lanes, dtype);
 }
 
 static void copy(const float *x, ptrdiff_t n, void *out, qv_dtype dtype)
@@ -170,8 +175,8 @@ static void widen_bf16(const uint16_t *x, ptrdiff_t n, float *out)
     }
 }
 
-/* The exponent of NaN and infinity is all ones, so that a step of it carries into the sign. A word holds one entry of
- * f32, or two of bfloat16. */
+/* All bits of the exponent of NaN and infinity are set, so adding one step of the exponent carries into the sign. A
+ * word is one entry of f32 or two entries of bfloat16. */
 static int all_finite(const void *x, ptrdiff_t n, qv_dtype dtype)
 {
     const char *bytes = x;

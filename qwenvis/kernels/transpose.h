@@ -1,9 +1,9 @@
-/* Words of four bytes on their way into a panel: one f32, or two neighbours in K of two bytes. Every CPU has vectors of
- * four floats, so this is the same for all. */
+/* Transposition of four-byte words, as packing a weight into panels needs it. A word is one f32, or two neighbours in K
+ * of two bytes each. Every CPU has vectors of four floats, so all ISAs use the same code. */
 typedef float v4 __attribute__((vector_size(16)));
 typedef float v4_anywhere __attribute__((vector_size(16), aligned(1), may_alias));
 
-/* out[i][c] = w[c][i] for a square of four; rows of w lie `stride` bytes apart. */
+/* out[i][c] = w[c][i] for a square of 4 x 4 words; rows of w lie `stride` bytes apart. */
 INLINE void transpose_square(const char *w, ptrdiff_t stride, float *out, ptrdiff_t width)
 {
     v4 a = *(const v4_anywhere *)w, b = *(const v4_anywhere *)(w + stride);
@@ -16,7 +16,7 @@ INLINE void transpose_square(const char *w, ptrdiff_t stride, float *out, ptrdif
     *(v4_anywhere *)(out + 3 * width) = __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
 }
 
-/* out[i][c] = w[c][i], a cache line of each row at a time. */
+/* out[i][c] = w[c][i] for words, one cache line of each row at a time. */
 static void transpose_words(const char *w, ptrdiff_t stride, ptrdiff_t columns, ptrdiff_t words, float *out,
                             ptrdiff_t width)
 {

@@ -1,4 +1,4 @@
-/* Vectors of VL floats in GCC's and Clang's vector extensions, and the arithmetic that every row function shares. */
+/* Vectors of VL floats in GCC's and Clang's vector extensions, and arithmetic that activations and rows share. */
 #include <math.h>
 #include <string.h>
 
@@ -7,14 +7,14 @@ typedef int32_t vi __attribute__((vector_size(4 * VL)));
 typedef uint32_t vu __attribute__((vector_size(4 * VL)));
 typedef float vf_unaligned __attribute__((vector_size(4 * VL), aligned(4), may_alias));
 
-/* Accumulators live in registers only where every loop over them is unrolled. */
+/* The compiler keeps accumulators in registers only if every loop over them is unrolled. */
 #ifdef __clang__
 #define UNROLL _Pragma("clang loop unroll(full)")
 #else
 #define UNROLL _Pragma("GCC unroll 32")
 #endif
 
-/* A value that the compiler has to take as changed. */
+/* Make the compiler assume that x has changed. */
 #ifdef __aarch64__
 #define OPAQUE(x) __asm__ volatile("" : "+w"(x))
 #elif defined(QV_EMULATED) /* a vector may be longer than a register */
@@ -29,7 +29,7 @@ INLINE vf splat(float x) { return x - (vf){0}; }
 INLINE vf load(const float *p) { return *(const vf_unaligned *)p; }
 INLINE void store(float *p, vf x) { *(vf_unaligned *)p = x; }
 
-/* The first n entries at p, zeros after them; a whole vector for n >= VL, nothing for n <= 0. */
+/* Load the first n entries at p, followed by zeros: a whole vector for n >= VL, zeros alone for n <= 0. */
 INLINE vf load_n(const float *p, ptrdiff_t n)
 {
     vf x = {0};
@@ -48,16 +48,17 @@ INLINE void store_n(float *p, vf x, ptrdiff_t n)
         memcpy(p, &x, (size_t)n * sizeof *p);
 }
 
+/* numpy.where: entries of `yes` where the mask is set, entries of `no` elsewhere. */
 INLINE vf where(vi mask, vf yes, vf no) { return (vf)((mask & (vi)yes) | (~mask & (vi)no)); }
 
-/* Vector extensions have no maximum in C; where the ISA's file names an instruction, it is one instead of three. */
+/* C's vector extensions have no maximum. Where the file of an ISA names an instruction, it replaces three. */
 #ifndef QV_MAX
 #define QV_MAX(a, b) where((a) > (b), a, b)
 #endif
 INLINE vf max(vf a, vf b) { return QV_MAX(a, b); }
 INLINE vf min(vf a, vf b) { return -max(-a, -b); }
 
-/* bfloat16 is the upper half of a float: rounded to nearest, ties to even; a NaN stays one. */
+/* bfloat16 is the upper half of a float. Round to nearest, ties to even; NaN stays NaN. */
 typedef uint16_t vh __attribute__((vector_size(2 * VL)));
 
 #ifdef QV_NARROW
@@ -71,7 +72,7 @@ INLINE vh narrow(vf x)
 }
 #endif
 
-/* Entries i .. i + n of a row of either dtype; a whole vector for n >= VL, nothing for n <= 0. */
+/* Store x as entries i .. i + n of a row of `dtype`: a whole vector for n >= VL, nothing for n <= 0. */
 INLINE void store_as(void *row, ptrdiff_t i, vf x, ptrdiff_t n, qv_dtype dtype)
 {
     if (dtype == QV_F32) {
@@ -82,26 +83,18 @@ INLINE void store_as(void *row, ptrdiff_t i, vf x, ptrdiff_t n, qv_dtype dtype)
     }
 }
 
-/* A call for every vector of a row of `size` entries: `lanes` of them, from i on. All but perhaps the last are whole,
- * and know it, so their loop has no branch. */
-#define EACH_VECTOR(size, call)                                                                                        \
-    do {                                                                                                               \
-        ptrdiff_t i = 0;                                                                                               \
-        for (; i + VL <= (size); i += VL) {                                                                            \
-            const ptrdiff_t lanes = VL;                                                                                \
-            call;                                                                                                      \
-        }                                                                                                              \
-        if (i < (size)) {                                                                                              \
-            const ptrdiff_t lanes = (size) - i;                                                                        \
-            call;                                                                                                      \
-        }                                                                                                              \
-    } while (0)
+/* Loop over the vectors of a row of `size` entries, each of `lanes` entries from i on. The outer loop is unrolled into
+ * one over whole vectors, where `lanes` is the constant VL, and one over the rest, so the inner loop has no branch. */
+#define EACH_VECTOR(i, lanes, size)                                                                                    \
+    UNROLL for (int rest_ = 0; rest_ < 2; rest_++)                                                                     \
+        for (ptrdiff_t i = rest_ ? (size) / VL * VL : 0, lanes = rest_ ? (size) % VL : VL;                             \
+             lanes > 0 && i + lanes <= (size); i += VL)
 
 /* Call an inline function, whose last argument is a dtype, with that dtype as a constant: each has loops of its own. */
 #define DISPATCH(dtype, function, ...)                                                                                 \
     ((dtype) == QV_F32 ? function(__VA_ARGS__, QV_F32) : function(__VA_ARGS__, QV_BF16))
 
-/* Lanes are joined in one fixed order, by halves, so a sum has the same bits on every run. */
+/* Join the lanes of a vector by halves: a fixed order, so a sum has the same bits on every run. */
 #define BY_HALVES(x, join)                                                                                             \
     float lane[VL];                                                                                                    \
     memcpy(lane, &(x), sizeof lane);                                                                                   \
@@ -119,10 +112,10 @@ INLINE float max_lanes(vf x) { BY_HALVES(x, LARGER); }
 #undef PLUS
 #undef LARGER
 
-/* 1.5 * 2^23: at this size the last bits of a float count in ones, so a sum with it ends in the integer part. */
+/* 1.5 * 2^23: floats of this size are integers, so adding it rounds to an integer, which is left in the last bits. */
 #define ROUNDER 12582912.0f
 
-/* To the nearest integer, for |x| < 2^22. */
+/* Round to the nearest integer, for |x| < 2^22. */
 INLINE vf nearest(vf x) { return (x + ROUNDER) - ROUNDER; }
 
 /* e^r for |r| <= ln(2)/2, to 1 ulp: the Taylor polynomial of degree 7. */
@@ -141,16 +134,16 @@ INLINE vf exp_reduced(vf r)
 /* x * 2^n for integral n in [-126, 127], through the exponent bits. */
 INLINE vf times_power(vf x, vf n) { return x * (vf)((__builtin_convertvector(n, vi) + 127) << 23); }
 
-/* x <= 0 as n + r with |r| <= 1/2; n ends up in the last bits of `shifted`. Under -126, where 2^x is no normal number,
- * x is taken for -126. */
+/* Split x <= 0 into n + r with |r| <= 1/2; returns r, and leaves n in the last bits of `shifted`. Below -126, where 2^x
+ * is not normal, x becomes -126. */
 INLINE vf fraction(vf x, vf *shifted)
 {
-    x = max(splat(-126.0f), x); /* in this order, not a number stays one */
+    x = max(splat(-126.0f), x); /* NaN stays NaN if x is the second operand */
     *shifted = x + ROUNDER;
     return x - (*shifted - ROUNDER);
 }
 
-/* p 2^n */
+/* p 2^n, with n from `fraction` */
 INLINE vf shift_exponent(vf p, vf shifted) { return (vf)((vi)p + ((vi)shifted << 23)); }
 
 /* 2^x for x <= 0, relative error 2.1e-8 before rounding, from a polynomial for 2^r. 2^0 is 1. */
@@ -179,10 +172,10 @@ INLINE vf exp2_coarse(vf x)
     return shift_exponent(p, shifted);
 }
 
-/* e^x, clamped to the range of normal numbers; ln 2 in two parts keeps the reduced argument exact. */
+/* e^x, limited to normal numbers. ln 2 in two parts keeps the reduced argument exact. */
 INLINE vf exp_(vf x)
 {
-    x = max(splat(-87.0f), min(splat(88.0f), x)); /* in this order, not a number stays one */
+    x = max(splat(-87.0f), min(splat(88.0f), x)); /* NaN stays NaN if x is the second operand */
     vf n = nearest(x * 1.44269504f);
     vf r = x - n * 0.693359375f;
     return times_power(exp_reduced(r + n * 2.12194440e-4f), n);

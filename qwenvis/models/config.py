@@ -1,4 +1,4 @@
-"""A tower's config: the numbers that its math asks for, completed as transformers does and held against the tensors."""
+"""The config of a tower: the numbers of its mathematics, with transformers' defaults, checked against the tensors."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from qwenvis.models.strict_config import StrictConfig
 
 Shapes = Mapping[str, tuple[int, ...]]
 
-# No published tower comes near; products of two such sizes still fit 64 bits many times over.
+# Far beyond any published tower; the product of two such sizes is far below the limit of 64 bits.
 LARGEST = 1 << 20
 LARGEST_DEPTH = 1 << 10
 LARGEST_MERGE = 16  # it is squared, and multiplies the width
 LARGEST_THETA = 1e9
 LARGEST_NUMBER = 1e30
 
-SIDES = {"image_size", "patch_size", "temporal_patch_size"}  # newer configs may list them, one for each axis
+SIDES = {"image_size", "patch_size", "temporal_patch_size"}  # newer configs may list a size for each axis
 
 
 @dataclass(frozen=True)
 class Config:
-    """Sizes of a tower, in the words of transformers' configs. ``hidden_size`` is always the tower's own width."""
+    """The sizes of a tower, by the names of transformers' configs. ``hidden_size`` is always the tower's own width."""
 
     depth: int
     hidden_size: int
@@ -50,7 +50,7 @@ class Config:
     swiglu_limit: float = math.inf
 
     def __post_init__(self) -> None:
-        """Refuse sizes that cannot go together."""
+        """Raise ConfigError for sizes that do not fit together."""
         if self.hidden_size % self.num_heads or self.head_dim % 4 or self.head_dim > 256:
             raise ConfigError(
                 f"a hidden size of {self.hidden_size} and num_heads = {self.num_heads} give no head_dim that is a "
@@ -61,33 +61,33 @@ class Config:
 
     @property
     def key_value_heads(self) -> int:
-        """Number of heads of keys and of values."""
+        """The number of heads of keys, and of values."""
         return self.num_key_value_heads or self.num_heads
 
     @property
     def deepstack(self) -> dict[int, int]:
-        """Blocks whose hidden state becomes a deepstack output, in their order -> the number of its merger."""
+        """The blocks whose hidden state becomes a deepstack output, in order -> the index of the merger of each."""
         indexes = self.deepstack_visual_indexes
         return {block: indexes.index(block) for block in sorted(set(indexes)) if block < self.depth}
 
     @property
     def head_dim(self) -> int:
-        """Width of one head."""
+        """The width of a head."""
         return self.hidden_size // self.num_heads
 
     @property
     def merge_unit(self) -> int:
-        """Patches that become one token."""
+        """The number of patches that become one token."""
         return self.spatial_merge_size**2
 
     @property
     def kernel(self) -> tuple[int, int, int, int]:
-        """(channels, frames, height, width) of a patch, as a row of ``pixel_values`` holds them."""
+        """The (channels, frames, height, width) of a patch, in the order of a row of ``pixel_values``."""
         return self.in_channels, self.temporal_patch_size, self.patch_size, self.patch_size
 
 
 class Fields(Section):
-    """A ``vision_config`` to read from: typed values, with the tensors' own shapes as judge and as default."""
+    """The typed fields of a ``vision_config``; the shapes of the tensors are the defaults, and have to agree."""
 
     def __init__(self, vision_config: Mapping[str, Any], shapes: Shapes) -> None:
         super().__init__(
@@ -96,9 +96,9 @@ class Fields(Section):
         self.shapes = shapes
 
     def size(self, name: str, default: int, tensor: str = "", axis: int = 0) -> int:
-        """A size from the config; where it is left out, from ``tensor``'s shape, else transformers' default.
+        """Return a size from the config, else from the shape of ``tensor``, else transformers' default.
 
-        Raises ConfigError where both speak and differ, and for what is no positive integer.
+        Raises ConfigError where config and shape differ, and for a value that is no positive integer.
         """
         found = self.found(tensor, axis)
         if name not in self:
@@ -110,7 +110,7 @@ class Fields(Section):
         return value
 
     def found(self, tensor: str, axis: int = 0) -> int | None:
-        """The size of a tensor along an axis; None where the checkpoint has no such tensor."""
+        """Return the size of a tensor along an axis; None where the checkpoint has no such tensor."""
         if tensor not in self.shapes:
             return None
         shape = self.shapes[tensor]
@@ -121,21 +121,27 @@ class Fields(Section):
         return shape[axis]
 
     def integer(self, name: str, default: int, largest: int = LARGEST) -> int:
-        """A positive integer; of `SIDES`, a list of equal ones counts as one."""
+        """Return a positive integer; for one of `SIDES`, a list of equal integers has the same meaning."""
         value = self.get(name)
         if name in SIDES and isinstance(value, list) and value and all(repr(side) == repr(value[0]) for side in value):
             return Section({name: value[0]}, self.place).whole(name, default, 1, largest)
         return self.whole(name, default, 1, largest)
 
     def either(self, name: str, alias: str, default: int, largest: int = LARGEST) -> tuple[str, int]:
-        """A positive integer that has two names, and the name by which it is here; where both are, they must agree."""
+        """Return the name that a config uses for a field with two names, and its value, a positive integer.
+
+        Raises ConfigError where both names are there with different values.
+        """
         value, other = (self.integer(each, default, largest) for each in (name, alias))
         if name in self and alias in self and value != other:
             raise ConfigError(f"{self.place} says {name} = {value}, but {alias} = {other}")
         return (name, value) if name in self else (alias, other)
 
     def depth(self, default: int, blocks: str = "blocks.") -> int:
-        """Number of blocks, in the config and among the tensors, whose names begin with ``blocks``."""
+        """Return the number of blocks, in the config and among the tensors, whose names begin with ``blocks``.
+
+        Raises ConfigError where the two differ.
+        """
         numbers = {name[len(blocks) :].split(".")[0] for name in self.shapes if name.startswith(blocks)}
         name, value = self.either("depth", "num_hidden_layers", len(numbers) or default, LARGEST_DEPTH)
         if not self.shapes or numbers == {str(i) for i in range(value)}:
@@ -147,7 +153,7 @@ class Fields(Section):
         raise ConfigError(f"{said}, blocks 0 to {value - 1}, but the checkpoint {but}")
 
     def scaled(self, name: str, default: float, width: int, tensor: str) -> int:
-        """A size that the config states as a ratio to the width; where it is left out, as in `size`."""
+        """Return a size that the config states as a ratio to the width; defaults and errors are those of `size`."""
         found = self.found(tensor)
         if name not in self:
             return found or int(width * default)
@@ -160,23 +166,26 @@ class Fields(Section):
         return int(width * ratio)
 
     def num_heads(self, default: int, width: int) -> int:
-        """Number of heads, under either of its names; a ``head_dim`` that does not follow from it is refused."""
+        """Return the number of heads; raises ConfigError for a ``head_dim`` that does not follow from the number."""
         _, heads = self.either("num_heads", "num_attention_heads", default)
         if "head_dim" in self and self.integer("head_dim", 1) * heads != width:
             raise self.refused("head_dim", f"that of {heads} heads of a width of {width}")
         return heads
 
     def positive(self, name: str, default: float) -> float:
-        """A positive number."""
+        """Return a positive number."""
         return self.number(name, default, 0, LARGEST_NUMBER)
 
     def only(self, name: str, value: bool) -> None:
-        """A flag of which the mathematics here knows one value; the other is refused."""
+        """Raise ConfigError for a flag unless it has the one ``value`` that the mathematics here covers."""
         if self.flag(name, value) is not value:
             raise ConfigError(f"{self.place} says {name} = {not value}; this tower knows {value} only")
 
     def positions(self, image_size: int, patch_size: int, tensor: str) -> int:
-        """Places of the learned grid that one image of ``image_size``, the default, would fill: ``tensor``'s rows."""
+        """Return the number of learned positions: the patches of a square image whose side is ``image_size``.
+
+        ``image_size`` is the default of the field. Raises ConfigError where ``tensor`` has another number of rows.
+        """
         image_size, found = self.integer("image_size", image_size), self.found(tensor)
         side = image_size // patch_size
         if side < 1 or found not in (None, side**2):
@@ -185,19 +194,22 @@ class Fields(Section):
         return side**2
 
     def unused(self, *names: str) -> None:
-        """Fields that a config has and the mathematics has not: read here, so that what nobody reads is unknown."""
+        """Read fields that have no effect on the mathematics of this family, so that they count as known."""
         for name in names:
             self.get(name)
 
     def choice(self, name: str, default: str, allowed: Mapping[str, str]) -> str:
-        """What ``allowed`` makes of a word; another word is refused by name."""
+        """Return the entry of ``allowed`` for a word; raises ConfigError for a word that has no entry."""
         value = self.word(name) if name in self else default
         if value not in allowed:
             raise self.refused(name, " or ".join(allowed))
         return allowed[value]
 
     def rope_theta(self) -> float:
-        """Base of the rotary angles: ``rope_parameters`` of transformers 5, a plain ``rope_theta``, or 10000."""
+        """Return the base of the rotary angles: ``rope_parameters`` of transformers 5, ``rope_theta``, or 10000.
+
+        Raises ConfigError for any rope but the axial one.
+        """
         parameters, scaling = self.part("rope_parameters"), self.part("rope_scaling")
         rope = scaling or parameters  # in transformers' order
         if unknown := sorted(rope.keys() - {"rope_type", "type", "rope_theta"}):
@@ -208,7 +220,7 @@ class Fields(Section):
         return (rope if "rope_theta" in rope else self).number("rope_theta", 10000.0, 1, LARGEST_THETA)
 
     def indexes(self, name: str, default: tuple[int, ...] = ()) -> tuple[int, ...]:
-        """Indexes of blocks; an index beyond the depth names no block, as in transformers."""
+        """Return indexes of blocks; an index beyond the depth names no block, as in transformers."""
         value = super().indexes(name, default)
         if len(value) > LARGEST_DEPTH:
             raise self.refused(name, f"at most {LARGEST_DEPTH} indexes of blocks")
@@ -228,7 +240,7 @@ PATCH_EMBED = "patch_embed.proj.weight"
 
 
 def patch_sizes(fields: Fields, patch_size: int = 14) -> PatchSizes:
-    """The sizes that most towers read alike: from the patch embedding (d, channels, frames, p, p)."""
+    """Read the sizes of a patch, which most configs state alike; a patch embedding is (d, channels, frames, p, p)."""
     conv = PATCH_EMBED
     return {
         "in_channels": fields.size("in_channels", 3, conv, 1),

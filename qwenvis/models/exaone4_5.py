@@ -11,6 +11,8 @@ from typing import Any
 
 from qwenvis.models import qwen2_5_vl
 from qwenvis.models.config import Config, Fields, Shapes
+from qwenvis.models.family import HubLayout, Mmproj
+from qwenvis.models.mmproj_names import BLOCK, FUSED_QKV, GATED_MLP, PATCH_MERGER
 
 
 def config(vision_config: Mapping[str, Any], shapes: Shapes) -> Config:
@@ -37,4 +39,15 @@ FAMILY = qwen2_5_vl.FAMILY._replace(
         "exaone-4.5-33b": SIZE,
         "tiny-exaone-4.5": {**SIZE, **qwen2_5_vl.TINY, "num_key_value_heads": 2, "out_hidden_size": 96},
     },
+    hub=HubLayout("Exaone45"),
+    mmproj=Mmproj(
+        "exaone4_5",
+        {**BLOCK, "blocks.{}.attn.qkv": FUSED_QKV, **GATED_MLP, **PATCH_MERGER},
+        counts={
+            "num_key_value_heads": "clip.vision.attention.head_count_kv",
+            "window_size": "clip.vision.window_size",
+        },
+        windows=True,
+        published_limits=False,
+    ),
 )

@@ -12,9 +12,9 @@ import numpy as np
 
 from qwenvis import geometry
 from qwenvis.models.config import PATCH_EMBED, Config, Fields, Shapes, patch_sizes
-from qwenvis.models.family import Family
-from qwenvis.models.features import Features, Watch, unwatched
+from qwenvis.models.family import Family, HubLayout, Mmproj, Processors, TensorNames, edges
 from qwenvis.models.framewise import Framewise
+from qwenvis.models.mmproj_names import BLOCK, FUSED_QKV, GATED_MLP
 from qwenvis.nn.blocks import Attention, Block
 from qwenvis.nn.layers import GatedMlp, Linear, PatchEmbed, PositionTable, RMSNorm
 from qwenvis.nn.mergers import DownsampleMerger
@@ -26,7 +26,7 @@ POSITIONS = "embeddings.position_embedding.weight"
 
 
 def config(vision_config: Mapping[str, Any], shapes: Shapes) -> Config:
-    """Read a Glm4vVisionConfig. Its ``intermediate_size`` is the merger's: the blocks have ``out_hidden_size``."""
+    """Read a Glm4vVisionConfig: ``intermediate_size`` is the merger's, that of the blocks is ``out_hidden_size``."""
     fields = Fields(vision_config, shapes)
     width, sizes = fields.size("hidden_size", 1536, PATCH_EMBED), patch_sizes(fields)
     out = fields.size("out_hidden_size", 4096, "merger.proj.weight")
@@ -71,23 +71,13 @@ class Tower(Framewise):
         norm = RMSNorm(weights.scope("post_layernorm"), d, eps)
         self.mergers = [DownsampleMerger(weights, norm, c.spatial_merge_size, d, mlp)]
 
-    def forward(
-        self, patches: np.ndarray, grid_thw: np.ndarray, ws: Workspace, out: Features, watch: Watch = unwatched
-    ) -> Features:
-        """Patches (n, C·T·p²), in the order of ``pixel_values``, to the tokens of ``out`` (n / 4, out_hidden_size)."""
-        c, merge_size = self.config, self.config.spatial_merge_size
-        rope = geometry.rope(geometry.coords(grid_thw, merge_size), c.head_dim, c.rope_theta)  # 2 x (n, head_dim / 2)
-        order, free = np.arange(len(patches)), ws.qkv[:, : c.hidden_size]  # no block has run yet
-
+    def embed(self, patches: np.ndarray, order: np.ndarray, grid_thw: np.ndarray, ws: Workspace) -> np.ndarray:
+        """Embed the patches, normalise them, and add their interpolated positions."""
+        merge_size, side = self.config.spatial_merge_size, self.positions.side
+        free = ws.qkv[:, : self.config.hidden_size]  # no block has run yet
         embedded = self.patch_embed(patches, order, geometry.step_bounds(grid_thw), free, ws)  # (n, d)
         x = self.post_conv_norm(embedded, ws.x)  # (n, d)
-        self.positions(*geometry.interpolate_pos_embed(grid_thw, merge_size, self.positions.side, geometry.bicubic), x)
-        watch(x, order)
-        for block, cu_seqlens in zip(self.blocks, self.segments(grid_thw), strict=True):
-            block(x, rope, cu_seqlens, ws)
-            watch(x, order)
-        self.mergers[0](x, out.tokens, ws)  # (n / 4, out)
-        return out
+        return self.positions(*geometry.interpolate_pos_embed(grid_thw, merge_size, side, geometry.bicubic), x)
 
 
 def _attention(weights: Weights, c: Config) -> Attention:
@@ -120,11 +110,46 @@ TINY = {
     "num_heads": 4,
     "out_hidden_size": 96,
 }
+LIMITS = edges(12544, 9633792)
+PROCESSORS = Processors("Glm4vImageProcessor", "Glm4vVideoProcessor", LIMITS, video_limits=edges(12544, 47040000))
+MMPROJ = Mmproj(
+    "glm4v",
+    {
+        **BLOCK,
+        "post_conv_layernorm": ("v.norm_embd",),
+        "embeddings.position_embedding": ("v.position_embd",),
+        "blocks.{}.attn.qkv": FUSED_QKV,
+        **GATED_MLP,
+        "post_layernorm": ("v.post_ln",),
+        "downsample": ("mm.patch_merger",),
+        "merger.proj": ("mm.model.fc",),
+        "merger.post_projection_norm": ("mm.post_norm",),
+        "merger.gate_proj": ("mm.gate",),
+        "merger.up_proj": ("mm.up",),
+        "merger.down_proj": ("mm.down",),
+    },
+    epsilons={"rms_norm_eps": "clip.vision.attention.layer_norm_epsilon"},  # in these files the tower's own
+    image_size=True,
+)
 FAMILY = Family(
     config,
     Tower,
     signature_tensors=frozenset({"post_conv_layernorm.weight", "downsample.weight"}),
     published={"glm-4.1v-9b": SIZE, "tiny-glm4v": TINY},
+    tensors=TensorNames(
+        ("blocks", "downsample", "embeddings", "merger", "patch_embed", "post_conv_layernorm", "post_layernorm")
+    ),
+    hub=HubLayout("Glm4v"),
+    processors=PROCESSORS,
+    mmproj=MMPROJ,
 )
-GLM46V = FAMILY._replace(published={"tiny-glm46v": TINY})
-MOE = FAMILY._replace(published={"tiny-glm4v-moe": TINY})
+GLM46V = FAMILY._replace(
+    published={"tiny-glm46v": TINY},
+    hub=HubLayout("Glm46V"),
+    processors=Processors("Glm46VImageProcessor", "Glm46VVideoProcessor", LIMITS),
+)
+MOE = FAMILY._replace(
+    published={"tiny-glm4v-moe": TINY},
+    hub=HubLayout("Glm4vMoe"),
+    processors=PROCESSORS._replace(video="", auto=False),
+)

@@ -1,4 +1,4 @@
-"""GLM-5.3: the tower of GLM-OCR, the halves of its gated MLPs held within a limit.
+"""GLM-5.3: the tower of GLM-OCR, with gated MLPs whose two halves are clamped.
 
 transformers: Glm5NextVisionModel.
 """
@@ -12,13 +12,13 @@ from typing import Any
 
 from qwenvis.models import glm_ocr
 from qwenvis.models.config import Config, Fields, Shapes
-from qwenvis.models.family import Family
+from qwenvis.models.family import HubLayout, Processors
 from qwenvis.nn.layers import ClampedGatedMlp
 from qwenvis.weights import Weights
 
 
 def config(vision_config: Mapping[str, Any], shapes: Shapes) -> Config:
-    """Read a Glm5NextVisionConfig. The inner size of the merger has a field of its own."""
+    """Read a Glm5NextVisionConfig: the inner size of the merger has a field of its own."""
     fields = Fields(vision_config, shapes)
     return replace(
         glm_ocr.config(vision_config, shapes),
@@ -28,17 +28,21 @@ def config(vision_config: Mapping[str, Any], shapes: Shapes) -> Config:
 
 
 def tower(config: Config, weights: Weights) -> glm_ocr.Tower:
-    """The tower of GLM-OCR with clamped MLPs."""
+    """Build the tower of GLM-OCR with clamped MLPs."""
     return glm_ocr.Tower(config, weights, partial(ClampedGatedMlp, limit=config.swiglu_limit))
 
 
 SIZE = {**glm_ocr.SIZE, "out_hidden_size": 4096, "projection_intermediate_size": 10240, "swiglu_limit": 10.0}
-FAMILY = Family(
-    config,
-    tower,
-    signature_tensors=glm_ocr.FAMILY.signature_tensors,
+FAMILY = glm_ocr.FAMILY._replace(
+    config=config,
+    tower=tower,
     published={
         "glm-5.3-flash": SIZE,
         "tiny-glm5-next": {**SIZE, **glm_ocr.TINY, "projection_intermediate_size": 120},
     },
+    hub=HubLayout("Glm5Next"),
+    processors=Processors(
+        "Glm5NextImageProcessor", "Glm5NextVideoProcessor", {"min_image_tokens": 16, "max_image_tokens": 8000}
+    ),
+    mmproj=None,
 )

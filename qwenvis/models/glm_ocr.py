@@ -8,34 +8,29 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
-
-from qwenvis import geometry
+from qwenvis.models import glm4v
 from qwenvis.models.config import PATCH_EMBED, Config, Fields, Shapes, patch_sizes
-from qwenvis.models.family import Family
-from qwenvis.models.features import Features, Watch, unwatched
+from qwenvis.models.family import Family, HubLayout, Processors, TensorNames
 from qwenvis.models.framewise import Framewise
-from qwenvis.models.glm4v import ACTIVATIONS
 from qwenvis.nn.blocks import Block, NormedAttention
 from qwenvis.nn.layers import GatedMlp, Linear, PatchEmbed, RMSNorm
 from qwenvis.nn.mergers import DownsampleMerger
-from qwenvis.nn.workspace import Workspace
 from qwenvis.weights import Weights
 
 
 def config(vision_config: Mapping[str, Any], shapes: Shapes) -> Config:
-    """Read a GlmOcrVisionConfig. The inner size of the merger follows from ``out_hidden_size``."""
+    """Read a GlmOcrVisionConfig: the inner size of the merger follows from ``out_hidden_size``."""
     fields = Fields(vision_config, shapes)
     width, sizes = fields.size("hidden_size", 1024, PATCH_EMBED), patch_sizes(fields)
     out = fields.size("out_hidden_size", 1536, "merger.proj.weight")
-    fields.unused("image_size")  # it has no learned positions
+    fields.unused("image_size")  # there are no learned positions
     return Config(
         depth=fields.depth(24),
         hidden_size=width,
         intermediate_size=fields.size("intermediate_size", 4096, "blocks.0.mlp.gate_proj.weight"),
         num_heads=fields.num_heads(16, width),
         out_hidden_size=out,
-        hidden_act=fields.choice("hidden_act", "silu", ACTIVATIONS),
+        hidden_act=fields.choice("hidden_act", "silu", glm4v.ACTIVATIONS),
         rope_theta=fields.rope_theta(),
         attention_bias=fields.flag("attention_bias", True),
         rms_norm_eps=fields.positive("rms_norm_eps", 1e-5),
@@ -45,7 +40,7 @@ def config(vision_config: Mapping[str, Any], shapes: Shapes) -> Config:
 
 
 class Tower(Framewise):
-    """The vision encoder and merger of GLM-OCR. ``gated_mlp`` makes the MLP of a block, and of the merger."""
+    """The vision encoder and merger of GLM-OCR. ``gated_mlp`` builds the MLPs of the blocks and of the merger."""
 
     def __init__(self, config: Config, weights: Weights, gated_mlp: Callable[..., GatedMlp] = GatedMlp) -> None:
         self.config = c = config
@@ -64,23 +59,6 @@ class Tower(Framewise):
         mlp = gated_mlp(merger, out, c.merger_intermediate_size, bias=False, scratch="merged_hidden")
         norm = RMSNorm(weights.scope("post_layernorm"), d, eps)
         self.mergers = [DownsampleMerger(weights, norm, c.spatial_merge_size, d, mlp)]
-
-    def forward(
-        self, patches: np.ndarray, grid_thw: np.ndarray, ws: Workspace, out: Features, watch: Watch = unwatched
-    ) -> Features:
-        """Patches (n, C·T·p²), in the order of ``pixel_values``, to the tokens of ``out`` (n / 4, out_hidden_size)."""
-        c = self.config
-        coords = geometry.coords(grid_thw, c.spatial_merge_size)  # (n, 2)
-        rope = geometry.rope(coords, c.head_dim, c.rope_theta)  # 2 x (n, head_dim / 2)
-        order = np.arange(len(patches))
-
-        x = self.patch_embed(patches, order, geometry.step_bounds(grid_thw), ws.x, ws)  # (n, d)
-        watch(x, order)
-        for block, cu_seqlens in zip(self.blocks, self.segments(grid_thw), strict=True):
-            block(x, rope, cu_seqlens, ws)
-            watch(x, order)
-        self.mergers[0](x, out.tokens, ws)  # (n / 4, out)
-        return out
 
 
 def _attention(weights: Weights, c: Config) -> NormedAttention:
@@ -111,4 +89,16 @@ FAMILY = Family(
     Tower,
     signature_tensors=frozenset({"blocks.0.attn.q_norm.weight", "downsample.weight"}),
     published={"glm-ocr": SIZE, "tiny-glm-ocr": TINY},
+    tensors=TensorNames(("blocks", "downsample", "merger", "patch_embed", "post_layernorm")),
+    hub=HubLayout("GlmOcr"),
+    processors=Processors("Glm46VImageProcessor", "", glm4v.LIMITS, auto=False),
+    mmproj=glm4v.MMPROJ._replace(
+        names={
+            **glm4v.MMPROJ.names,
+            "blocks.{}.attn.q_norm": ("v.blk.{}.attn_q_norm",),
+            "blocks.{}.attn.k_norm": ("v.blk.{}.attn_k_norm",),
+        },
+        signature="v.blk.0.attn_q_norm.",
+        image_size=False,
+    ),
 )

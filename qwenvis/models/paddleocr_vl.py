@@ -1,6 +1,6 @@
-"""PaddleOCR-VL: a SigLIP tower with rope and learned positions, patches in raster order, and its projector.
+"""PaddleOCR-VL: a SigLIP tower with rope and learned positions, patches in raster order, and a projector.
 
-transformers: PaddleOCRVisionModel and PaddleOCRProjector. The projector stands beside the tower in the checkpoint.
+transformers: PaddleOCRVisionModel and PaddleOCRProjector. In a checkpoint, the projector is beside the tower.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ import numpy as np
 
 from qwenvis import geometry
 from qwenvis.models.config import LARGEST_MERGE, Config, Fields, Shapes
-from qwenvis.models.family import Family
-from qwenvis.models.features import Features, Watch, unwatched
+from qwenvis.models.family import Family, HubLayout, Mmproj, Processors, TensorNames
 from qwenvis.models.framewise import Framewise
 from qwenvis.nn.blocks import Attention, Block
 from qwenvis.nn.layers import LayerNorm, Linear, Mlp, PatchEmbed, PositionTable, SplitLinear
@@ -30,9 +29,9 @@ LAYERS = f"{TOWER}.encoder.layers."
 
 
 def config(vision_config: Mapping[str, Any], shapes: Shapes) -> Config:
-    """Read a PaddleOCRVisionConfig. The width of the tokens is in the projector alone; a patch is one frame."""
+    """Read a PaddleOCRVisionConfig: only the projector tells the width of the tokens, and a patch has one frame."""
     fields = Fields(vision_config, shapes)
-    fields.unused("temporal_patch_size")  # its makers' own class writes 2; a patch has one frame
+    fields.unused("temporal_patch_size")  # the makers' own class writes 2; a patch has one frame
     width, patch = fields.size("hidden_size", 1152, PATCH_EMBEDDING), fields.size("patch_size", 14, PATCH_EMBEDDING, 2)
     return Config(
         depth=fields.depth(27, LAYERS),
@@ -52,7 +51,7 @@ def config(vision_config: Mapping[str, Any], shapes: Shapes) -> Config:
 
 
 class Projector(PatchMerger):
-    """The tower's last norm, another one, join, two linears: transformers PaddleOCRProjector."""
+    """The tower's last norm, the projector's norm, join, two linears: transformers PaddleOCRProjector."""
 
     def __init__(self, weights: Weights, c: Config) -> None:
         d, place = c.hidden_size, weights.scope(PROJECTOR)
@@ -61,20 +60,20 @@ class Projector(PatchMerger):
         super().__init__(place, norm, d, c.merge_unit, c.out_hidden_size, ("linear_1", "linear_2"))
 
     def sizes(self, n: int) -> dict[str, Size]:
-        """Also ``merged_normed``: the patches of a chunk of tokens after the first norm."""
+        """Return the sizes of the base, and ``merged_normed``: patches of a chunk of tokens after the first norm."""
         sizes = super().sizes(n)
         rows, columns, _ = sizes["merged"]
         return sizes | {"merged_normed": (rows * self.unit, columns // self.unit, "float32")}
 
     def join(self, x: np.ndarray, out: np.ndarray, ws: Workspace) -> np.ndarray:
-        """Normed twice and joined: x (m·u, d) -> (m, u·d)."""
+        """Normalise twice, and join: x (m·u, d) -> (m, u·d)."""
         return self.norm(self.post_norm(x, ws.merged_normed[: len(x)]), out)
 
 
 class Tower(Framewise):
     """The vision encoder and projector of PaddleOCR-VL.
 
-    ``pixel_values`` come in raster order; here the sequence is by merge units, so that the join is free.
+    ``pixel_values`` are in raster order; the sequence is in the order of merge units, so that the join is free.
     """
 
     def __init__(self, config: Config, weights: Weights) -> None:
@@ -95,22 +94,15 @@ class Tower(Framewise):
         ]
         self.mergers = [Projector(weights, c)]
 
-    def forward(
-        self, patches: np.ndarray, grid_thw: np.ndarray, ws: Workspace, out: Features, watch: Watch = unwatched
-    ) -> Features:
-        """Patches (n, C·p²), in the order of ``pixel_values``, to the tokens of ``out`` (n / 4, out_hidden_size)."""
-        c, merge_size = self.config, self.config.spatial_merge_size
-        rope = geometry.rope(geometry.coords(grid_thw, merge_size), c.head_dim, c.rope_theta)  # 2 x (n, head_dim / 2)
-        order = geometry.raster_order(grid_thw, merge_size)
+    def order(self, grid_thw: np.ndarray) -> np.ndarray:
+        """Return the rows of ``pixel_values`` (n,), which are in raster order, merge unit by merge unit."""
+        return geometry.raster_order(grid_thw, self.config.spatial_merge_size)
 
-        x = self.patch_embed(patches, order, geometry.step_bounds(grid_thw), ws.x, ws)  # (n, d)
-        self.positions(*geometry.interpolate_pos_embed(grid_thw, merge_size, self.positions.side, geometry.bilinear), x)
-        watch(x, order)
-        for block, cu_seqlens in zip(self.blocks, self.segments(grid_thw), strict=True):
-            block(x, rope, cu_seqlens, ws)
-            watch(x, order)
-        self.mergers[0](x, out.tokens, ws)  # (n / 4, out)
-        return out
+    def embed(self, patches: np.ndarray, order: np.ndarray, grid_thw: np.ndarray, ws: Workspace) -> np.ndarray:
+        """Embed the patches as the base does, and add their interpolated positions."""
+        x = super().embed(patches, order, grid_thw, ws)  # (n, d)
+        merge_size, side = self.config.spatial_merge_size, self.positions.side
+        return self.positions(*geometry.interpolate_pos_embed(grid_thw, merge_size, side, geometry.bilinear), x)
 
 
 def _attention(weights: Weights, c: Config) -> Attention:
@@ -140,9 +132,44 @@ TINY = {
     "num_hidden_layers": 4,
     "out_hidden_size": 96,
 }
+MMPROJ_LAYER = {
+    "layer_norm1": "ln1",
+    "layer_norm2": "ln2",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.out_proj": "attn_out",
+    "mlp.fc1": "ffn_up",
+    "mlp.fc2": "ffn_down",
+}
 FAMILY = Family(
     config,
     Tower,
     signature_tensors=frozenset({PATCH_EMBEDDING}),
     published={"paddleocr-vl": SIZE, "tiny-paddleocr-vl": TINY},
+    # The tower holds parts that nobody uses: a pooling head, and positions of packed images.
+    tensors=TensorNames(
+        (r"visual\.vision_model(?!\.head\.|\..*packing_)", PROJECTOR), PATCH_EMBEDDING, shares_prefix=True
+    ),
+    hub=HubLayout("PaddleOCRVL", prefix=""),
+    processors=Processors(
+        "PaddleOCRVLImageProcessor",
+        "",
+        {"min_pixels": 147456, "max_pixels": 2359296},
+        class_normalisation=False,
+    ),
+    mmproj=Mmproj(
+        "paddleocr",
+        {
+            f"{TOWER}.embeddings.patch_embedding": ("v.patch_embd",),
+            f"{TOWER}.embeddings.position_embedding": ("v.position_embd",),
+            **{f"{LAYERS}{{}}.{ours}": (f"v.blk.{{}}.{theirs}",) for ours, theirs in MMPROJ_LAYER.items()},
+            f"{TOWER}.post_layernorm": ("v.post_ln",),
+            f"{PROJECTOR}.pre_norm": ("mm.input_norm",),
+            f"{PROJECTOR}.linear_1": ("mm.1",),
+            f"{PROJECTOR}.linear_2": ("mm.2",),
+        },
+        image_size=True,
+        published_limits=False,
+    ),
 )

@@ -1,4 +1,4 @@
-"""Qwen2.5-VL: RMSNorm, gated MLP with SiLU, attention in windows but for a few blocks.
+"""Qwen2.5-VL: RMSNorm, gated MLP with SiLU, attention in windows except in a few blocks.
 
 transformers: Qwen2_5_VisionTransformerPretrainedModel.
 """
@@ -11,16 +11,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from qwenvis import geometry, ops
+from qwenvis.models import qwen2_vl
 from qwenvis.models.config import PATCH_EMBED, Config, Fields, Shapes, patch_sizes
-from qwenvis.models.family import Family
-from qwenvis.models.features import Features, Watch, unwatched
+from qwenvis.models.family import Family, Features, HubLayout, Mmproj, TensorNames, Watch, unwatched
+from qwenvis.models.mmproj_names import BLOCK, GATED_MLP, PATCH_MERGER, SPLIT_QKV, SURGERY
 from qwenvis.nn.blocks import Attention, Block
 from qwenvis.nn.layers import GatedMlp, PatchEmbed, RMSNorm
 from qwenvis.nn.mergers import PatchMerger
 from qwenvis.nn.workspace import Sizes, Workspace
 from qwenvis.weights import Weights
 
-EPS = 1e-6  # of every norm; not in the config
+EPS = 1e-6  # of all norms; not in the config
 ACTIVATIONS = {"silu": "silu_gate"}
 
 
@@ -46,22 +47,22 @@ def config(vision_config: Mapping[str, Any], shapes: Shapes) -> Config:
 
 
 class _Places(NamedTuple):
-    """Where the patches are, in window order: all that follows from ``grid_thw``."""
+    """The places of the patches in window order, which follow from ``grid_thw`` alone."""
 
     order: np.ndarray  # (n,) rows of pixel_values
     coords: np.ndarray  # (n, 2)
-    cu_seqlens: list[np.ndarray]  # of each block: one segment a frame, or one a window
+    cu_seqlens: list[np.ndarray]  # of each block: a segment for each frame, or for each window
 
 
 def attention(weights: Weights, c: Config) -> Attention:
-    """One product for q, k and v."""
+    """Build the attention of a block, with one product for q, k and v."""
     return Attention.fused(weights, c.hidden_size, c.num_heads, c.key_value_heads)
 
 
 class Tower:
-    """The vision encoder and merger of Qwen2.5-VL. Its sequence is in window order from end to end.
+    """The vision encoder and merger of Qwen2.5-VL. The sequence is in window order from end to end.
 
-    ``attention`` is how a block's attention is made of its weights.
+    ``attention(weights, config)`` builds the attention of a block.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class Tower:
         self.merger = PatchMerger(merger, norm, d, c.merge_unit, c.out_hidden_size)
 
     def sizes(self, grid_thw: np.ndarray) -> Sizes:
-        """The workspace of one forward pass; ``x`` (n, d) is the residual stream, ``tokens`` are in window order."""
+        """Return the workspace of a forward pass; ``x`` (n, d) is the residual stream, ``tokens`` in window order."""
         n, longest, _ = geometry.extent(grid_thw)
         steps, rows, columns = grid_thw.T
         windows = int(steps @ (-(-rows // self.window) * -(-columns // self.window)))
@@ -98,19 +99,19 @@ class Tower:
 
     @property
     def window(self) -> int:
-        """Side of a window in patches: whole merge units."""
+        """The side of a window in patches, which whole merge units fill."""
         c = self.config
         return c.window_size // c.spatial_merge_size // c.patch_size * c.spatial_merge_size
 
     def segments(self, grid_thw: np.ndarray) -> list[np.ndarray]:
-        """``cu_seqlens`` of each block, in window order: one segment a frame, or one a window."""
+        """Return the ``cu_seqlens`` of each block, in window order: a segment for each frame, or for each window."""
         return self._places(grid_thw).cu_seqlens
 
     def _places(self, grid_thw: np.ndarray) -> _Places:
         c, frames = self.config, geometry.frames(grid_thw)
         coords = geometry.coords(grid_thw, c.spatial_merge_size)
         labels = geometry.window_labels(coords, frames, self.window)
-        order = np.argsort(labels, kind="stable")  # a window's patches side by side, merge units whole
+        order = np.argsort(labels, kind="stable")  # patches of a window side by side, merge units whole
         full, windowed = geometry.cu_seqlens(frames), geometry.cu_seqlens(labels[order])
         cu_seqlens = [full if i in c.fullatt_block_indexes else windowed for i in range(c.depth)]
         return _Places(order, coords[order], cu_seqlens)
@@ -118,7 +119,7 @@ class Tower:
     def forward(
         self, patches: np.ndarray, grid_thw: np.ndarray, ws: Workspace, out: Features, watch: Watch = unwatched
     ) -> Features:
-        """Patches (n, C·T·p²), in the order of ``pixel_values``, to the tokens of ``out`` (n / 4, out_hidden_size)."""
+        """Encode patches (n, C·T·p²), in the order of ``pixel_values``, as the tokens of ``out`` (n / 4, out)."""
         c = self.config
         order, coords, segments = self._places(grid_thw)
         rope = geometry.rope(coords, c.head_dim, c.rope_theta)  # 2 x (n, head_dim / 2)
@@ -143,14 +144,12 @@ SIZE = {
     "window_size": 112,
     "fullatt_block_indexes": [7, 15, 23, 31],
 }
-LEGACY = {
-    "tokens_per_second": 2,
-    "in_chans": 3,
-    "patch_size": 14,
-    "spatial_merge_size": 2,
-    "spatial_patch_size": 14,
-    "temporal_patch_size": 2,
+LANGUAGE_MODELS = {
+    **qwen2_vl.LANGUAGE_MODELS,
+    2048: qwen2_vl.language_model(11008, 36, (16, 2), 151936),
+    5120: qwen2_vl.language_model(27648, 64, (40, 8), 152064),
 }
+LEGACY = {"tokens_per_second": 2, **qwen2_vl.LEGACY}
 TINY = {"depth": 4, "hidden_size": 64, "intermediate_size": 100, "num_heads": 4, "fullatt_block_indexes": [1, 3]}
 FAMILY = Family(
     config,
@@ -163,4 +162,13 @@ FAMILY = Family(
         "qwen2.5-vl-72b": {**SIZE, "intermediate_size": 3456, "out_hidden_size": 8192, **LEGACY},
         "tiny-qwen2.5-vl": {**SIZE, **TINY, "out_hidden_size": 96, **LEGACY},
     },
+    tensors=TensorNames(("blocks", "merger", "patch_embed")),
+    hub=HubLayout("Qwen2_5_VL", "visual.", language_models=LANGUAGE_MODELS),
+    processors=qwen2_vl.PROCESSORS,
+    mmproj=Mmproj(
+        "qwen2.5vl_merger",
+        {**BLOCK, "blocks.{}.attn.qkv": SPLIT_QKV, **GATED_MLP, **PATCH_MERGER},
+        windows=True,
+        unread=SURGERY,
+    ),
 )

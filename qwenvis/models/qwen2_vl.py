@@ -8,25 +8,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
-from qwenvis import geometry
 from qwenvis.models.config import PATCH_EMBED, Config, Fields, Shapes, patch_sizes
-from qwenvis.models.family import Family
-from qwenvis.models.features import Features, Watch, unwatched
+from qwenvis.models.family import Family, HubLayout, Mmproj, Processors, TensorNames
 from qwenvis.models.framewise import Framewise
+from qwenvis.models.mmproj_names import BLOCK, PATCH_MERGER, SPLIT_QKV, SURGERY
 from qwenvis.nn.blocks import Attention, Block
 from qwenvis.nn.layers import LayerNorm, Mlp, PatchEmbed
 from qwenvis.nn.mergers import PatchMerger
-from qwenvis.nn.workspace import Workspace
 from qwenvis.weights import Weights
 
-EPS = 1e-6  # of every norm; not in the config
+EPS = 1e-6  # of all norms; not in the config
 ACTIVATIONS = {"quick_gelu": "quick_gelu", "gelu": "gelu", "gelu_pytorch_tanh": "gelu_pytorch_tanh"}
 
 
 def config(vision_config: Mapping[str, Any], shapes: Shapes) -> Config:
-    """Read a Qwen2VLVisionConfig. Its ``hidden_size`` is the language model's width, its ``embed_dim`` the tower's."""
+    """Read a Qwen2VLVisionConfig: ``embed_dim`` is the tower's width, ``hidden_size`` the language model's."""
     fields = Fields(vision_config, shapes)
     width = fields.size("embed_dim", 1280, PATCH_EMBED)
     return Config(
@@ -61,25 +57,26 @@ class Tower(Framewise):
         norm = LayerNorm(merger.scope("ln_q"), d, EPS)
         self.mergers = [PatchMerger(merger, norm, d, c.merge_unit, c.out_hidden_size)]
 
-    def forward(
-        self, patches: np.ndarray, grid_thw: np.ndarray, ws: Workspace, out: Features, watch: Watch = unwatched
-    ) -> Features:
-        """Patches (n, C·T·p²), in the order of ``pixel_values``, to the tokens of ``out`` (n / 4, out_hidden_size)."""
-        c = self.config
-        coords = geometry.coords(grid_thw, c.spatial_merge_size)  # (n, 2)
-        rope = geometry.rope(coords, c.head_dim, c.rope_theta)  # 2 x (n, head_dim / 2)
-        order = np.arange(len(patches))
 
-        x = self.patch_embed(patches, order, geometry.step_bounds(grid_thw), ws.x, ws)  # (n, d)
-        watch(x, order)
-        for block, cu_seqlens in zip(self.blocks, self.segments(grid_thw), strict=True):
-            block(x, rope, cu_seqlens, ws)
-            watch(x, order)
-        self.mergers[0](x, out.tokens, ws)  # (n / 4, out)
-        return out
+def language_model(intermediate: int, layers: int, heads: tuple[int, int], vocabulary: int) -> dict[str, int]:
+    """Return the sizes of a language model in the words of its config; ``heads`` are those of queries and of keys."""
+    return {
+        "intermediate_size": intermediate,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads[0],
+        "num_key_value_heads": heads[1],
+        "vocab_size": vocabulary,
+    }
 
 
 SIZE = {"depth": 32, "embed_dim": 1280, "mlp_ratio": 4, "num_heads": 16}
+LANGUAGE_MODELS = {  # of Qwen2, by its hidden_size
+    96: language_model(192, 2, (4, 2), 1024),
+    1536: language_model(8960, 28, (12, 2), 151936),
+    3584: language_model(18944, 28, (28, 4), 152064),
+    8192: language_model(29568, 80, (64, 8), 152064),
+}
+PROCESSORS = Processors("Qwen2VLImageProcessor", "Qwen2VLVideoProcessor", {"min_pixels": 3136, "max_pixels": 12845056})
 LEGACY = {"in_chans": 3, "patch_size": 14, "spatial_merge_size": 2, "spatial_patch_size": 14, "temporal_patch_size": 2}
 FAMILY = Family(
     config,
@@ -91,4 +88,18 @@ FAMILY = Family(
         "qwen2-vl-72b": {**SIZE, **LEGACY, "hidden_size": 8192},
         "tiny-qwen2-vl": {**SIZE, **LEGACY, "hidden_size": 96, "depth": 4, "embed_dim": 64, "num_heads": 4},
     },
+    tensors=TensorNames(("blocks", "merger", "patch_embed")),
+    hub=HubLayout("Qwen2VL", "visual.", language_models=LANGUAGE_MODELS),
+    processors=PROCESSORS,
+    mmproj=Mmproj(
+        "qwen2vl_merger",
+        {
+            **BLOCK,
+            "blocks.{}.attn.qkv": SPLIT_QKV,
+            "blocks.{}.mlp.fc1": ("v.blk.{}.ffn_up",),
+            "blocks.{}.mlp.fc2": ("v.blk.{}.ffn_down",),
+            **PATCH_MERGER,
+        },
+        unread=SURGERY,
+    ),
 )

@@ -8,10 +8,10 @@ from __future__ import annotations
 from functools import partial
 
 from qwenvis.models import qwen3_vl
-from qwenvis.models.family import Family
+from qwenvis.models.family import HubLayout
 from qwenvis.models.qwen3_vl import LARGE, SHARED, SMALL, TINY
 
-NONE: dict[str, list[int]] = {"deepstack_visual_indexes": []}  # as the published configs have it
+NONE: dict[str, list[int]] = {"deepstack_visual_indexes": []}  # as in the published configs
 BASE = {**SHARED, "depth": 12, "hidden_size": 768, "intermediate_size": 3072, "num_heads": 12}
 FAMILY = qwen3_vl.FAMILY._replace(
     config=partial(qwen3_vl.config, deepstack=()),
@@ -25,6 +25,8 @@ FAMILY = qwen3_vl.FAMILY._replace(
         "qwen3.8-flash-next": {**LARGE, "out_hidden_size": 2560, **NONE},
         "tiny-qwen3.5": {**TINY, **NONE},
     },
+    hub=HubLayout("Qwen3_5"),
+    mmproj=qwen3_vl.MMPROJ,
 )
 MOE = FAMILY._replace(
     published={
@@ -33,5 +35,6 @@ MOE = FAMILY._replace(
         "qwen3.5-397b": {**LARGE, "out_hidden_size": 4096, **NONE},
         "tiny-qwen3.5-moe": {**TINY, **NONE},
     },
+    hub=HubLayout("Qwen3_5Moe"),
 )
-QWEN4_EXP: Family = FAMILY._replace(published={"tiny-qwen4-exp": TINY})
+QWEN4_EXP = FAMILY._replace(published={"tiny-qwen4-exp": TINY}, hub=HubLayout("Qwen4Exp"))

@@ -1,4 +1,4 @@
-"""Qwen3-Omni: the tower of Qwen3-VL, its mergers under other names.
+"""Qwen3-Omni: the tower of Qwen3-VL, with other names for the mergers.
 
 transformers: Qwen3OmniMoeVisionEncoder.
 """
@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from qwenvis.models import qwen3_vl
+from qwenvis.models import qwen2_vl, qwen3_vl
 from qwenvis.models.config import Config, Fields, Shapes
-from qwenvis.models.family import Family
+from qwenvis.models.family import Family, HubLayout, TensorNames
 
 NAMES = qwen3_vl.MergerNames("ln_q", "mlp.0", "mlp.2", "merger_list")
 
@@ -32,4 +32,7 @@ FAMILY = Family(
         "qwen3-omni-30b-a3b": {**qwen3_vl.LARGE, "out_hidden_size": 2048, **qwen3_vl.LATE},
         "tiny-qwen3-omni": {**qwen3_vl.TINY, "deepstack_visual_indexes": [0, 2]},
     },
+    tensors=TensorNames(("blocks", "merger", "merger_list", "patch_embed", "pos_embed")),
+    hub=HubLayout("Qwen3OmniMoe", "thinker.visual.", "thinker_config"),
+    processors=qwen2_vl.PROCESSORS._replace(class_normalisation=False),
 )

@@ -1,6 +1,6 @@
 """Qwen3-VL: a learned grid of positions besides rope, fc1 and fc2 with tanh-GELU, and deepstack.
 
-transformers: Qwen3VLVisionModel. Its relatives differ in the names of the mergers, or have no deepstack.
+transformers: Qwen3VLVisionModel. Related families have other names for the mergers, or no deepstack.
 """
 
 from __future__ import annotations
@@ -12,26 +12,37 @@ import numpy as np
 
 from qwenvis import geometry
 from qwenvis.models.config import PATCH_EMBED, Config, Fields, Shapes, patch_sizes
-from qwenvis.models.family import Family
-from qwenvis.models.features import Features, Watch, unwatched
+from qwenvis.models.family import (
+    HALF,
+    Family,
+    Features,
+    HubLayout,
+    Mmproj,
+    Processors,
+    TensorNames,
+    Watch,
+    edges,
+    unwatched,
+)
 from qwenvis.models.framewise import Framewise
+from qwenvis.models.mmproj_names import BLOCK, FUSED_QKV
 from qwenvis.nn.blocks import Attention, Block
 from qwenvis.nn.layers import LayerNorm, Mlp, PatchEmbed, PositionTable
 from qwenvis.nn.mergers import DeepstackMerger, PatchMerger
 from qwenvis.nn.workspace import Workspace
 from qwenvis.weights import Weights
 
-EPS = 1e-6  # of every norm; not in the config
+EPS = 1e-6  # of all norms; not in the config
 ACTIVATIONS = {"gelu_pytorch_tanh": "gelu_pytorch_tanh", "gelu": "gelu", "quick_gelu": "quick_gelu"}
 
 
 class MergerNames(NamedTuple):
-    """What the tensors of the mergers are called."""
+    """The names of the tensors of the mergers."""
 
     norm: str
     fc1: str
     fc2: str
-    deepstack: str  # the list of its mergers
+    deepstack: str  # the list of the deepstack mergers
 
 
 NAMES = MergerNames("norm", "linear_fc1", "linear_fc2", "deepstack_merger_list")
@@ -43,7 +54,7 @@ def config(
     names: MergerNames = NAMES,
     deepstack: tuple[int, ...] = (8, 16, 24),
 ) -> Config:
-    """Read a Qwen3VLVisionConfig; ``deepstack`` is what holds where it names no blocks."""
+    """Read a Qwen3VLVisionConfig; ``deepstack`` is the default of its ``deepstack_visual_indexes``."""
     fields = Fields(vision_config, shapes)
     width = fields.size("hidden_size", 1152, PATCH_EMBED)
     return Config(
@@ -85,19 +96,23 @@ class Tower(Framewise):
         ]
         self.mergers = [self.merger, *self.deepstack]
 
+    def embed(self, patches: np.ndarray, order: np.ndarray, grid_thw: np.ndarray, ws: Workspace) -> np.ndarray:
+        """Embed the patches as the base does, and add their interpolated positions."""
+        x = super().embed(patches, order, grid_thw, ws)  # (n, d)
+        merge_size, side = self.config.spatial_merge_size, self.pos_embed.side
+        method = geometry.bilinear_align_corners
+        return self.pos_embed(*geometry.interpolate_pos_embed(grid_thw, merge_size, side, method), x)
+
     def forward(
         self, patches: np.ndarray, grid_thw: np.ndarray, ws: Workspace, out: Features, watch: Watch = unwatched
     ) -> Features:
-        """Patches (n, C·T·p²), in the order of ``pixel_values``, to the arrays of ``out``, (n / 4, out_hidden_size)."""
-        c, merge_size = self.config, self.config.spatial_merge_size
-        rope = geometry.rope(geometry.coords(grid_thw, merge_size), c.head_dim, c.rope_theta)  # 2 x (n, head_dim / 2)
-        order, deepstack = np.arange(len(patches)), list(out.deepstack)
+        """Encode patches (n, C·T·p²), in the order of ``pixel_values``, as the arrays of ``out``, each (n / 4, out)."""
+        c = self.config
+        coords = geometry.coords(grid_thw, c.spatial_merge_size)  # (n, 2)
+        rope = geometry.rope(coords, c.head_dim, c.rope_theta)  # 2 x (n, head_dim / 2)
+        order, deepstack = self.order(grid_thw), list(out.deepstack)
 
-        x = self.patch_embed(patches, order, geometry.step_bounds(grid_thw), ws.x, ws)  # (n, d)
-        self.pos_embed(
-            *geometry.interpolate_pos_embed(grid_thw, merge_size, self.pos_embed.side, geometry.bilinear_align_corners),
-            x,
-        )
+        x = self.embed(patches, order, grid_thw, ws)  # (n, d)
         watch(x, order)
         for i, (block, cu_seqlens) in enumerate(zip(self.blocks, self.segments(grid_thw), strict=True)):
             block(x, rope, cu_seqlens, ws)
@@ -129,6 +144,31 @@ TINY = {
     "out_hidden_size": 96,
 }
 EARLY, LATE = {"deepstack_visual_indexes": [5, 11, 17]}, {"deepstack_visual_indexes": [8, 16, 24]}
+PROCESSORS = Processors(
+    "Qwen2VLImageProcessorFast",
+    "Qwen3VLVideoProcessor",
+    edges(65536, 16777216),
+    HALF,
+    video_limits=edges(4096, 25165824),
+    class_normalisation=False,
+)
+MMPROJ = Mmproj(
+    "qwen3vl_merger",
+    {
+        **BLOCK,
+        "pos_embed": ("v.position_embd",),
+        "blocks.{}.attn.qkv": FUSED_QKV,
+        "blocks.{}.mlp.linear_fc1": ("v.blk.{}.ffn_up",),
+        "blocks.{}.mlp.linear_fc2": ("v.blk.{}.ffn_down",),
+        "merger.norm": ("v.post_ln",),
+        "merger.linear_fc1": ("mm.0",),
+        "merger.linear_fc2": ("mm.2",),
+        # The file counts deepstack mergers by the block that each follows, the tower by their own order.
+        "deepstack_merger_list.{rank}.norm": ("v.deepstack.{}.norm",),
+        "deepstack_merger_list.{rank}.linear_fc1": ("v.deepstack.{}.fc1",),
+        "deepstack_merger_list.{rank}.linear_fc2": ("v.deepstack.{}.fc2",),
+    },
+)
 FAMILY = Family(
     config,
     Tower,
@@ -140,12 +180,23 @@ FAMILY = Family(
         "qwen3-vl-32b": {**LARGE, "out_hidden_size": 5120, **LATE},
         "tiny-qwen3-vl": {**TINY, "deepstack_visual_indexes": [0, 2]},
     },
+    tensors=TensorNames(("blocks", "deepstack_merger_list", "merger", "patch_embed", "pos_embed")),
+    hub=HubLayout("Qwen3VL"),
+    processors=PROCESSORS,
+    mmproj=MMPROJ._replace(signature="v.deepstack."),
 )
 MOE = FAMILY._replace(
     published={
         "qwen3-vl-30b-a3b": {**LARGE, "out_hidden_size": 2048, **LATE},
         "qwen3-vl-235b-a22b": {**LARGE, "out_hidden_size": 4096, **LATE},
         "tiny-qwen3-vl-moe": {**TINY, "deepstack_visual_indexes": [0, 2]},
-    }
+    },
+    hub=HubLayout("Qwen3VLMoe"),
+    processors=PROCESSORS._replace(auto=False),
 )
-COMPASS = FAMILY._replace(published={"tiny-cohere-compass": {**TINY, "deepstack_visual_indexes": [0, 2]}})
+COMPASS = FAMILY._replace(
+    published={"tiny-cohere-compass": {**TINY, "deepstack_visual_indexes": [0, 2]}},
+    hub=HubLayout("CohereCompass"),
+    processors=Processors("CohereCompassImageProcessor", "CohereCompassVideoProcessor", edges(3136, 1003520)),
+    mmproj=None,
+)

@@ -1,4 +1,4 @@
-"""A tower's config that notes what it is asked: what nobody asks may change the mathematics, and is refused by name."""
+"""A ``vision_config`` that records which fields are read: a field that nobody reads may change the mathematics."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 from qwenvis.errors import ConfigError, listed, quoted
 from qwenvis.io.fields import Section
 
-# Fields that change nothing of a forward pass: what transformers 5 writes into every config, what concerns training,
-# other parts of the model, or nobody any more, and what transformers 4 wrote into every config.
+# Fields without effect on a forward pass, in four groups: those that transformers 5 writes into every config, those of
+# training, those of other parts of the model or of older code, and those that transformers 4 wrote into every config.
 _INERT = """
 architectures auto_map chunk_size_feed_forward dtype id2label is_encoder_decoder label2id model_type name_or_path
 output_attentions output_hidden_states problem_type return_dict torch_dtype transformers_version use_cache
@@ -31,20 +31,20 @@ INERT = frozenset(_INERT.split())
 
 
 class StrictConfig(Section):
-    """A ``vision_config``."""
+    """The fields of a ``vision_config``, and the names of those that were read."""
 
     def __init__(self, vision_config: Mapping[str, Any]) -> None:
         super().__init__(vision_config, "vision_config")
-        self._asked: set[str] = set()
+        self._read: set[str] = set()
 
     def __getitem__(self, name: str) -> Any:
-        """The value of a field, which counts as known from now on."""
-        self._asked.add(name)
+        """Return the value of a field, and record that it was read."""
+        self._read.add(name)
         return super().__getitem__(name)
 
-    def refuse_unasked(self) -> None:
-        """Raise ConfigError for fields that the tower did not ask for; empty ones and private ones say nothing."""
-        known = self._asked | INERT
+    def refuse_unread(self) -> None:
+        """Raise ConfigError, by name, for fields that were not read; empty fields and private fields have no effect."""
+        known = self._read | INERT
         unknown = [name for name in self._values if name not in known and not name.startswith("_")]
         said = [f"{name} = {quoted(value)}" for name in unknown if (value := self._values[name]) not in ("", [], {})]
         if said:

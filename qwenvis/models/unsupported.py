@@ -1,4 +1,4 @@
-"""Towers that look like those of this package and are not: what people try, and why it cannot work."""
+"""Models whose towers resemble those of this package and differ: the model_type of each, and the difference."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ ANOTHER = "its vision tower is another one"
 ERNIE = "its patches have no time, and a resampler of space and time stands where others have a merger"
 SIGLIP = "its tower is a SigLIP with a projector of its own"
 
-# model_type -> what is different. Models of another lineage (LLaVA, InternVL ...) are merely unknown.
-RELATIVES = {
+# model_type -> the difference. Models of another lineage (LLaVA, InternVL ...) are merely unknown.
+UNSUPPORTED = {
     "cosmos3_edge": ANOTHER,
     "dots3_note": "blocks of its tower are mixtures of experts",
     "dots_ocr": ANOTHER,
@@ -34,6 +34,6 @@ RELATIVES = {
 
 
 def difference(model_type: str) -> str:
-    """What sets a relative apart, by the model_type of the model or of its tower; empty for what is none."""
-    found = [name for name in RELATIVES if model_type == name or model_type.startswith(f"{name}_")]
-    return RELATIVES[max(found, key=len)] if found else ""
+    """Return the difference of an unsupported model, by its model_type or that of its tower; "" for other models."""
+    found = [name for name in UNSUPPORTED if model_type == name or model_type.startswith(f"{name}_")]
+    return UNSUPPORTED[max(found, key=len)] if found else ""

@@ -1,7 +1,7 @@
 """The compiled operations: arrays, threads and shape checks over the C kernels.
 
-Every op writes into the array that it is given last and returns it, allocates no array for results, and hands
-independent tasks to one parallel loop (`runtime.pyx`), so its bits do not depend on the number of threads.
+Every op fills and returns its last array argument. It allocates no array for results, and cuts its work into
+independent tasks of one parallel loop (`runtime.pyx`), so that no bit depends on the number of threads.
 """
 
 from qwenvis.ops.activate import activate

@@ -1,4 +1,4 @@
-"""Activations of an array, where no product stands before them."""
+"""Activations of an array that is not the result of a product."""
 
 from libc.math cimport INFINITY
 
@@ -20,11 +20,11 @@ cdef struct Job:
 cdef inline float _clamped(float x, float low, float high) noexcept nogil:
     if low <= x <= high or x != x:
         return x
-    return (low if x < low else high) + (x - x)  # of an infinity NaN, and not a limit
+    return (low if x < low else high) + (x - x)  # infinity becomes NaN instead of a limit
 
 
 cdef void _task(const void *context, Py_ssize_t index, int worker) noexcept nogil:
-    """A tile of one row at a time, as the epilogue of a product would hold it."""
+    """Activate tile by tile, each of one row, as the epilogue of a product would hold it."""
     cdef const Job *job = <const Job *>context
     cdef float tile[QV_MAX_NR]
     cdef float zeros[QV_MAX_NR]
@@ -49,11 +49,11 @@ cdef void _task(const void *context, Py_ssize_t index, int worker) noexcept nogi
 
 
 def activate(x, out, *, str activation, float limit=INFINITY):
-    """out = activation(min(x, limit)), by entry.
+    """Compute out = activation(min(x, limit)), entry by entry; return ``out``.
 
     ``x`` is (n, d) float32, ``out`` (n, d) float32, or bfloat16 in uint16. For "silu_gate", x is (n, 2 d), gate and up
-    side by side: out = silu(min(gate, limit)) * up, with up held between -limit and limit.
-    Formula: transformers Glm5NextVisionMLP, whose ``swiglu_limit`` this is.
+    side by side: out = silu(min(gate, limit)) * max(-limit, min(up, limit)).
+    Formula: transformers Glm5NextVisionMLP, with its ``swiglu_limit``.
     """
     cdef Job job
     job.isa, job.x, job.out, job.limit = selected(), rows_of(x, "x"), rows_of(out, "out", True), limit

@@ -1,4 +1,4 @@
-"""Whether an array holds NaN or infinity, at the speed of memory: `numpy.isfinite` makes an array of flags."""
+"""The search for NaN and infinity, at the speed of memory: `numpy.isfinite` would fill an array of flags."""
 
 from qwenvis.ops.kernels cimport qv_kernels
 from qwenvis.ops.runtime cimport Rows, ceil_div, parallel_for, rows_of, selected
@@ -22,7 +22,7 @@ cdef void _task(const void *context, Py_ssize_t index, int worker) noexcept nogi
 
 
 def all_finite(x):
-    """Whether every entry of ``x`` is a finite number: (n, d) float32, or bfloat16 in uint16."""
+    """Return whether every entry of ``x`` is finite: (n, d) float32, or bfloat16 in uint16."""
     cdef int finite = True
     cdef Job job
     job.isa, job.x, job.finite = selected(), rows_of(x, "x"), &finite

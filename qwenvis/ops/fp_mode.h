@@ -1,4 +1,4 @@
-/* The floating-point mode of a thread: results must not depend on a caller's flush-to-zero or rounding mode. */
+/* The floating-point mode of a thread. Results must not depend on the flush-to-zero or rounding mode of the caller. */
 #if defined(__x86_64__)
 #include <xmmintrin.h>
 typedef unsigned int qv_fp_mode;

@@ -1,4 +1,4 @@
-"""Rows by index: the permutations into and out of window order."""
+"""Rows gathered by index: the permutations into and out of window order."""
 
 from libc.stdint cimport int64_t
 
@@ -13,7 +13,7 @@ cdef struct Job:
     const char *x
     const int64_t *index
     Rows out
-    Py_ssize_t parts, size                # runs of a row, entries of a run
+    Py_ssize_t parts, size                # parts of a row, entries of a part
     Py_ssize_t x_row, x_part              # strides in bytes
 
 
@@ -27,10 +27,10 @@ cdef void _task(const void *context, Py_ssize_t index, int worker) noexcept nogi
 
 
 def gather(x, const int64_t[::1] index, out):
-    """out[r] = x[index[r]], by row.
+    """Compute out[r] = x[index[r]]; return ``out``.
 
-    ``x`` is (n, d), or (n, parts, d / parts) where each row is several runs, float32; ``out`` (rows, d), float32, or
-    bfloat16 in uint16.
+    ``x`` is float32, (n, d), or (n, parts, d / parts) if the parts of a row are not contiguous; ``out`` (rows, d)
+    float32, or bfloat16 in uint16.
     """
     cdef const float[:, :, :] source = x if x.ndim == 3 else x[:, None]
     cdef Job job

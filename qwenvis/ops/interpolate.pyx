@@ -53,10 +53,10 @@ cdef inline void _weighted_sum(const Job *job, Py_ssize_t r, Py_ssize_t column, 
 
 
 def add_interpolated(const float[:, :, ::1] grid, y, x, out):
-    """out[r] += sum over a and b of wy[r, a] * wx[r, b] * grid[iy[r, a], ix[r, b]].
+    """Compute out[r] += sum over a and b of wy[r, a] * wx[r, b] * grid[iy[r, a], ix[r, b]]; return ``out``.
 
     ``grid`` is (height, width, d) float32, ``out`` (n, d) float32; ``y`` = (iy, wy) and ``x`` = (ix, wx) are (n, taps)
-    each, int32 and float32. The sum is taken first and then added.
+    each, int32 and float32. The sum is computed first and then added.
     Formula: torch.nn.functional.interpolate, with the indices and weights that the caller gives.
     """
     cdef Job job

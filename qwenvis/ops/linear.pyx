@@ -4,7 +4,7 @@ import numpy as np
 
 from qwenvis.ops.kernels cimport QV_ACTIVATION_COUNT, QV_CHUNK, QV_F32, QV_MAX_MR, QV_MAX_NR
 from qwenvis.ops.packed_weight cimport PackedWeight, Panels, panel_at, panel_width
-from qwenvis.ops.runtime cimport CACHE_LINE, Rows, ceil_div, parallel_for, prefetch, round_up, rows_of, threads
+from qwenvis.ops.runtime cimport CACHE_LINE, Rows, ceil_div, parallel_on, prefetch, round_up, rows_of, threads
 
 cdef extern from * nogil:
     """
@@ -30,6 +30,7 @@ cdef struct Job:
     Py_ssize_t rows, row_blocks, panels_each, panel_blocks # a task: `rows` rows by `panels_each` panels
     int activation
     bint add
+    int workers      # at most
     float *expanded  # of the workers, EXPANDED_FLOATS each, where the format has to be expanded
 
 
@@ -109,7 +110,7 @@ cdef _place_expanded(Job *job):
     """Give the workers room for what they expand, which would fill a small stack; returns the memory, if any."""
     if job.panels.format.expand == NULL:
         return None
-    memory = np.empty(threads() * EXPANDED_FLOATS + CACHE_LINE // sizeof(float), np.float32)
+    memory = np.empty(job.workers * EXPANDED_FLOATS + CACHE_LINE // sizeof(float), np.float32)
     cdef float[::1] entries = memory
     job.expanded = <float *>round_up(<Py_ssize_t>&entries[0], CACHE_LINE)
     return memory
@@ -118,7 +119,7 @@ cdef _place_expanded(Job *job):
 cdef void partition(Job *job) noexcept nogil:
     """Even tasks, as large as the caches like, and small enough that every thread gets several."""
     cdef Py_ssize_t mr = job.panels.format.mr, nr = job.panels.format.nr, panels = job.panels.count
-    cdef Py_ssize_t tiles = ceil_div(job.x.n, mr), wanted = TASKS_PER_THREAD * threads()
+    cdef Py_ssize_t tiles = ceil_div(job.x.n, mr), wanted = TASKS_PER_THREAD * job.workers
     cdef Py_ssize_t most = EXPANDED_ROWS // mr
     if job.panels.format.expand == NULL:  # else a chunk of each row is all that has to stay near
         most = max(1, min(<Py_ssize_t>ROW_TILES, job.panels.isa.rows_nbytes // (mr * job.x.d * job.x.itemsize)))
@@ -155,9 +156,9 @@ def linear(x, PackedWeight weight, out, *, str activation="none", bint add=False
         raise ValueError("the weight has not been packed")
     if job.x.n == 0:
         return out
-    job.activation, job.add = ACTIVATIONS.index(activation), add
+    job.activation, job.add, job.workers = ACTIVATIONS.index(activation), add, threads()
     expanded = _place_expanded(&job)  # held until all is done
     partition(&job)
     with nogil:
-        parallel_for(_task, &job, job.row_blocks * job.panel_blocks)
+        parallel_on(job.workers, _task, &job, job.row_blocks * job.panel_blocks)
     return out

@@ -44,17 +44,18 @@ cdef _run(qv_norm norm, x, const float[::1] weight, const float[::1] bias, float
 
 
 def layer_norm(x, weight, bias, float eps, out):
-    """out = (x - mean) / sqrt(var + eps) * weight + bias, by row.
+    """Compute out = (x - mean) / sqrt(var + eps) * weight + bias, row by row; return ``out``.
 
-    ``x`` is (n, d) float32, ``weight`` and ``bias`` (d,), ``out`` (n / g, g * d) for any g: g rows of x side by side;
-    float32, or bfloat16 in uint16. ``x`` (n, h * d) is h rows side by side, as heads are. Formula: torch.nn.LayerNorm.
+    ``x`` is (n, d) float32, ``weight`` and ``bias`` (d,), ``out`` (n / g, g * d) for any g, with g rows of x side by
+    side: float32, or bfloat16 in uint16. If ``x`` is (n, h * d), each of its h parts, like a head, is normed by itself.
+    Formula: torch.nn.LayerNorm.
     """
     _run(selected().layer_norm, x, weight, bias, eps, out)
     return out
 
 
 def rms_norm(x, weight, float eps, out):
-    """out = x / sqrt(mean(x^2) + eps) * weight, by row. Shapes as in `layer_norm`.
+    """Compute out = x / sqrt(mean(x^2) + eps) * weight, row by row; return ``out``. Shapes as in `layer_norm`.
 
     Formula: transformers Qwen2_5_VLRMSNorm.
     """

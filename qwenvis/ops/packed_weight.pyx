@@ -7,7 +7,7 @@ import numpy as np
 from qwenvis.ops.finite cimport lower
 from qwenvis.ops.kernels cimport QV_BF16, QV_F32, qv_dtype, qv_itemsize
 from qwenvis.ops.runtime cimport (
-    CACHE_LINE, ceil_div, dtype_name, format_named, parallel_for, round_up, selected, threads
+    CACHE_LINE, ceil_div, dtype_name, format_named, parallel_on, round_up, selected, threads
 )
 
 cdef enum:
@@ -115,11 +115,12 @@ cdef class PackedWeight:
         cdef const char[::1] rows = array.reshape(-1).view(np.int8)
         packing.rows = &rows[0]
         cdef float[:, :, ::1] scratch
+        cdef int workers = threads()
         if packing.source != self.panels.format.source_dtype:
-            scratch = np.empty((threads(), self.panels.columns, self.panels.k), np.float32)
+            scratch = np.empty((workers, self.panels.columns, self.panels.k), np.float32)
             packing.scratch = &scratch[0, 0, 0]
         with nogil:
-            parallel_for(_pack_task, &packing, self.panels.count)
+            parallel_on(workers, _pack_task, &packing, self.panels.count)
         if not finite:
             raise FloatingPointError("the weight is not finite")
 

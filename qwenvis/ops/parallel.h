@@ -1,6 +1,6 @@
-/* What the parallel loop of runtime.pyx is made of: a task of it, and its threads. They are OpenMP's where the build
- * has it; elsewhere they come from a pool of our own, because a second OpenMP runtime beside PyTorch's ends the process
- * on macOS, and does so on Windows where both are LLVM's. */
+/* Tasks and threads of the parallel loop in runtime.pyx. The threads are OpenMP's where the build has OpenMP. Elsewhere
+ * they come from a pool of our own, because a second OpenMP runtime beside PyTorch's ends the process on macOS, and on
+ * Windows if both are LLVM's. */
 #include <stddef.h>
 
 #include "fp_mode.h"

@@ -1,7 +1,9 @@
-/* Threads that wait for loops: as many as the widest loop so far asked for, asleep between loops, never ended.
+/* A pool of threads that wait for loops: as many threads as the widest loop so far wanted, asleep between loops, never
+ * ended.
  *
- * A loop is offered to all of them. Whoever comes takes a slot, whose number is its worker's, and then tasks, until
- * none is left; the caller takes tasks too. So a loop ends without any worker, and callers share the threads. */
+ * A loop is offered to all threads. A free thread takes a slot, whose number is the worker's, and then one task after
+ * the other until none is left. The caller takes tasks too, so a loop ends even if no worker comes. Loops of several
+ * callers share the threads. */
 #ifdef _WIN32
 #define WIN32_LEAN_AND_MEAN
 #define NOMINMAX
@@ -29,10 +31,10 @@ typedef pthread_cond_t qv_cond;
 typedef struct qv_loop {
     qv_task task;
     const void *context;
-    ptrdiff_t n, next; /* tasks, and the first that nobody took; atomic */
-    int slots;         /* that are free; this and what follows belongs to the lock */
-    int next_slot;     /* the worker's number; the caller's is 0 */
-    int running;       /* workers that have not left */
+    ptrdiff_t n, next; /* number of tasks; next task to take, atomic */
+    int slots;         /* free slots; guarded by the lock, as all fields below */
+    int next_slot;     /* number of the next worker; the caller is 0 */
+    int running;       /* workers that take tasks */
     struct qv_loop *after;
 } qv_loop;
 
@@ -83,8 +85,8 @@ static void qv_work(void)
     }
 }
 
-/* Start one more thread; 0 if the system refuses. */
 #define QV_STACK (1 << 20) /* bytes: a task keeps some tiles there, and some systems give 128 kB */
+/* Start one more thread. Returns 0 if the system refuses. */
 #ifdef _WIN32
 static DWORD WINAPI qv_thread(void *nothing)
 {
@@ -119,7 +121,7 @@ static int qv_start(void)
 }
 #endif
 
-/* The threads of the next loop, with the caller, of `count` that are wanted: fewer where the system refuses some. */
+/* Grow the pool. Returns the threads of the next loop, with the caller: `count`, or fewer where the system refuses. */
 static int qv_pool_grow(int count)
 {
     qv_acquire(&qv_pool.lock);
@@ -131,7 +133,7 @@ static int qv_pool_grow(int count)
     return count;
 }
 
-/* task(context, i, worker) for every i < n, on `count` threads, handed out as they come free. */
+/* Run task(context, i, worker) for every i < n on `count` threads; a free thread takes the next task. */
 static void qv_pool_run(qv_task task, const void *context, ptrdiff_t n, int count)
 {
     qv_loop loop = {.task = task, .context = context, .n = n, .slots = count - 1, .next_slot = 1};

@@ -1,4 +1,4 @@
-/* Ask for the first `lines` cache lines at an address: a hint that cannot fault, so it may lie behind an array. */
+/* Prefetch `lines` cache lines from an address on: a hint that cannot fault, so the address may be out of bounds. */
 #define QV_CACHE_LINE 64 /* bytes */
 
 static inline void qv_prefetch(const char *address, Py_ssize_t lines)

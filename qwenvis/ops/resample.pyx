@@ -1,11 +1,11 @@
-"""A picture resampled along one of its axes, in fixed point: bytes to bytes, row by row."""
+"""Resampling of a picture along one axis, in fixed point: bytes to bytes, row by row."""
 
 from libc.stdint cimport int32_t, uint8_t
 
 from qwenvis.ops.kernels cimport qv_kernels, qv_resampling
 from qwenvis.ops.runtime cimport parallel_for, selected
 
-MAX_PRECISION = 22  # bits behind the point: what a weight under 2^15 can have, and a sum of them times 255 in int32
+MAX_PRECISION = 22  # bits after the point of weights below 2^15; sums of 255 times weights still fit int32
 
 cdef struct Job:
     const qv_kernels *isa
@@ -27,7 +27,7 @@ cdef void _column(const void *context, Py_ssize_t index, int worker) noexcept no
 
 cdef qv_resampling _checked(const int32_t[::1] starts, const int32_t[:, ::1] weights, int precision,
                             Py_ssize_t length) except *:
-    """The resampling of an axis of ``length``, once all that it reads is inside."""
+    """Check that the resampling of an axis of ``length`` reads nothing outside of it."""
     cdef Py_ssize_t n = starts.shape[0], taps = weights.shape[1], i
     if n < 1 or weights.shape[0] != n or not 1 <= taps <= length or not 1 <= precision <= MAX_PRECISION:
         raise ValueError(f"{n} starts, weights ({weights.shape[0]}, {taps}) and precision {precision} do not resample "
@@ -40,7 +40,7 @@ cdef qv_resampling _checked(const int32_t[::1] starts, const int32_t[:, ::1] wei
 
 def resample_rows(const uint8_t[:, :, ::1] x, const int32_t[::1] starts, const int32_t[:, ::1] weights, int precision,
                   uint8_t[:, :, ::1] out):
-    """out[y, i] = Σ_k weights[i, k] x[y, starts[i] + k] / 2^precision, rounded half up, between 0 and 255.
+    """Compute out[y, i] = Σ_k weights[i, k] x[y, starts[i] + k] / 2^precision, rounded half up, between 0 and 255.
 
     ``x`` is (height, width, 3), ``out`` (height, n, 3), ``starts`` (n,), ``weights`` (n, taps).
     """
@@ -57,7 +57,7 @@ def resample_rows(const uint8_t[:, :, ::1] x, const int32_t[::1] starts, const i
 
 def resample_columns(const uint8_t[:, :, ::1] x, const int32_t[::1] starts, const int32_t[:, ::1] weights,
                      int precision, uint8_t[:, :, ::1] out):
-    """out[i, x] = Σ_k weights[i, k] x[starts[i] + k, x] / 2^precision, rounded half up, between 0 and 255.
+    """Compute out[i, x] = Σ_k weights[i, k] x[starts[i] + k, x] / 2^precision, rounded half up, between 0 and 255.
 
     ``x`` is (height, width, 3), ``out`` (n, width, 3), ``starts`` (n,), ``weights`` (n, taps).
     """

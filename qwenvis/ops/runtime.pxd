@@ -23,6 +23,7 @@ cdef str dtype_name(qv_dtype dtype)
 cdef Rows rows_of(array, str name, bint writable=*) except *
 cdef int threads() noexcept nogil
 cdef void parallel_for(task_t task, const void *context, Py_ssize_t n) noexcept nogil
+cdef void parallel_on(int most, task_t task, const void *context, Py_ssize_t n) noexcept nogil
 
 
 cdef inline Py_ssize_t ceil_div(Py_ssize_t n, Py_ssize_t size) noexcept nogil:

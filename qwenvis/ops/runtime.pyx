@@ -84,7 +84,15 @@ cdef int granted(int count) noexcept nogil:
 
 cdef void parallel_for(task_t task, const void *context, Py_ssize_t n) noexcept nogil:
     """Run task(context, 0 .. n-1, worker) on this call's threads, handing out tasks as they come free."""
-    cdef int count = granted(threads()) if n > 1 else 1
+    parallel_on(threads(), task, context, n)
+
+
+cdef void parallel_on(int most, task_t task, const void *context, Py_ssize_t n) noexcept nogil:
+    """`parallel_for` on at most ``most`` threads: an op passes the number that its scratch memory was allocated for.
+
+    Any Python code may run after an allocation and change `threads`, such as a finalizer that ends `use_threads`.
+    """
+    cdef int count = granted(most) if n > 1 else 1
     cdef Py_ssize_t i, j
     if count == 1:
         for i in range(n):

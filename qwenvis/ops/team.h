@@ -1,6 +1,6 @@
-/* How many threads OpenMP may be asked for. libgomp ends the process where the system refuses one, so a team that has
- * to grow is tried first: the threads that it lacks are started, all at once, and ended, and the loop goes on with as
- * many as there were. */
+/* The number of threads that OpenMP can start. libgomp ends the process where the system refuses a thread. So before a
+ * team grows, the threads that it lacks are started, all at the same time, and ended; the loop then runs on as many
+ * threads as the system granted. */
 #include <ctype.h>
 #include <errno.h>
 #include <limits.h>
@@ -14,12 +14,12 @@
 #include <sys/syscall.h>
 #endif
 
-/* OpenMP keeps a team for each thread that calls: threads of this one's last loop, and the most that it may have. */
+/* OpenMP keeps a team for each calling thread: the threads of its last loop, and the most that it may have. */
 static _Thread_local int qv_team_size = 1, qv_team_most = INT_MAX;
-/* One team grows at a time, or two would count on the same threads. */
+/* Teams grow one at a time, or two teams would count on the same threads. */
 static pthread_mutex_t qv_team_lock = PTHREAD_MUTEX_INITIALIZER;
 
-/* Bytes that an environment variable asks for, as a number of B, K, M or G, or of K; 0 where it is not that. */
+/* Bytes in an environment variable: a number followed by B, K, M, G or nothing (K). 0 if the variable is not so. */
 static size_t qv_bytes_of(const char *name)
 {
     static const char units[] = "bkmg";
@@ -43,7 +43,7 @@ static size_t qv_bytes_of(const char *name)
     return *end || number > SIZE_MAX >> shift ? 0 : (size_t)number << shift;
 }
 
-/* A thread waits until the gate opens, so that all are there at once; it returns its number. */
+/* Wait until the gate opens, so that all threads exist at the same time; returns the number of the thread. */
 static void *qv_team_guest(void *gate)
 {
     pthread_mutex_lock(gate);
@@ -55,19 +55,19 @@ static void *qv_team_guest(void *gate)
 #endif
 }
 
-/* A thread that has been joined may count a little longer against what the system grants. */
+/* Join a thread, and wait until the system no longer counts it: that may take a little longer. */
 static void qv_team_farewell(pthread_t thread)
 {
     void *number;
     pthread_join(thread, &number);
 #ifdef __linux__
-    const struct timespec moment = {0, 100000}; /* nanoseconds: on a busy machine it takes its time to go */
+    const struct timespec moment = {0, 100000}; /* nanoseconds, up to a thousand times: machines may be busy */
     for (int i = 0; i < 1000 && !syscall(SYS_tgkill, getpid(), (pid_t)(intptr_t)number, 0); i++)
         nanosleep(&moment, NULL);
 #endif
 }
 
-/* Start `count` threads as OpenMP would, and end them; how many there were. */
+/* Start `count` threads as OpenMP would, and end them. Returns how many started. */
 static int qv_team_try(int count)
 {
     pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
@@ -77,7 +77,7 @@ static int qv_team_try(int count)
     if (threads && !pthread_attr_init(&attributes)) {
         size_t stack = qv_bytes_of("OMP_STACKSIZE");
         if (stack || (stack = qv_bytes_of("GOMP_STACKSIZE")))
-            pthread_attr_setstacksize(&attributes, stack); /* else, and where it refuses, the system's */
+            pthread_attr_setstacksize(&attributes, stack); /* else, or if the size is refused, the system's */
         pthread_mutex_lock(&gate);
         while (started < count && !pthread_create(threads + started, &attributes, qv_team_guest, &gate))
             started++;
@@ -90,7 +90,7 @@ static int qv_team_try(int count)
     return started;
 }
 
-/* The threads of the next loop, of `count` that are wanted. They are started here. */
+/* Start the threads of the next loop. Returns their number: `count`, or fewer. */
 static int qv_team(int count)
 {
     if (count > qv_team_most)
@@ -101,7 +101,7 @@ static int qv_team(int count)
         if (size < count)
             count = qv_team_most = size;
 #pragma omp parallel num_threads(count)
-        __asm__ volatile(""); /* or a compiler removes it */
+        __asm__ volatile(""); /* or the compiler removes the empty loop */
         pthread_mutex_unlock(&qv_team_lock);
     }
     if (count > 1)

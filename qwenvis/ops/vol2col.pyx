@@ -1,4 +1,4 @@
-"""Frames to patches: normalise, cut and bring into merge-block order, in one pass from bytes to float32."""
+"""Frames to patches: normalise, cut and reorder by merge units, in one pass from bytes to float32."""
 
 from libc.stdint cimport uint8_t
 
@@ -15,7 +15,7 @@ cdef struct Job:
 
 
 cdef void _patch(const Job *job, Py_ssize_t step, Py_ssize_t row, Py_ssize_t column, float *out) noexcept nogil:
-    """One row of pixel_values: (channel, frame, y, x)."""
+    """Fill one row of pixel_values: (channel, frame, y, x)."""
     cdef Py_ssize_t channel, t, y, frame
     cdef const uint8_t *line
     for channel in range(3):
@@ -28,7 +28,7 @@ cdef void _patch(const Job *job, Py_ssize_t step, Py_ssize_t row, Py_ssize_t col
 
 
 cdef void _task(const void *context, Py_ssize_t index, int worker) noexcept nogil:
-    """One row of merge blocks of one temporal step."""
+    """Cut one row of merge units of one temporal step."""
     cdef const Job *job = <const Job *>context
     cdef Py_ssize_t rows = job.height // job.patch, columns = job.width // job.patch, merge = job.merge
     cdef Py_ssize_t step = index // (rows // merge), top = index % (rows // merge) * merge
@@ -44,11 +44,11 @@ cdef void _task(const void *context, Py_ssize_t index, int worker) noexcept nogi
 
 def vol2col(const uint8_t[:, :, :, ::1] frames, const float[:, ::1] lut, Py_ssize_t patch_size,
             Py_ssize_t temporal_patch_size, Py_ssize_t merge_size, float[:, ::1] out):
-    """out = the patches of ``frames``, a row each, in merge-block order.
+    """Write the patches of ``frames`` into the rows of ``out``, by merge unit; return ``out``.
 
-    ``frames`` is (t, height, width, 3) uint8, both sides multiples of patch_size * merge_size; the last frame is
-    repeated up to a multiple of ``temporal_patch_size``. ``lut`` (3, 256) float32 is the value of each byte of each
-    channel. ``out`` is (patches, 3 * temporal_patch_size * patch_size^2) float32.
+    ``frames`` is (t, height, width, 3) uint8, with sides that are multiples of patch_size * merge_size; the last frame
+    is repeated up to a multiple of ``temporal_patch_size``. ``lut`` (3, 256) float32 holds the value of each byte of
+    each channel. ``out`` is (patches, 3 * temporal_patch_size * patch_size^2) float32.
     Order: transformers Qwen2VLImageProcessorPil.
     """
     cdef Py_ssize_t count = frames.shape[0], height = frames.shape[1], width = frames.shape[2]

@@ -1,1 +1,1 @@
-"""Preprocessor configs: sizes, pixel values and frames that a checkpoint asks for."""
+"""Preprocessor configs: the sizes, pixel values and frames that a checkpoint wants."""

@@ -1,7 +1,7 @@
-"""Which frames of a video are looked at: one function for each rule of transformers, and that of qwen-vl-utils.
+"""The choice of frames of a video: one function for each rule of transformers, and one for the rule of qwen-vl-utils.
 
-All take how long the video is and what is asked for, and return the indices of frames, in rising order; one may come
-twice. They equal ``sample_frames`` of the named video processor, its roundings included.
+All take the length of a video and the wanted numbers, and return indices of frames in rising order, with repetitions
+where a rule has them. They equal ``sample_frames`` of the named video processor, with its roundings.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from qwenvis.errors import InputError, VideoError, VideoLimitError, quoted
 
-Rate: TypeAlias = int | float  # frames a second
+Rate: TypeAlias = int | float  # frames per second
 
-LARGEST = 2**31 - 1  # what a config or a caller may say, long before anything is counted
-MAX_TAKEN = 2**20  # frames that are looked at: the smallest of so many are over the limit of pixels
-ASSUMED_FPS = 24  # of frames whose rate nobody told, in transformers
+LARGEST = 2**31 - 1  # of a number in a config or an argument, before any frame is counted
+MAX_TAKEN = 2**20  # frames of a video: even the smallest frames in this number exceed the limit of pixels
+ASSUMED_FPS = 24  # transformers' rate for frames of unknown rate
 
 # qwen-vl-utils 0.0.14: FPS, FPS_MIN_FRAMES, FPS_MAX_FRAMES, FRAME_FACTOR
 REFERENCE_FPS, REFERENCE_MIN_FRAMES, REFERENCE_MAX_FRAMES, REFERENCE_FACTOR = 2.0, 4, 768, 2
@@ -29,15 +29,15 @@ REFERENCE_FPS, REFERENCE_MIN_FRAMES, REFERENCE_MAX_FRAMES, REFERENCE_FACTOR = 2.
 
 @dataclass(frozen=True)
 class Length:
-    """How long a video is: its frames, and how many of them a second, if that is known."""
+    """The length of a video: the number of frames, and their rate if it is known."""
 
     frames: int
     fps: Rate | None
-    duration: Rate | None = None  # seconds, as a file has them
-    times: NDArray[np.float64] | None = field(default=None, compare=False)  # seconds of each, where a file has them
+    duration: Rate | None = None  # seconds, as the file states them
+    times: NDArray[np.float64] | None = field(default=None, compare=False)  # seconds of each frame in a file
 
     def seconds(self, indices: Sequence[int]) -> list[float]:
-        """The times of frames: their own, or index over rate; a rate that nobody told is 24."""
+        """Return the times of frames in seconds: those of the file, else index / rate, with 24 for an unknown rate."""
         if self.times is not None:
             return [float(self.times[index]) for index in indices]
         rate = self.fps or ASSUMED_FPS
@@ -46,7 +46,7 @@ class Length:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to take of a video: ``num_frames``, or else ``fps`` within ``min_frames`` and ``max_frames``."""
+    """The wanted number of frames: ``num_frames``, else by ``fps``, from ``min_frames`` to ``max_frames``."""
 
     fps: Rate | None = None
     num_frames: int | None = None
@@ -57,7 +57,7 @@ class Wanted:
 
 
 class SamplingArguments(TypedDict, total=False):
-    """The fields of `Wanted` that a caller may give."""
+    """The fields of `Wanted` that are arguments of a call."""
 
     fps: Rate | None
     num_frames: int | None
@@ -66,33 +66,36 @@ class SamplingArguments(TypedDict, total=False):
 
 
 def checked(given: Mapping[str, object]) -> SamplingArguments:
-    """The numbers that a caller gives. Raises InputError for a value that is not a number above 0."""
+    """Return the numbers among the arguments of a call. Raises InputError for a value that is no number above 0."""
     checks = {name: checked_rate if name == "fps" else checked_count for name in SamplingArguments.__annotations__}
     numbers = {name: check(given[name], name) for name, check in checks.items() if given.get(name) is not None}
     return cast(SamplingArguments, numbers)
 
 
 def checked_count(value: object, name: str) -> int:
-    """A number of frames, from 1. Raises InputError, which calls it ``name``."""
+    """Return a number of frames, at least 1. Raises InputError with the ``name`` of the argument."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 1 <= value <= LARGEST:
         raise InputError(f"{name} is {quoted(value)}; expected a whole number from 1 to {LARGEST:,}")
     return int(value)
 
 
 def checked_rate(value: object, name: str) -> Rate:
-    """Frames a second, above 0: of Python, of NumPy, or a fraction, such as PyAV's rates. Raises InputError."""
+    """Return frames per second, above 0, from a number of Python or NumPy, or a fraction such as PyAV's rates.
+
+    Raises InputError with the ``name`` of the argument.
+    """
     if isinstance(value, bool) or not isinstance(value, Real) or not 1 / LARGEST < value < LARGEST:  # type: ignore[operator]
         raise InputError(f"{name} is {quoted(value)}; expected frames a second, above 0 and below {LARGEST:,}")
     return int(value) if isinstance(value, Integral) else float(value)
 
 
 def every(length: Length, wanted: Wanted) -> list[int]:
-    """All frames."""
+    """Take all frames."""
     return list(range(_bounded(length.frames)))
 
 
 def even(length: Length, wanted: Wanted) -> list[int]:
-    """At even steps, a multiple of temporal_patch_size of them: Qwen2VLVideoProcessor."""
+    """Take a multiple of temporal_patch_size frames, at even steps: Qwen2VLVideoProcessor."""
     total, factor = length.frames, wanted.temporal_patch_size
     if wanted.num_frames is not None:
         count = round(wanted.num_frames / factor) * factor
@@ -107,10 +110,10 @@ def even(length: Length, wanted: Wanted) -> list[int]:
 
 
 def _arange(total: int, count: int) -> list[int]:
-    """``torch.arange(0, total, total / count).int()``, whose values are float32.
+    """Compute ``torch.arange(0, total, total / count).int()``, whose values are float32.
 
-    Whole registers of 8 begin at a value that has been rounded to float32, two registers at a time; the rest are
-    rounded once. So PyTorch does it on CPUs with AVX2; with AVX-512 the registers have 16.
+    Registers of 8 values begin at a value that has been rounded to float32, in pairs of whole registers; the remaining
+    values are rounded once. This is PyTorch's order on CPUs with AVX2; with AVX-512 the registers have 16 values.
     """
     step = total / count
     i = np.arange(math.ceil(total / step))
@@ -123,7 +126,7 @@ def _arange(total: int, count: int) -> list[int]:
 
 
 def ends(length: Length, wanted: Wanted) -> list[int]:
-    """Evenly from the first to the last frame: Qwen3VLVideoProcessor. A rate that nobody told is taken as 24."""
+    """Take frames evenly from the first to the last: Qwen3VLVideoProcessor. An unknown rate counts as 24."""
     total, least, most = length.frames, int(_told(wanted.min_frames)), int(_told(wanted.max_frames))
     if wanted.num_frames is not None:
         return _linspace(total, wanted.num_frames)
@@ -134,7 +137,7 @@ def ends(length: Length, wanted: Wanted) -> list[int]:
 
 
 def reference(length: Length, wanted: Wanted) -> list[int]:
-    """Evenly from the first to the last frame, an even number of them: ``smart_nframes`` of qwen-vl-utils."""
+    """Take an even number of frames, evenly from the first to the last: ``smart_nframes`` of qwen-vl-utils."""
     total, factor = length.frames, REFERENCE_FACTOR
     if wanted.num_frames is not None:
         count = round(wanted.num_frames / factor) * factor
@@ -150,7 +153,7 @@ def reference(length: Length, wanted: Wanted) -> list[int]:
 
 
 def seconds(length: Length, wanted: Wanted) -> list[int]:
-    """``fps`` frames of each second, of longer videos than max_duration as many evenly: Glm4vVideoProcessor."""
+    """Take ``fps`` frames of each second; beyond max_duration, as many as it holds, evenly: Glm4vVideoProcessor."""
     last, rate, fps = length.frames - 1, _rate(length, wanted), _told(wanted.fps)
     duration = length.duration or round(last / rate) + 1
     if duration <= _told(wanted.max_duration):
@@ -168,7 +171,7 @@ DYNAMIC_FPS, DYNAMIC_MAX_FRAMES, DYNAMIC_MAX_DURATION = ((30, 3), (300, 1), (mat
 
 
 def dynamic(length: Length, wanted: Wanted) -> list[int]:
-    """More frames a second of a short video than of a long one: Glm46VVideoProcessor."""
+    """Take more frames per second of a short video than of a long one: Glm46VVideoProcessor."""
     duration = length.duration or round((length.frames - 1) / _rate(length, wanted)) + 1
     looked_at = min(duration, DYNAMIC_MAX_DURATION)
     rate = next(fps for longest, fps in DYNAMIC_FPS if looked_at <= longest) * wanted.temporal_patch_size
@@ -177,7 +180,7 @@ def dynamic(length: Length, wanted: Wanted) -> list[int]:
 
 
 def clock(length: Length, wanted: Wanted) -> list[int]:
-    """The first frame at or after each 1 / fps of a second: Glm5NextVideoProcessor."""
+    """Take the first frame at or after each tick of 1 / fps seconds: Glm5NextVideoProcessor."""
     duration = length.duration or round((length.frames - 1) / _rate(length, wanted)) + 1
     limit, fps = wanted.max_duration, _told(wanted.fps)
     looked_at = min(duration, limit) if limit else duration
@@ -186,11 +189,11 @@ def clock(length: Length, wanted: Wanted) -> list[int]:
 
 
 def _by_the_clock(length: Length, rate: Rate, count: int, fps: Rate, most_seconds: int) -> list[int]:
-    """What both share: ``count`` frames, by the clock where that gives as many, else evenly."""
+    """Take ``count`` frames: one for each tick if there are ``count`` such frames, else evenly."""
     total, count, frame, tick = length.frames, _bounded(count), 1 / rate, 1 / fps
     indices: list[int] = []
     due, index = 0.0, 0
-    while total >= count >= len(indices) and (not indices or due < most_seconds):  # one too many is as good as all
+    while total >= count >= len(indices) and (not indices or due < most_seconds):  # one too many is enough
         index = max(index, int(due / frame) - 1)
         while index * frame < due:
             index += 1
@@ -206,7 +209,7 @@ def _by_the_clock(length: Length, rate: Rate, count: int, fps: Rate, most_second
 
 
 def _paired(indices: Sequence[int]) -> list[int]:
-    """Each frame once, but the last twice where their number is odd."""
+    """Return each frame once, and the last one twice where their number is odd."""
     once = list(dict.fromkeys(indices))
     return once + once[-1:] if len(once) % 2 else once
 
@@ -229,7 +232,7 @@ def _told(value: int | Rate | None) -> Rate:
 
 
 def _refuse_count(count: int, total: int, factor: int) -> None:
-    """Refuse to take more frames than there are, or none, of rules that take a multiple of ``factor``."""
+    """Raise VideoError for a rule that takes multiples of ``factor`` frames and finds none, or more than there are."""
     if not factor <= count <= total:
         raise VideoError(
             f"the video has {total} frames, of which {count} would be taken, a multiple of {factor}; "
@@ -239,7 +242,7 @@ def _refuse_count(count: int, total: int, factor: int) -> None:
 
 
 def _bounded(count: int) -> int:
-    """The number of frames to look at, before a list of them is made. Raises VideoLimitError."""
+    """Return the number of frames to take, before a list is made. Raises VideoLimitError above ``MAX_TAKEN``."""
     if count > MAX_TAKEN:
         raise VideoLimitError(
             f"{count:,} frames would be looked at; at most {MAX_TAKEN:,} are: lower num_frames, fps or max_frames"
@@ -248,7 +251,7 @@ def _bounded(count: int) -> int:
 
 
 def _linspace32(total: int, count: int) -> list[int]:
-    """``torch.linspace(0, total - 1, count).round()``: from both ends in float32, the second half in one rounding."""
+    """Compute ``torch.linspace(0, total - 1, count).round()``: float32 from both ends, the second half rounded once."""
     step = np.float32(np.float32(total - 1) / np.float32(count - 1))
     i = np.arange(count)
     front = step * i.astype(np.float32)

@@ -1,13 +1,13 @@
-"""Which resizing, limits and normalisation a checkpoint's preprocessor config asks for.
+"""The image processors of transformers: the limits, sizes and normalisation that a preprocessor config states.
 
-A still image is resized to sides that whole merge units fill (`smart_resize`, as in transformers), its bytes
-are normalised, and it is cut into patches. This room turns the preprocessor config into those numbers and refuses a
-config that asks for other steps. Each class is one, or several, of transformers' image processors.
+A still image is resized to sides that whole merge units fill (`smart_resize`, as in transformers), its bytes are
+normalised, and it is cut into patches. This room reads the numbers of these steps from a preprocessor config, and
+refuses a config that states other steps. Each class stands for one or more of transformers' image processors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from qwenvis.errors import ConfigError, ImageLimitError, check_choice
 from qwenvis.io.fields import Section
+from qwenvis.models import FAMILIES, family_of_class
 from qwenvis.processors import smart_resize
 from qwenvis.processors.normalize import Normalisation
 from qwenvis.processors.pixel_limits import given_limits, read_limits
@@ -23,22 +24,22 @@ from qwenvis.processors.pixel_limits import given_limits, read_limits
 # Four times the largest max_pixels of a published checkpoint (16,777,216, Qwen3-VL): 1.6 GB of pixel_values.
 MAX_RESIZED_PIXELS = 2**26
 
-PLACE = "preprocessor config"  # where nobody knows better
+PLACE = "preprocessor config"  # in messages about a config without a file
 SWITCHES = ("do_resize", "do_rescale", "do_normalize")
-STEPS = (*SWITCHES, "resample", "rescale_factor", "image_mean", "image_std")  # fields that say what becomes of bytes
+STEPS = (*SWITCHES, "resample", "rescale_factor", "image_mean", "image_std")  # fields that change the values of bytes
 BICUBIC = 3  # PIL.Image.Resampling.BICUBIC, as preprocessor configs write it
 
-# What an argument may be; the first is the default.
+# The choices of an argument; the first is the default.
 PIXELS = ("natural", "transformers")
 BACKENDS = ("pil", "torchvision")
 
 
 @dataclass(frozen=True)
 class ImageProcessor:
-    """The numbers that turn a still image into patches. Sizes in pixels; limits as the checkpoint counts them.
+    """The numbers that turn a still image into patches. Sizes are in pixels, limits in the units of the class.
 
-    ``pixels`` says how orientation, transparency and depth are read (`images.to_rgb`), ``backend`` which of
-    transformers' two classes resizes and normalises.
+    ``pixels`` chooses how orientation, transparency and depth are read (`images.to_rgb`), ``backend`` which of
+    transformers' two implementations resizes and normalises.
     """
 
     patch_size: int
@@ -50,11 +51,9 @@ class ImageProcessor:
     pixels: str = PIXELS[0]
     backend: str = BACKENDS[0]
 
-    # Of transformers' class: its limits, for a config without any, and whether patches come in rows of the frame.
+    # Of transformers' class: the limits for a config without any, and whether patches are in raster order.
     limits: ClassVar[tuple[int, int]] = (56 * 56, 28 * 28 * 1280)
     raster: ClassVar[bool] = False
-    # Whether its mean and std are those of the published checkpoints, and may stand in for a config that is missing.
-    usual: ClassVar[bool] = True
 
     @classmethod
     def from_config(
@@ -69,23 +68,20 @@ class ImageProcessor:
         pixels: str = PIXELS[0],
         backend: str = BACKENDS[0],
     ) -> ImageProcessor:
-        """Read a checkpoint's preprocessor config; the sizes are the tower's, the limits override the config's.
+        """Read a preprocessor config; the sizes are the tower's, the limits take the place of the config's.
 
-        An empty ``preprocessor`` means that the checkpoint has none. transformers then refuses, and so does this:
-        the defaults of its class would quietly shrink images to a twelfth of what the published checkpoints allow.
-        With both limits given, nothing is guessed where the class's mean and std are the published ones.
+        An empty ``preprocessor`` means that the checkpoint has no config. As transformers, this method then raises an
+        error: the defaults of the class would shrink images, without a word, to a twelfth of what published checkpoints
+        allow. With both limits given, nothing is guessed: `processor_class` refuses the families whose published
+        configs have another mean and std than the class.
 
-        Raises ConfigError for a config that is missing or asks for other steps, InputError for arguments that cannot
-        be.
+        Raises ConfigError for a config that is missing or states other steps, and InputError for arguments out of
+        range.
         """
         for name, value, choices in (("pixels", pixels, PIXELS), ("backend", backend, BACKENDS)):
             check_choice(value, name, choices)
-        if not preprocessor and (None in (min_pixels, max_pixels) or not cls.usual):
-            raise ConfigError(
-                "the checkpoint has no preprocessor_config.json (nor a processor_config.json with an image_processor), "
-                f"so its {'image size limits are' if cls.usual else 'mean and std are'} unknown; copy the file from "
-                f"the model it was made from{', or pass both min_pixels and max_pixels' * cls.usual}"
-            )
+        if not preprocessor and None in (min_pixels, max_pixels):
+            raise missing("image size limits", ", or pass both min_pixels and max_pixels")
         config = Section(preprocessor, PLACE)
         tower = {"patch_size": patch_size, "merge_size": merge_size, "temporal_patch_size": temporal_patch_size}
         refuse_other_steps(config, tower)
@@ -99,22 +95,22 @@ class ImageProcessor:
 
     @classmethod
     def limits_of(cls, config: Section, factor: int, temporal: int) -> tuple[int, int]:
-        """(min_pixels, max_pixels) of a config: areas, whatever the edges of ``size`` are called."""
+        """Return the (min_pixels, max_pixels) of a config: areas, despite the names of the edges of ``size``."""
         return read_limits(config, cls.limits)
 
     def with_limits(self, min_pixels: int | None = None, max_pixels: int | None = None) -> ImageProcessor:
-        """Return the same with other limits, in pixels; None keeps one. Raises InputError for limits that cannot be."""
+        """Return a processor with other limits in pixels; None keeps a limit. Raises InputError for invalid limits."""
         smallest, largest = given_limits((self.min_pixels, self.max_pixels), min_pixels, max_pixels)
         return replace(self, min_pixels=smallest, max_pixels=largest)
 
     @property
     def factor(self) -> int:
-        """The side of a merge unit."""
+        """The side of a merge unit in pixels."""
         return self.patch_size * self.merge_size
 
     @property
     def columns(self) -> int:
-        """Entries of one patch, the columns of ``pixel_values``: 3 x temporal_patch_size x patch_size²."""
+        """The number of entries of a patch, a row of ``pixel_values``: 3 x temporal_patch_size x patch_size²."""
         return 3 * self.temporal_patch_size * self.patch_size**2
 
     @property
@@ -123,9 +119,10 @@ class ImageProcessor:
         return self.normalisation.lut
 
     def resized(self, height: int, width: int) -> tuple[int, int]:
-        """Return the (height, width) that an image is resized to, what is added to it (`content`) included.
+        """Return the (height, width) of an image after resizing, with the black that is added to its `content`.
 
-        Raises ImageError for a size that `processors.smart_resize` refuses, LimitError beyond ``MAX_RESIZED_PIXELS``.
+        Raises ImageError for a size that `processors.smart_resize` refuses, ImageLimitError beyond
+        ``MAX_RESIZED_PIXELS``.
         """
         rows, columns = self._size(height, width)
         if rows * columns > MAX_RESIZED_PIXELS:
@@ -136,11 +133,11 @@ class ImageProcessor:
         return rows, columns
 
     def content(self, height: int, width: int) -> tuple[int, int]:
-        """Return the (height, width) of the image in what it is `resized` to, at the top left; the rest is black."""
+        """Return the (height, width) of the image itself, at the top left of the `resized` one; the rest is black."""
         return self.resized(height, width)
 
     def grid(self, height: int, width: int) -> tuple[int, int, int]:
-        """Return the grid (1, rows, columns) of patches of an image; raises as ``resized``."""
+        """Return the grid (1, rows, columns) of the patches of an image; raises the errors of `resized`."""
         resized_height, resized_width = self.resized(height, width)
         return 1, resized_height // self.patch_size, resized_width // self.patch_size
 
@@ -148,31 +145,24 @@ class ImageProcessor:
         return smart_resize.area(height, width, self.factor, self.min_pixels, self.max_pixels)
 
 
-class Qwen3ImageProcessor(ImageProcessor):
-    """Of Qwen3-VL and what came after it: the same class, but checkpoints state a mean and std of their own."""
-
-    usual = False
-
-
-class PaddleImageProcessor(ImageProcessor):
-    """PaddleOCRVLImageProcessor: short sides are lifted, and patches come in rows of the frame."""
+class PaddleOCRVLImageProcessor(ImageProcessor):
+    """Short sides are enlarged to a merge unit first, and patches are in raster order."""
 
     limits = (384 * 384, 1536 * 1536)
     raster = True
-    usual = False
 
     def _size(self, height: int, width: int) -> tuple[int, int]:
         return smart_resize.lifted(height, width, self.factor, self.min_pixels, self.max_pixels)
 
 
-class VolumeImageProcessor(ImageProcessor):
-    """Glm4vImageProcessor and Glm46VImageProcessor: limits count the frames of a patch, and stand in ``size`` alone."""
+class Glm4vImageProcessor(ImageProcessor):
+    """Limits are volumes, which count the frames of a patch, and stand in ``size`` alone; also Glm46VImageProcessor."""
 
     limits = (112 * 112, 28 * 28 * 15000)
 
     @classmethod
     def limits_of(cls, config: Section, factor: int, temporal: int) -> tuple[int, int]:
-        """Volumes, the edges of ``size``; transformers reads no ``min_pixels`` here."""
+        """Return the edges of ``size``, which are volumes; as transformers, without ``min_pixels``."""
         return read_limits(config, cls.limits, ())
 
     def _size(self, height: int, width: int) -> tuple[int, int]:
@@ -180,21 +170,21 @@ class VolumeImageProcessor(ImageProcessor):
         return smart_resize.volume(factors[0], height, width, factors, self.min_pixels, self.max_pixels)
 
 
-class CanvasImageProcessor(ImageProcessor):
-    """Glm5NextImageProcessor: an image is not enlarged to whole merge units, but set on black."""
+class Glm5NextImageProcessor(ImageProcessor):
+    """An image is not enlarged to whole merge units: black is added at the right and at the bottom."""
 
     limits = (16, 8000)  # tokens
 
     @classmethod
     def limits_of(cls, config: Section, factor: int, temporal: int) -> tuple[int, int]:
-        """Volumes, from ``min_image_tokens`` and ``max_image_tokens``."""
+        """Return volumes, from ``min_image_tokens`` and ``max_image_tokens``."""
         keys = ("min_image_tokens", "max_image_tokens")
         tokens = Section({key: value for key, value in config.written.items() if key in keys}, config.place)
         smallest, largest = read_limits(tokens, cls.limits, keys)
         return smallest * temporal * factor**2, largest * temporal * factor**2
 
     def content(self, height: int, width: int) -> tuple[int, int]:
-        """As the base; smaller than what the image is resized to, unless merge units fill it."""
+        """Return the (height, width) of the image itself: less than `resized`, unless whole merge units fill it."""
         canvas = self.resized(height, width)
         return smart_resize.content((height, width), canvas, self.temporal_patch_size, self.min_pixels)
 
@@ -203,71 +193,54 @@ class CanvasImageProcessor(ImageProcessor):
         return smart_resize.canvas(factors[0], height, width, factors, self.min_pixels, self.max_pixels)
 
 
-# family -> how its stills are prepared, where its preprocessor config does not name another of `TYPES`
-PROCESSORS: dict[str, type[ImageProcessor]] = {
-    "qwen2_vl": ImageProcessor,
-    "qwen2_5_vl": ImageProcessor,
-    "qwen2_5_omni": ImageProcessor,
-    "exaone4_5": ImageProcessor,
-    "qwen3_vl": Qwen3ImageProcessor,
-    "qwen3_vl_moe": Qwen3ImageProcessor,
-    "qwen3_omni_moe": Qwen3ImageProcessor,
-    "qwen3_5": Qwen3ImageProcessor,
-    "qwen3_5_moe": Qwen3ImageProcessor,
-    "qwen4_exp": Qwen3ImageProcessor,
-    "cohere_compass": ImageProcessor,
-    "glm4v": VolumeImageProcessor,
-    "glm46v": VolumeImageProcessor,
-    "glm4v_moe": VolumeImageProcessor,
-    "glm_ocr": VolumeImageProcessor,
-    "glm5_next": CanvasImageProcessor,
-    "paddleocr_vl": PaddleImageProcessor,
-}
-
-# Of these, transformers has no processor but what the preprocessor config names.
-NAMELESS = {"qwen3_vl_moe", "glm4v_moe", "glm_ocr"}
-
-# transformers' name -> the same; `Fast` and `Pil` may follow, for the backend that `backend` chooses here
+# Name of transformers' class -> class; `Fast` and `Pil` may follow a name: here, ``backend`` makes that choice.
 TYPES: dict[str, type[ImageProcessor]] = {
     "Qwen2VLImageProcessor": ImageProcessor,
     "CohereCompassImageProcessor": ImageProcessor,
-    "Glm4vImageProcessor": VolumeImageProcessor,
-    "Glm46VImageProcessor": VolumeImageProcessor,
-    "Glm5NextImageProcessor": CanvasImageProcessor,
-    "PaddleOCRVLImageProcessor": PaddleImageProcessor,
+    "Glm4vImageProcessor": Glm4vImageProcessor,
+    "Glm46VImageProcessor": Glm4vImageProcessor,
+    "Glm5NextImageProcessor": Glm5NextImageProcessor,
+    "PaddleOCRVLImageProcessor": PaddleOCRVLImageProcessor,
 }
 
 
 def processor_class(family: str, preprocessor: Mapping[str, Any]) -> type[ImageProcessor]:
-    """What a preprocessor config names, else the family's own: as transformers' AutoImageProcessor chooses.
+    """Return the class that a preprocessor config names, else the family's own: as transformers' AutoImageProcessor.
 
-    Raises ConfigError for a name that is neither one of ``TYPES`` nor made of a family's.
+    Raises ConfigError for a name that is neither one of `TYPES` nor made of a family's, for a config without a name
+    where transformers has no class for the family, and for a missing config (an empty ``preprocessor``) where published
+    checkpoints have another mean and std than the class.
     """
-    config = Section(preprocessor, PLACE)
-    if "image_processor_type" not in config:
-        if config and family in NAMELESS:
-            raise config.refused("image_processor_type", f"a name: transformers has none of its own for {family}")
-        return PROCESSORS[family]
-    kind = config.word("image_processor_type").removesuffix("Fast").removesuffix("Pil")
-    found = TYPES.get(kind) or PROCESSORS.get(family_named(kind, "ImageProcessor", PROCESSORS))
-    if found is None:
+    config, stated = Section(preprocessor, PLACE), FAMILIES[family].processors
+    if not config and not stated.class_normalisation:
+        raise missing("mean and std")
+    if config and "image_processor_type" not in config and not stated.auto:
+        raise config.refused("image_processor_type", f"a name: transformers has none of its own for {family}")
+    name = config.word("image_processor_type") if "image_processor_type" in config else stated.image
+    kin = family_of_class(_stem(name), "ImageProcessor")
+    found = TYPES.get(_stem(name)) or (kin and TYPES.get(_stem(kin.processors.image)))
+    if not found:
         raise config.refused("image_processor_type", " or ".join(TYPES))
     return found
 
 
-def family_named(kind: str, ending: str, families: Collection[str]) -> str:
-    """The family of a class that transformers has not and other libraries write: Qwen3VLImageProcessor is qwen3_vl's.
+def missing(unknown: str, remedy: str = "") -> ConfigError:
+    """Return the error for a checkpoint without a preprocessor config, which leaves something ``unknown``."""
+    return ConfigError(
+        "the checkpoint has no preprocessor_config.json (nor a processor_config.json with an image_processor), "
+        f"so its {unknown} are unknown; copy the file from the model it was made from{remedy}"
+    )
 
-    Empty where there is none.
-    """
-    words = {family.replace("_", ""): family for family in families}
-    return words.get(kind.removesuffix(ending).replace("_", "").lower(), "") if kind.endswith(ending) else ""
+
+def _stem(name: str) -> str:
+    """Return the name of a class without the word for its backend."""
+    return name.removesuffix("Fast").removesuffix("Pil")
 
 
 def refuse_other_steps(config: Section, tower: Mapping[str, int], noun: str = "images") -> None:
-    """Refuse, by name, what would make other pixels than ours; ``tower`` holds sizes that must agree.
+    """Raise ConfigError, by name, for fields that would give other pixels; ``tower`` holds sizes that have to agree.
 
-    Null is no default here: transformers takes it for false, or has no number to go on with.
+    Null is no default here: transformers takes null for false, or lacks the number.
     """
     for key in (*STEPS, *tower):
         if key in config.nulls:

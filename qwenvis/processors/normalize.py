@@ -1,6 +1,6 @@
-"""The value of each byte of each channel: rescaled, and normalised by mean and standard deviation.
+"""The float value of each byte of each channel: rescaled, and normalised by mean and standard deviation.
 
-A byte has 256 values, so a whole checkpoint's arithmetic is a table, and the roundings of transformers are made once.
+A byte has 256 values, so the arithmetic of a checkpoint is a table, and the roundings of transformers happen once.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from numpy.typing import NDArray
 from qwenvis.concurrency.memo import cached_property
 from qwenvis.errors import ConfigError
 from qwenvis.io.fields import Section
+from qwenvis.models.family import CLIP
 
-ORDINARY = (-1e30, 1e30)  # numbers between these
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+ORDINARY = (-1e30, 1e30)  # the bounds of numbers in a config
+CLIP_MEAN, CLIP_STD = (tuple(CLIP[name]) for name in ("image_mean", "image_std"))
 
 
 @dataclass(frozen=True)
 class Normalisation:
     """``mean`` and ``std`` per channel of RGB, after every byte has been multiplied by ``rescale_factor``.
 
-    ``fused`` tells in which order transformers rounds: its PIL classes rescale and then normalise, its torchvision
-    classes take both in one step.
+    ``fused`` selects the order of transformers' roundings: the PIL classes rescale and then normalise, the torchvision
+    classes do both in one step.
     """
 
     mean: tuple[float, ...] = CLIP_MEAN
@@ -42,9 +42,9 @@ class Normalisation:
         *,
         fused: bool = False,
     ) -> Normalisation:
-        """Read a preprocessor config; ``mean`` and ``std`` are the class's, where it has none.
+        """Read a preprocessor config; ``mean`` and ``std`` are the defaults of the class.
 
-        Raises ConfigError for what is no three numbers, and for numbers that give infinite values.
+        Raises ConfigError for a mean or std that is not three numbers, and for numbers that give infinite values.
         """
         found = cls(
             mean=_channels(config, "image_mean", mean),
@@ -63,13 +63,14 @@ class Normalisation:
 
     @cached_property
     def unit_lut(self) -> NDArray[np.float32]:
-        """The same for bytes that stand for 0..1, which transformers' PIL classes divide by 255 once more."""
+        """The table for bytes that stand for 0..1, which transformers' PIL classes divide by 255 once more."""
         return self._lut((np.arange(256, dtype=np.float64) * (1 / 255)).astype(np.float32))
 
     def _lut(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """``rescale`` and ``normalize`` of transformers.image_transforms: the product in float64, then float32.
+        """Compute (v · rescale_factor - mean) / std as ``rescale`` and ``normalize`` of transformers.image_transforms.
 
-        Fused: ``rescale_and_normalize`` of TorchvisionBackend, which scales mean and std up, all in float32.
+        The product is in float64, the rest in float32. Fused: (v - mean / rescale_factor) / (std / rescale_factor), all
+        in float32, as ``rescale_and_normalize`` of TorchvisionBackend.
         """
         mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
         with np.errstate(all="ignore"):
@@ -85,7 +86,7 @@ class Normalisation:
 
 
 def _channels(config: Section, key: str, default: tuple[float, ...]) -> tuple[float, ...]:
-    """Three numbers, one per channel; one number stands for all three, as in transformers."""
+    """Return three numbers, one per channel; as in transformers, a single number stands for all three."""
     value = config.get(key, default)
     values = value if isinstance(value, list | tuple) else [value] * 3
     if len(values) != 3:

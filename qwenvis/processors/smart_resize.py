@@ -1,7 +1,7 @@
-"""Which size an image, or a frame of a video, is resized to: one function for each rule of transformers.
+"""The size of an image, or of a frame of a video, after resizing: one function for each rule of transformers.
 
-All return (height, width), multiples of the factor (the side of a merge unit in pixels), and equal transformers'
-``smart_resize`` of the named file for every size, Python's rounding of halves to the even neighbour included.
+All return (height, width), multiples of the factor (the side of a merge unit in pixels), and equal ``smart_resize`` in
+the named file of transformers for every size, with Python's rounding of halves to the even neighbour.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ MAX_RATIO = 200
 
 
 def area(height: int, width: int, factor: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
-    """Return the (height, width) whose area is within the limits and whose ratio is kept.
+    """Return the (height, width) with an area within the limits and the ratio of the image.
 
-    ``smart_resize`` of image_processing_pil_qwen2_vl (cohere_compass has the same): ``round`` takes 2.5 to 2, so 70
+    ``smart_resize`` of image_processing_pil_qwen2_vl (the same as in cohere_compass): ``round`` takes 2.5 to 2, so 70
     becomes 56 and not 84. At extreme ratios, the area may miss the limits by the last multiple.
 
-    Raises ImageError for a side of zero and for sides whose ratio is over 200.
+    Raises ImageError for a side of zero, and for sides whose ratio is above 200.
     """
     _refuse_empty(height, width)
     return _volume((height, width), (1, 1), factor, min_pixels, max_pixels)
 
 
 def lifted(height: int, width: int, factor: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
-    """As `area`, after a side that is shorter than the factor has been lifted to it.
+    """Return the size of `area` for an image whose shorter side, if below the factor, is first enlarged to it.
 
-    ``smart_resize`` of image_processing_pil_paddleocr_vl. The ratio is that of the lifted sides, and rounding may have
-    changed it. Raises as `area`.
+    ``smart_resize`` of image_processing_pil_paddleocr_vl. The ratio is that of the enlarged sides, which rounding may
+    have changed. Raises the errors of `area`.
     """
     _refuse_empty(height, width)
     if height < factor:
@@ -42,13 +42,13 @@ def lifted(height: int, width: int, factor: int, min_pixels: int, max_pixels: in
 def volume(
     num_frames: int, height: int, width: int, factors: tuple[int, int], min_pixels: int, max_pixels: int
 ) -> tuple[int, int]:
-    """Return the (height, width) for which frames x height x width is within the limits.
+    """Return the (height, width) with which frames x height x width is within the limits.
 
-    ``factors`` are those of time and of a side. A side that is shorter than its factor is lifted first, and the ratio
-    is that of the lifted sides. ``smart_resize`` of image_processing_pil_glm4v, for a still of as many frames as the
-    factor of time, of video_processing_glm4v and of video_processing_qwen3_vl.
+    ``factors`` are those of time and of a side. A side below its factor is first enlarged to it, and the ratio is that
+    of the enlarged sides. ``smart_resize`` of video_processing_glm4v, of video_processing_qwen3_vl, and of
+    image_processing_pil_glm4v, where the number of frames of a still is the factor of time.
 
-    Raises ImageError as `area`, and for fewer frames than the factor of time.
+    Raises the errors of `area`, and ImageError for fewer frames than the factor of time.
     """
     temporal, factor = factors
     _refuse_empty(height, width)
@@ -64,7 +64,7 @@ def volume(
 def _volume(
     sides: tuple[int, int], frames: tuple[int, int], factor: int, min_pixels: int, max_pixels: int
 ) -> tuple[int, int]:
-    """What the rules share: ``frames`` as they are, and as whole patches count them."""
+    """Return the size within the limits; ``frames`` are their number, and their number in whole patches."""
     (height, width), (num_frames, padded) = sides, frames
     _refuse_ratio(height, width)
     rows, columns = round(height / factor) * factor, round(width / factor) * factor
@@ -85,9 +85,9 @@ def canvas(
     """Return the smallest (height, width) that holds the frames without shrinking them, within the limits of a volume.
 
     ``smart_resize`` of image_processing_pil_glm5_next, whose limits are tokens of frames x factor² pixels. `content`
-    says what the frames become inside of it. There is no limit to the ratio.
+    is the size of the frames on the canvas. The ratio has no limit.
 
-    Raises ImageError for a side of zero, and where not even one merge unit is within ``max_pixels``.
+    Raises ImageError for a side of zero, and where a single merge unit exceeds ``max_pixels``.
     """
     temporal, factor = factors
     _refuse_empty(height, width)
@@ -103,7 +103,7 @@ def canvas(
 
 
 def _largest_canvas(frames: int, height: int, width: int, factor: int, max_pixels: int) -> tuple[int, int]:
-    """The canvas of the highest content, of the ratio of the image, that is within the limit."""
+    """Return the canvas for the largest content, in the ratio of the image, that is within the limit."""
     if max_pixels < frames * factor**2:
         raise ImageError(
             f"max_pixels={max_pixels} is too small. At least {frames * factor**2} pixels are required for one aligned "
@@ -121,9 +121,9 @@ def _largest_canvas(frames: int, height: int, width: int, factor: int, max_pixel
 
 
 def content(sides: tuple[int, int], canvas: tuple[int, int], num_frames: int, min_pixels: int) -> tuple[int, int]:
-    """Return the (height, width) of an image of ``sides`` inside of its `canvas`, at the top left; the rest is black.
+    """Return the (height, width) of an image of ``sides`` at the top left of its `canvas`; the rest is black.
 
-    It is enlarged only where its volume is under ``min_pixels``. ``resize`` of image_processing_pil_glm5_next.
+    An image is enlarged only where its volume is below ``min_pixels``. ``resize`` of image_processing_pil_glm5_next.
     """
     (height, width), (rows, columns) = sides, canvas
     scale = min(rows / height, columns / width)

@@ -1,7 +1,7 @@
-"""What a checkpoint's video preprocessor config asks for: which frames of a video, how large, with which values.
+"""The common part of transformers' video processors: frames, limits and normalisation of a video preprocessor config.
 
-What the video processors of transformers share; each family's rules are in `processors.video_families`. Their resize is
-torchvision's (`images.torch_resize`), their normalisation the fused one.
+The rules of each processor are in `processors.video_families`. All resize as torchvision (`images.torch_resize`), with
+the fused normalisation.
 """
 
 from __future__ import annotations
@@ -25,15 +25,12 @@ MOST_TOKENS = 2**31  # of a video, as a config may cap them
 MOST_FRAMES = 2**31 - 1  # of a video, and seconds
 MOST_EXPANSION = 16  # merge units along one side of the unit that frames are resized to
 
-# How frames may be chosen; the first is the default.
+# The ways to choose frames; the first is the default.
 SAMPLINGS = ("natural", "transformers", "qwen-vl-utils", "all")
 
 
 class FrameSize(NamedTuple):
-    """What the frames of a video are resized to; ``content`` is within ``canvas``, at the top left, the rest is black.
-
-    Both are (height, width).
-    """
+    """The (height, width) of resized frames: a black ``canvas`` with the picture, its ``content``, at the top left."""
 
     canvas: tuple[int, int]
     content: tuple[int, int]
@@ -41,7 +38,7 @@ class FrameSize(NamedTuple):
 
 @dataclass(frozen=True)
 class VideoProcessor:
-    """The numbers that turn a video into patches. Limits in pixels: of a frame, or of all frames (``volume``)."""
+    """The numbers that turn a video into patches. Limits are in pixels, of a frame or of all frames of a video."""
 
     patch_size: int
     merge_size: int
@@ -50,23 +47,23 @@ class VideoProcessor:
     max_pixels: int
     normalisation: Normalisation
     wanted: Wanted
-    samples: bool  # whether transformers chooses frames where nobody asks it to: do_sample_frames
+    samples: bool  # do_sample_frames: whether transformers chooses frames unless told otherwise
     cap_pixels_per_frame: bool = False
     max_video_tokens: int = 0
-    expand: int = 1  # patch_expand_factor of GLM-5: the side of the unit that a frame is resized to, in merge units
+    expand: int = 1  # patch_expand_factor of GLM-5: merge units along a side of the unit that a frame is resized to
 
-    # Of transformers' class, for a config that says nothing.
+    # The defaults of transformers' class, and the fields that it reads.
     limits: ClassVar[tuple[int, int]] = (128 * 28 * 28, 28 * 28 * 768)
     keys: ClassVar[tuple[str, ...]] = ()  # of the limits, beside the edges of ``size``
     colours: ClassVar[tuple[tuple[float, ...], tuple[float, ...]]] = CLIP_MEAN, CLIP_STD
     defaults: ClassVar[Mapping[str, Any]] = {}
-    asks: ClassVar[tuple[str, ...]] = ()  # what a call may ask of its sampler
+    arguments: ClassVar[tuple[str, ...]] = ()  # of a call, those that the class reads
 
     @classmethod
     def from_config(
         cls, preprocessor: Mapping[str, Any], *, patch_size: int, merge_size: int, temporal_patch_size: int
     ) -> VideoProcessor:
-        """Read a video preprocessor config; the sizes are the tower's. Raises ConfigError."""
+        """Read a video preprocessor config; the sizes are the tower's. Raises ConfigError for a config without use."""
         given = Section(preprocessor, PLACE)
         config = Section({**cls.defaults, **given.written}, given.place)
         tower = {"patch_size": patch_size, "merge_size": merge_size, "temporal_patch_size": temporal_patch_size}
@@ -86,18 +83,18 @@ class VideoProcessor:
         )
 
     def with_limits(self, min_pixels: int | None = None, max_pixels: int | None = None) -> VideoProcessor:
-        """Return the same with other limits; None keeps one. Raises InputError for limits that cannot be."""
+        """Return a processor with other limits; None keeps a limit. Raises InputError for invalid limits."""
         smallest, largest = given_limits((self.min_pixels, self.max_pixels), min_pixels, max_pixels)
         return replace(self, min_pixels=smallest, max_pixels=largest)
 
-    def asked(self, given: SamplingArguments) -> VideoProcessor:
-        """Return the same with other numbers for its sampler; num_frames and fps take the place of one another.
+    def with_sampling(self, given: SamplingArguments) -> VideoProcessor:
+        """Return a processor with other numbers for the choice of frames; num_frames and fps replace each other.
 
-        Raises InputError for numbers that cannot be, or that transformers' class does not read.
+        Raises InputError for numbers out of range, and for numbers that transformers' class does not read.
         """
         numbers = checked(given)
-        if unread := [name for name in numbers if name not in self.asks]:
-            known = " or ".join(self.asks) or "nothing"
+        if unread := [name for name in numbers if name not in self.arguments]:
+            known = " or ".join(self.arguments) or "nothing"
             raise InputError(f"{unread[0]} is not read where this model chooses frames; it reads {known}")
         if "fps" in numbers and "num_frames" in numbers:
             raise InputError("num_frames and fps are mutually exclusive; pass one of them")
@@ -107,27 +104,27 @@ class VideoProcessor:
 
     @property
     def takes_all(self) -> bool:
-        """Whether its rule, which reads a rate, is told none."""
-        return "fps" in self.asks and self.wanted.fps is None and self.wanted.num_frames is None
+        """Whether the rule reads a rate and neither a rate nor a number of frames is given."""
+        return "fps" in self.arguments and self.wanted.fps is None and self.wanted.num_frames is None
 
     @property
     def factor(self) -> int:
-        """The side of the unit that a frame is resized to multiples of, in pixels."""
+        """The unit of the sides of resized frames, in pixels."""
         return self.patch_size * self.merge_size * self.expand
 
     @property
     def columns(self) -> int:
-        """Entries of one patch, the columns of ``pixel_values``: 3 x temporal_patch_size x patch_size²."""
+        """The number of entries of a patch, a row of ``pixel_values``: 3 x temporal_patch_size x patch_size²."""
         return 3 * self.temporal_patch_size * self.patch_size**2
 
     def indices(self, length: Length) -> list[int]:
-        """The frames to look at, where the model chooses. Raises VideoError for a length that it refuses."""
+        """Return the indices of the frames that the model chooses. Raises VideoError for a length that it refuses."""
         raise NotImplementedError
 
     def resized(self, frames: int, height: int, width: int) -> FrameSize:
-        """What so many frames of this size are resized to.
+        """Return the size after resizing of ``frames`` frames of this height and width.
 
-        Raises ImageError for sizes that `processors.smart_resize` refuses, LimitError beyond ``MAX_VIDEO_PIXELS``.
+        Raises ImageError for sizes that `processors.smart_resize` refuses, VideoLimitError beyond ``MAX_VIDEO_PIXELS``.
         """
         size = self._size(frames, height, width)
         if (volume := frames * math.prod(size.canvas)) > MAX_VIDEO_PIXELS:
@@ -141,14 +138,14 @@ class VideoProcessor:
         raise NotImplementedError
 
     def stamps(self, seconds: list[float]) -> list[float]:
-        """The time of each temporal step from those of its frames: half way from the first to the last one's."""
+        """Return the time of each temporal step: the middle between its first and its last frame, in seconds."""
         step = self.temporal_patch_size
         padded = seconds + seconds[-1:] * (-len(seconds) % step)
         return [(padded[i] + padded[i + step - 1]) / 2 for i in range(0, len(padded), step)]
 
 
 def _wanted(config: Section, temporal_patch_size: int) -> Wanted:
-    """What a config says of its sampler."""
+    """Return the numbers for the choice of frames that a config states."""
     names = [name for name in ("num_frames", "min_frames", "max_frames", "max_duration") if name in config]
     counts = {name: config.whole(name, 0, int(name != "max_duration"), MOST_FRAMES) for name in names}
     fps = config.number("fps", math.nan, 0, MOST_FRAMES) if "fps" in config else None

@@ -1,7 +1,4 @@
-"""Which frames of a video each family looks at, and how large: one class for each video processor of transformers.
-
-A class has the defaults of transformers' class, for what a config leaves out.
-"""
+"""The video processors of transformers: the choice of frames, their size, and the defaults of each class."""
 
 from __future__ import annotations
 
@@ -11,23 +8,24 @@ from typing import Any, ClassVar
 
 from qwenvis.errors import ConfigError
 from qwenvis.io.fields import Section
+from qwenvis.models import FAMILIES, family_of_class
 from qwenvis.processors import frame_sampling, smart_resize
 from qwenvis.processors.frame_sampling import Length, Wanted
-from qwenvis.processors.image import PLACE, family_named
+from qwenvis.processors.image import PLACE
 from qwenvis.processors.normalize import CLIP_MEAN, CLIP_STD
 from qwenvis.processors.pixel_limits import given_limits
 from qwenvis.processors.video import MOST_EXPANSION, FrameSize, VideoProcessor
 
 
-class Areas(VideoProcessor):
-    """Qwen2VLVideoProcessor: limits are areas of a frame; all frames are taken, unless asked."""
+class Qwen2VLVideoProcessor(VideoProcessor):
+    """Limits are areas of a frame; all frames are taken, unless a call or a config chooses."""
 
     keys: ClassVar[tuple[str, ...]] = ("min_pixels", "max_pixels")
     defaults: ClassVar[Mapping[str, Any]] = {"min_frames": 4, "max_frames": 768, "max_video_tokens": 128000}
-    asks: ClassVar[tuple[str, ...]] = ("fps", "num_frames", "min_frames", "max_frames")
+    arguments: ClassVar[tuple[str, ...]] = ("fps", "num_frames", "min_frames", "max_frames")
 
     def indices(self, length: Length) -> list[int]:
-        """As `frame_sampling.even`."""
+        """Return the frames of `frame_sampling.even`."""
         return frame_sampling.even(length, self.wanted)
 
     def _size(self, frames: int, height: int, width: int) -> FrameSize:
@@ -39,11 +37,11 @@ class Areas(VideoProcessor):
         return FrameSize(sides, sides)
 
 
-class Volumes(VideoProcessor):
-    """Qwen3VLVideoProcessor: limits are volumes, frames x height x width; two frames a second."""
+class Qwen3VLVideoProcessor(VideoProcessor):
+    """Limits are volumes, frames x height x width; two frames per second."""
 
     limits = (128 * 32 * 32, 32 * 32 * 768)
-    colours = (0.5,) * 3, (0.5,) * 3
+    colours: ClassVar[tuple[tuple[float, ...], tuple[float, ...]]] = (0.5,) * 3, (0.5,) * 3
     defaults: ClassVar[Mapping[str, Any]] = {
         "min_frames": 4,
         "max_frames": 768,
@@ -51,10 +49,10 @@ class Volumes(VideoProcessor):
         "fps": 2,
         "do_sample_frames": True,
     }
-    asks: ClassVar[tuple[str, ...]] = ("fps", "num_frames", "min_frames", "max_frames")
+    arguments: ClassVar[tuple[str, ...]] = ("fps", "num_frames", "min_frames", "max_frames")
 
     def indices(self, length: Length) -> list[int]:
-        """As `frame_sampling.ends`."""
+        """Return the frames of `frame_sampling.ends`."""
         return frame_sampling.ends(length, self.wanted)
 
     def _size(self, frames: int, height: int, width: int) -> FrameSize:
@@ -67,51 +65,54 @@ class Volumes(VideoProcessor):
         return FrameSize(sides, sides)
 
 
-class Glm4v(Volumes):
-    """Glm4vVideoProcessor: frames by their second, and the time of a step is that of its first frame."""
+class Glm4vVideoProcessor(Qwen3VLVideoProcessor):
+    """Frames by their second; the time of a temporal step is that of its first frame."""
 
     limits = (112 * 112, 28 * 28 * 2 * 30000)
     colours = CLIP_MEAN, CLIP_STD
     defaults: ClassVar[Mapping[str, Any]] = {"fps": 2, "max_duration": 300, "do_sample_frames": True}
-    asks: ClassVar[tuple[str, ...]] = ("fps",)
+    arguments: ClassVar[tuple[str, ...]] = ("fps",)
 
     def indices(self, length: Length) -> list[int]:
-        """As `frame_sampling.seconds`."""
+        """Return the frames of `frame_sampling.seconds`."""
         return frame_sampling.seconds(length, self.wanted)
 
     def stamps(self, seconds: list[float]) -> list[float]:
-        """The time of each temporal step: of every second frame."""
+        """Return the time of each temporal step, that of every second frame, in seconds."""
         steps = -(-len(seconds) // self.temporal_patch_size)
         return (seconds[::2] + seconds[::2][-1:] * steps)[:steps]
 
 
-class Glm46V(Glm4v):
-    """Glm46VVideoProcessor: as many frames as its own table says."""
+class Glm46VVideoProcessor(Glm4vVideoProcessor):
+    """The number of frames follows from a table of the class."""
 
-    asks: ClassVar[tuple[str, ...]] = ()
+    arguments: ClassVar[tuple[str, ...]] = ()
 
     def indices(self, length: Length) -> list[int]:
-        """As `frame_sampling.dynamic`."""
+        """Return the frames of `frame_sampling.dynamic`."""
         return frame_sampling.dynamic(length, self.wanted)
 
 
-class Glm5Next(Glm4v):
-    """Glm5NextVideoProcessor: limits are tokens, and frames are filled up with black rather than enlarged."""
+class Glm5NextVideoProcessor(Glm4vVideoProcessor):
+    """Limits are tokens; black is added to frames, which are not enlarged to whole units."""
 
     limits = (16, 240000)
     keys: ClassVar[tuple[str, ...]] = ("min_image_tokens", "max_image_tokens")
     defaults: ClassVar[Mapping[str, Any]] = {"fps": 2, "max_frames": 2048, "do_sample_frames": True}
-    asks: ClassVar[tuple[str, ...]] = ("fps", "max_frames")
+    arguments: ClassVar[tuple[str, ...]] = ("fps", "max_frames")
 
     def indices(self, length: Length) -> list[int]:
-        """As `frame_sampling.clock`."""
+        """Return the frames of `frame_sampling.clock`."""
         return frame_sampling.clock(length, self.wanted)
 
     @classmethod
     def from_config(
         cls, preprocessor: Mapping[str, Any], *, patch_size: int, merge_size: int, temporal_patch_size: int
     ) -> VideoProcessor:
-        """As above, and ``patch_expand_factor``; tokens become pixels. ``size`` is not read, as in transformers."""
+        """Read a config as the base, and ``patch_expand_factor``; as in transformers, ``size`` is not read.
+
+        Limits in tokens become pixels.
+        """
         given = Section(preprocessor, PLACE)
         config = Section({key: value for key, value in given.written.items() if key != "size"}, given.place)
         found = super().from_config(
@@ -127,23 +128,23 @@ class Glm5Next(Glm4v):
         return FrameSize(canvas, smart_resize.content((height, width), canvas, frames, self.min_pixels))
 
 
-class Reference(Areas):
-    """qwen-vl-utils 0.0.14, which prepares videos in Qwen's own examples; its limits are not the checkpoint's."""
+class QwenVLUtilsVideoProcessor(Qwen2VLVideoProcessor):
+    """qwen-vl-utils 0.0.14, which prepares the videos of Qwen's own examples, with limits of its own."""
 
     def indices(self, length: Length) -> list[int]:
-        """As `frame_sampling.reference`."""
+        """Return the frames of `frame_sampling.reference`."""
         return frame_sampling.reference(length, self.wanted)
 
     @classmethod
-    def of(cls, processor: VideoProcessor) -> Reference:
-        """As this model's videos are prepared by qwen-vl-utils: 128 to 768 tokens a frame."""
+    def of(cls, processor: VideoProcessor) -> QwenVLUtilsVideoProcessor:
+        """Return the processor that qwen-vl-utils has for a model: 128 to 768 tokens per frame."""
         kept = {field.name: getattr(processor, field.name) for field in fields(processor)}
         unit = processor.factor**2
         wanted = Wanted(temporal_patch_size=processor.temporal_patch_size)
         return cls(**{**kept, "min_pixels": 128 * unit, "max_pixels": 768 * unit, "wanted": wanted, "samples": True})
 
     def with_limits(self, min_pixels: int | None = None, max_pixels: int | None = None) -> VideoProcessor:
-        """As above; of its own limits, the one that the other does not fit gives way."""
+        """Return a processor with other limits; a limit of its own yields to a given one that contradicts it."""
         smallest, largest = given_limits((1, 2**63 - 1), min_pixels, max_pixels)
         return replace(
             self,
@@ -159,41 +160,35 @@ class Reference(Areas):
         return FrameSize(sides, sides)
 
 
-# As transformers names them in a config.
+# Name of transformers' class -> class.
 TYPES: dict[str, type[VideoProcessor]] = {
-    "Qwen2VLVideoProcessor": Areas,
-    "Qwen3VLVideoProcessor": Volumes,
-    "CohereCompassVideoProcessor": Volumes,
-    "Glm4vVideoProcessor": Glm4v,
-    "Glm46VVideoProcessor": Glm46V,
-    "Glm5NextVideoProcessor": Glm5Next,
-}
-# family -> the one of its own, where a config names none; transformers has none for glm4v_moe, glm_ocr, paddleocr_vl
-PROCESSORS = {
-    **dict.fromkeys(("qwen2_vl", "qwen2_5_vl", "qwen2_5_omni", "exaone4_5", "qwen3_omni_moe"), Areas),
-    **dict.fromkeys(("qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe", "qwen4_exp", "cohere_compass"), Volumes),
-    "glm4v": Glm4v,
-    "glm46v": Glm46V,
-    "glm5_next": Glm5Next,
+    "Qwen2VLVideoProcessor": Qwen2VLVideoProcessor,
+    "Qwen3VLVideoProcessor": Qwen3VLVideoProcessor,
+    "CohereCompassVideoProcessor": Qwen3VLVideoProcessor,
+    "Glm4vVideoProcessor": Glm4vVideoProcessor,
+    "Glm46VVideoProcessor": Glm46VVideoProcessor,
+    "Glm5NextVideoProcessor": Glm5NextVideoProcessor,
 }
 
 
 def video_processor_class(family: str, preprocessor: Mapping[str, Any]) -> type[VideoProcessor]:
-    """The class that a config names, else that of the image processor that it names, else the family's.
+    """Return the class that a config names, else that of the image processor that it names, else the family's own.
 
-    As transformers' AutoVideoProcessor. Raises ConfigError where there is none, or one not known.
+    As transformers' AutoVideoProcessor. Raises ConfigError where there is no class, or one that is not known.
     """
     config = Section(preprocessor, PLACE)
     name, images = config.word("video_processor_type"), config.word("image_processor_type")
     if "video_processor_type" not in config:
-        found = TYPES.get(images.replace("ImageProcessor", "VideoProcessor")) or PROCESSORS.get(family)
+        own = FAMILIES[family].processors.video
+        found = TYPES.get(images.replace("ImageProcessor", "VideoProcessor")) or TYPES.get(own)
         if found is None:
             raise ConfigError(
                 f"{family} has no videos: transformers has no video processor for it; pass pictures as images"
             )
         return found
     kind = name.removesuffix("Fast")
-    named = TYPES.get(kind) or PROCESSORS.get(family_named(kind, "VideoProcessor", PROCESSORS))
-    if named is None:
+    kin = family_of_class(kind, "VideoProcessor")
+    named = TYPES.get(kind) or (kin and TYPES.get(kin.processors.video))
+    if not named:
         raise config.refused("video_processor_type", " or ".join(TYPES))
     return named

@@ -22,7 +22,7 @@ from qwenvis.images.torch_resize import resize
 from qwenvis.processors import frame_sampling
 from qwenvis.processors.frame_sampling import ASSUMED_FPS, REFERENCE_FPS, Rate, SamplingArguments
 from qwenvis.processors.video import SAMPLINGS, VideoProcessor
-from qwenvis.processors.video_families import Reference
+from qwenvis.processors.video_families import QwenVLUtilsVideoProcessor
 from qwenvis.videos.source import VideoInput, VideoSource, label, open_video
 
 
@@ -61,9 +61,9 @@ class VideoOptions:
         check_choice(sampling, "sampling", SAMPLINGS)
         rate = None if video_fps is None else frame_sampling.checked_rate(video_fps, "video_fps")
         if sampling == "qwen-vl-utils":
-            processor = Reference.of(processor)
+            processor = QwenVLUtilsVideoProcessor.of(processor)
         explicit = any(value is not None for value in arguments.values())
-        return cls(processor.asked(arguments), sampling, explicit, rate, upright, threads)
+        return cls(processor.with_sampling(arguments), sampling, explicit, rate, upright, threads)
 
     @property
     def by_header(self) -> bool:
@@ -92,7 +92,7 @@ class VideoOptions:
         """Choose by the rule of the model, or 2 frames per second if that takes all; a short video keeps all."""
         length, processor = video.length, self.processor
         if processor.takes_all:
-            processor = processor.asked({"fps": REFERENCE_FPS})
+            processor = processor.with_sampling({"fps": REFERENCE_FPS})
         short = length.frames < processor.temporal_patch_size
         return self._lasting(
             ([] if short else processor.indices(length)) or frame_sampling.every(length, processor.wanted)

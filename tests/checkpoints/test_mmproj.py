@@ -15,13 +15,12 @@ from oracle import transformers_towers
 from qwenvis import Encoder
 from qwenvis.checkpoints.checkpoint import Checkpoint
 from qwenvis.checkpoints.mmproj import open_mmproj
-from qwenvis.checkpoints.mmproj_names import PROJECTORS
 from qwenvis.cli import main
 from qwenvis.errors import CheckpointError, ConfigError
+from qwenvis.models import FAMILIES
 from qwenvis.spec import ModelSpec
 
-FAMILIES = [family for family in PRESETS if family in mmproj_files.KINDS]
-every_family = pytest.mark.parametrize("family", FAMILIES)
+every_family = pytest.mark.parametrize("family", mmproj_files.KINDS)
 QUANTISED = [Type.F32, Type.F16, Type.BF16, Type.Q8_0]
 
 
@@ -131,7 +130,7 @@ LIES = {
 @every_family
 @pytest.mark.parametrize("key", LIES)
 def test_wrong_metadata_is_not_believed(tmp_path, family, key):
-    if key in next(each.epsilons for each in PROJECTORS if each.family == family).values():
+    if key in FAMILIES[family].mmproj.epsilons.values():
         pytest.skip("of this family, the key is the tower's own")
     assert same_bits(tokens_of(write(tmp_path, family, **{key: LIES[key]})), expected(family))
 
@@ -253,12 +252,18 @@ def test_one_tensor_in_memory_at_a_time(tmp_path):
     assert peak < 1.5 * largest + 50_000
 
 
-@pytest.mark.parametrize("projector", PROJECTORS, ids=lambda projector: projector.family)
-def test_tables_agree_with_the_map_of_llama_cpp(projector):
+def test_types_are_those_of_the_families():
+    """A family may share its statement with others of the same tensors; a file is taken for the first."""
+    stated = dict.fromkeys((f.mmproj.projector_type, f.mmproj.signature) for f in FAMILIES.values() if f.mmproj)
+    assert [kind for kind, _ in stated] == list(mmproj_files.KINDS.values())
+
+
+@every_family
+def test_tables_agree_with_the_map_of_llama_cpp(family):
     """Every name of a table is the one that the converter gives, but those that it makes up itself."""
-    for ours, theirs in projector.names.items():
+    for ours, theirs in FAMILIES[family].mmproj.names.items():
         name = ours.format(3, rank=0)
-        if projector.family.startswith("qwen3") and name in mmproj_files.MERGERS:
+        if name in mmproj_files.MERGERS:
             assert theirs == (mmproj_files.MERGERS[name],)
         elif name.startswith("deepstack_merger_list."):
             assert theirs == (f"v.deepstack.{{}}.{mmproj_files.DEEPSTACK[name.split('.')[2]]}",)

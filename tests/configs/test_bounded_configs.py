@@ -43,7 +43,7 @@ def test_counts_beyond_those_of_any_tower(tmp_path, field, value):
 @pytest.mark.parametrize("family", ["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "glm4v"])
 @pytest.mark.parametrize("value", [1 << 20, 1 << 10])
 def test_a_depth_over_a_tower_of_a_few_tensors(tmp_path, family, value):
-    chosen = {PATCH, *FAMILIES[family].marks}
+    chosen = {PATCH, *FAMILIES[family].signature_tensors}
     tensors = {f"visual.{name}": array for name, array in tensors_of(family).items() if name in chosen}
     config = config_of(family)
     config = {**config, "vision_config": {**config["vision_config"], "depth": value}}

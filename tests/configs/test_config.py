@@ -2,7 +2,7 @@
 
 import pytest
 
-from oracle.families import KINDS, WORDS, model_class, sized
+from oracle.families import KINDS, WORDS, entry, model_class, sized
 from qwenvis.errors import ConfigError
 from qwenvis.models import FAMILIES
 from qwenvis.sources import synthetic
@@ -63,7 +63,7 @@ def test_partial_config_of_a_published_tower():
 def test_families_are_completed_as_transformers_does(family):
     """An empty config is transformers' default, in its own words."""
     want, config = config_class(family)(), read(family)
-    words = WORDS.get(family, {})
+    words = entry(WORDS, family)
     for name in ("depth", "hidden_size", "num_heads", "patch_size", "spatial_merge_size", "in_channels"):
         assert getattr(config, name) == getattr(want, words.get(name, name)), name
     assert config.hidden_act.removesuffix("_gate") == want.hidden_act

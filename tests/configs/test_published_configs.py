@@ -1,6 +1,7 @@
 """Configs as published checkpoints have them, and as transformers writes them: what changes nothing is not refused."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -9,7 +10,6 @@ from made.presets import same_bits
 from made.resaved import config_of, expected, save, tensors_of, tokens_of
 from oracle.families import FAMILIES, model_class
 from qwenvis import models
-from qwenvis.checkpoints.tensors import TOWER_PARTS
 from qwenvis.errors import ConfigError
 from qwenvis.sources.synthetic import PRESETS, tower_shapes
 
@@ -102,6 +102,12 @@ def test_a_tower_without_a_prefix_beside_a_language_model(tmp_path):
     assert same_bits(tokens_of(source), expected("qwen3_vl"))
 
 
-def test_parts_of_towers_are_known():
-    stated = {name.split(".")[0] for preset in PRESETS.values() for name in tower_shapes(preset)}
-    assert stated - {"visual", "mlp_AR"} == set(TOWER_PARTS.split())  # PaddleOCR-VL has a rule of its own
+@every_family
+def test_parts_of_towers_are_known(family):
+    """A tower has all parts that its family states, or all but deepstack, and no other."""
+    stated = models.FAMILIES[family].tensors
+    names = [name for preset in PRESETS.values() if preset.family == family for name in tower_shapes(preset)]
+    found = {part for name in names for part in stated.parts if re.match(rf"{part}\.", name)}
+    assert [name for name in names if not any(re.match(rf"{part}\.", name) for part in stated.parts)] == []
+    assert set(stated.parts) - found <= {"deepstack_merger_list"}
+    assert stated.patch_embedding in names

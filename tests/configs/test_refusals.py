@@ -10,11 +10,12 @@ import pytest
 
 from made.checkpoints import CONFIG, PATCH, load_all, raw_file, tower, write_json, write_single
 from made.presets import checkpoint as preset_of
+from oracle import families
 from qwenvis import models
 from qwenvis.checkpoints.checkpoint import Checkpoint
 from qwenvis.errors import CheckpointError, ConfigError
 from qwenvis.models.strict_config import INERT
-from qwenvis.models.unsupported import RELATIVES
+from qwenvis.models.unsupported import UNSUPPORTED
 from qwenvis.spec import ModelSpec
 
 FC1 = "blocks.0.mlp.fc1"
@@ -148,7 +149,7 @@ def test_fields_that_change_nothing(copied):
 def test_configs_of_transformers_say_nothing_unknown(copied):
     transformers = pytest.importorskip("transformers")
     for family in models.FAMILIES:
-        config = transformers.AutoConfig.for_model(family)
+        config = transformers.AutoConfig.for_model(families.module_of(family))
         holder = getattr(config, "thinker_config", config)
         vision = json.loads(holder.vision_config.to_json_string(use_diff=False))
         models.build(family, vision, {})
@@ -166,13 +167,13 @@ def test_names_of_unknown_fields_cannot_paint_the_terminal(copied):
     assert str(caught.value).isprintable()
 
 
-@pytest.mark.parametrize("model_type", RELATIVES)
+@pytest.mark.parametrize("model_type", UNSUPPORTED)
 @pytest.mark.parametrize("ending", ["", "_vision", "_vision_model"])
 def test_near_relatives_are_told_apart(model_type, ending):
     assert model_type not in models.FAMILIES
     with pytest.raises(ConfigError) as caught:
         models.detect(model_type, {"model_type": model_type + ending}, {})
-    assert f"is no tower of this version ({RELATIVES[model_type]}), which has qwen2_vl" in str(caught.value)
+    assert f"is no tower of this version ({UNSUPPORTED[model_type]}), which has qwen2_vl" in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -41,17 +41,17 @@ ROOMS = {
     "models": Room("nn.mergers nn.blocks nn.layers nn.workspace geometry ops weights io.fields errors", "numpy"),
     "processors.smart_resize": Room("errors"),
     "processors.pixel_limits": Room("io.fields errors", "numpy"),
-    "processors.normalize": Room("io.fields concurrency.memo errors", "numpy"),
+    "processors.normalize": Room("models io.fields concurrency.memo errors", "numpy"),
     "processors.frame_sampling": Room("errors", "numpy"),
     "processors.image": Room(
-        "processors.normalize processors.pixel_limits processors.smart_resize io.fields errors", "numpy"
+        "processors.normalize processors.pixel_limits processors.smart_resize models io.fields errors", "numpy"
     ),
     "processors.video": Room(
         "processors.image processors.frame_sampling processors.normalize processors.pixel_limits io.fields errors"
     ),
     "processors.video_families": Room(
         "processors.video processors.image processors.frame_sampling processors.normalize "
-        "processors.pixel_limits processors.smart_resize io.fields errors"
+        "processors.pixel_limits processors.smart_resize models io.fields errors"
     ),
     "images.torch_resize": Room("ops.resample_columns ops.resample_rows", "numpy"),
     "images.to_rgb": Room("errors", "numpy PIL"),
@@ -73,10 +73,11 @@ ROOMS = {
         "numpy",
     ),
     "checkpoints.files": Room("io.files errors"),
-    "checkpoints.tensors": Room("errors", "numpy ml_dtypes"),
+    "checkpoints.tensors": Room("models errors", "numpy ml_dtypes"),
     "checkpoints.shards": Room("checkpoints.tensors checkpoints.files io.files errors", "numpy safetensors"),
     "checkpoints.checkpoint": Room(
-        "checkpoints.shards checkpoints.tensors checkpoints.files weights io.fields concurrency.tasks errors", "numpy"
+        "checkpoints.shards checkpoints.tensors checkpoints.files models weights io.fields concurrency.tasks errors",
+        "numpy",
     ),
     "checkpoints.packed": Room(
         "checkpoints.checkpoint checkpoints.shards checkpoints.tensors checkpoints.files ops.PackedWeight ops.formats "
@@ -84,9 +85,8 @@ ROOMS = {
         "numpy",
     ),
     "checkpoints.gguf": Room("checkpoints.tensors io.files errors", "numpy gguf ml_dtypes"),
-    "checkpoints.mmproj_names": Room(),
     "checkpoints.mmproj": Room(
-        "checkpoints.mmproj_names checkpoints.gguf checkpoints.checkpoint checkpoints.tensors io.fields errors", "numpy"
+        "checkpoints.gguf checkpoints.checkpoint checkpoints.tensors models io.fields errors", "numpy"
     ),
     "sources.presets": Room("models"),
     "sources.synthetic": Room(

@@ -1,7 +1,7 @@
-/* What all checks share, and the program: the slots of every instruction set that this CPU has, but for those of
- * resampling, which tests/ops/test_resample.py checks.
+/* The program, and what all checks share. It checks the slots of every instruction set that this CPU has, but not those
+ * of resampling, which tests/ops/test_resample.py checks.
  *
- *     kernels [ISA ...]     the sets that have to be present; the program fails if one is not, or if any check fails */
+ *     kernels [ISA ...]     fails if one of these sets is not present, or if any check fails */
 #include "check.h"
 
 #include <math.h>

@@ -1,7 +1,7 @@
-/* Checks of the kernels without Python: fenced arrays, numbers by a seed, and comparisons with a double and its bound.
+/* Checks of the kernels without Python: fenced arrays, seeded numbers, and comparisons with a double within a bound.
  *
- * Bounds follow tests/oracle/tolerance.py. An array lies between fences of NaN, at an address that suits one entry only: what
- * is read beyond it spoils the result, and what is written beyond it is seen by `release`. */
+ * Bounds follow tests/oracle/tolerance.py. An array lies between fences of NaN, at an address that is aligned for one
+ * entry only. A read beyond the array spoils the result, and `release` finds a write beyond it. */
 #ifndef CHECK_H
 #define CHECK_H
 
@@ -10,15 +10,15 @@
 
 #include "kernels.h"
 
-/* What is checked now, for the line that tells of a failure. */
+/* Name the subject of the following checks, for messages about failures. */
 void subject(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* got within `bound` of want; a NaN is within nothing. */
+/* Check that got is within `bound` of want; NaN never is. */
 void close_to(double got, double want, double bound, ptrdiff_t at);
 void equal(const void *got, const void *want, size_t bytes);
 void true_that(int holds, const char *what);
 
-/* An array of n entries that lives until `release`, which checks all fences. It is filled with NaN of either dtype. */
+/* Allocate an array of n entries, filled with NaN of its dtype, that lives until `release`, which checks all fences. */
 float *floats(ptrdiff_t n);
 uint16_t *halves(ptrdiff_t n);
 void release(void);
@@ -28,8 +28,8 @@ float *numbers(ptrdiff_t n, float size);
 
 uint16_t to_bf16(float x);
 float from_bf16(uint16_t x);
-/* x in bfloat16 as this set rounds it; and whether its products of bfloat16 take subnormal numbers for zero and flush
- * such sums: docs/kernels.md. Some instructions do. */
+/* Round x to bfloat16 as this set does; and whether its products of bfloat16 take subnormal numbers for zero and flush
+ * subnormal sums, as some instructions do: docs/kernels.md. */
 uint16_t rounded(const qv_kernels *isa, float x);
 int multiplies_without_subnormals(const qv_kernels *isa);
 /* Entry i of a row of either dtype. */
@@ -41,7 +41,7 @@ double growth(ptrdiff_t length);
 #define ELEMENTARY 8 /* units of an elementary function (tolerance.ELEMENTARY) */
 #define UNIT 0x1p-24
 #define UNIT_BF16 0x1p-8
-/* What rounding a result to the dtype of its row adds to its bound. */
+/* The part of a bound that rounding a result to the dtype of its row adds. */
 double stored(double want, qv_dtype dtype);
 
 void check_instructions(void);

@@ -1,8 +1,8 @@
-/* Included ahead of every file, this compiles each instruction set of x86-64 for the CPU that the compiler has in mind:
+/* Included before every file, this header compiles each instruction set of x86-64 for the compiler's default CPU:
  *
  *     CC="cc -Wno-psabi -include tests/kernels/emulated.h" python tools/check_kernels.py avx2 avx512 avx512_bf16
  *
- * Vectors of 64 bytes become several shorter ones, and the intrinsics that the kernels name become what stands here. */
+ * Vectors of 64 bytes become several shorter vectors, and the intrinsics in the kernels become the macros below. */
 #ifndef EMULATED_H
 #define EMULATED_H
 
@@ -11,10 +11,10 @@
 #include "instructions.h"
 
 #ifndef __clang__
-#pragma GCC optimize("O1") /* or unrolled loops of split vectors take half a minute */
+#pragma GCC optimize("O1") /* else the compiler takes half a minute for unrolled loops of split vectors */
 #endif
 
-#define QV_EMULATED /* target.h then asks for no instructions */
+#define QV_EMULATED /* target.h then enables no instructions */
 #define __builtin_cpu_supports(feature) 1
 
 #define _mm256_max_ps(a, b) where((a) > (b), a, b)

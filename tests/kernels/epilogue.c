@@ -1,4 +1,4 @@
-/* What follows a tile: bias and activation in place, then the store. */
+/* The end of a tile: bias and activation in place, then the store. */
 #include <math.h>
 #include <string.h>
 
@@ -49,7 +49,7 @@ static void check_finish(const qv_kernels *isa, int activation, ptrdiff_t rows, 
         }
 }
 
-/* Nothing is rounded but once: the bits are known. Between rows nothing is written. */
+/* A result is rounded at most once, so its bits are known. Between rows nothing is written. */
 static void check_store(const qv_kernels *isa, ptrdiff_t rows, ptrdiff_t columns, qv_dtype dtype, int add)
 {
     ptrdiff_t sums_pitch = QV_MAX_NR + 3, pitch = columns + 5;

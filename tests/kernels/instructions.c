@@ -1,4 +1,4 @@
-/* The instructions of AVX512_BF16 in C, and their check: known values, and the CPU's own where it has them. */
+/* The instructions of AVX512_BF16 in C, checked against known values, and against the CPU where it has them. */
 #include "instructions.h"
 
 #include <math.h>
@@ -26,8 +26,8 @@ static uint32_t bits_of(float x)
 
 static float without_subnormal(float x) { return bits_of(x) & EXPONENT ? x : float_of(bits_of(x) & SIGN); }
 
-/* x + y in double, rounded to odd: where it is inexact, its last bit is one. So it lies on the same side of any float
- * as the sum itself, and rounding it once more gives what rounding the sum once would. */
+/* x + y in double, rounded to odd: an inexact result has a last bit of one. So it lies on the same side of any float as
+ * the exact sum, and rounding it to float gives the rounding of the exact sum. */
 static double odd_sum(double x, double y)
 {
     double sum = x + y, of_y = sum - x, error = (x - (sum - of_y)) + (y - of_y); /* Knuth's TwoSum */
@@ -174,7 +174,7 @@ static uint32_t drawn_pair(void)
 
 enum { DRAWS = 1 << 20 };
 
-/* Bit for bit, NaNs included; a CPU looks for what is tiny either before rounding or after it, always. */
+/* Compare bit for bit, NaN included. A CPU detects tiny sums either always before rounding or always after it. */
 static void check_against_cpu(void)
 {
     long before = 0, after = 0, halves_off = 0;

@@ -5,7 +5,7 @@
 #include "check.h"
 
 static const ptrdiff_t LENGTHS[] = {1, 2, 3, 4, 7, 16, 33, 64, QV_CHUNK - 1, QV_CHUNK, QV_CHUNK + 1, 2 * QV_CHUNK + 3};
-enum { LENGTH_COUNT = sizeof LENGTHS / sizeof *LENGTHS, EXTRA = 6 }; /* what pitches have beyond their rows */
+enum { LENGTH_COUNT = sizeof LENGTHS / sizeof *LENGTHS, EXTRA = 6 }; /* entries of a pitch beyond its row */
 
 /* A weight (columns, k), its panel, and rows of the left side. */
 typedef struct {
@@ -16,7 +16,7 @@ typedef struct {
     void *a;     /* (mr, pitch) */
 } product;
 
-/* Round numbers to a dtype, and return them in it. */
+/* Round numbers to a dtype, in place; returns them in that dtype. */
 static void *in_dtype(float *w, ptrdiff_t n, qv_dtype dtype)
 {
     if (dtype == QV_F32)
@@ -34,11 +34,11 @@ static size_t panel_bytes(const product *p)
 
 static void *panel_of(const product *p) { return halves((ptrdiff_t)panel_bytes(p) / 2); }
 
-/* The transpose of the weight, packed, must be the same panel. */
+/* Packing the transpose of the weight must give the same panel. */
 static void check_transposed(const product *p)
 {
     if (!p->format->pack_transposed || p->columns <= p->width - p->format->nr / 2)
-        return; /* attention is in another format, or the panel would be narrower */
+        return; /* attention is in another format, or these are columns of a narrower panel */
     ptrdiff_t pitch = p->columns + EXTRA;
     float *turned = floats((p->k - 1) * pitch + p->columns);
     for (ptrdiff_t c = 0; c < p->columns; c++)
@@ -49,7 +49,7 @@ static void check_transposed(const product *p)
     equal(panel, p->panel, panel_bytes(p));
 }
 
-/* A panel in two halves, as gate and up have it: each is `fill` columns of a panel of twice as many. */
+/* Pack a panel in two halves of `fill` columns, as gate and up are. */
 static void check_fill(const product *p, const void *w)
 {
     ptrdiff_t fill = p->width / 2, step = p->format->kr * p->format->itemsize;
@@ -67,12 +67,12 @@ static void check_fill(const product *p, const void *w)
 /* Does the format store the entries that it packs as they are? */
 static int keeps_entries(const qv_format *format) { return format->itemsize == qv_itemsize(format->source_dtype); }
 
-/* A panel is the picture of kernels.h. */
+/* Check that a panel is laid out as the picture in kernels.h. */
 static void check_panel(const product *p, const char *w)
 {
     ptrdiff_t kr = p->format->kr, size = p->format->itemsize;
     if (!keeps_entries(p->format))
-        return; /* `expand` shows what it stores */
+        return; /* `expand` shows the stored entries */
     const char zero[4] = {0};
     for (ptrdiff_t c = 0; c < p->width; c++)
         for (ptrdiff_t i = 0; i < p->k || i % kr; i++) {
@@ -81,7 +81,7 @@ static void check_panel(const product *p, const char *w)
         }
 }
 
-/* Pack the weight, and return it in the dtype that `pack` reads. */
+/* Pack a weight into a panel; returns the weight in the dtype that `pack` reads. */
 static void *pack(product *p)
 {
     void *w = in_dtype(p->w, p->columns * p->pitch, p->format->source_dtype);
@@ -122,7 +122,7 @@ static product made(const qv_format *format, ptrdiff_t width, ptrdiff_t columns,
     return p;
 }
 
-/* Sums of `rows` rows, with NaN between them. */
+/* The sums of `rows` rows, with NaN between the rows. */
 static float *sums_of(const product *p, ptrdiff_t rows, float before, int add)
 {
     ptrdiff_t pitch = p->width + EXTRA;
@@ -153,7 +153,7 @@ static void check_sums(const product *p, const float *sums, double before)
         }
 }
 
-/* Every number of rows gives the bits of the full tile. */
+/* Check that any number of rows has the bits of the full tile. */
 static void check_tile(const product *p)
 {
     float *whole = sums_of(p, p->format->mr, 0, 0);
@@ -166,7 +166,7 @@ static void check_tile(const product *p)
     }
 }
 
-/* k equal products of one factor that is subnormal, or all of them subnormal: exact, or nothing. */
+/* k equal products, with a subnormal factor or subnormal themselves: the sum is exact, or zero. */
 static void check_subnormals(const qv_kernels *isa, const qv_format *format, ptrdiff_t k)
 {
     const float factors[][2] = {{0x1p-130f, 0x1p100f}, {-0x1p100f, 0x1p-130f}, {0x1p-64f, -0x1p-70f}};

@@ -43,7 +43,7 @@ static void check_rope(const qv_kernels *isa, ptrdiff_t half, qv_dtype dtype)
     }
 }
 
-/* Conversions are exact, or rounded once: the bits are known. */
+/* Conversions are exact or rounded once, so their bits are known. */
 static void check_conversions(const qv_kernels *isa, ptrdiff_t n)
 {
     float *x = numbers(n, 5), *wide = floats(n), *scaled = floats(n), factor = 1.3f;
@@ -97,16 +97,16 @@ void check_rows(const qv_kernels *isa)
 
 enum { BLOCKS = 3, PITCH = 528 }; /* a whole number of vectors of any set */
 
-/* What a result in bfloat16 may be off by before it is rounded. */
+/* The error of a result in bfloat16 before it is rounded. */
 static double coarse(qv_dtype dtype) { return dtype == QV_BF16 ? 1.1e-4 : 0; }
 
-/* Of 2^below; under the smallest normal number a result may stand at that. */
+/* The bound of 2^below. Below the smallest normal number, a result may be that number. */
 static double off(double below, double error)
 {
     return below < -126 ? 0x1p-125 : exp2(below) * (UNIT * (ELEMENTARY - below) + error) + 0x1p-125;
 }
 
-/* Blocks of scores of some queries, whose maxima rise; truth is the softmax over all of them, in double. */
+/* Blocks of scores of some queries, with rising maxima, against the softmax of all scores in double. */
 static void check_online(const qv_kernels *isa, ptrdiff_t rows, ptrdiff_t n, float span, qv_dtype dtype)
 {
     float *m = floats(rows), *l = floats(rows), *factors = floats(rows), top[QV_MAX_MR];

@@ -12,17 +12,10 @@ import gguf
 import numpy as np
 from gguf import GGMLQuantizationType as Type
 
-KINDS = {
-    "qwen2_vl": "qwen2vl_merger",
-    "qwen2_5_vl": "qwen2.5vl_merger",
-    "qwen2_5_omni": "qwen2.5o",
-    "qwen3_vl": "qwen3vl_merger",
-    "qwen3_5": "qwen3vl_merger",
-    "glm4v": "glm4v",
-    "glm_ocr": "glm4v",
-    "exaone4_5": "exaone4_5",
-    "paddleocr_vl": "paddleocr",
-}
+from oracle import families
+from qwenvis.models import FAMILIES
+
+KINDS = {family: case.mmproj for family, case in families.FAMILIES.items() if case.mmproj}
 NAMES = gguf.get_tensor_name_map(gguf.MODEL_ARCH.MMPROJ, 8)
 MERGERS = {"merger.norm": "v.post_ln", "merger.linear_fc1": "mm.0", "merger.linear_fc2": "mm.2"}  # of Qwen3
 DEEPSTACK = {"norm": "norm", "linear_fc1": "fc1", "linear_fc2": "fc2"}
@@ -41,10 +34,10 @@ def converted(family, name, array, vision_config):
     if name == "patch_embed.proj.weight":
         return [("v.patch_embd.weight", array[:, :, 0]), ("v.patch_embd.weight.1", array[:, :, 1])]
     stem, _, ending = name.rpartition(".")
-    if ".attn.qkv." in name and family.startswith("qwen2"):
+    if ".attn.qkv." in name and len(FAMILIES[family].mmproj.names["blocks.{}.attn.qkv"]) == 3:
         parts = np.split(array, 3)
         return [(mapped(name.replace("qkv", letter)), part) for letter, part in zip("qkv", parts, strict=True)]
-    if stem in MERGERS and family.startswith("qwen3"):
+    if stem in MERGERS:
         return [(f"{MERGERS[stem]}.{ending}", array)]
     if match := re.fullmatch(r"deepstack_merger_list\.(\d+)\.(\w+)", stem):
         block = vision_config["deepstack_visual_indexes"][int(match[1])]
@@ -100,11 +93,11 @@ def metadata(family, vision_config, out_hidden_size):
         "clip.vision.attention.layer_norm_epsilon": vision_config.get("rms_norm_eps", 1e-5),
         "clip.vision.image_mean": [0.48145466, 0.4578275, 0.40821073],
         "clip.vision.image_std": [0.26862954, 0.26130258, 0.27577711],
-        "clip.use_gelu" if family.startswith("qwen3") else "clip.use_silu": True,
+        "clip.use_gelu" if KINDS[family].startswith("qwen3") else "clip.use_silu": True,
     }
     if blocks := vision_config.get("fullatt_block_indexes"):
         keys["clip.vision.n_wa_pattern"] = blocks[0] + 1
-    if family.startswith("qwen3"):
+    if KINDS[family].startswith("qwen3"):
         flags = [block in vision_config.get("deepstack_visual_indexes", []) for block in range(vision_config["depth"])]
         keys |= {"clip.vision.spatial_merge_size": 2, "clip.vision.is_deepstack_layers": flags}
     return keys

@@ -10,7 +10,7 @@ import torch
 
 from made.presets import same_bits
 from oracle import transformers_towers
-from oracle.families import FAMILIES, KINDS, tower
+from oracle.families import FAMILIES, KINDS, entry, tower
 from oracle.tolerance import TOWER, assert_close
 from oracle.transformers_towers import hashable
 from qwenvis import Encoder
@@ -160,7 +160,7 @@ ODD_PARTS = {
 
 @every_family
 def test_odd_sizes_are_those_of_transformers(tmp_path, family):
-    shape = {name: value for name, value in {**ODD, **ODD_PARTS[family]}.items() if value is not None}
+    shape = {name: value for name, value in {**ODD, **entry(ODD_PARTS, family)}.items() if value is not None}
     given = transformers_towers.inputs(made(family, **shape)[1], [[2, 14, 22], [1, 2, 34], [3, 10, 6]], seed=5)
     out = loaded(tmp_path, family, **shape)(*given, hidden_states=True)
     compare(out, transformers_towers.run(made(family, **shape)[0], *given))

@@ -1,11 +1,13 @@
 """The number formats of weights and rows: what is rounded, what is not, and what is refused."""
 
+import math
+
 import ml_dtypes
 import numpy as np
 import pytest
 
 from made.arrays import Fenced, assert_same_bits, normal
-from made.tile_sizes import constant
+from made.tile_sizes import constant, using_isa
 from oracle import reference
 from oracle.tolerance import UNIT_ROUNDOFF, assert_close
 from qwenvis import ops
@@ -162,6 +164,29 @@ def test_threads_and_neighbours_change_no_bits(isa, rng, format):
     assert_same_bits(outs[1], outs[0])
     assert_same_bits(outs[2], outs[0])
     assert_same_bits(alone, outs[0][77:78])
+
+
+@pytest.mark.parametrize("op", ["pack", "linear"])
+def test_scratch_memory_is_that_of_all_threads_that_run(monkeypatch, rng, op):
+    """Code that runs once it is allocated, as of garbage that is collected, may end a block of `use_threads`."""
+    w, x, fences = normal(rng, 300, 90), normal(rng, 3000, 90), []
+    with using_isa("generic"):
+        weight = packed("bf16", w, w[:, 0])
+    run = {"pack": lambda: weight.pack(w), "linear": lambda: ops.linear(x, weight, out)}[op]
+    out, inner = np.empty((3000, 300), np.float32), ops.use_threads(1)
+
+    def interrupted(shape, dtype):
+        monkeypatch.undo()
+        inner.__exit__(None, None, None)
+        size = math.prod(np.atleast_1d(shape).tolist())
+        fences.append(np.full(8 * size, 7, dtype))
+        return fences[0][:size].reshape(shape)
+
+    with ops.use_threads(8):
+        inner.__enter__()
+        monkeypatch.setattr(np, "empty", interrupted)
+        run()
+    assert (fences[0][len(fences[0]) // 8 :] == 7).all()
 
 
 @every_format

@@ -75,7 +75,7 @@ def test_indices_are_those_of_transformers(answers, name):
     for (frames, rate, asked), answer in zip(cases(name), answers[name], strict=True):
         config, given = split(asked)
         processor = TYPES[name].from_config(config, **VIDEO_TOWERS[name])
-        processor = processor.asked({key: value for key, value in given.items() if value is not None})
+        processor = processor.with_sampling({key: value for key, value in given.items() if value is not None})
         if answer.get("error") == f"IndexError: index {frames} is out of bounds for axis 0 with size {frames}":
             assert max(processor.indices(Length(frames, rate))) < frames  # torch.arange made one index too many
         elif "error" in answer:

@@ -12,8 +12,7 @@ from made.resaved import config_of, tensors_of
 from qwenvis import Encoder
 from qwenvis.checkpoints.checkpoint import Checkpoint, preprocessors
 from qwenvis.errors import CheckpointError, ConfigError
-from qwenvis.processors.image import PROCESSORS, TYPES, processor_class
-from qwenvis.processors.video_families import PROCESSORS as VIDEO_FAMILIES
+from qwenvis.processors.image import TYPES, processor_class
 from qwenvis.processors.video_families import TYPES as VIDEO_TYPES
 from qwenvis.processors.video_families import video_processor_class
 from qwenvis.spec import ModelSpec
@@ -93,24 +92,24 @@ def test_packing_keeps_what_is_missing(bare, tmp_path):
 
 @pytest.mark.parametrize("spelling", ["", "Fast", "Pil"])
 @pytest.mark.parametrize(
-    ("name", "family"),
+    ("name", "kind"),
     [
-        ("Qwen3VLImageProcessor", "qwen3_vl"),
-        ("Qwen3VLMoeImageProcessor", "qwen3_vl_moe"),
-        ("Qwen2_5_VLImageProcessor", "qwen2_5_vl"),
-        ("Qwen2_5OmniImageProcessor", "qwen2_5_omni"),
-        ("Qwen3_5ImageProcessor", "qwen3_5"),
-        ("Glm4vMoeImageProcessor", "glm4v_moe"),
-        ("GlmOcrImageProcessor", "glm_ocr"),
+        ("Qwen3VLImageProcessor", "Qwen2VLImageProcessor"),
+        ("Qwen3VLMoeImageProcessor", "Qwen2VLImageProcessor"),
+        ("Qwen2_5_VLImageProcessor", "Qwen2VLImageProcessor"),
+        ("Qwen2_5OmniImageProcessor", "Qwen2VLImageProcessor"),
+        ("Qwen3_5ImageProcessor", "Qwen2VLImageProcessor"),
+        ("Glm4vMoeImageProcessor", "Glm4vImageProcessor"),
+        ("GlmOcrImageProcessor", "Glm46VImageProcessor"),
     ],
 )
-def test_names_that_other_libraries_write(name, family, spelling):
-    assert processor_class("glm4v", {"image_processor_type": name + spelling}) is PROCESSORS[family]
+def test_names_that_other_libraries_write(name, kind, spelling):
+    assert processor_class("paddleocr_vl", {"image_processor_type": name + spelling}) is TYPES[kind]
 
 
 @pytest.mark.parametrize("name", ["Qwen3VLVideoProcessor", "Qwen3VLVideoProcessorFast", "Qwen3VLMoeVideoProcessor"])
 def test_names_of_video_processors_that_other_libraries_write(name):
-    assert video_processor_class("qwen2_vl", {"video_processor_type": name}) is VIDEO_FAMILIES["qwen3_vl"]
+    assert video_processor_class("qwen2_vl", {"video_processor_type": name}) is VIDEO_TYPES["Qwen3VLVideoProcessor"]
 
 
 @pytest.mark.parametrize("name", ["VLImageProcessor", "ImageProcessor", "qwen3_vl", "Qwen3VL", "Qwen4VLImageProcessor"])
@@ -149,14 +148,15 @@ def test_families_whose_image_processor_must_be_named(family):
 @pytest.mark.parametrize(
     ("changes", "fps", "most"), [({}, 2, 0), ({"fps": None}, None, 0), ({"max_frames": None}, 2, None)]
 )
-@pytest.mark.parametrize(("family", "frames"), [("qwen3_vl", 768), ("glm5_next", 2048)])
-def test_null_takes_a_default_of_the_class_away(changes, fps, most, family, frames):
+@pytest.mark.parametrize(("kind", "frames"), [("Qwen3VL", 768), ("Glm5Next", 2048)])
+def test_null_takes_a_default_of_the_class_away(changes, fps, most, kind, frames):
     """As in transformers, where a video processor's null replaces the default of its class."""
     sizes = {"patch_size": 16, "merge_size": 2, "temporal_patch_size": 2}
-    found = VIDEO_FAMILIES[family].from_config(changes, **sizes)
+    kind = VIDEO_TYPES[f"{kind}VideoProcessor"]
+    found = kind.from_config(changes, **sizes)
     assert (found.wanted.fps, found.wanted.max_frames) == (fps, frames if most == 0 else None)
     assert found.samples
-    assert not VIDEO_FAMILIES[family].from_config({"do_sample_frames": None}, **sizes).samples
+    assert not kind.from_config({"do_sample_frames": None}, **sizes).samples
 
 
 NEEDED = ["do_resize", "do_rescale", "do_normalize", "resample", "rescale_factor", "image_mean", "image_std"]

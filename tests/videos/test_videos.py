@@ -15,7 +15,7 @@ from oracle.transformers_processors import (
     torchvision_answers,
 )
 from qwenvis.errors import ConfigError, InputError, LimitError, VideoError
-from qwenvis.processors.video_families import TYPES, Reference
+from qwenvis.processors.video_families import TYPES, QwenVLUtilsVideoProcessor
 from qwenvis.videos.decode import VideoDecoder
 from qwenvis.videos.video import VideoItem, VideoOptions
 
@@ -169,7 +169,7 @@ def test_short_files(name, count):
 def test_the_reference_has_limits_of_its_own():
     """``fetch_video`` of qwen-vl-utils 0.0.14: 128 to 768 tokens a frame, less of many frames."""
     processor = TYPES[QWEN2].from_config({"min_pixels": 3136, "max_pixels": 12845056}, **VIDEO_TOWERS[QWEN2])
-    reference = Reference.of(processor)
+    reference = QwenVLUtilsVideoProcessor.of(processor)
     assert (reference.min_pixels, reference.max_pixels) == (128 * 784, 768 * 784)
     for frames in (2, 300, 768):
         height, width = reference.resized(frames, 1080, 1920).canvas
