@@ -1,4 +1,4 @@
-"""``qwenvis doctor``: what this machine offers, and what was made of it."""
+"""``qwenvis doctor``: the features of this machine, and the choices that follow from them."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from qwenvis.errors import QwenvisError
 if TYPE_CHECKING:
     from pathlib import Path
 
-SUMMARY = "say what this machine offers: instruction sets, threads, OpenMP"
+SUMMARY = "report instruction sets, formats, threads and OpenMP of this machine"
 DESCRIPTION = """\
-Print what a report of a problem needs: versions, instruction sets, threads, the OpenMP runtime, speed and caches.
+Print the facts for a bug report: versions, instruction sets, formats, threads, the OpenMP runtime, speed and caches.
 The exit code is 0 if images can be encoded here, else 1.
 """
 EXAMPLES = """\
@@ -31,11 +31,11 @@ RUNTIMES = ("libgomp", "libomp", "libiomp", "vcomp")  # files of OpenMP runtimes
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Add no argument: it always tells everything."""
+    """Add no arguments: the command always prints everything."""
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print every line, also after one that shows a problem; returns the exit code."""
+    """Print every line, also after a problem; return the exit code."""
     problems = False
     for title, line in LINES.items():
         try:
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
             text = f"PROBLEM: {error}"
         print(f"{title:<12}{text}", flush=True)
     if problems:
-        print("qwenvis: no image can be encoded here before the problem is solved", file=sys.stderr)
+        print("qwenvis: solve the problem first; no image can be encoded here", file=sys.stderr)
         return 1
     print("All is well.")
     return 0
@@ -72,7 +72,7 @@ def _extras() -> str:
 
 
 def _extra(package: str, extra: str, reads: str) -> str:
-    """A package that is here or not, and what for."""
+    """Describe a package of an extra, installed or not, and its purpose."""
     try:
         module = importlib.import_module(package)
     except ImportError as error:
@@ -98,7 +98,7 @@ def _isa() -> str:
 
 
 def _formats() -> str:
-    """The dtypes of weights, and whether this CPU multiplies them."""
+    """List the dtypes of weights, and which of them this CPU cannot multiply."""
     from qwenvis import ops
     from qwenvis.nn.formats import DTYPES
 
@@ -129,7 +129,7 @@ def _openmp() -> str:
 
 
 def _waiting() -> str:
-    """What OpenMP's threads do between two loops; its runtime looks at its own variable first."""
+    """Describe what threads do between two loops. An OpenMP runtime reads its own variable before OMP_WAIT_POLICY."""
     from qwenvis import ops
 
     if not ops.openmp:
@@ -144,7 +144,7 @@ def _waiting() -> str:
 
 
 def _load() -> str:
-    """How busy the machine is: threads that wait for one another, of which one has no CPU, are slow all together."""
+    """Describe the load: if one thread of a loop waits for a CPU, the others wait for that thread."""
     from qwenvis.concurrency.threads import resolve
 
     try:
@@ -189,7 +189,7 @@ def _synthetic() -> str:
 
 
 def _proc(name: str) -> list[str]:
-    """Lines of a file that Linux has in /proc, none elsewhere."""
+    """Return the lines of a file in /proc, or none where the system has no such file."""
     from pathlib import Path
 
     try:
@@ -199,7 +199,7 @@ def _proc(name: str) -> list[str]:
 
 
 def _place(directory: Path, pattern: str, noun: str) -> str:
-    """A cache directory and how much it holds."""
+    """Describe a cache directory and the number of its entries."""
     try:
         found = len(list(directory.glob(pattern)))
     except OSError as error:
