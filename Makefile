@@ -1,15 +1,25 @@
 # The verbs of the project, for use inside of a virtual environment. CI calls the same ones.
 .DEFAULT_GOAL := help
-.PHONY: build judges test test-slow lint check-tiles test-kernels test-emulated test-neon check-sdist wheel check-wheel check-torch lint-workflows docs bench clean help
+.PHONY: build torchvision test test-freethreaded test-slow lint check-tiles test-kernels test-emulated test-neon check-sdist wheel check-wheel check-torch lint-workflows docs bench clean help
 
 build: ## compile, and install into this environment in place, with what the tests need
 	pip install -e ".[test]"
 
-judges: ## fetch transformers' torchvision processors' torchvision, apart from the environment: only tests look there
+torchvision: ## install torchvision into build/torchvision: only the tests of torchvision-based processors look there
 	pip install --quiet --no-deps --target build/torchvision torchvision==0.28.0
 
 test: ## run the tests
 	pytest
+
+# Their tests need neither PyTorch nor transformers, which the environment of test-freethreaded does not have.
+THREAD_TESTS = tests/concurrency tests/encoder/test_encoder_concurrency.py tests/encoder/test_encoder_stream.py \
+	tests/io/test_sharing.py tests/ops/test_runtime.py tests/ops/test_team.py
+PYTHON = python3.14t
+
+test-freethreaded: ## run the tests of threads without the GIL, in an environment of $(PYTHON) of their own
+	$(PYTHON) -m venv build/freethreaded
+	build/freethreaded/bin/pip install --only-binary safetensors -e ".[gguf,video]" pytest pytest-timeout hypothesis
+	build/freethreaded/bin/python -m pytest $(THREAD_TESTS)
 
 test-slow: ## run the full-size towers and the long runs
 	pytest -m slow
@@ -80,4 +90,4 @@ clean: ## remove what build, test and lint left behind
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
 help: ## list the verbs
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-18s %s\n", $$1, $$2 }' Makefile

@@ -100,6 +100,7 @@ setup(
             "initializedcheck": False,
             "cdivision": True,
             "embedsignature": True,
+            "freethreading_compatible": True,
         },
     ),
 )

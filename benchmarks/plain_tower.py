@@ -36,10 +36,11 @@ def load(checkpoint: Checkpoint, family: str, dtype: torch.dtype) -> nn.Module:
     with torch.device("meta"):
         tower = tower_class(config)
     tower.rotary_pos_emb = type(tower.rotary_pos_emb)(config)  # its frequencies are no weights
+    checkpoint.prepare()
     state = {}
     for file in checkpoint.files:
         with safe_open(file, "pt") as handle:
-            for name in [name for name, tensor in checkpoint.tensors.items() if tensor.file == file]:
+            for name in [name for name, tensor in checkpoint.tensors.items() if tensor.file.path == file]:
                 state[name] = handle.get_tensor(checkpoint.prefix + name).to(dtype)
     tower.load_state_dict(state, assign=True)
     return tower.eval().requires_grad_(False)

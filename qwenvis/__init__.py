@@ -12,9 +12,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from qwenvis.checkpoints.checkpoint import Checkpoint as Checkpoint
+    from qwenvis.cost import Cost as Cost
     from qwenvis.embeddings import Embeddings as Embeddings
-    from qwenvis.encoder import Batch as Batch
     from qwenvis.encoder import Encoder as Encoder
+    from qwenvis.encoding.batching import Batch as Batch
     from qwenvis.encoding.stream import Stream as Stream
     from qwenvis.errors import CheckpointError as CheckpointError
     from qwenvis.errors import ConfigError as ConfigError
@@ -29,46 +31,71 @@ if TYPE_CHECKING:
     from qwenvis.errors import VideoError as VideoError
     from qwenvis.errors import VideoLimitError as VideoLimitError
     from qwenvis.errors import VideoWarning as VideoWarning
+    from qwenvis.models.config import Config as Config
+    from qwenvis.models.family import Tower as Tower
+    from qwenvis.processors.image import ImageProcessor as ImageProcessor
+    from qwenvis.processors.smart_resize import FrameSize as FrameSize
+    from qwenvis.processors.video import VideoProcessor as VideoProcessor
+    from qwenvis.spec import ModelSpec as ModelSpec
     from qwenvis.version import __version__ as __version__
+    from qwenvis.weights import Weights as Weights
 
 _ROOMS = {
-    "Batch": "encoder",
+    "Batch": "encoding.batching",
+    "Checkpoint": "checkpoints.checkpoint",
+    "CheckpointError": "errors",
+    "Config": "models.config",
+    "ConfigError": "errors",
+    "Cost": "cost",
     "Embeddings": "embeddings",
     "Encoder": "encoder",
-    "CheckpointError": "errors",
-    "ConfigError": "errors",
+    "FrameSize": "processors.smart_resize",
     "ImageError": "errors",
     "ImageLimitError": "errors",
+    "ImageProcessor": "processors.image",
     "InputError": "errors",
     "IsaError": "errors",
     "LimitError": "errors",
+    "ModelSpec": "spec",
     "NumericalError": "errors",
     "QwenvisError": "errors",
     "SourceError": "errors",
     "Stream": "encoding.stream",
+    "Tower": "models.family",
     "VideoError": "errors",
     "VideoLimitError": "errors",
+    "VideoProcessor": "processors.video",
     "VideoWarning": "errors",
+    "Weights": "weights",
     "__version__": "version",
 }
 __all__ = [
     "Batch",
+    "Checkpoint",
     "CheckpointError",
+    "Config",
     "ConfigError",
+    "Cost",
     "Embeddings",
     "Encoder",
+    "FrameSize",
     "ImageError",
     "ImageLimitError",
+    "ImageProcessor",
     "InputError",
     "IsaError",
     "LimitError",
+    "ModelSpec",
     "NumericalError",
     "QwenvisError",
     "SourceError",
     "Stream",
+    "Tower",
     "VideoError",
     "VideoLimitError",
+    "VideoProcessor",
     "VideoWarning",
+    "Weights",
     "__version__",
 ]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from qwenvis import ops
-from qwenvis.geometry import PATCH_BUDGET, spanned, spans
+from qwenvis.geometry import PATCH_BUDGET, patch_count, span_grid, split_steps
 from qwenvis.models import Tower
 from qwenvis.nn import workspace
 from qwenvis.nn.workspace import Workspace
@@ -42,7 +42,7 @@ def cost(tower: Tower, weights: Weights, grid_thw: np.ndarray, still: bool = Tru
     thread has scratch memory of its own.
     """
     config = tower.config
-    patches = int(grid_thw.prod(axis=1).sum())
+    patches = patch_count(grid_thw)
     tokens = patches // config.merge_unit
     flops = 0.0
     for request in weights.requests:
@@ -53,7 +53,7 @@ def cost(tower: Tower, weights: Weights, grid_thw: np.ndarray, still: bool = Tru
         flops += 4.0 * config.hidden_size * float((np.diff(cu_seqlens).astype(np.float64) ** 2).sum())
     arrays = patches * math.prod(config.kernel) + (1 + len(config.deepstack)) * tokens * config.out_hidden_size
     with ops.use_threads(threads):
-        passes = [tower.sizes(spanned(grid_thw, run)) for run in spans(grid_thw, PATCH_BUDGET)]
+        passes = [tower.sizes(span_grid(grid_thw, spans)) for spans in split_steps(grid_thw, PATCH_BUDGET)]
     return Cost(patches, tokens, flops, 4 * arrays + workspace.nbytes(*passes))
 
 

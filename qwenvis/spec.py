@@ -1,4 +1,4 @@
-"""A checkpoint as its headers describe it: the tower without its weights, and what an image will cost."""
+"""A checkpoint as its headers describe it: the tower without its weights, and the cost of an image."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from typing import TypedDict, Unpack
 
 import numpy as np
 
-from qwenvis import models
+from qwenvis import models, sources
 from qwenvis.checkpoints.checkpoint import Checkpoint
 from qwenvis.concurrency.memo import cached_property
 from qwenvis.cost import Cost, cost, weight_nbytes
 from qwenvis.errors import CheckpointError, ConfigError, InputError, QwenvisError, quoted
-from qwenvis.models import Config
+from qwenvis.models import Config, Tower
 from qwenvis.nn.formats import AUTO, automatic, format_named
 from qwenvis.processors.image import ImageProcessor, processor_class
 from qwenvis.processors.video import VideoProcessor
 from qwenvis.processors.video_families import video_processor_class
-from qwenvis.sources.resolve import _open, _preset, resolve
+from qwenvis.weights import Weights
 
 
 class ImageOptions(TypedDict, total=False):
-    """What a caller may say of the images; `Encoder.from_pretrained` explains."""
+    """The options of images, which `Encoder.from_pretrained` explains."""
 
     min_pixels: int | None
     max_pixels: int | None
@@ -30,7 +30,23 @@ class ImageOptions(TypedDict, total=False):
 
 
 class ModelSpec:
-    """Everything about a checkpoint that is known before its weights are read."""
+    """Everything about a checkpoint that is known before its weights are read.
+
+    - ``checkpoint``: the `Checkpoint`, with its configs and the places of its tensors.
+    - ``family``: the name of the family, transformers' ``model_type``, such as "qwen2_vl".
+    - ``format``: what the weights of matrix products are packed in, "f32" or "bf16".
+    - ``tower``, ``weights``: the `Tower`, whose weights have no values yet, and the `Weights` that it requests.
+
+    >>> spec = ModelSpec.open("synthetic:tiny-qwen2-vl")
+    >>> spec.family, spec.config.depth, spec.config.out_hidden_size
+    ('qwen2_vl', 4, 96)
+    """
+
+    checkpoint: Checkpoint
+    family: str
+    format: str
+    tower: Tower
+    weights: Weights
 
     def __init__(
         self,
@@ -39,20 +55,21 @@ class ModelSpec:
         dtype: object = "float32",
         **images: Unpack[ImageOptions],
     ) -> None:
-        """Detect the family and build its tower; limits replace those of the checkpoint's preprocessor config.
+        """Detect the family of a checkpoint and build its tower; `Encoder.from_pretrained` explains the options.
 
-        Raises ConfigError or CheckpointError for a checkpoint that no family can use, InputError for the options.
+        Raises ConfigError for a config that no family has or can use, CheckpointError where the tensors are another
+        family's or the tower is too large for memory, and InputError for the options.
         """
-        self.checkpoint = checkpoint
-        self.family = models.detect(checkpoint.model_type, checkpoint.vision_config, checkpoint.shapes)
+        self.family = models.detect(checkpoint.model_type, checkpoint.vision_config, checkpoint.evidence)
         self.format = _format(dtype, checkpoint)
         try:
-            found = models.build(self.family, checkpoint.vision_config, checkpoint.shapes, self.format)
+            found = models.build(self.family, checkpoint.vision_config, checkpoint.evidence, self.format)
         except QwenvisError:
             raise
         except (MemoryError, ValueError) as error:
             raise CheckpointError(f"{checkpoint.path}: a tower of these sizes cannot be held: {error}") from error
         self.tower, self.weights = found
+        self.checkpoint = checkpoint.holding(self.weights.requests)
         self._images = images
         limits = images.get("min_pixels"), images.get("max_pixels")
         if self.config.in_channels == 3 and (checkpoint.preprocessor or None not in limits):
@@ -68,54 +85,42 @@ class ModelSpec:
         cache_dir: str | os.PathLike[str] | None = None,
         **images: Unpack[ImageOptions],
     ) -> ModelSpec:
-        """Find ``source`` (`Encoder.from_pretrained` says what it may be) and read its headers.
+        """Open ``source`` and read its headers: no weight is read, and no file of a preset is written.
 
-        Raises as `Encoder.from_pretrained`; arguments that a preset cannot have are refused before it is written.
+        `Encoder.from_pretrained` explains the arguments. Raises SourceError, CheckpointError, ConfigError or
+        InputError.
         """
-        if _preset(source) is not None:
-            cls.preview(source, dtype=dtype, revision=revision, cache_dir=cache_dir, **images)
-        return cls(_open(resolve(source, cache_dir, revision)), dtype=dtype, **images)
-
-    @classmethod
-    def preview(
-        cls,
-        source: str | os.PathLike[str],
-        *,
-        dtype: object = "float32",
-        revision: str | None = None,
-        cache_dir: str | os.PathLike[str] | None = None,
-        **images: Unpack[ImageOptions],
-    ) -> ModelSpec:
-        """As `open`, but writes nothing: a ``synthetic:PRESET`` is described whether its files are there or not."""
-        preset = _preset(source)
-        if preset is None:
-            return cls.open(source, dtype=dtype, revision=revision, cache_dir=cache_dir, **images)
-        from qwenvis.sources.synthetic import described
-
-        return cls(described(preset, cache_dir), dtype=dtype, **images)
+        return cls(sources.open(source, revision=revision, cache_dir=cache_dir), dtype=dtype, **images)
 
     @property
     def config(self) -> Config:
-        """The tower's config."""
+        """Sizes and options of the tower, completed as transformers completes a ``vision_config``."""
         return self.tower.config
 
     @property
     def parameters(self) -> int:
-        """Parameters of the tower and its merger."""
+        """Number of parameters of the tower and its merger."""
         return sum(int(np.prod(request.shape)) for request in self.weights.requests)
 
     @property
     def nbytes(self) -> int:
-        """Memory that the weights take once they are loaded, but for the rounding up of their panels."""
+        """Bytes of memory that the weights take once they are loaded, without the padding of their panels."""
         return weight_nbytes(self.tower, self.weights)
 
     @cached_property
     def processor(self) -> ImageProcessor:
-        """How this checkpoint wants its images. Raises ConfigError where it has no preprocessor config."""
+        """The image processor of the checkpoint, as the class of transformers that its config names.
+
+        Raises ConfigError where the checkpoint has no preprocessor config, or one that cannot be used, and where the
+        tower has other than 3 channels; InputError where ``min_pixels`` and ``max_pixels`` do not fit together.
+        """
         return self._read_processor(self._images)
 
     def processor_with(self, min_pixels: int | None = None, max_pixels: int | None = None) -> ImageProcessor:
-        """The same with the limits of one call; with both given, a checkpoint may need no preprocessor config."""
+        """Return `processor` with the limits of one call, in pixels; None keeps a limit.
+
+        With both given, the checkpoint needs no preprocessor config. Raises as `processor`.
+        """
         if not self.checkpoint.preprocessor and None not in (min_pixels, max_pixels):
             return self._read_processor({**self._images, "min_pixels": min_pixels, "max_pixels": max_pixels})
         return self.processor.with_limits(min_pixels, max_pixels)
@@ -136,14 +141,15 @@ class ModelSpec:
 
     @property
     def upright(self) -> bool:
-        """Whether videos are turned as their metadata says: with ``pixels="natural"``."""
+        """Whether frames of videos are rotated as the metadata of their file says: with ``pixels="natural"``."""
         return self._images.get("pixels") != "transformers"
 
     @cached_property
     def video_processor(self) -> VideoProcessor:
-        """How this checkpoint wants its videos, as transformers.
+        """The video processor of the checkpoint, as the class of transformers that its config or its family names.
 
-        Raises ConfigError where it has neither, or its family has no videos.
+        Raises ConfigError where the checkpoint has no config for it, or one that cannot be used, where the tower has
+        other than 3 channels, and where the family has no videos; InputError as `processor`.
         """
         config, preprocessor = self.config, self.checkpoint.video_preprocessor
         kind = video_processor_class(self.family, preprocessor)
@@ -163,11 +169,16 @@ class ModelSpec:
 
     @property
     def limits(self) -> dict[str, int | None]:
-        """``min_pixels`` and ``max_pixels`` that take the place of the checkpoint's; None where it keeps its own."""
+        """``min_pixels`` and ``max_pixels`` that replace those of the checkpoint, in pixels; None keeps a limit."""
         return {"min_pixels": self._images.get("min_pixels"), "max_pixels": self._images.get("max_pixels")}
 
     def cost(self, grid_thw: np.ndarray, still: bool = True, threads: int = 1) -> Cost:
-        """What one forward pass over ``grid_thw`` (items, 3) takes on as many threads."""
+        """Estimate the work and memory of one forward pass with ``threads`` threads.
+
+        ``grid_thw`` (items, 3) int64 holds the frames, rows and columns of patches of each item. With ``still``, the
+        items are images, whose two frames are equal, which halves the patch embedding. The formula is that of
+        `qwenvis.cost`: two flops for each multiply-add of a linear and of attention's two products.
+        """
         return cost(self.tower, self.weights, grid_thw, still, threads)
 
 
@@ -175,7 +186,7 @@ def _format(dtype: object, checkpoint: Checkpoint) -> str:
     """Return the format that ``dtype`` names: for "auto", the one that the weights are packed in, else stored in."""
     format = format_named(dtype)
     if format == AUTO:
-        return checkpoint.format or automatic({tensor.dtype for tensor in checkpoint.tensors.values()})
+        return checkpoint.format or automatic(checkpoint.dtypes)
     if checkpoint.format not in ("", format):
         raise InputError(
             f'{checkpoint.path} is packed in {checkpoint.format}; dtype is {quoted(dtype)}: pass dtype="auto" '

@@ -1,9 +1,11 @@
-"""What the tests of several rooms share."""
+"""Fixtures and settings of all tests."""
 
 import os
 
-# Before OpenMP is loaded: its idle threads would spin on the cores that other tests' processes want.
+# Before OpenMP and NumPy are loaded. Idle threads of OpenMP would spin on the cores that processes of other tests need;
+# OpenBLAS takes ten times as long for the small float64 products of the reference on two threads as on one.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
@@ -18,18 +20,18 @@ settings.load_profile("steady")
 
 @pytest.fixture(params=ISAS)
 def isa(request):
-    """Each instruction set that this machine has, selected."""
+    """Select each instruction set of this machine in turn."""
     with using_isa(request.param):
         yield request.param
 
 
 @pytest.fixture
 def tile(isa):
-    """(mr, nr) of the selected instruction set."""
+    """The tile (mr, nr) of the selected instruction set."""
     return tile_of(isa)
 
 
 @pytest.fixture
 def rng():
-    """The same random numbers for every test."""
+    """A generator of the same random numbers for every test."""
     return np.random.default_rng(0)

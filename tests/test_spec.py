@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from made.presets import PRESETS, checkpoint, encoder, picture, pixels, same_bits
+from made.presets import PRESETS, checkpoint, encoder, picture, pixels, same_bits, tower_shapes
 from oracle import transformers_towers
 from oracle.families import KINDS
 from qwenvis import Encoder
 from qwenvis.checkpoints.checkpoint import Checkpoint
 from qwenvis.checkpoints.tensors import Tensor
-from qwenvis.errors import CheckpointError, ConfigError, InputError, QwenvisError, SourceError
-from qwenvis.sources import synthetic
+from qwenvis.errors import ConfigError, InputError, QwenvisError, SourceError
+from qwenvis.sources.presets import PRESETS as PUBLISHED
 from qwenvis.spec import ModelSpec
 
 every_family = pytest.mark.parametrize("family", KINDS)
@@ -30,7 +30,7 @@ def copied(tmp_path):
 
 
 @every_family
-def test_outline_of_a_tower(tmp_path, family):
+def test_spec_of_a_tower(tmp_path, family):
     model, _, weights = transformers_towers.make(family)
     transformers_towers.save(tmp_path, family, model)
     spec = ModelSpec.open(tmp_path)
@@ -44,25 +44,24 @@ def test_outline_of_a_tower(tmp_path, family):
 @pytest.mark.parametrize(("preset", "millions"), [("qwen2-vl-2b", 665.27), ("qwen2.5-vl-3b", 668.68)])
 def test_parameters_of_published_towers(preset, millions):
     """From names and shapes alone; the weights are nowhere."""
-    config = synthetic.PRESETS[preset].config
-    shapes = synthetic.tower_shapes(synthetic.PRESETS[preset])
-    tensors = {name: Tensor(Path("nowhere"), "BF16", shape) for name, shape in shapes.items()}
-    spec = ModelSpec(Checkpoint(Path(), config, config["vision_config"], config["model_type"], {}, "visual.", tensors))
+    config = PUBLISHED[preset].config
+    tensors = {name: Tensor("BF16", shape) for name, shape in tower_shapes(PUBLISHED[preset]).items()}
+    about = config, config["vision_config"], config["model_type"]
+    spec = ModelSpec(Checkpoint(Path(), *about, {}, {}, "visual.", tensors))
     assert round(spec.parameters / 1e6, 2) == millions
 
 
 @every_family
-def test_preview_is_the_outline_of_a_preset(monkeypatch, tmp_path, family):
+def test_spec_of_a_preset(monkeypatch, tmp_path, family):
     """Nothing is written, and nothing has to be there."""
     opened = ModelSpec.open(checkpoint(family))
     monkeypatch.setenv("QWENVIS_CACHE", str(tmp_path))
-    preview = ModelSpec.preview(f"synthetic:{PRESETS[family]}", max_pixels=10**6)
+    spec = ModelSpec.open(f"synthetic:{PRESETS[family]}", max_pixels=10**6)
+    assert (spec.family, spec.config) == (family, opened.config)
+    assert spec.checkpoint.shapes == opened.checkpoint.shapes
+    assert (spec.parameters, spec.nbytes) == (opened.parameters, opened.nbytes)
+    assert spec.processor == opened.processor.with_limits(max_pixels=10**6)
     assert not list(tmp_path.iterdir())
-    assert (preview.family, preview.config) == (family, opened.config)
-    assert preview.checkpoint.shapes == opened.checkpoint.shapes
-    assert (preview.parameters, preview.nbytes) == (opened.parameters, opened.nbytes)
-    assert preview.processor == opened.processor.with_limits(max_pixels=10**6)
-    assert ModelSpec.preview(checkpoint(family)).config == opened.config
 
 
 def test_limits_replace_those_of_the_checkpoint():
@@ -98,7 +97,7 @@ def test_limits_are_checked_without_a_preprocessor_config(copied):
         ModelSpec.open(copied, min_pixels=10, max_pixels=3)
 
 
-def test_encoder_of_an_open_outline(copied):
+def test_encoder_of_an_open_spec(copied):
     spec, calls = ModelSpec.open(copied, max_pixels=4000), []
     found = Encoder.from_spec(spec, threads=2, progress=lambda *call: calls.append(call))
     assert (found.spec, found.threads) == (spec, 2)
@@ -109,13 +108,10 @@ def test_encoder_of_an_open_outline(copied):
         Encoder.from_spec(spec, threads=0)
 
 
-def test_encoder_of_a_preview(monkeypatch, tmp_path):
-    """Once the files are there, the outline that was made before serves."""
+def test_encoder_of_a_preset_that_is_not_there_yet(monkeypatch, tmp_path):
+    """The first tensor that is read writes the files."""
     monkeypatch.setenv("QWENVIS_CACHE", str(tmp_path))
-    spec = ModelSpec.preview("synthetic:tiny-qwen2-vl")
-    with pytest.raises(CheckpointError):
-        Encoder.from_spec(spec)
-    synthetic.materialise("tiny-qwen2-vl")
+    spec = ModelSpec.open("synthetic:tiny-qwen2-vl")
     given = pixels(spec.config, [[1, 4, 6]])
     assert same_bits(Encoder.from_spec(spec)(*given).embeddings, encoder()(*given).embeddings)
 

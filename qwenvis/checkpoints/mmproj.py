@@ -1,9 +1,9 @@
-"""llama.cpp's mmproj files: towers as its converter writes them, and how they become those of transformers.
+"""llama.cpp's mmproj files: towers as its converter writes them, turned back into those of transformers.
 
 The converter renames tensors, cuts the temporal axis of the patch embedding into two convolutions, some towers' qkv
 into three linears, and writes metadata of its own. What the tensors tell is read from them, for the metadata is wrong
 in places: ``feed_forward_length`` of a Qwen2-VL is the width of the language model (0 in old files), the epsilon of the
-norms is the language model's, and ``use_gelu`` and ``use_silu`` depend on the converter's age.
+norms is the language model's, and ``use_gelu`` and ``use_silu`` depend on the converter's version.
 """
 
 from __future__ import annotations
@@ -12,15 +12,13 @@ import math
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import accumulate
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from qwenvis.checkpoints import gguf
 from qwenvis.checkpoints.checkpoint import Checkpoint
-from qwenvis.checkpoints.gguf import Stored
-from qwenvis.checkpoints.tensors import ARRAYS, Tensor, TensorPart
+from qwenvis.checkpoints.stored import TYPES, Header, StoredTensor
+from qwenvis.checkpoints.tensors import Tensor, TensorPart
 from qwenvis.errors import CheckpointError, ConfigError, listed, shown
 from qwenvis.io.fields import Section
 from qwenvis.models import FAMILIES
@@ -32,32 +30,29 @@ LIMITS = {name: f"clip.vision.image_{name}" for name in ("min_pixels", "max_pixe
 NORMALISATION = {name: f"clip.vision.{name}" for name in ("image_mean", "image_std")}
 
 
-def open_mmproj(path: Path) -> Checkpoint:
-    """The tower of an mmproj file; its header is read, no tensor.
+def open_mmproj(header: Header) -> Checkpoint:
+    """Find the tower of an mmproj file in its header; no tensor is read.
 
-    Raises CheckpointError for a file that is damaged, holds no tower, or stores it quantised to less than 8 bits, and
-    ConfigError for one whose projector no family has, or whose metadata lacks what no tensor tells.
+    Raises CheckpointError for a file that holds no tower, or stores it quantised to less than 8 bits, and ConfigError
+    for a file whose projector no family has, or whose metadata lacks what no tensor tells.
     """
-    header = gguf.read_header(path)
+    path = header.file.path
     keys = Section(header.metadata, str(path))
     family, stated = _family(keys, header.tensors)
     stored = {name: entry for name, entry in header.tensors.items() if _is_visual(name)}
     stored = {name: entry for name, entry in stored.items() if stated.unread.get(name) != entry.shape}
-    _refuse_other_types(path, stored)
+    _refuse_other_types(keys.place, stored)
     vision_config = Section(_vision_config(keys, stated, stored), str(path))
     images, videos = _preprocessors(keys, FAMILIES[family].processors, stated.published_limits)
-    tensors = _tensors(path, stored, stated.names)
-    config = {"model_type": family, "vision_config": dict(vision_config)}
     return Checkpoint(
         path,
-        config,
-        vision_config,
-        family,
-        images,
-        prefix="",
-        tensors=tensors,
-        opened=gguf.opened,
+        config={"model_type": family, "vision_config": dict(vision_config)},
+        vision_config=vision_config,
+        model_type=family,
+        preprocessor=images,
         video_preprocessor=videos,
+        prefix="",
+        tensors=_tensors(stored, stated.names),
     )
 
 
@@ -84,19 +79,19 @@ def _family(keys: Section, names: Collection[str]) -> tuple[str, Mmproj]:
 
 
 def _is_visual(name: str) -> bool:
-    """An mmproj of an omni model holds its audio encoder too: ``a.*`` and ``mm.a.*``."""
+    """Whether a tensor belongs to the vision tower, not to an omni model's audio encoder (``a.*`` and ``mm.a.*``)."""
     return name.startswith(("v.", "mm.")) and not name.startswith("mm.a.")
 
 
-def _refuse_other_types(path: Path, stored: Mapping[str, Stored]) -> None:
-    other = {name: entry.dtype for name, entry in stored.items() if entry.dtype not in ARRAYS}
+def _refuse_other_types(path: str, stored: Mapping[str, StoredTensor]) -> None:
+    other = {name: entry.dtype for name, entry in stored.items() if entry.dtype not in TYPES}
     if other:
         got = f"tensors of the tower are stored as {', '.join(sorted(set(other.values())))}"
-        raise CheckpointError(f"{path}: {got}; expected {', '.join(ARRAYS)}: {listed(list(other))}")
+        raise CheckpointError(f"{path}: {got}; expected {', '.join(TYPES)}: {listed(list(other))}")
 
 
-def _vision_config(keys: Section, stated: Mmproj, stored: Mapping[str, Stored]) -> dict[str, Any]:
-    """What no tensor tells, in the words of transformers' configs."""
+def _vision_config(keys: Section, stated: Mmproj, stored: Mapping[str, StoredTensor]) -> dict[str, Any]:
+    """Read the values that no tensor tells, under the names of transformers' configs."""
     config: dict[str, Any] = {
         "depth": _needed(keys, "clip.vision.block_count"),
         "num_heads": _needed(keys, "clip.vision.attention.head_count"),
@@ -115,7 +110,7 @@ def _vision_config(keys: Section, stated: Mmproj, stored: Mapping[str, Stored]) 
 
 
 def _full_attention(keys: Section, blocks: list[int]) -> list[int]:
-    """The blocks without windows: every n-th, or as old files list them."""
+    """Find the blocks without windows: every n-th block, or those that an old file lists."""
     listed_key, pattern_key = "clip.vision.fullatt_block_indexes", "clip.vision.n_wa_pattern"
     if listed_key in keys:
         return list(keys.indexes(listed_key))
@@ -123,8 +118,8 @@ def _full_attention(keys: Section, blocks: list[int]) -> list[int]:
     return [block for block in blocks if not every or (block + 1) % every == 0]
 
 
-def _grid_side(path: str, stored: Mapping[str, Stored]) -> int:
-    """The side of the learned grid of positions; the file's image_size may be made of the limits of images."""
+def _grid_side(path: str, stored: Mapping[str, StoredTensor]) -> int:
+    """Find the side of the learned grid of positions, for the file's image_size may come from the limits of images."""
     for name in ("v.patch_embd.weight", "v.position_embd.weight"):
         if name not in stored or len(stored[name].shape) < 2:
             raise CheckpointError(f"{path} lacks {name}, or it is no matrix")
@@ -150,20 +145,20 @@ def _preprocessors(keys: Section, stated: Processors, published_limits: bool) ->
 
 
 def _decimal(value: Any) -> Any:
-    """The number that was rounded to the float32 in the file: 1e-05, not 9.999999747378752e-06."""
+    """Recover the number that was rounded to the float32 in the file: 1e-05, not 9.999999747378752e-06."""
     if isinstance(value, list):
         return [_decimal(entry) for entry in value]
     return float(np.format_float_scientific(np.float32(value))) if isinstance(value, float) else value
 
 
-def _numbers(stored: Mapping[str, Stored], stem: str) -> list[int]:
-    """The numbers that stand for {} in the names that start so, in order."""
+def _numbers(stored: Mapping[str, StoredTensor], stem: str) -> list[int]:
+    """List the numbers in place of {} in the names that begin with ``stem``, in order."""
     pattern = re.compile(re.escape(stem).replace(r"\{\}", r"(\d{1,5})"))
     return sorted({int(match[1]) for match in map(pattern.match, stored) if match})
 
 
-def _tensors(path: Path, stored: Mapping[str, Stored], names: MmprojNames) -> dict[str, Tensor]:
-    """The tower's tensors, in the order of the file; what fits no name of the tower keeps its own."""
+def _tensors(stored: Mapping[str, StoredTensor], names: MmprojNames) -> dict[str, Tensor]:
+    """List the tower's tensors in the order of the file; a tensor with no name of the tower keeps its own."""
     tensors = {}
     for ours, theirs in _spelt_out(stored, _unswapped(stored, names)):
         for ending in ("weight", "bias"):
@@ -171,15 +166,15 @@ def _tensors(path: Path, stored: Mapping[str, Stored], names: MmprojNames) -> di
             if all(name in stored for name in rows):
                 slices = [*rows, f"{rows[0]}.1"]  # of the patch embedding: one for each frame
                 join = _slices if slices[-1] in stored else _rows
-                tensors[f"{ours}.{ending}"] = join(path, {name: stored[name] for name in slices if name in stored})
-    used = {part.name for tensor in tensors.values() for part in tensor.parts}
-    tensors |= {name: _rows(path, {name: entry}) for name, entry in stored.items() if name not in used}
+                tensors[f"{ours}.{ending}"] = join([stored[name] for name in slices if name in stored])
+    used = {part.stored.name for tensor in tensors.values() for part in tensor.parts}
+    tensors |= {name: Tensor.of(entry) for name, entry in stored.items() if name not in used}
     order = {name: number for number, name in enumerate(stored)}
-    return dict(sorted(tensors.items(), key=lambda item: order[item[1].parts[0].name]))
+    return dict(sorted(tensors.items(), key=lambda item: order[item[1].parts[0].stored.name]))
 
 
-def _spelt_out(stored: Mapping[str, Stored], names: MmprojNames) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Every name with its numbers in place of {}."""
+def _spelt_out(stored: Mapping[str, StoredTensor], names: MmprojNames) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield every pair of names with numbers in place of {}."""
     for ours, theirs in names.items():
         if "{}" not in theirs[0]:
             yield ours, theirs
@@ -188,8 +183,11 @@ def _spelt_out(stored: Mapping[str, Stored], names: MmprojNames) -> Iterator[tup
             yield ours.format(number, rank=rank), tuple(name.format(number) for name in theirs)
 
 
-def _unswapped(stored: Mapping[str, Stored], names: MmprojNames) -> MmprojNames:
-    """Old conversions call the first linear of the MLP "down" and the second "up"; as llama.cpp, look at the widths."""
+def _unswapped(stored: Mapping[str, StoredTensor], names: MmprojNames) -> MmprojNames:
+    """Correct old files, which call the first linear of the MLP "down" and the second "up": the widths tell.
+
+    llama.cpp decides in the same way.
+    """
     patch, down = stored.get("v.patch_embd.weight"), stored.get("v.blk.0.ffn_down.weight")
     if patch is None or down is None or len(down.shape) != 2 or len(patch.shape) < 2:
         return names
@@ -200,36 +198,33 @@ def _unswapped(stored: Mapping[str, Stored], names: MmprojNames) -> MmprojNames:
     return {ours: other.get(theirs[0], theirs) for ours, theirs in names.items()}
 
 
-def _rows(path: Path, stored: Mapping[str, Stored]) -> Tensor:
-    """A tensor whose rows the stored ones hold, one below the other; or one that is stored whole."""
-    _refuse_misfits(path, {name: entry.shape[1:] for name, entry in stored.items()})
-    shapes = [entry.shape for entry in stored.values()]
-    if len(shapes) == 1:
-        return _of_parts(path, stored, shapes[0], [()])
-    stops = list(accumulate(shape[0] for shape in shapes))
-    indexes = [(slice(stop - shape[0], stop),) for stop, shape in zip(stops, shapes, strict=True)]
-    return _of_parts(path, stored, (stops[-1], *shapes[0][1:]), indexes)
+def _rows(stored: Sequence[StoredTensor]) -> Tensor:
+    """Join tensors whose rows follow one another; one alone is a tensor that is stored whole."""
+    if len(stored) == 1:
+        return Tensor.of(stored[0])
+    _refuse_misfits(stored, {entry.shape[1:] for entry in stored})
+    stops = list(accumulate(entry.shape[0] for entry in stored))
+    indexes = [(slice(stop - entry.shape[0], stop),) for stop, entry in zip(stops, stored, strict=True)]
+    return _joined(stored, (stops[-1], *stored[0].shape[1:]), indexes)
 
 
-def _slices(path: Path, stored: Mapping[str, Stored]) -> Tensor:
-    """A kernel (d, channels, frames, p, p) of which the stored ones hold a frame each."""
-    _refuse_misfits(path, {name: entry.shape for name, entry in stored.items()})
-    shape = next(iter(stored.values())).shape
+def _slices(stored: Sequence[StoredTensor]) -> Tensor:
+    """Join the frames of a kernel (d, channels, frames, p, p), each stored as a tensor of four axes."""
+    _refuse_misfits(stored, {entry.shape for entry in stored})
+    shape = stored[0].shape
     indexes = [(slice(None), slice(None), frame) for frame in range(len(stored))]
-    return _of_parts(path, stored, (*shape[:2], len(stored), *shape[2:]), indexes)
+    return _joined(stored, (*shape[:2], len(stored), *shape[2:]), indexes)
 
 
-def _of_parts(
-    path: Path, stored: Mapping[str, Stored], shape: tuple[int, ...], indexes: Sequence[tuple[int | slice, ...]]
+def _joined(
+    stored: Sequence[StoredTensor], shape: tuple[int, ...], indexes: Sequence[tuple[int | slice, ...]]
 ) -> Tensor:
-    parts = [
-        TensorPart(name, stored[name].dtype, stored[name].shape, index)
-        for name, index in zip(stored, indexes, strict=True)
-    ]
-    dtypes = {part.dtype for part in parts}
-    return Tensor(path, dtypes.pop() if len(dtypes) == 1 else "F32", shape, tuple(parts))
+    parts = tuple(TensorPart(entry, index) for entry, index in zip(stored, indexes, strict=True))
+    dtypes = {entry.dtype for entry in stored}
+    return Tensor(dtypes.pop() if len(dtypes) == 1 else "F32", shape, parts)
 
 
-def _refuse_misfits(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    if len(set(shapes.values())) > 1:
-        raise CheckpointError(f"{path}: {listed(list(shapes))} do not fit together")
+def _refuse_misfits(stored: Sequence[StoredTensor], shapes: set[tuple[int, ...]]) -> None:
+    if len(shapes) > 1:
+        names = listed([entry.name for entry in stored])
+        raise CheckpointError(f"{stored[0].file.path}: {names} do not fit together")

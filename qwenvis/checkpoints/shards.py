@@ -1,23 +1,25 @@
-"""The safetensors files of a directory: which of them hold the tower, what their headers say, their tensors by name.
+"""safetensors files: their headers, and the shards of a directory in the Hub's layout that hold the tower.
 
-Files are read by safetensors' own reader, by pread: a file that is cut short while it is read is an error, never a
-SIGBUS. Only the shards that hold the tower are opened.
+Only the shards that hold the tower are opened. Headers are parsed here, because the safetensors package opens local
+files only and does not say where in a file a tensor lies.
 """
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from safetensors import SafetensorError, safe_open
-
-from qwenvis.checkpoints.files import read_json, regular_file
-from qwenvis.checkpoints.tensors import Read, Tensor, tower_among
+from qwenvis.checkpoints.checkpoint import Checkpoint
+from qwenvis.checkpoints.configs import Configs
+from qwenvis.checkpoints.files import json_object, read_json, regular_file
+from qwenvis.checkpoints.stored import TYPES, Header, OpenFile, StoredFile, StoredTensor
+from qwenvis.checkpoints.tensors import Tensor, channels_first, refuse_quantised, tower_among
 from qwenvis.errors import CheckpointError, listed, quoted, shown
 from qwenvis.io.files import open_regular, reason
 
@@ -28,86 +30,160 @@ INDEX = "model.safetensors.index.json"
 MAX_INDEX_BYTES = 64_000_000
 MOST_TENSORS = 500_000
 MAX_HEADER_BYTES = 32_000_000  # of one file
+MOST_HEADER_ENTRIES = 2_000_000  # commas, or brackets, of one header: each tensor has some eight
+
+_METADATA = "__metadata__"
+_ITEMSIZES = {"U8": 1, **{name: kind.block.itemsize for name, kind in TYPES.items() if name != "Q8_0"}}
 
 # The whole of what an index may call a shard: nothing that a path, a shell or a terminal could read as more.
 _SHARD_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+=@-]{0,200}\.safetensors")
 _WEIGHTS = {".safetensors", ".bin", ".gguf", ".npz", ".pt", ".pth"}
-# What lies in a directory without a model.safetensors -> what its owner wants.
+# What lies in a directory without a model.safetensors -> the advice of the message.
 _HINTS = {
     ".gguf": "; name the mmproj file itself to read it",
     "adapter_model.safetensors": "; an adapter has no tower: merge it into the model that it was made for",
 }
 
 
-def tower_shards(directory: Path) -> tuple[str, re.Pattern[str], dict[str, list[str]]]:
-    """The tower's prefix, how its full names begin, and these by file name.
+def open_shards(directory: Path, configs: Configs) -> Checkpoint:
+    """Read the headers of the tower's shards in a directory in the Hub's layout, whose configs have been read.
 
-    An index tells both alone, so the shards need not be here. Raises `CheckpointError` where neither an index nor
-    the single file is here, or where it names no tower.
+    Raises CheckpointError for weights that are missing, damaged, quantised or without a tower.
     """
-    return _of_tower(directory, _weight_map(directory))
+    prefix, stored = _tower_tensors(directory)
+    tensors = {name.removeprefix(prefix): Tensor.of(tensor) for name, tensor in stored.items()}
+    refuse_quantised(directory, tensors, configs["config"])
+    return Checkpoint(directory, prefix=prefix, tensors=channels_first(tensors), **configs)
 
 
-def tower_tensors(directory: Path) -> tuple[str, dict[str, Tensor]]:
-    """The tower's prefix, and its tensors by the names behind it, in the order of the files; no tensor is read."""
-    weight_map = _weight_map(directory)
-    prefix, begin, shards = _of_tower(directory, weight_map)
-    tensors: dict[str, Tensor] = {}
+def tower_shards(directory: Path) -> list[str]:
+    """Name the files that hold the tower, as the index lists them: the shards need not be there.
+
+    Raises CheckpointError where the index names no tower, or where neither an index nor the single file is there.
+    """
+    if regular_file(directory, SINGLE) is not None:
+        return [SINGLE]
+    return sorted(_by_shard(directory, _read_index(directory))[-1])
+
+
+def read_header(path: Path, open_file: OpenFile = open_regular) -> Header:
+    """Read the header of a safetensors file. Raises CheckpointError for a file that is damaged or cut short."""
+    try:
+        with open_file(path) as file:
+            header, size = _header_bytes(file)
+        return parse_header(path, header, size)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {reason(error)}") from error
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} cannot be read as safetensors: {shown(str(error))}") from error
+
+
+def _header_bytes(file: BufferedReader) -> tuple[bytes, int]:
+    """Read the header, its length included, and the size of the file."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    start = file.read(8)
+    length = int.from_bytes(start, "little")
+    if len(start) < 8 or length > size - 8:
+        raise ValueError(f"its header is cut short, for the file has {size} bytes")
+    if length > MAX_HEADER_BYTES:
+        raise ValueError(f"its header has {length:,} bytes; at most {MAX_HEADER_BYTES:,} are read")
+    return start + file.read(length), size
+
+
+def parse_header(path: Path, header: bytes, size: int) -> Header:
+    """Parse the header of a file of ``size`` bytes, the length of the header included. Raises ValueError."""
+    content = json_object(header[8:], MOST_HEADER_ENTRIES)
+    metadata = content.pop(_METADATA, None) or {}
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise ValueError(f"its {_METADATA} is no object of texts")
+    file, end = StoredFile.of(path, header), len(header)
+    tensors = {}
+    for tensor in sorted((_tensor(file, *item) for item in content.items()), key=lambda tensor: tensor.offset):
+        if tensor.offset != end:
+            raise ValueError(f"the bytes of {tensor.name} begin at {tensor.offset}, expected {end}")
+        end += tensor.nbytes
+        tensors[tensor.name] = tensor
+    if end != size:
+        raise ValueError(f"its tensors end at byte {end}, and the file at byte {size}")
+    return Header(file, metadata, tensors)
+
+
+def _tensor(file: StoredFile, name: str, entry: object) -> StoredTensor:
+    match entry:
+        case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [begin, end]} if all(
+            type(number) is int and number >= 0 for number in (*shape, begin, end)
+        ):
+            size = _ITEMSIZES.get(dtype)  # None for a type that is never read
+            if begin <= end and (size is None or size * math.prod(shape) == end - begin):
+                return StoredTensor(name, file, dtype, tuple(shape), file.header_nbytes + begin, end - begin)
+    raise ValueError(f"the entry of {name} is {quoted(entry)}, which is no tensor")
+
+
+def header_bytes(
+    tensors: Mapping[str, tuple[str, Sequence[int], int]], metadata: Mapping[str, str], align: int
+) -> bytes:
+    """Make the header of a file of tensors, name -> (type, shape, bytes), in this order.
+
+    The data behind the header begin at a multiple of ``align`` bytes.
+    """
+    content: dict[str, Any] = {_METADATA: metadata}
+    end = 0
+    for name, (dtype, shape, nbytes) in tensors.items():
+        content[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [end, end + nbytes]}
+        end += nbytes
+    text = json.dumps(content, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-(8 + len(text)) % align)
+    return len(text).to_bytes(8, "little") + text
+
+
+def _tower_tensors(directory: Path) -> tuple[str, dict[str, StoredTensor]]:
+    """List the tower's prefix and its tensors, in the order of the files.
+
+    The single file comes before an index, as in transformers.
+    """
+    if (single := regular_file(directory, SINGLE)) is not None:
+        tensors = read_header(single).tensors
+        prefix, begin = tower_among(tensors, directory)
+        return prefix, {name: tensor for name, tensor in tensors.items() if begin.match(name)}
+    index = _read_index(directory)
+    prefix, begin, shards = _by_shard(directory, index)
+    found: dict[str, StoredTensor] = {}
     for shard in sorted(shards):
         try:
-            tensors |= _read_header(directory, shard, begin, shards[shard])
+            found |= _in_shard(directory, shard, begin, shards[shard])
         except CheckpointError as error:
-            if hint := _stale(directory, set(weight_map.values())):
+            if hint := _stale(directory, set(index.values())):
                 raise CheckpointError(f"{error}; {hint}") from error
             raise
-    return prefix, {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    return prefix, found
 
 
-def _of_tower(directory: Path, weight_map: dict[str, str]) -> tuple[str, re.Pattern[str], dict[str, list[str]]]:
-    prefix, begin = tower_among(weight_map, directory)
+def _by_shard(directory: Path, index: Mapping[str, str]) -> tuple[str, re.Pattern[str], dict[str, list[str]]]:
+    """List the tower's prefix, the pattern of its names, and the names by shard."""
+    prefix, begin = tower_among(index, directory)
     shards: dict[str, list[str]] = {}
-    for name, file in weight_map.items():
+    for name, file in index.items():
         if begin.match(name):
             shards.setdefault(file, []).append(name)
     return prefix, begin, shards
 
 
-def _stale(directory: Path, indexed: set[str]) -> str:
-    """What to do about an index beside one file that it does not name, or where one of those that it names is alone."""
-    here = [name for name in _listing(directory) if name.endswith(".safetensors")]
-    if len(here) != 1 or {*here} == indexed:
-        return ""
-    return f"if {here[0]} holds the whole model, {INDEX} is not its own: remove that, and call the file {SINGLE}"
+def _in_shard(directory: Path, shard: str, begin: re.Pattern[str], indexed: list[str]) -> dict[str, StoredTensor]:
+    """List the tower's tensors in one shard, in the order of their bytes; they must be those that the index names."""
+    path = regular_file(directory, shard)
+    if path is None:
+        raise CheckpointError(f"{directory} lacks {shard}, which holds tensors of the tower: {listed(indexed)}")
+    tensors = {name: tensor for name, tensor in read_header(path).tensors.items() if begin.match(name)}
+    if absent := [name for name in indexed if name not in tensors]:
+        raise CheckpointError(f"{path} lacks tensors that {INDEX} says it holds: {listed(absent)}")
+    if unknown := sorted(tensors.keys() - set(indexed)):
+        raise CheckpointError(f"{path} holds tensors of the tower that are not in {INDEX}: {listed(unknown)}")
+    return tensors
 
 
-def _listing(directory: Path) -> list[str]:
-    """The names of what lies in a directory."""
-    try:
-        return sorted(path.name for path in directory.iterdir())
-    except OSError as error:
-        raise CheckpointError(f"{directory} cannot be read: {reason(error)}") from error
-
-
-@contextmanager
-def opened(path: Path) -> Iterator[Read]:
-    """A file whose tensors can be read by name; raises CheckpointError for what cannot."""
-    with safetensors_at(path) as handle:
-
-        def read(name: str) -> np.ndarray:
-            try:
-                array: np.ndarray = handle.get_tensor(name)
-            except (SafetensorError, OSError, ValueError, AttributeError) as error:
-                raise CheckpointError(f"{path}: {shown(name)} cannot be read: {shown(str(error))}") from error
-            return array
-
-        yield read
-
-
-def _weight_map(directory: Path) -> dict[str, str]:
-    """Which file holds each tensor. The single file comes before an index, as in transformers."""
-    if (single := regular_file(directory, SINGLE)) is not None:
-        with safetensors_at(single) as handle:
-            return dict.fromkeys(handle.keys(), SINGLE)
+def _read_index(directory: Path) -> dict[str, str]:
+    """Read the index: the name of each tensor -> the name of its file."""
     index = read_json(directory, INDEX, CheckpointError, MAX_INDEX_BYTES, MOST_TENSORS)
     if index is None:
         found = [name for name in _listing(directory) if Path(name).suffix in _WEIGHTS]
@@ -123,37 +199,17 @@ def _weight_map(directory: Path) -> dict[str, str]:
     return weight_map
 
 
-def _read_header(directory: Path, shard: str, begin: re.Pattern[str], indexed: list[str]) -> dict[str, Tensor]:
-    """The tower's tensors in one shard, in the order of their bytes; they must be those that the index names."""
-    path = regular_file(directory, shard)
-    if path is None:
-        raise CheckpointError(f"{directory} lacks {shard}, which holds tensors of the tower: {listed(indexed)}")
-    tensors = {}
-    with safetensors_at(path) as handle:
-        for name in handle.offset_keys():
-            if begin.match(name):
-                header = handle.get_slice(name)
-                tensors[name] = Tensor(path, header.get_dtype(), tuple(header.get_shape()))
-    if absent := [name for name in indexed if name not in tensors]:
-        raise CheckpointError(f"{path} lacks tensors that {INDEX} says it holds: {listed(absent)}")
-    if unknown := sorted(tensors.keys() - set(indexed)):
-        raise CheckpointError(f"{path} holds tensors of the tower that are not in {INDEX}: {listed(unknown)}")
-    return tensors
+def _stale(directory: Path, indexed: set[str]) -> str:
+    """Advise on an index that does not belong to the one safetensors file beside it; empty where it may belong."""
+    here = [name for name in _listing(directory) if name.endswith(".safetensors")]
+    if len(here) != 1 or {*here} == indexed:
+        return ""
+    return f"if {here[0]} holds the whole model, {INDEX} is not its own: remove that, and call the file {SINGLE}"
 
 
-@contextmanager
-def safetensors_at(path: Path) -> Iterator[Any]:
-    """A file as safetensors opens it, by pread; raises CheckpointError for what it cannot open."""
+def _listing(directory: Path) -> list[str]:
+    """List the names of the entries of a directory."""
     try:
-        with open_regular(path) as file:
-            header = int.from_bytes(file.read(8), "little")
-            size = os.fstat(file.fileno()).st_size
-        if MAX_HEADER_BYTES < header < size:
-            raise ValueError(f"its header has {header:,} bytes; at most {MAX_HEADER_BYTES:,} are read")
-        handle = safe_open(path, framework="numpy", backend="pread")
+        return sorted(path.name for path in directory.iterdir())
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {reason(error)}") from error
-    except (SafetensorError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read as safetensors: {shown(str(error))}") from error
-    with handle:
-        yield handle
+        raise CheckpointError(f"{directory} cannot be read: {reason(error)}") from error

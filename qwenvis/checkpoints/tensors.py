@@ -5,32 +5,25 @@ What leaves this room has the names, shapes and axes that transformers gives the
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
+from qwenvis.checkpoints.stored import TYPES, Read, StoredFile, StoredTensor
 from qwenvis.errors import CheckpointError, listed, shown
 from qwenvis.models import FAMILIES
 
 # Every tower has exactly one patch embedding, whatever stands in front of its names.
 PATCH_EMBEDDINGS = tuple(dict.fromkeys(family.tensors.patch_embedding for family in FAMILIES.values()))
 
-# Importing ml_dtypes is also what teaches safetensors' numpy reader the word bfloat16.
-FLOATS = {"F32": np.dtype(np.float32), "F16": np.dtype(np.float16), "BF16": np.dtype(ml_dtypes.bfloat16)}
-# What a reader makes of a stored type, and the bytes that one entry takes in the file. Q8_0 is ggml's: 32 bytes that
-# share a float16.
-ARRAYS = {**FLOATS, "Q8_0": FLOATS["F32"]}
-BYTES = {"F32": 4, "F16": 2, "BF16": 2, "Q8_0": 34 / 32}
+# The types that a checkpoint in the Hub's layout may have; others are those of quantised towers.
+FLOATS = ("F32", "F16", "BF16")
 
-Read = Callable[[str], np.ndarray]  # the array that a file stores under a name
-
-# How libraries mark what they have quantised: the ends of names beside, or in place of, ".weight".
+# How libraries mark the tensors that they have quantised: the ends of names beside, or in place of, ".weight".
 QUANTISED = {
     "bitsandbytes": (".weight.absmax", ".weight.quant_map", ".weight.nested_absmax", ".SCB"),
     "GPTQ": (".g_idx",),
@@ -48,40 +41,45 @@ _UNUSABLE = "cannot be used; take the model that it was made from, or a quantise
 class TensorPart:
     """A stored tensor that fills ``out[index]`` of one of the tower's tensors, its axes permuted to ``axes``."""
 
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
+    stored: StoredTensor
     index: tuple[int | slice, ...] = ()
     axes: tuple[int, ...] = ()
 
     def place(self, out: np.ndarray) -> np.ndarray:
-        """The view of ``out`` that has the shape of this part."""
+        """Return the view of ``out`` that has the shape of this part."""
         view = out[self.index]
         return view.transpose(self.axes) if self.axes else view
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """Where one tensor of the tower lies, how it is stored, and the shape that it has in the tower.
+    """One tensor of the tower: the type and the shape that it has there, and its parts, all of one file.
 
-    ``dtype`` is safetensors' word (``BF16``), or ggml's (``Q8_0``). Without ``parts`` it is stored as it is, under its
-    own name behind the prefix.
+    A tensor of a packed checkpoint has no parts: its bytes have become those of the packed weights.
     """
 
-    file: Path
     dtype: str
     shape: tuple[int, ...]
     parts: tuple[TensorPart, ...] = ()
 
+    @classmethod
+    def of(cls, stored: StoredTensor) -> Tensor:
+        """Return a tensor that is stored whole."""
+        return cls(stored.dtype, stored.shape, (TensorPart(stored),))
+
+    @property
+    def file(self) -> StoredFile:
+        """The file that holds the parts."""
+        return self.parts[0].stored.file
+
     @property
     def nbytes(self) -> int:
-        """Bytes on disk."""
-        stored = self.parts or (TensorPart("", self.dtype, self.shape),)
-        return int(sum(math.prod(part.shape) * BYTES[part.dtype] for part in stored))
+        """Bytes in the file."""
+        return sum(part.stored.nbytes for part in self.parts)
 
 
 def tower_among(names: Collection[str], where: Path) -> tuple[str, re.Pattern[str]]:
-    """What stands in front of the tower's names (``visual.``, ``model.visual.``, nothing ...), and how they begin.
+    """Find the prefix of the tower's names (``visual.``, ``model.visual.``, none ...), and the pattern of the names.
 
     Raises CheckpointError unless the names are those of one tower, whose patch embedding is not quantised.
     """
@@ -109,68 +107,52 @@ def _own(patch_embedding: str, prefix: str) -> str:
     return rf"(?:{'|'.join(parts)})\."
 
 
-def channels_first(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors, with the convolutions of MLX turned back: it keeps channels last, transformers second.
+def channels_first(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Give the convolutions of MLX, which keeps channels last, the axes of transformers, which has them second.
 
-    The sides of a kernel are equal, so two equal sizes that do not stand last give the layout away.
+    The sides of a kernel are equal, so MLX's order is known by two equal sizes before the last.
     """
-    return {name: _turned(prefix + name, tensor) for name, tensor in tensors.items()}
+    return {name: _channels_second(tensor) for name, tensor in tensors.items()}
 
 
-def _turned(stored: str, tensor: Tensor) -> Tensor:
+def _channels_second(tensor: Tensor) -> Tensor:
     shape = tensor.shape
     if len(shape) < 4 or shape[-1] == shape[-2] or shape[-2] != shape[-3]:
         return tensor
     axes = (0, *range(2, len(shape)), 1)
-    part = TensorPart(stored, tensor.dtype, shape, axes=axes)
-    return Tensor(tensor.file, tensor.dtype, (shape[0], shape[-1], *shape[1:-1]), (part,))
+    parts = tuple(replace(part, axes=axes) for part in tensor.parts)
+    return Tensor(tensor.dtype, (shape[0], shape[-1], *shape[1:-1]), parts)
 
 
-def assembled(prefix: str, name: str, tensor: Tensor, read: Read) -> np.ndarray:
-    """One tensor of the tower, contiguous, of its parts; no more than the result and one part are in memory.
-
-    Raises CheckpointError where the file no longer holds what its header said.
-    """
-    parts = _parts(prefix, name, tensor)
-    if len(parts) == 1 and not parts[0].index and not parts[0].axes:
-        return _checked(parts[0], tensor.file, read)
-    dtypes = {ARRAYS[part.dtype] for part in parts}
+def assembled(tensor: Tensor, read: Read) -> np.ndarray:
+    """Read one tensor of the tower, contiguous; no more than the result and one part are in memory."""
+    first = tensor.parts[0]
+    if len(tensor.parts) == 1 and not first.index and not first.axes:
+        return read(first.stored)
+    dtypes = {TYPES[part.stored.dtype].dtype for part in tensor.parts}
     out = np.empty(tensor.shape, dtypes.pop() if len(dtypes) == 1 else np.float32)
-    for part in parts:
-        part.place(out)[...] = _checked(part, tensor.file, read)
+    for part in tensor.parts:
+        part.place(out)[...] = read(part.stored)
     return out
 
 
-def _parts(prefix: str, name: str, tensor: Tensor) -> tuple[TensorPart, ...]:
-    """The stored tensors that make up one of the tower."""
-    return tensor.parts or (TensorPart(prefix + name, tensor.dtype, tensor.shape),)
+def not_finite(tensor: Tensor, array: np.ndarray) -> CheckpointError:
+    """Make the error for ``array``, a tensor of the tower that is not finite, or is not once it is packed.
 
-
-def not_finite(prefix: str, name: str, tensor: Tensor, array: np.ndarray) -> CheckpointError:
-    """The error for ``array``, a tensor of the tower that is not finite, or is not once it is packed.
-
-    It names the stored tensor, and the place in it of its first NaN or infinity; else of its largest entry.
+    The message names the stored tensor, and the place in it of its first NaN or infinity; else of its largest entry.
     """
-    for part in _parts(prefix, name, tensor):
+    for part in tensor.parts:
         values = part.place(array)
         if (flags := ~np.isfinite(values)).any():
             place = tuple(map(int, np.unravel_index(flags.argmax(), values.shape)))
             return CheckpointError(
-                f"{tensor.file}: {shown(part.name)} is not finite: {values[place]} at {list(place)} is the first of "
-                f"{flags.sum()} such entries; is the file damaged?"
+                f"{tensor.file.path}: {shown(part.stored.name)} is not finite: {values[place]} at {list(place)} is the "
+                f"first of {flags.sum()} such entries; is the file damaged?"
             )
-    largest = float(np.abs(array).max())
+    largest, name = max((float(np.abs(part.place(array)).max()), part.stored.name) for part in tensor.parts)
     return CheckpointError(
-        f"{tensor.file}: {shown(part.name)} is not finite once it is packed: its largest magnitude is {largest:.6g}"
+        f"{tensor.file.path}: {shown(name)} is not finite once it is packed: its largest magnitude is {largest:.6g}"
     )
-
-
-def _checked(part: TensorPart, file: Path, read: Read) -> np.ndarray:
-    array, dtype = read(part.name), ARRAYS[part.dtype]
-    if array.shape != part.shape or array.dtype != dtype:
-        got = f"{array.dtype} {array.shape}, expected {dtype} {part.shape}"
-        raise CheckpointError(f"{file}: {shown(part.name)} is {got}: the file was replaced while in use")
-    return array
 
 
 def refuse_quantised(where: Path, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
@@ -187,12 +169,12 @@ def refuse_quantised(where: Path, tensors: Mapping[str, Tensor], config: Mapping
 
 
 def _library(names: Collection[str]) -> str:
-    """The library that has quantised tensors of these names; empty for names that look like floats."""
+    """Name the library that gives such names to quantised tensors; empty for names that look like floats."""
     return next((library for library, ends in QUANTISED.items() if any(name.endswith(ends) for name in names)), "")
 
 
 def _method(config: Mapping[str, Any]) -> str:
-    """What the config says of the quantisation; empty where it says nothing."""
+    """Quote the config's description of the quantisation; empty where there is none."""
     quantisation = config.get("quantization_config")
     keys = ("quant_method", "quant_algo", "format")
     said = [str(quantisation[key]) for key in keys if quantisation.get(key)] if isinstance(quantisation, dict) else []

@@ -16,10 +16,10 @@ from qwenvis.errors import QwenvisError
 if TYPE_CHECKING:
     from pathlib import Path
 
-SUMMARY = "report instruction sets, formats, threads and OpenMP of this machine"
+SUMMARY = "report what this machine offers: instruction sets, formats, threads, OpenMP, speed"
 DESCRIPTION = """\
-Print the facts for a bug report: versions, instruction sets, formats, threads, the OpenMP runtime, speed and caches.
-The exit code is 0 if images can be encoded here, else 1.
+Print the facts that a bug report needs: versions, instruction sets, formats, threads, OpenMP, speed and caches.
+The exit code is 0 if images can be encoded on this machine, else 1.
 """
 EXAMPLES = """\
   qwenvis doctor
@@ -35,17 +35,17 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print every line, also after a problem; return the exit code."""
-    problems = False
+    """Print all lines, each problem once; return the exit code."""
+    problems: set[str] = set()
     for title, line in LINES.items():
         try:
             text = line()
         except (QwenvisError, ImportError) as error:
-            problems = True
-            text = f"PROBLEM: {error}"
+            text = "unknown, because of that problem" if str(error) in problems else f"PROBLEM: {error}"
+            problems.add(str(error))
         print(f"{title:<12}{text}", flush=True)
     if problems:
-        print("qwenvis: solve the problem first; no image can be encoded here", file=sys.stderr)
+        print("qwenvis: no image can be encoded here until the problem is solved", file=sys.stderr)
         return 1
     print("All is well.")
     return 0

@@ -1,4 +1,4 @@
-"""``qwenvis pack``: the weights of a checkpoint as the kernels want them, in a directory that is ready at once."""
+"""``qwenvis pack``: write the weights of a checkpoint as the kernels read them, in a directory that loads at once."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import argparse
 
 from qwenvis.cli import arguments, files, steps, units
 
-SUMMARY = "write the weights as they are used, for processes that start at once"
+SUMMARY = "write the weights in the layout of the kernels, so that processes start at once"
 DESCRIPTION = """\
-Write the vision tower of a checkpoint as it is used: packed for this CPU's instruction set and for one format. As the
-SOURCE of info or the --model of encode, with --dtype auto, the directory is mapped instead of being read and packed,
-and processes share its memory. It is a cache and no format to give away: another CPU or version may need another one.
-The directory must not be there yet; it appears whole or not at all.
+Write the vision tower of a checkpoint in the layout of the kernels, packed for the instruction set of this CPU and one
+number format. Pass the directory as a SOURCE with --dtype auto: it is mapped into memory instead of being read and
+packed, and processes share that memory. The directory is a cache, not a format to distribute: another CPU or version
+may need another one. It must not exist yet, and nothing is left of it if writing fails.
 """
 EXAMPLES = """\
   qwenvis pack Qwen/Qwen2-VL-2B-Instruct qwen2-vl.packed --dtype auto
@@ -21,26 +21,25 @@ EXAMPLES = """\
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
-    parser.add_argument("source", metavar="SOURCE", help=arguments.SOURCE)
-    parser.add_argument("directory", metavar="DIRECTORY", help="what to write")
+    parser.add_argument("source", metavar="SOURCE", help=f"the checkpoint: {arguments.SOURCE}")
+    parser.add_argument("directory", metavar="DIRECTORY", help="the directory to write")
     arguments.add_dtype(parser)
     arguments.add_threads(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Pack the weights; returns the exit code."""
+    """Pack the weights; return the exit code."""
+    from qwenvis import sources
     from qwenvis.concurrency.threads import resolve
     from qwenvis.spec import ModelSpec
 
     target = files.new_directory(args.directory)
     threads = resolve(args.threads)
-    spec = ModelSpec.preview(args.source, dtype=args.dtype)
+    spec = ModelSpec.open(args.source, dtype=args.dtype)
     files.refuse_a_full_disk(target, spec.nbytes)
 
-    steps.find(args.source)
-    encoder = steps.load(spec, threads)
-    encoder.save_packed(target)
-    written = ModelSpec.preview(target, dtype="auto").checkpoint
+    steps.load(spec, threads).save_packed(target)
+    written = sources.open(target)
     print(
         f"wrote {units.name(str(target))}: {units.nbytes(written.nbytes)} of {written.format}, packed for {written.isa}"
     )

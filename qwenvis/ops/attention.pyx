@@ -23,7 +23,8 @@ cdef enum:
 
 cdef void _plan(Job *job, Py_ssize_t heads, Py_ssize_t head_dim, Py_ssize_t longest, str format) except *:
     """Derive the sizes from the format in which attention multiplies where weights are in ``format``."""
-    job.isa, job.format = selected(), format_named(format).attention
+    job.isa = selected()
+    job.format = format_named(job.isa, format).attention
     job.heads, job.head_dim, job.padded_dim = heads, head_dim, round_up(head_dim, job.format.nr // 2)
     job.pair_size = round_up(longest, job.format.nr) * (head_dim + job.padded_dim) * job.format.itemsize
     job.scratch_size = scratch_size(job)

@@ -141,8 +141,7 @@ def linear(x, PackedWeight weight, out, *, str activation="none", bint add=False
     A row of out depends on its row of x alone: not on m, on the other rows, or on the threads.
     """
     cdef Job job
-    memory = weight.memory  # held with its panels: another thread may map the weight anew meanwhile
-    job.panels = weight.panels
+    memory = weight.held(&job.panels)
     job.x, job.out = rows_of(x, "x"), rows_of(out, "out", True)
     if job.x.d != job.panels.k or job.out.n != job.x.n or job.out.d != job.panels.n:
         raise ValueError(f"x is {x.shape}, out {out.shape}, weight {weight.shape}")

@@ -15,10 +15,11 @@ cdef struct Panels:
 
 cdef class PackedWeight:
     cdef readonly bint gated
-    cdef readonly object memory
+    cdef object _memory  # of panels and bias; it may be replaced at any time, with them: see `held`
     cdef Panels panels
     cdef Py_ssize_t packed_columns
-    cdef _allocate(self)
+    cdef held(self, Panels *panels)
+    cdef _writable(self, Panels *panels)
     cdef _place(self, memory, bint only_first=*)
     cdef Py_ssize_t _filled(self)
 

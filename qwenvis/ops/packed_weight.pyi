@@ -6,8 +6,9 @@ from typing_extensions import disjoint_base
 @disjoint_base
 class PackedWeight:
     gated: bool
-    memory: np.ndarray | None
     def __new__(cls, n: int, k: int, format: str = "f32", *, gated: bool = False) -> Self: ...
+    @property
+    def memory(self) -> np.ndarray | None: ...
     @property
     def isa(self) -> str: ...
     @property

@@ -2,6 +2,7 @@
 
 from libc.stdint cimport uint16_t
 
+import cython
 import numpy as np
 
 from qwenvis.ops.finite cimport lower
@@ -18,7 +19,6 @@ cdef class PackedWeight:
     """A weight (n, k) and its bias as panels of the selected ISA, packed once, in "f32" or "bf16".
 
     With ``gated`` the panels hold two weights (n, k) side by side, gate and up, for the activation "silu_gate".
-    ``memory``: the panels, and the bias behind them, as (nbytes,) uint8; None before the first tensor comes.
     """
 
     def __cinit__(self, Py_ssize_t n, Py_ssize_t k, str format="f32", *, bint gated=False):
@@ -27,7 +27,7 @@ cdef class PackedWeight:
         cdef Panels *p = &self.panels
         self.gated = gated
         p.isa = selected()
-        p.format = format_named(format)
+        p.format = format_named(p.isa, format)
         p.n, p.k = n, k
         p.columns = p.format.nr // 2 if gated else p.format.nr
         p.count = ceil_div(n, p.columns)
@@ -35,30 +35,41 @@ cdef class PackedWeight:
         p.last_width = p.format.nr // 2 if not gated and 2 * rest <= p.format.nr else p.format.nr
         p.k_padded = round_up(k, p.format.kr)
         self.packed_columns = (p.count - 1) * p.format.nr + p.last_width
-        self.memory = None
+        self._memory = None
 
-    cdef _allocate(self):
-        """Memory for the panels and the bias, from a cache line on; not before there is something to pack."""
-        if self.memory is None:
+    cdef held(self, Panels *panels):
+        """Copy where panels and bias lie now; return their memory, for the caller to hold while it uses them.
+
+        Another thread may map the weight anew at any time, so both are taken in one step.
+        """
+        with cython.critical_section(self):
+            panels[0] = self.panels
+            memory = self._memory
+        return memory
+
+    cdef _writable(self, Panels *panels):
+        """As `held`; memory is allocated, from a cache line on, when there is something to pack."""
+        memory = self.held(panels)
+        if memory is None:
             raw = np.empty(self.nbytes + CACHE_LINE, np.uint8)
             first = -raw.ctypes.data % CACHE_LINE
             memory = raw[first:first + self.nbytes]
             memory[self._filled():].fill(0)
             self._place(memory, only_first=True)
-        elif not self.memory.flags.writeable:
+            memory = self.held(panels)
+        if not memory.flags.writeable:
             raise ValueError("the weight is mapped, so nothing can be packed into it")
+        return memory
 
     cdef _place(self, memory, bint only_first=False):
-        """Panels and bias lie there from now on. The memory before goes last: another thread may run while it does.
-
-        With ``only_first`` memory that another thread placed meanwhile stays: that thread may be packing into it.
-        """
+        """Put panels and bias there from now on; with ``only_first``, unless another thread has put them elsewhere."""
         cdef const unsigned char[::1] bytes_ = memory
-        if only_first and self.memory is not None:
-            return
-        self.panels.data = <char *>&bytes_[0]
-        self.panels.bias = <float *>(self.panels.data + round_up(self._filled(), CACHE_LINE))
-        self.memory = memory
+        cdef char *data = <char *>&bytes_[0]
+        cdef float *bias = <float *>(data + round_up(self._filled(), CACHE_LINE))
+        with cython.critical_section(self):
+            before = self._memory  # dropped last: that may run other code
+            if before is None or not only_first:
+                self.panels.data, self.panels.bias, self._memory = data, bias, memory
 
     cdef Py_ssize_t _filled(self):
         """Bytes of all panels; the bias follows in the next cache line."""
@@ -74,6 +85,12 @@ cdef class PackedWeight:
         memory = memory.view()
         memory.flags.writeable = False
         self._place(memory)
+
+    @property
+    def memory(self):
+        """The panels, and the bias behind them, as (nbytes,) uint8; None before the first tensor comes."""
+        cdef Panels panels
+        return self.held(&panels)
 
     @property
     def isa(self):
@@ -104,11 +121,10 @@ cdef class PackedWeight:
         if array.shape != self.shape:
             raise ValueError(f"weight is {array.shape}, expected {self.shape}")
         _check_half(self.gated, half)
-        self._allocate()
-        memory = self.memory  # held with its panels: another thread may map the weight anew meanwhile
         cdef int finite = True
         cdef Packing packing
-        packing.panels, packing.half, packing.finite = self.panels, half, &finite
+        memory = self._writable(&packing.panels)  # held until all is packed
+        packing.half, packing.finite = half, &finite
         packing.source = QV_BF16 if array.dtype.name == "bfloat16" else QV_F32
         if packing.source == QV_F32:
             array = array.astype(np.float32, copy=False)
@@ -127,16 +143,17 @@ cdef class PackedWeight:
     def pack_bias(self, array, Py_ssize_t half=0):
         """Take the bias: (n,), any float type. Raises FloatingPointError where it is not finite."""
         _check_half(self.gated, half)
+        cdef Panels panels
         cdef Panels *p = &self.panels
         cdef const float[::1] values = np.ascontiguousarray(array, np.float32)
         if values.shape[0] != p.n:
             raise ValueError(f"bias has {values.shape[0]} entries, expected {p.n}")
         if not p.isa.all_finite(&values[0], p.n, QV_F32):
             raise FloatingPointError("the bias is not finite")
-        self._allocate()
+        memory = self._writable(&panels)  # held until all is there
         cdef Py_ssize_t i
         for i in range(p.n):
-            p.bias[i // p.columns * p.format.nr + half * p.columns + i % p.columns] = values[i]
+            panels.bias[i // p.columns * p.format.nr + half * p.columns + i % p.columns] = values[i]
 
 
 cdef _check_half(bint gated, Py_ssize_t half):

@@ -18,7 +18,7 @@ cdef struct Rows:
     qv_dtype dtype
 
 cdef const qv_kernels *selected() noexcept nogil
-cdef const qv_format *format_named(str name) except NULL
+cdef const qv_format *format_named(const qv_kernels *isa, str name) except NULL
 cdef str dtype_name(qv_dtype dtype)
 cdef Rows rows_of(array, str name, bint writable=*) except *
 cdef int threads() noexcept nogil

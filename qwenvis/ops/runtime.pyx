@@ -23,11 +23,15 @@ cdef extern from *:
     """
     static _Thread_local int qv_thread_count = 1;
     static int qv_forked = 0; /* workers do not survive a fork: a child that asked for them would hang */
+    #define qv_load(pointer) __atomic_load_n(&(pointer), __ATOMIC_RELAXED)
+    #define qv_store(pointer, value) __atomic_store_n(&(pointer), value, __ATOMIC_RELAXED)
     """
     int qv_thread_count
     int qv_forked
+    const qv_kernels *qv_load(const qv_kernels *pointer) nogil
+    void qv_store(const qv_kernels *pointer, const qv_kernels *value)
 
-cdef const qv_kernels *_selected = NULL
+cdef const qv_kernels *_selected = NULL  # through `selected` alone: any thread may select at any time
 
 openmp = qv_openmp  # the version (a date, yyyymm) that the compiler implements; 0: a pool of our own
 cache_line = CACHE_LINE  # bytes
@@ -38,12 +42,12 @@ cdef dict _HELD = {holder: dtype for dtype, holder in _HOLDERS.items()}
 
 
 cdef const qv_kernels *selected() noexcept nogil:
-    return _selected
+    return qv_load(_selected)
 
 
-cdef const qv_format *format_named(str name) except NULL:
-    """Return the number format of the selected ISA with that name."""
-    cdef const qv_format *format = _selected.formats
+cdef const qv_format *format_named(const qv_kernels *isa, str name) except NULL:
+    """Return the number format of an ISA with that name."""
+    cdef const qv_format *format = isa.formats
     while format != NULL and format.name.decode() != name:
         format = format.before
     if format == NULL:
@@ -136,7 +140,7 @@ def isas():
 
 def isa():
     """Name of the selected instruction set."""
-    return _selected.name.decode()
+    return selected().name.decode()
 
 
 def use_isa(name=None):
@@ -144,7 +148,6 @@ def use_isa(name=None):
 
     Raises `IsaError` if it is unknown, not compiled in, or not on this CPU.
     """
-    global _selected
     compiled = isas()
     if name is None:
         name = next(isa for isa in reversed(compiled) if compiled[isa])
@@ -156,7 +159,7 @@ def use_isa(name=None):
     cdef int i = 0
     while qv_isas[i].name == NULL or qv_isas[i].name.decode() != name:
         i += 1
-    _selected = qv_isas[i]
+    qv_store(_selected, qv_isas[i])
 
 
 Format = namedtuple("Format", "itemsize rows_dtype expanded")
@@ -170,7 +173,7 @@ def formats():
     expanded to float32 as they are used.
     """
     found = []
-    cdef const qv_format *format = _selected.formats
+    cdef const qv_format *format = selected().formats
     while format != NULL:
         facts = Format(format.itemsize, dtype_name(format.rows_dtype), format.expand != NULL)
         found.append((format.name.decode(), facts))
@@ -202,7 +205,7 @@ def peak(Py_ssize_t steps, str format="f32"):
     cdef double flops
     cdef int count = threads()
     cdef Probe probe
-    probe.format, probe.steps, probe.flops = format_named(format), steps, &flops
+    probe.format, probe.steps, probe.flops = format_named(selected(), format), steps, &flops
     with nogil:
         parallel_for(_probe, &probe, count)
     return count * flops

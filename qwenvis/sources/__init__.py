@@ -1,1 +1,3 @@
-"""A source, as a caller names it, becomes the path of a checkpoint."""
+"""Sources: what a caller names (a path, a Hub id, a preset) opens as one `Checkpoint`."""
+
+from qwenvis.sources.resolve import open as open

@@ -1,6 +1,6 @@
-"""What people type as a source -> the directory, or file, of a checkpoint that is here. Nothing is ever downloaded.
+"""The local cache of the Hugging Face Hub: the snapshot that a Hub id names. Nothing is ever downloaded.
 
-The local Hugging Face cache is read by its layout: ``models--ORG--NAME/refs/REVISION`` holds a commit, and
+The cache is read by its layout: ``models--ORG--NAME/refs/REVISION`` holds a commit, and
 ``models--ORG--NAME/snapshots/COMMIT`` its files.
 """
 
@@ -8,82 +8,102 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from qwenvis.checkpoints.checkpoint import CONFIG, FILES, PROCESSOR
-from qwenvis.checkpoints.files import expanded, given_path, regular_file
+from qwenvis.checkpoints.configs import CONFIG, FILES, PROCESSOR
+from qwenvis.checkpoints.files import regular_file
 from qwenvis.checkpoints.shards import INDEX, SINGLE, tower_shards
 from qwenvis.errors import CheckpointError, SourceError, quoted, shown
-from qwenvis.io.files import open_regular, reason
+from qwenvis.io.files import expanded, given_path, open_regular, reason
 
-SYNTHETIC = "synthetic:"
 GGUF = ".gguf"
 
 # The Hub's own rule for ORG/NAME, without the old names that have no owner.
 _NAME = r"[A-Za-z0-9_](?:[\w.-]{0,94}[A-Za-z0-9_])?"
-_REPO = re.compile(f"{_NAME}/{_NAME}", re.ASCII)
+_ID = re.compile(f"({_NAME}/{_NAME})(?:/((?:{_NAME}/)*{_NAME}))?", re.ASCII)
 _REVISION = re.compile(r"\w[\w.+/-]{0,200}", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
-def found_again(source: str | os.PathLike[str], path: Path, cache_dir: str | os.PathLike[str] | None) -> dict[str, Any]:
-    """The arguments of `resolve` that find ``path``, which it found for ``source``, from any directory.
+@dataclass(frozen=True)
+class HubName:
+    """A repo of the Hub, ORG/NAME, or one GGUF file in it, at a revision, in a cache."""
 
-    Of a Hub id the revision is the commit that was found.
-    """
-    text = os.fspath(source)
-    cache = None if cache_dir is None else str(Path(cache_dir).absolute())
-    if text.startswith(SYNTHETIC):
-        return {"source": text, "cache_dir": cache}
-    if expanded(text) == path:
-        return {"source": str(path.absolute())}
-    commit = next(folder.name for folder in (path, *path.parents) if folder.parent.name == "snapshots")
-    return {"source": text, "cache_dir": cache, "revision": commit}
+    repo: str
+    file: str
+    revision: str | None
+    cache_dir: str | os.PathLike[str] | None
+
+    @classmethod
+    def of(cls, text: str, revision: str | None, cache_dir: str | os.PathLike[str] | None) -> Self | None:
+        """Read a Hub id; None where the text is none. Raises SourceError for what cannot be a revision."""
+        match = _ID.fullmatch(text)
+        if match is None or "--" in text or ".." in text or bool(match[2]) != text.lower().endswith(GGUF):
+            return None
+        if revision is not None and (
+            not isinstance(revision, str) or not _REVISION.fullmatch(revision) or ".." in revision
+        ):
+            raise SourceError(f"{quoted(revision)} is no revision of {match[1]}; expected a branch, a tag or a commit")
+        return cls(match[1], match[2] or "", revision, cache_dir)
+
+    @property
+    def cache(self) -> Path:
+        """The directory of the cache."""
+        return hub_cache() if self.cache_dir is None else given_path(self.cache_dir, "cache_dir")
+
+    def snapshot(self) -> Path:
+        """Find the directory of the revision. Raises SourceError where the cache has none."""
+        folder = self.cache / f"models--{self.repo.replace('/', '--')}"
+        snapshot = _commit(folder, self.revision or "main")
+        if snapshot is None:
+            raise self.refusal(f"holds no snapshot of its revision {self.revision or 'main'}")
+        return snapshot
+
+    def path_in(self, snapshot: Path) -> Path:
+        """Find the checkpoint: the snapshot, or the file in it.
+
+        Raises SourceError where there is no file, and CheckpointError for a link that leads out of the snapshot.
+        """
+        if not self.file:
+            return snapshot
+        if not exists(snapshot / self.file) or (path := regular_file(snapshot, self.file)) is None:
+            raise self.refusal(f"lacks its {self.file}")
+        return path
+
+    def pinned(self, snapshot: Path) -> dict[str, Any]:
+        """The arguments of `qwenvis.sources.open` that name this very commit, from any directory."""
+        cache = None if self.cache_dir is None else str(given_path(self.cache_dir, "cache_dir").absolute())
+        source = f"{self.repo}/{self.file}" if self.file else self.repo
+        return {"source": source, "cache_dir": cache, "revision": snapshot.name}
+
+    def missing_from(self, snapshot: Path) -> list[str]:
+        """Name the files that the tower needs and the snapshot lacks."""
+        needed = [self.file] if self.file else [CONFIG, *(_shards(snapshot) or [INDEX])]
+        return [name for name in needed if not exists(snapshot / name)]
+
+    def refusal(self, state: str, snapshot: Path | None = None) -> SourceError:
+        """Make the error for a cache in a ``state``, with the line that fetches what is missing."""
+        kind, source = ("file", f"{self.repo}/{self.file}") if self.file else ("directory", self.repo)
+        options = {"--revision": self.revision, "--cache-dir": self.cache_dir}
+        places = "".join(f' {option} "{value}"' for option, value in options.items() if value is not None)
+        text = f"{source} is no {kind} here, and the Hugging Face cache {self.cache} {state}."
+        if self.file:
+            return SourceError(f"{text}\nThis fetches it:\n  hf download {self.repo} {self.file}{places}")
+        shards = [] if snapshot is None else _shards(snapshot)
+        return SourceError(f"{text}\n{_fetch(self.repo, shards, places)}")
 
 
 def hub_cache() -> Path:
-    """Where huggingface_hub keeps its cache: ``HF_HUB_CACHE``, else ``HF_HOME/hub``, else below ``~/.cache``."""
+    """The cache of huggingface_hub: ``HF_HUB_CACHE``, else ``HF_HOME/hub``, else a directory below ``~/.cache``."""
     home = os.environ.get("HF_HOME") or f"{os.environ.get('XDG_CACHE_HOME') or '~/.cache'}/huggingface"
     cache = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE") or f"{home}/hub"
     return expanded(os.path.expandvars(cache))
 
 
-def _snapshot(
-    repo: str, cache_dir: str | os.PathLike[str] | None, revision: str | None, file: str | None = None
-) -> Path:
-    """The snapshot of a Hub id that has the file, or its config and every shard of its tower."""
-    if revision is not None and (
-        not isinstance(revision, str) or not _REVISION.fullmatch(revision) or ".." in revision
-    ):
-        raise SourceError(f"{quoted(revision)} is no revision of {repo}; expected a branch, a tag or a commit")
-    cache = hub_cache() if cache_dir is None else given_path(cache_dir, "cache_dir")
-    snapshot = _commit(cache / f"models--{repo.replace('/', '--')}", revision or "main")
-    shards = [] if snapshot is None or file else _shards(snapshot)
-    state = f"holds no snapshot of its revision {revision or 'main'}"
-    if snapshot is not None:
-        needed = [file] if file else [CONFIG, *(shards or [INDEX])]
-        absent = [name for name in needed if not _exists(snapshot / name) or regular_file(snapshot, name) is None]
-        if not absent:
-            return snapshot
-        state = f"lacks its {', '.join(absent)}"
-    options = {"--revision": revision, "--cache-dir": cache_dir}
-    places = "".join(f' {option} "{value}"' for option, value in options.items() if value is not None)
-    fetch = f"This fetches it:\n  hf download {repo} {file}{places}" if file else _fetch(repo, shards, places)
-    named, kind = (f"{repo}/{file}", "file") if file else (repo, "directory")
-    raise SourceError(f"{named} is no {kind} here, and the Hugging Face cache {cache} {state}.\n{fetch}")
-
-
-def _fetch(repo: str, shards: list[str], places: str) -> str:
-    """The line that fetches the files of the tower; all shards where nothing here tells which of them hold it."""
-    patterns = [CONFIG, *FILES, PROCESSOR, INDEX, *(shards or ["*.safetensors"])]
-    included = " ".join(f'--include "{pattern}"' for pattern in patterns)
-    why = "" if shards else f" (and every shard: only {INDEX}, which is not here yet, tells which of them hold it)"
-    return f"This fetches the files that hold the tower{why}:\n  hf download {repo} {included}{places}"
-
-
 def _commit(folder: Path, revision: str) -> Path | None:
-    """The snapshot that a branch, tag or commit stands for, None where it is not in the cache."""
+    """Find the snapshot that a branch, tag or commit stands for; None where it is not in the cache."""
     snapshots = folder / "snapshots"
     if _COMMIT.fullmatch(revision):
         commit = revision
@@ -96,26 +116,36 @@ def _commit(folder: Path, revision: str) -> Path | None:
             return None
         except (OSError, ValueError) as error:
             raise SourceError(f"{shown(str(ref))}, which names a commit, cannot be read: {reason(error)}") from error
-    return snapshots / commit if _COMMIT.fullmatch(commit) and _is_directory(snapshots / commit) else None
+    return snapshots / commit if _COMMIT.fullmatch(commit) and is_directory(snapshots / commit) else None
 
 
 def _shards(snapshot: Path) -> list[str]:
-    """The files that hold the tower, none where nothing here tells; where there is no tower, what tells that."""
+    """Name the files that hold the tower, as far as the snapshot tells; none where it has neither file nor index."""
     telling = [name for name in (SINGLE, INDEX) if (snapshot / name).exists()]
     try:
-        return sorted(tower_shards(snapshot)[-1]) if telling else []
+        return tower_shards(snapshot) if telling else []
     except CheckpointError:
-        return telling  # whoever opens them has the config too, and says what is there instead
+        return telling
 
 
-def _is_directory(path: Path) -> bool:
+def _fetch(repo: str, shards: list[str], places: str) -> str:
+    """Write the line that fetches the files of the tower; every shard where nothing tells which of them hold it."""
+    patterns = [CONFIG, *FILES, PROCESSOR, INDEX, *(shards or ["*.safetensors"])]
+    included = " ".join(f'--include "{pattern}"' for pattern in patterns)
+    why = "" if shards else f" (and every shard: only {INDEX}, which is not here yet, tells which of them hold it)"
+    return f"This fetches the files that hold the tower{why}:\n  hf download {repo} {included}{places}"
+
+
+def is_directory(path: Path) -> bool:
+    """Whether there is a directory at a path, however strange the path is."""
     try:
         return path.is_dir()
     except (OSError, ValueError):  # a text that is too long for a path, or has a NUL
         return False
 
 
-def _exists(path: Path) -> bool:
+def exists(path: Path) -> bool:
+    """Whether there is something at a path, however strange the path is."""
     try:
         return path.exists()
     except (OSError, ValueError):

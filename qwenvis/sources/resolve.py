@@ -1,92 +1,110 @@
-"""A source, as a caller names it, becomes a checkpoint: its path, and the reader that opens it."""
+"""A source, as a caller names it, opens as a checkpoint: its path, and the reader of its layout."""
 
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from qwenvis import models
 from qwenvis.checkpoints.checkpoint import Checkpoint
-from qwenvis.checkpoints.files import expanded, regular_file
-from qwenvis.checkpoints.packed import open_packed
-from qwenvis.errors import CheckpointError, InputError, SourceError, quoted
-from qwenvis.io.files import reason
-from qwenvis.sources import hub
-from qwenvis.sources.hub import _NAME, _REPO, GGUF, SYNTHETIC, _exists, _is_directory, _snapshot
+from qwenvis.checkpoints.configs import read_configs
+from qwenvis.checkpoints.packed import open_packed, packed_file
+from qwenvis.checkpoints.shards import open_shards, read_header
+from qwenvis.errors import CheckpointError, ConfigError, InputError, SourceError, quoted
+from qwenvis.io.files import expanded, given_path, reason
+from qwenvis.sources.hub import GGUF, HubName, exists, is_directory
 
-_REPO_FILE = re.compile(f"({_NAME}/{_NAME})/((?:{_NAME}/)*{_NAME})", re.ASCII)
+SYNTHETIC = "synthetic:"
 
 
-def resolve(
+def open(
     source: str | os.PathLike[str],
-    cache_dir: str | os.PathLike[str] | None = None,
+    *,
     revision: str | None = None,
-    progress: Callable[[int, int], object] | None = None,
-) -> Path:
-    """The path of the checkpoint that ``source`` names.
+    cache_dir: str | os.PathLike[str] | None = None,
+) -> Checkpoint:
+    """Open the checkpoint that ``source`` names: its configs and headers are read, no weight, and nothing is written.
 
-    That is the directory of a directory, of ``synthetic:PRESET`` or of a Hub id, ORG/NAME; and the file of a GGUF file
-    or of one in a Hub repo, ORG/NAME/FILE.gguf.
+    ``source`` is a directory in the Hub's layout or of ``qwenvis pack``, a GGUF file of llama.cpp,
+    ``synthetic:PRESET``, or a Hub id that is in the local cache: ORG/NAME, or ORG/NAME/FILE.gguf. ``revision`` is a
+    branch, tag or commit of a Hub id (default main), ``cache_dir`` replaces the Hugging Face cache, or the cache of
+    synthetic checkpoints.
 
-    ``cache_dir`` stands in for the Hugging Face cache (or the cache of synthetic checkpoints), ``revision`` is a
-    branch, tag or commit of a Hub id (default main), and ``progress(bytes_done, bytes_total)`` follows the writing
-    of a synthetic checkpoint. Raises `SourceError` where nothing is here; for a Hub id the message holds the
-    ``hf download`` line that fetches the files of the tower.
+    Raises InputError for an argument that cannot be one, SourceError where the source names nothing that is here (for a
+    Hub id, with the ``hf download`` line that fetches the files of the tower), ConfigError for a config that cannot be
+    used, and CheckpointError for weights that are missing, damaged, quantised or without a tower.
     """
-    text = os.fspath(source) if isinstance(source, (str, os.PathLike)) else source
+    text = os.fspath(source) if isinstance(source, str | os.PathLike) else source
     if not isinstance(text, str) or not text:
         got = "empty" if isinstance(text, str) else f"a {type(text).__name__}"
         raise InputError(f"source is {got}; expected a directory, a {GGUF} file, a Hub id or {SYNTHETIC}PRESET")
     if text.startswith(SYNTHETIC):
-        from qwenvis.sources.synthetic import materialise
+        from qwenvis.sources.synthetic import open_synthetic
 
-        return materialise(text.removeprefix(SYNTHETIC), cache_dir, progress)
+        named = {
+            "source": text,
+            "cache_dir": None if cache_dir is None else str(given_path(cache_dir, "cache_dir").absolute()),
+        }
+        return replace(open_synthetic(text.removeprefix(SYNTHETIC), cache_dir), source=named)
     path = expanded(text)
-    if _is_directory(path) or (path.suffix.lower() == GGUF and _exists(path)):
-        return path
-    if "--" not in text and ".." not in text:
-        if (match := _REPO_FILE.fullmatch(text)) and path.suffix.lower() == GGUF:
-            snapshot = _snapshot(match[1], cache_dir, revision, match[2])
-            return regular_file(snapshot, match[2]) or snapshot
-        if _REPO.fullmatch(text) and path.suffix.lower() != GGUF:
-            return _snapshot(text, cache_dir, revision)
+    if is_directory(path) or (_is_gguf(path) and exists(path)):
+        return replace(_at(path), source={"source": str(path.absolute())})
+    if name := HubName.of(text, revision, cache_dir):
+        return _in_hub(name)
     raise SourceError(_nothing(text, path))
 
 
+def _at(path: Path) -> Checkpoint:
+    """Open the checkpoint at a path, by the layout that it has."""
+    if _is_gguf(path) and not path.is_dir():
+        return _gguf(path)
+    configs = read_configs(path)
+    models.named(configs["model_type"], configs["vision_config"])  # a family is named, or a tower is not looked for
+    if (file := packed_file(path)) is not None:
+        return open_packed(read_header(file), configs)
+    return open_shards(path, configs)
+
+
+def _gguf(path: Path) -> Checkpoint:
+    try:
+        from qwenvis.checkpoints import gguf, mmproj
+    except ImportError as error:
+        raise CheckpointError(
+            f"{path} is read with the gguf package, which is not installed: pip install 'qwenvis[gguf]' ({error})"
+        ) from error
+    return mmproj.open_mmproj(gguf.read_header(path))
+
+
+def _in_hub(name: HubName) -> Checkpoint:
+    """Open a checkpoint in the local cache of the Hub; where that fails for want of files, say how to fetch them."""
+    snapshot = name.snapshot()
+    try:
+        return replace(_at(name.path_in(snapshot)), source=name.pinned(snapshot))
+    except ConfigError:
+        raise
+    except (SourceError, CheckpointError) as error:
+        if missing := name.missing_from(snapshot):
+            raise name.refusal(f"lacks its {', '.join(missing)}", snapshot) from error
+        raise
+
+
+def _is_gguf(path: Path) -> bool:
+    return path.suffix.lower() == GGUF
+
+
 def _nothing(text: str, path: Path) -> str:
-    """Why a source names nothing that is here."""
+    """Say why a source names nothing that is here."""
     if "://" in text:
         return f"{quoted(text)} names no checkpoint: it is a URL, and nothing is downloaded; a Hub id is ORG/NAME"
     try:
         path.stat()
         place = "is a file; name the directory that holds it"
     except FileNotFoundError:
-        place = "is no file" if path.suffix.lower() == GGUF else "is no directory"
+        place = "is no file" if _is_gguf(path) else "is no directory"
     except (OSError, ValueError) as error:
         place = f"cannot be read: {reason(error)}"
     from qwenvis.sources.presets import suggestion
 
     where = quoted(str(path.absolute()))
     return f"{quoted(text)} names no checkpoint: {where} {place}; a Hub id is ORG/NAME; {suggestion(text)}"
-
-
-def _preset(source: str | os.PathLike[str]) -> str | None:
-    """The preset that a source names, None where it is another kind of source."""
-    text: object = os.fspath(source) if isinstance(source, str | os.PathLike) else ""
-    named = isinstance(text, str) and text.startswith(hub.SYNTHETIC)
-    return str(text).removeprefix(hub.SYNTHETIC) if named else None
-
-
-def _open(path: Path) -> Checkpoint:
-    """The checkpoint at a path, by the layout that it has."""
-    if path.suffix.lower() != hub.GGUF or path.is_dir():
-        return open_packed(path, models.named) or Checkpoint.open(path, models.named)
-    try:
-        from qwenvis.checkpoints import mmproj
-    except ImportError as error:
-        raise CheckpointError(
-            f"{path} is read with the gguf package, which is not installed: pip install 'qwenvis[gguf]' ({error})"
-        ) from error
-    return mmproj.open_mmproj(path)

@@ -93,6 +93,9 @@ class VideoDecoder:
         self._source, self._where, self._upright, self._threads = source, where, upright, threads
         self._sides, self.length = self._planned(fps)
         self.size = self._sides
+        from av.video.reformatter import VideoReformatter
+
+        self._reformatter = VideoReformatter()  # PyAV's own has threads, which do not survive a fork
 
     def _planned(self, fps: Rate | None) -> tuple[tuple[int, int], Length]:
         """Return the (height, width) of the rotated frames, and the length."""
@@ -196,7 +199,7 @@ class VideoDecoder:
                 f"{self._where}: frame {index} is {height} x {width} (height x width), but frame 0 is {first}"
             )
         with self._damage():  # FFmpeg cannot convert every colour space
-            pixels = frame.to_ndarray(format="rgb24")
+            pixels = self._reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
         return np.ascontiguousarray(np.rot90(pixels, self._turns(frame)), np.uint8)
 
 

@@ -1,14 +1,28 @@
 """Checkpoints: where things are, what is read of them, and what a tower may ask."""
 
+import io
+import json
 import threading
 import weakref
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
 
-from made.checkpoints import CONFIG, PATCH, SHARDS, equal, load_all, tower, write_json, write_shards, write_single
+from made.checkpoints import (
+    CONFIG,
+    PATCH,
+    SHARDS,
+    equal,
+    load_all,
+    open_directory,
+    tower,
+    write_json,
+    write_shards,
+    write_single,
+)
 from qwenvis.checkpoints import shards
 from qwenvis.checkpoints.checkpoint import Checkpoint
 from qwenvis.checkpoints.files import MAX_JSON_BYTES
@@ -18,41 +32,37 @@ from qwenvis.weights import Request
 
 
 class Spy:
-    """safe_open, with a note of every file that is opened and every tensor that is read."""
+    """The opener of files, with a note of every file that is opened, and of the ranges that are read of it."""
 
-    def __init__(self, monkeypatch):
-        self.opened, self.read = Counter(), []
-        self.real = shards.safe_open
-        monkeypatch.setattr(shards, "safe_open", self)
+    def __init__(self):
+        self.opened, self.ranges = Counter(), []
 
-    def __call__(self, path, **options):
-        assert options["backend"] == "pread"
+    def __call__(self, path):
         self.opened[path.name] += 1
-        return SpiedHandle(self.real(path, **options), self.read)
+        return SpiedFile(path, self.ranges)
 
 
-class SpiedHandle:
-    def __init__(self, handle, read):
-        self.handle, self.read = handle, read
+class SpiedFile(io.BufferedReader):
+    def __init__(self, path, ranges):
+        super().__init__(path.open("rb", buffering=0))
+        self.path, self.ranges = path, ranges
 
-    def __enter__(self):
-        self.handle.__enter__()
-        return self
+    def read(self, size=-1):
+        begin = self.tell()
+        content = super().read(size)
+        self.ranges.append((self.path.name, begin, begin + len(content)))
+        return content
 
-    def __exit__(self, *error):
-        return self.handle.__exit__(*error)
-
-    def __getattr__(self, name):
-        return getattr(self.handle, name)
-
-    def get_tensor(self, name):
-        self.read.append(name)
-        return self.handle.get_tensor(name)
+    def readinto(self, buffer):
+        begin = self.tell()
+        count = super().readinto(buffer)
+        self.ranges.append((self.path.name, begin, begin + count))
+        return count
 
 
 @pytest.mark.parametrize("prefix", ["visual.", "model.visual.", "vlm.visual.", "thinker.visual.", ""])
 def test_any_prefix(tmp_path, prefix):
-    checkpoint = Checkpoint.open(write_single(tmp_path, tower(), prefix))
+    checkpoint = open_directory(write_single(tmp_path, tower(), prefix))
     assert checkpoint.prefix == prefix
     assert checkpoint.shapes == {name: array.shape for name, array in tower().items()}
     assert checkpoint.files == [tmp_path / "model.safetensors"]
@@ -60,30 +70,47 @@ def test_any_prefix(tmp_path, prefix):
 
 
 def test_shards(tmp_path):
-    checkpoint = Checkpoint.open(write_shards(tmp_path))
+    checkpoint = open_directory(write_shards(tmp_path))
     assert checkpoint.files == [tmp_path / SHARDS[0], tmp_path / SHARDS[1]]
-    assert tower_shards(tmp_path)[0] == "visual."
-    assert list(tower_shards(tmp_path)[-1]) == SHARDS[:2]
+    assert tower_shards(tmp_path) == SHARDS[:2]
     assert equal(load_all(checkpoint), tower())
 
 
 def test_p14_only_the_tower_is_read_once_in_the_order_of_the_file(tmp_path, monkeypatch):
-    spy = Spy(monkeypatch)
-    checkpoint = Checkpoint.open(write_shards(tmp_path))
-    assert spy.opened == {SHARDS[0]: 1, SHARDS[1]: 1}
-    assert spy.read == []
+    """The headers when a checkpoint is opened; the tower's bytes when it is loaded, by whatever opens its files."""
+    spy, headers = Spy(), Counter()
+    parse = shards.parse_header
+    monkeypatch.setattr(shards, "parse_header", lambda path, *rest: headers.update([path.name]) or parse(path, *rest))
+    checkpoint = replace(open_directory(write_shards(tmp_path)), open_file=spy)
+    assert headers == {SHARDS[0]: 1, SHARDS[1]: 1}
+    assert not spy.opened
     load_all(checkpoint)
-    assert spy.opened == {SHARDS[0]: 2, SHARDS[1]: 2}
-    with (
-        spy.real(tmp_path / SHARDS[0], framework="numpy") as one,
-        spy.real(tmp_path / SHARDS[1], framework="numpy") as two,
-    ):
-        assert spy.read == [name for name in one.offset_keys() + two.offset_keys() if name.startswith("visual.")]
+    assert spy.opened == headers == {SHARDS[0]: 1, SHARDS[1]: 1}
+    expected = []
+    for shard in SHARDS[:2]:
+        content = (tmp_path / shard).read_bytes()
+        start = 8 + int.from_bytes(content[:8], "little")
+        entries = json.loads(content[8:start])
+        spans = sorted(e["data_offsets"] for name, e in entries.items() if name.startswith("visual."))
+        expected += [(shard, 0, start), *((shard, start + begin, start + end) for begin, end in spans)]
+    assert spy.ranges == expected
+
+
+def test_a_single_file_is_opened_once_for_its_header_and_once_for_its_tensors(tmp_path, monkeypatch):
+    spy, parsed = Spy(), []
+    parse = shards.parse_header
+    monkeypatch.setattr(shards, "parse_header", lambda path, *rest: parsed.append(path) or parse(path, *rest))
+    monkeypatch.setattr(shards.read_header, "__defaults__", (spy,))
+    checkpoint = replace(open_directory(write_single(tmp_path, tower())), open_file=spy)
+    assert spy.opened == {"model.safetensors": 1}
+    load_all(checkpoint)
+    assert spy.opened == {"model.safetensors": 2}
+    assert len(parsed) == 1
 
 
 def test_p14_two_tensors_exist_at_a_time(tmp_path, monkeypatch):
     """While one is packed the next is read, and none after it."""
-    checkpoint = Checkpoint.open(write_single(tmp_path, tower()))
+    checkpoint = open_directory(write_single(tmp_path, tower()))
     read, made, order = Checkpoint._read, [], list(checkpoint.tensors)
     read_once = {name: threading.Event() for name in order}
 
@@ -105,7 +132,7 @@ def test_p14_two_tensors_exist_at_a_time(tmp_path, monkeypatch):
 
 def test_progress_counts_the_bytes_of_the_tower(tmp_path):
     seen = []
-    load_all(Checkpoint.open(write_shards(tmp_path)), lambda done, total: seen.append((done, total)))
+    load_all(open_directory(write_shards(tmp_path)), lambda done, total: seen.append((done, total)))
     total = sum(array.nbytes for array in tower().values())
     assert len(seen) == len(tower())
     assert seen[-1] == (total, total)
@@ -114,7 +141,7 @@ def test_progress_counts_the_bytes_of_the_tower(tmp_path):
 def test_the_single_file_comes_before_an_index(tmp_path):
     write_shards(tmp_path)
     write_single(tmp_path, tower())
-    assert Checkpoint.open(tmp_path).files == [tmp_path / "model.safetensors"]
+    assert open_directory(tmp_path).files == [tmp_path / "model.safetensors"]
 
 
 VISION = {"depth": 3, "model_type": "qwen2_5_vl_vision"}
@@ -145,7 +172,7 @@ VISION = {"depth": 3, "model_type": "qwen2_5_vl_vision"}
     ],
 )
 def test_where_the_towers_config_is(tmp_path, config, model_type, vision_config):
-    checkpoint = Checkpoint.open(write_single(tmp_path, tower(), config=config))
+    checkpoint = open_directory(write_single(tmp_path, tower(), config=config))
     assert checkpoint.config == config
     assert checkpoint.model_type == model_type
     assert checkpoint.vision_config == vision_config
@@ -153,28 +180,28 @@ def test_where_the_towers_config_is(tmp_path, config, model_type, vision_config)
 
 def test_where_the_preprocessor_is(tmp_path):
     write_single(tmp_path, tower())
-    assert Checkpoint.open(tmp_path).preprocessor == {}
+    assert open_directory(tmp_path).preprocessor == {}
     write_json(tmp_path, "processor_config.json", {"processor_class": "Qwen2VLProcessor"})
-    assert Checkpoint.open(tmp_path).preprocessor == {}
+    assert open_directory(tmp_path).preprocessor == {}
     write_json(tmp_path, "processor_config.json", {"image_processor": {"max_pixels": 7}})
-    assert Checkpoint.open(tmp_path).preprocessor == {"max_pixels": 7}
+    assert open_directory(tmp_path).preprocessor == {"max_pixels": 7}
     write_json(tmp_path, "preprocessor_config.json", {"max_pixels": 8})
-    assert Checkpoint.open(tmp_path).preprocessor == {"max_pixels": 7}
+    assert open_directory(tmp_path).preprocessor == {"max_pixels": 7}
     write_json(tmp_path, "processor_config.json", {"image_processor": None})
-    assert Checkpoint.open(tmp_path).preprocessor == {"max_pixels": 8}
+    assert open_directory(tmp_path).preprocessor == {"max_pixels": 8}
 
 
 def test_no_directory(tmp_path):
     with pytest.raises(SourceError, match=r"nowhere is no directory"):
-        Checkpoint.open(tmp_path / "nowhere")
+        open_directory(tmp_path / "nowhere")
 
 
 def test_no_config(tmp_path):
     with pytest.raises(SourceError, match=r"holds no config\.json, so it is no checkpoint in the Hub's layout$"):
-        Checkpoint.open(tmp_path)
+        open_directory(tmp_path)
     (tmp_path / "mmproj-f16.gguf").touch()
     with pytest.raises(SourceError, match=r"; to read mmproj-f16\.gguf, name the file itself$"):
-        Checkpoint.open(tmp_path)
+        open_directory(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["config.json", "preprocessor_config.json", "processor_config.json"])
@@ -185,20 +212,20 @@ def test_json_that_is_no_object(tmp_path, name, content):
     write_single(tmp_path, tower())
     write_json(tmp_path, name, content)
     with pytest.raises(ConfigError, match=rf"{name} (cannot be read as JSON: |holds a JSON \w+; expected an object)"):
-        Checkpoint.open(tmp_path)
+        open_directory(tmp_path)
 
 
 def test_json_that_is_no_text(tmp_path):
     write_single(tmp_path, tower())
     (tmp_path / "config.json").write_bytes(b"\xff\xfe\xfd")
     with pytest.raises(ConfigError, match="cannot be read as JSON"):
-        Checkpoint.open(tmp_path)
+        open_directory(tmp_path)
 
 
 def test_json_that_is_too_long(tmp_path):
     write_single(tmp_path, tower(), config=CONFIG | {"note": "x" * MAX_JSON_BYTES})
-    with pytest.raises(ConfigError, match=r"config\.json has more than 2,000,000 bytes, which are the most"):
-        Checkpoint.open(tmp_path)
+    with pytest.raises(ConfigError, match=r"config\.json cannot be read as JSON: it has more than 2,000,000 bytes"):
+        open_directory(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -206,24 +233,24 @@ def test_json_that_is_too_long(tmp_path):
     [
         ({"vision_config": [1]}, r"config\.json says vision_config = \[1\]; expected an object"),
         ({"vision_config": None}, r"config\.json says vision_config = None; expected an object"),
-        ({"model_type": 3, "vision_config": {}}, r"config\.json says model_type = 3; expected a text"),
+        ({"model_type": 3, "vision_config": {}}, r"config\.json says model_type = 3; expected a string"),
     ],
 )
 def test_configs_of_the_wrong_kind(tmp_path, config, message):
     with pytest.raises(ConfigError, match=message):
-        Checkpoint.open(write_single(tmp_path, tower(), config=config))
+        open_directory(write_single(tmp_path, tower(), config=config))
 
 
 def test_an_image_processor_of_the_wrong_kind(tmp_path):
     write_single(tmp_path, tower())
     write_json(tmp_path, "processor_config.json", {"image_processor": "fast"})
     with pytest.raises(ConfigError, match=r"processor_config\.json says image_processor = 'fast'; expected an object"):
-        Checkpoint.open(tmp_path)
+        open_directory(tmp_path)
 
 
-def test_p08_one_error_lists_everything_before_anything_is_read(tmp_path, monkeypatch):
-    checkpoint = Checkpoint.open(write_single(tmp_path, tower()))
-    spy = Spy(monkeypatch)
+def test_p08_one_error_lists_everything_before_anything_is_read(tmp_path):
+    spy = Spy()
+    checkpoint = replace(open_directory(write_single(tmp_path, tower())), open_file=spy)
     shapes = checkpoint.shapes
     requests = [
         Request(PATCH, shapes[PATCH], pytest.fail),
@@ -239,13 +266,13 @@ def test_p08_one_error_lists_everything_before_anything_is_read(tmp_path, monkey
         "  missing (1): blocks.0.norm1.bias",
         "  left over (1): blocks.0.attn.qkv.weight",
         "  of the wrong shape (1): blocks.0.norm1.weight is (8,), expected (9,)",
-        f"  asked for more than once (1): {PATCH}",
+        f"  requested more than once (1): {PATCH}",
     ]
     assert not spy.opened
 
 
 def test_long_lists_are_cut_politely(tmp_path):
-    checkpoint = Checkpoint.open(write_single(tmp_path, tower()))
+    checkpoint = open_directory(write_single(tmp_path, tower()))
     with pytest.raises(CheckpointError, match=r"missing \(25\): extra\.0, .*extra\.9 and 15 more$"):
         checkpoint.load(
             [Request(name, shape, pytest.fail) for name, shape in checkpoint.shapes.items()]
@@ -254,7 +281,7 @@ def test_long_lists_are_cut_politely(tmp_path):
 
 
 def test_names_from_a_file_cannot_paint_the_terminal(tmp_path):
-    checkpoint = Checkpoint.open(write_single(tmp_path, tower() | {"\x1b[31mred\n": np.ones(1, np.float32)}))
+    checkpoint = open_directory(write_single(tmp_path, tower() | {"\x1b[31mred\n": np.ones(1, np.float32)}))
     with pytest.raises(CheckpointError) as caught:
         checkpoint.load([])
     assert all(line.isprintable() for line in str(caught.value).splitlines())
@@ -262,7 +289,7 @@ def test_names_from_a_file_cannot_paint_the_terminal(tmp_path):
 
 
 def test_an_error_of_the_receiver_is_its_own(tmp_path):
-    checkpoint = Checkpoint.open(write_single(tmp_path, {PATCH: np.ones(1, np.float32)}))
+    checkpoint = open_directory(write_single(tmp_path, {PATCH: np.ones(1, np.float32)}))
 
     def receive(array):
         raise MemoryError

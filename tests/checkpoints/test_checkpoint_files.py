@@ -14,12 +14,12 @@ from made.checkpoints import (
     edit_index,
     equal,
     load_all,
+    open_directory,
     tower,
     write_json,
     write_shards,
     write_single,
 )
-from qwenvis.checkpoints.checkpoint import Checkpoint
 from qwenvis.errors import CheckpointError, ConfigError
 
 
@@ -29,7 +29,7 @@ def test_no_weights(tmp_path):
     with pytest.raises(
         CheckpointError, match=r"neither model\.safetensors nor .*index\.json; found pytorch_model\.bin"
     ):
-        Checkpoint.open(tmp_path)
+        open_directory(tmp_path)
 
 
 @pytest.mark.parametrize("index", [{}, {"weight_map": []}, {"weight_map": {}}, [], "{"])
@@ -37,7 +37,7 @@ def test_an_index_that_is_none(tmp_path, index):
     write_json(tmp_path, "config.json", CONFIG)
     write_json(tmp_path, INDEX, index)
     with pytest.raises(CheckpointError, match=r"index\.json") as caught:
-        Checkpoint.open(tmp_path)
+        open_directory(tmp_path)
     assert not isinstance(caught.value, ConfigError)
 
 
@@ -46,13 +46,13 @@ def test_no_tower(tmp_path):
     with pytest.raises(
         CheckpointError, match=r"holds no tower: .*patch_embed\.proj\.weight or .*; found " + ", ".join(names)
     ):
-        Checkpoint.open(write_single(tmp_path, {name: np.ones(1, np.float32) for name in names}, prefix=""))
+        open_directory(write_single(tmp_path, {name: np.ones(1, np.float32) for name in names}, prefix=""))
 
 
 def test_two_towers(tmp_path):
     both = {f"{prefix}.{PATCH}": np.ones(1, np.float32) for prefix in ("visual", "audio")}
     with pytest.raises(CheckpointError, match=rf"holds 2 towers, expected one: audio\.{PATCH}, visual\.{PATCH}"):
-        Checkpoint.open(write_single(tmp_path, both, prefix=""))
+        open_directory(write_single(tmp_path, both, prefix=""))
 
 
 def test_a_missing_shard_is_named_with_what_it_holds(tmp_path):
@@ -61,34 +61,34 @@ def test_a_missing_shard_is_named_with_what_it_holds(tmp_path):
     with pytest.raises(
         CheckpointError, match=rf"lacks {SHARDS[1]}, which holds .*: visual\.blocks\.0\.attn\.qkv\.weight, "
     ):
-        Checkpoint.open(tmp_path)
+        open_directory(tmp_path)
 
 
 def test_a_missing_shard_of_the_language_model_is_no_matter(tmp_path):
     write_shards(tmp_path)
     (tmp_path / SHARDS[2]).unlink()
-    assert equal(load_all(Checkpoint.open(tmp_path)), tower())
+    assert equal(load_all(open_directory(tmp_path)), tower())
 
 
 def test_index_and_shard_must_agree(tmp_path):
     write_shards(tmp_path)
     edit_index(tmp_path, **{"visual.extra": SHARDS[0]})
     with pytest.raises(CheckpointError, match=rf"{SHARDS[0]} lacks tensors .*: visual\.extra"):
-        Checkpoint.open(tmp_path)
+        open_directory(tmp_path)
     write_shards(tmp_path)
     edit_index(tmp_path, **{"visual.merger.mlp.0.bias": SHARDS[0]})
     with pytest.raises(CheckpointError, match=rf"{SHARDS[0]} lacks tensors .*: visual\.merger\.mlp\.0\.bias"):
-        Checkpoint.open(tmp_path)
+        open_directory(tmp_path)
     index = json.loads((tmp_path / INDEX).read_text())
     del index["weight_map"]["visual.merger.mlp.0.bias"]
     write_json(tmp_path, INDEX, index)
     with pytest.raises(CheckpointError, match=rf"{SHARDS[1]} holds .* not in {INDEX}: visual\.merger\.mlp\.0\.bias"):
-        Checkpoint.open(tmp_path)
+        open_directory(tmp_path)
 
 
 def test_other_formats_outside_the_tower_are_no_matter(tmp_path):
     arrays = {f"visual.{name}": array for name, array in tower().items()} | {"model.qweight": np.ones(4, np.int32)}
-    assert equal(load_all(Checkpoint.open(write_single(tmp_path, arrays, prefix=""))), tower())
+    assert equal(load_all(open_directory(write_single(tmp_path, arrays, prefix=""))), tower())
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_p20_hostile_shard_names(tmp_path, name):
     with pytest.raises(
         CheckpointError, match=r"index\.json says that visual\.merger.*; expected the plain name"
     ) as caught:
-        Checkpoint.open(directory)
+        open_directory(directory)
     assert str(caught.value).isprintable()
 
 
@@ -139,7 +139,7 @@ def test_p20_links_out_of_the_directory(tmp_path, name):
     with pytest.raises(
         CheckpointError, match=rf"inside/{name} is a link to .*, outside the checkpoint; copy that file"
     ):
-        Checkpoint.open(directory)
+        open_directory(directory)
 
 
 def test_p20_links_inside_the_directory(tmp_path):
@@ -148,7 +148,7 @@ def test_p20_links_inside_the_directory(tmp_path):
     (directory / "model.safetensors").rename(directory / "data" / "weights")
     (directory / "model.safetensors").symlink_to(Path("data", "weights"))
     (tmp_path / "link").symlink_to(directory, target_is_directory=True)
-    assert equal(load_all(Checkpoint.open(tmp_path / "link")), tower())
+    assert equal(load_all(open_directory(tmp_path / "link")), tower())
 
 
 @pytest.mark.parametrize("blobs", ["models--a--b/blobs", "blobs/12"])
@@ -158,7 +158,7 @@ def test_p20_links_of_a_hub_snapshot(tmp_path, blobs):
     (tmp_path / blobs).mkdir(parents=True)
     (snapshot / "model.safetensors").rename(tmp_path / blobs / "hash")
     (snapshot / "model.safetensors").symlink_to(tmp_path / blobs / "hash")
-    assert equal(load_all(Checkpoint.open(snapshot)), tower())
+    assert equal(load_all(open_directory(snapshot)), tower())
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_p20_links_out_of_a_hub_snapshot(tmp_path, snapshot, target):
     (directory / "model.safetensors").rename(tmp_path / target / "hash")
     (directory / "model.safetensors").symlink_to(tmp_path / target / "hash")
     with pytest.raises(CheckpointError, match="outside the checkpoint"):
-        Checkpoint.open(directory)
+        open_directory(directory)
 
 
 def test_p20_a_link_in_a_circle_is_no_file(tmp_path):
@@ -185,4 +185,4 @@ def test_p20_a_link_in_a_circle_is_no_file(tmp_path):
     (tmp_path / SHARDS[0]).unlink()
     (tmp_path / SHARDS[0]).symlink_to(SHARDS[0])
     with pytest.raises(CheckpointError, match=f"{SHARDS[0]} cannot be read: Too many levels of symbolic links"):
-        Checkpoint.open(tmp_path)
+        open_directory(tmp_path)

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from gguf import GGMLQuantizationType as Type
 
+from made.checkpoints import open_directory
 from made.mmproj_files import write_tower
 from made.presets import checkpoint as preset_of
 from made.resaved import config_of, save, tensors_of
 from oracle.families import FAMILIES
 from qwenvis import CheckpointError, Encoder, ops
-from qwenvis.checkpoints.checkpoint import Checkpoint
 from qwenvis.checkpoints.gguf import read_header
 from qwenvis.nn.formats import DTYPES
 
@@ -34,7 +34,7 @@ def loaded(directory, tensors, family, **options):
 
 
 def full(family):
-    prefix = Checkpoint.open(preset_of(family)).prefix
+    prefix = open_directory(preset_of(family)).prefix
     return {prefix + name: array for name, array in tensors_of(family).items()}
 
 

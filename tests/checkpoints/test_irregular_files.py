@@ -10,7 +10,7 @@ import pytest
 
 from made.checkpoints import INDEX
 from made.presets import checkpoint as preset_of
-from processes.programs import output_of
+from processes.programs import output
 from qwenvis import CheckpointError, Embeddings, Encoder, InputError, SourceError, cli
 from qwenvis.spec import ModelSpec
 
@@ -131,7 +131,7 @@ def test_a_ref_that_has_nothing_to_tell_yet(cached, monkeypatch):
 
 def of_nobody(source, cache="/nowhere"):
     """What somebody who owns nothing is told of a source."""
-    return output_of(f"""
+    return output(f"""
         import os
         from qwenvis import QwenvisError; from qwenvis.sources import presets
         from qwenvis.spec import ModelSpec
@@ -164,7 +164,7 @@ def test_a_file_that_may_not_be_read(readable, name):
 @pytest.mark.parametrize("mode", [0, 0o600])
 def test_a_directory_that_may_not_be_read(readable, mode):
     readable.chmod(mode)
-    assert f"CheckpointError {readable}/packed.safetensors cannot be read: Permission denied" in of_nobody(readable)
+    assert f"CheckpointError {readable}/config.json cannot be read: Permission denied" in of_nobody(readable)
 
 
 def test_a_directory_that_may_not_be_listed(readable):

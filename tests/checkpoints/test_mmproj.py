@@ -8,13 +8,14 @@ import pytest
 from gguf import GGMLQuantizationType as Type
 
 from made import mmproj_files
+from made.checkpoints import open_directory
 from made.presets import PRESETS, encoder, picture, same_bits
 from made.presets import checkpoint as preset_of
 from made.resaved import config_of, expected, save, tensors_of, tokens_of
 from oracle import transformers_towers
-from qwenvis import Encoder
-from qwenvis.checkpoints.checkpoint import Checkpoint
-from qwenvis.checkpoints.mmproj import open_mmproj
+from qwenvis import Encoder, sources
+from qwenvis.checkpoints.gguf import read_header
+from qwenvis.checkpoints.stored import reader
 from qwenvis.cli import main
 from qwenvis.errors import CheckpointError, ConfigError
 from qwenvis.models import FAMILIES
@@ -25,7 +26,7 @@ QUANTISED = [Type.F32, Type.F16, Type.BF16, Type.Q8_0]
 
 
 def vision_config_of(family):
-    return Checkpoint.open(preset_of(family)).vision_config
+    return open_directory(preset_of(family)).vision_config
 
 
 def write(path, family="qwen2_vl", **changes):
@@ -48,7 +49,7 @@ def test_other_types_give_the_bits_of_what_they_stand_for(tmp_path, family, kind
     tensors = mmproj_files.rounded(family, tensors_of(family), vision_config, kind)
     judge = save(tmp_path / "judge", {f"visual.{name}": a for name, a in tensors.items()}, config_of(family))
     path = write(tmp_path, family, kind=kind)
-    stored = {name: tensor.dtype for name, tensor in open_mmproj(path).tensors.items()}
+    stored = {name: tensor.dtype for name, tensor in sources.open(path).tensors.items()}
     assert kind.name in stored.values()
     assert same_bits(tokens_of(path), tokens_of(judge))
     if kind in (Type.F16, Type.Q8_0):
@@ -80,8 +81,8 @@ def test_odd_sizes(tmp_path, family, sizes, kind):
 
 @every_family
 def test_tensors_are_those_of_the_hub(tmp_path, family):
-    found = open_mmproj(write(tmp_path, family))
-    assert found.shapes == Checkpoint.open(preset_of(family)).shapes
+    found = sources.open(write(tmp_path, family))
+    assert found.shapes == open_directory(preset_of(family)).shapes
     assert found.model_type == family
     assert found.files == [found.path] == [tmp_path / "mmproj.gguf"]
     assert sum(tensor.nbytes for tensor in found.tensors.values()) == 4 * sum(
@@ -96,8 +97,6 @@ def test_config_is_that_of_the_hub(tmp_path, family):
 
 def test_q8_0_is_what_the_package_makes_of_it(tmp_path):
     """Every byte and scales that overflow, underflow, or are no numbers."""
-    from qwenvis.checkpoints.gguf import opened
-
     scales = np.array([1, -0.0, 6e-8, 65504, np.inf, np.nan, 0.1, -3], np.float16)
     blocks = np.empty((256, 34), np.uint8)
     blocks[:, :2] = np.tile(scales, 32).view(np.uint8).reshape(256, 2)
@@ -111,8 +110,9 @@ def test_q8_0_is_what_the_package_makes_of_it(tmp_path):
     writer.close()
     with np.errstate(all="ignore"):
         want = gguf.dequantize(blocks.reshape(16, -1), Type.Q8_0)
-    with opened(path) as read:
-        assert same_bits(read("v.x"), want)
+    header = read_header(path)
+    with reader(header.file) as read:
+        assert same_bits(read(header.tensors["v.x"]), want)
 
 
 LIES = {
@@ -241,9 +241,9 @@ def test_one_tensor_in_memory_at_a_time(tmp_path):
     import tracemalloc
 
     path = write(tmp_path, kind=Type.Q8_0)
-    found = open_mmproj(path)
+    found = sources.open(path)
     largest = max(4 * np.prod(shape) for shape in found.shapes.values())
-    with found.opened(path) as read:
+    with reader(found.tensors["patch_embed.proj.weight"].file) as read:
         tracemalloc.start()
         for name in found.tensors:
             found._read(read, name)

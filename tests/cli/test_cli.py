@@ -8,7 +8,8 @@ from PIL import Image
 
 import qwenvis
 from made.presets import PRESETS as TINY_OF
-from qwenvis import cli
+from made.presets import materialise
+from qwenvis import cli, sources
 from qwenvis.models import FAMILIES
 from qwenvis.sources import synthetic
 from qwenvis.spec import ModelSpec
@@ -102,11 +103,11 @@ def test_a_long_list_of_bad_images_is_cut(run):
         ("nowhere/out.safetensors", "there is no directory nowhere"),
         (".", "is a directory"),
         ("small.jpg", "is one of the images"),
-        ("/dev/null", "is no regular file"),
+        ("/dev/null", "is not a regular file"),
     ],
 )
 def test_encode_looks_at_the_output_first(run, folder, monkeypatch, output, said):
-    monkeypatch.setattr(synthetic, "materialise", pytest.fail)
+    monkeypatch.setattr(synthetic, "_write", pytest.fail)
     before = (folder / "small.jpg").read_bytes()
     code, lines, err = run(f"encode small.jpg --model {TINY} -o {output}")
     assert (code, lines) == (1, [])
@@ -116,7 +117,7 @@ def test_encode_looks_at_the_output_first(run, folder, monkeypatch, output, said
 
 def test_encode_looks_at_the_disk_before_it_computes(run, monkeypatch):
     usage = type("Usage", (), {"free": 100})
-    synthetic.materialise("tiny-qwen2-vl")
+    materialise("tiny-qwen2-vl")
     monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
     code, _, err = run(f"encode small.jpg --model {TINY} -o out.safetensors")
     assert code == 1
@@ -184,8 +185,8 @@ def test_info_says_the_same_before_and_after_a_preset_is_written(run, folder, mo
     code, before, err = run(f"info synthetic:{preset}")
     assert (code, err) == (0, "")
     assert not (folder / "cache").exists()
-    size = sum(tensor.nbytes for tensor in synthetic.described(preset).tensors.values())
-    synthetic.materialise(preset)
+    size = sum(tensor.nbytes for tensor in sources.open(f"synthetic:{preset}").tensors.values())
+    materialise(preset)
     _, after, _ = run(f"info synthetic:{preset}")
     differ = [(a.split(), b.split()) for a, b in zip(before, after, strict=True) if a != b]
     assert len(differ) == 1
@@ -211,11 +212,14 @@ def test_info_of_deepstack(run):
 
 @pytest.mark.parametrize("preset", TINY_OF.values())
 def test_a_preset_is_described_as_it_will_be_written(tmp_path, preset):
-    described = synthetic.described(preset, tmp_path)
-    written = ModelSpec.open(synthetic.materialise(preset, tmp_path)).checkpoint
-    assert dict(described.tensors) == dict(written.tensors)
-    for field in ("path", "config", "vision_config", "model_type", "preprocessor", "prefix"):
-        assert getattr(described, field) == getattr(written, field)
+    """Every tensor with its file, offset and length, whether the preset's own tower or another one lists it."""
+    described = sources.open(f"synthetic:{preset}", cache_dir=tmp_path)
+    held = ModelSpec.open(f"synthetic:{preset}", cache_dir=tmp_path).checkpoint
+    written = sources.open(materialise(preset, tmp_path))
+    for field in ("path", "config", "vision_config", "model_type", "preprocessor", "video_preprocessor", "prefix"):
+        assert getattr(described, field) == getattr(held, field) == getattr(written, field)
+    assert dict(described.tensors) == dict(held.tensors) == dict(written.tensors)
+    assert (described.dtypes, described.nbytes, described.files) == (written.dtypes, written.nbytes, written.files)
 
 
 def test_info_of_images(run):
@@ -239,7 +243,7 @@ def test_info_lists_bad_images(run):
 
 
 def test_info_without_a_preprocessor_config(run, folder):
-    directory = synthetic.materialise("tiny-qwen2-vl", folder)
+    directory = materialise("tiny-qwen2-vl", folder)
     (directory / "preprocessor_config.json").unlink()
     code, lines, _ = run(f"info {directory}")
     assert code == 0
@@ -270,7 +274,7 @@ def test_demo_paints_the_picture_that_ships(run, folder):
 
 
 def test_demo_of_an_image_and_a_directory(run, folder):
-    directory = synthetic.materialise("tiny-qwen2.5-vl")
+    directory = materialise("tiny-qwen2.5-vl")
     code, lines, _ = run(f"demo small.jpg --model {directory} --out tokens.webp --max-pixels 56x56")
     assert code == 0
     assert "random" not in "\n".join(lines)

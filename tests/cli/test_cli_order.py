@@ -3,9 +3,9 @@
 import pytest
 from PIL import Image
 
+from made.presets import materialise
 from qwenvis import cli
-from qwenvis.checkpoints.checkpoint import Checkpoint
-from qwenvis.sources import synthetic
+from qwenvis.sources import resolve
 
 TINY = "synthetic:tiny-qwen2-vl"
 
@@ -37,9 +37,8 @@ def test_a_wrong_argument_writes_nothing(folder, capsys, command, options, said)
 
 @pytest.mark.parametrize("command", ["encode red.png", "demo red.png --max-pixels 56x56"])
 def test_a_checkpoint_is_opened_once(monkeypatch, folder, command):
-    directory, opened = synthetic.materialise("tiny-qwen2-vl"), []
-    original = Checkpoint.open
-    monkeypatch.setattr(Checkpoint, "open", lambda path, *accept: opened.append(path) or original(path, *accept))
+    directory, opened, original = materialise("tiny-qwen2-vl"), [], resolve.open_shards
+    monkeypatch.setattr(resolve, "open_shards", lambda path, *given: opened.append(path) or original(path, *given))
     assert cli.main([*command.split(), "--model", str(directory)]) == 0
     assert opened == [directory]
 

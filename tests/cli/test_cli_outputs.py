@@ -21,7 +21,7 @@ BYTES = os.fsdecode(b"caf\xe9")  # no UTF-8
 def folder(tmp_path, monkeypatch):
     """A folder with one picture; no checkpoint may be written."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(synthetic, "materialise", pytest.fail)
+    monkeypatch.setattr(synthetic, "_write", pytest.fail)
     Image.fromarray(np.zeros((61, 97, 3), np.uint8)).save(tmp_path / "small.jpg")
     return tmp_path
 
@@ -58,7 +58,7 @@ def test_other_formats_are_refused(run, folder, name):
 def test_a_dash_is_no_file(run, folder, words):
     code, out, err = run(*words)
     assert (code, out) == (1, "")
-    assert "- names no file, and nothing is written to stdout" in err
+    assert "'-' is not a file name, and nothing is written to stdout" in err
     assert [path.name for path in folder.iterdir()] == ["small.jpg"]
 
 

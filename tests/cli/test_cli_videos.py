@@ -15,7 +15,7 @@ from qwenvis import cli
 def run(capsys, tmp_path, monkeypatch):
     """Run a command line in a folder with a video: (exit code, lines on stdout, stderr)."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "clip.mp4").write_bytes(video_files.film(video_files.frames(30)))
+    (tmp_path / "clip.mp4").write_bytes(video_files.encoded(video_files.frames(30)))
     (tmp_path / "bad.mp4").write_bytes(b"no video")
 
     def run(line):
@@ -76,7 +76,7 @@ NAMED = [
 
 @pytest.mark.parametrize(("name", "form", "codec"), NAMED)
 def test_a_video_by_any_name(run, tmp_path, name, form, codec):
-    (tmp_path / name).write_bytes(video_files.film(video_files.frames(30), form=form, codec=codec, fps=25))
+    (tmp_path / name).write_bytes(video_files.encoded(video_files.frames(30), form=form, codec=codec, fps=25))
     code, lines, err = run(f"info {checkpoint()} {name} --num-frames 4 --threads 1")
     assert (code, err) == (0, "")
     assert any(line.startswith(f"{name} 96 x 64 ") and " 2 4 6 12 " in line for line in lines), lines
@@ -106,7 +106,7 @@ def test_an_animated_image(run, tmp_path, form, beside):
 
 
 def test_the_order_of_what_is_named(run, tmp_path):
-    """Stills, animations and films in any order: each line and item is that of its file."""
+    """Stills, animations and videos in any order: each line and item is that of its file."""
     (tmp_path / "a.gif").write_bytes(animation("GIF"))
     Image.fromarray(video_files.frames(1)[0]).save(tmp_path / "a.png")
     named = ["clip.mp4", "a.png", "a.gif", "clip.mp4", "a.png"]

@@ -59,6 +59,8 @@ def test_doctor_names_the_variable_and_the_problem(told, monkeypatch):
     assert code == 1
     assert any(line.startswith("threads     PROBLEM: the environment variable QWENVIS_NUM_THREADS") for line in lines)
     assert err.startswith("qwenvis: ")
+    assert "".join(lines).count("QWENVIS_NUM_THREADS") == 1
+    assert lines.count("load        unknown, because of that problem") == 1
 
 
 def test_extras_are_told_with_what_they_read(monkeypatch):

@@ -1,10 +1,12 @@
 """Forks around an encoder, at any time, and the workers of a torch DataLoader."""
 
+from importlib.util import find_spec
+
 import pytest
 
 from made import video_files
-from made.presets import output
 from processes.encoder_programs import SETUP
+from processes.programs import output
 
 
 def test_child_goes_on_with_a_half_used_stream():
@@ -22,13 +24,13 @@ print(rest(), wait_for(child))
 
 
 @pytest.mark.parametrize("taken", [1, 2])
-def test_child_goes_on_with_a_half_used_film(tmp_path, taken):
+def test_child_goes_on_with_a_half_used_video(tmp_path, taken):
     """Its decoder's threads did not survive, and who frees it waits for them: the child at its exit."""
-    path = tmp_path / "film.mp4"
-    path.write_bytes(video_files.film(video_files.frames(24, 64, 64)))
+    path = tmp_path / "video.mp4"
+    path.write_bytes(video_files.encoded(video_files.frames(24, 64, 64)))
     code = """
-film = sys.argv[1]
-stream = lambda: [encoder.encode_iter(pictures[:2], videos=[film, film], patch_budget=24)]
+video = sys.argv[1]
+stream = lambda: [encoder.encode_iter(pictures[:2], videos=[video, video], patch_budget=24)]
 rest = lambda half: [out.embeddings.tobytes() for out in half[0]]
 want = rest(stream())
 half, taken = stream(), int(sys.argv[2])
@@ -42,6 +44,22 @@ if child == 0:
 print(rest(half) == want[taken:], wait_for(child))
 """
     assert output(SETUP + code, path, taken).split() == ["True", "0"]
+
+
+def test_child_converts_frames_as_its_parent_has(tmp_path):
+    """PyAV 19 keeps one reformatter per Python thread, whose threads stay in the parent: the child needs its own."""
+    path = tmp_path / "film.mp4"
+    path.write_bytes(video_files.film(video_files.frames(4, 64, 64)))
+    code = """
+import av
+from qwenvis.videos.decode import VideoDecoder
+with av.open(sys.argv[1]) as container:
+    next(container.decode(video=0)).to_ndarray(format="rgb24")
+read = lambda: [frame.tobytes() for frame in VideoDecoder(sys.argv[1], "the film").frames(range(4))]
+want = read()
+print(wait_for(in_child(lambda: read() == want)))
+"""
+    assert output(SETUP + code, path).split() == ["0"]
 
 
 def test_child_of_a_process_whose_other_threads_encode():
@@ -96,6 +114,7 @@ class Pictures(Dataset):
 """
 
 
+@pytest.mark.skipif(find_spec("torch") is None, reason="PyTorch is not installed")
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_workers_of_a_data_loader(tmp_path, method):
     """They have the encoder of the process that they are forked from, and load theirs where they are spawned."""

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from made.presets import output
 from processes.encoder_programs import SETUP
+from processes.programs import output
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="counts threads in /proc")
 

@@ -75,7 +75,7 @@ def test_an_index_of_too_many_entries(copied):
 
 def test_configs_of_many_brackets(copied):
     write_json(copied, "config.json", '{"a": [' + ",".join(["[]"] * 10**6) + "]}")
-    timed(copied, r"config\.json has more than 2,000,000 bytes", ConfigError)
+    timed(copied, r"config\.json cannot be read as JSON: it has more than 2,000,000 bytes", ConfigError)
 
 
 def test_a_header_of_a_million_tensors(copied):

@@ -2,10 +2,11 @@
 
 import pytest
 
+from made.presets import tower_shapes
 from oracle.families import KINDS, WORDS, entry, model_class, sized
 from qwenvis.errors import ConfigError
 from qwenvis.models import FAMILIES
-from qwenvis.sources import synthetic
+from qwenvis.sources.presets import PRESETS
 
 every_family = pytest.mark.parametrize("family", list(FAMILIES))
 every_kind = pytest.mark.parametrize("family", KINDS)
@@ -52,8 +53,8 @@ def test_qwen2_5_vl_is_completed_as_transformers_does(values):
 
 
 def test_partial_config_of_a_published_tower():
-    stated = synthetic.PRESETS["qwen2-vl-2b"]
-    family, whole, shapes = stated.family, stated.vision_config, synthetic.tower_shapes(stated)
+    stated = PRESETS["qwen2-vl-2b"]
+    family, whole, shapes = stated.family, stated.vision_config, tower_shapes(stated)
     assert read(family, PARTIAL, shapes) == read(family, PARTIAL) == read(family, whole, shapes)
     assert (read(family, PARTIAL).head_dim, read(family, PARTIAL).merge_unit) == (80, 4)
     assert read(family, PARTIAL).kernel == (3, 2, 14, 14)

@@ -2,9 +2,10 @@
 
 import pytest
 
+from made.presets import tower_shapes
 from qwenvis.errors import CheckpointError, ConfigError
 from qwenvis.models import FAMILIES
-from qwenvis.sources import synthetic
+from qwenvis.sources.presets import PRESETS
 
 
 def read(family, values, shapes=None):
@@ -13,8 +14,8 @@ def read(family, values, shapes=None):
 
 def published(preset):
     """(family, vision_config, shapes) of a published tower."""
-    stated = synthetic.PRESETS[preset]
-    return stated.family, stated.vision_config, synthetic.tower_shapes(stated)
+    stated = PRESETS[preset]
+    return stated.family, stated.vision_config, tower_shapes(stated)
 
 
 UNSEEN = (
@@ -22,7 +23,7 @@ UNSEEN = (
 )
 
 
-@pytest.mark.parametrize("preset", synthetic.PRESETS)
+@pytest.mark.parametrize("preset", PRESETS)
 def test_tensors_complete_a_config(preset):
     """What is left out comes from the tensors, but for what they do not show."""
     family, whole, shapes = published(preset)

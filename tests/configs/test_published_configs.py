@@ -6,12 +6,12 @@ import re
 import numpy as np
 import pytest
 
-from made.presets import same_bits
+from made.presets import same_bits, tower_shapes
 from made.resaved import config_of, expected, save, tensors_of, tokens_of
 from oracle.families import FAMILIES, model_class
 from qwenvis import models
 from qwenvis.errors import ConfigError
-from qwenvis.sources.synthetic import PRESETS, tower_shapes
+from qwenvis.sources.presets import PRESETS
 
 every_family = pytest.mark.parametrize("family", list(FAMILIES))
 

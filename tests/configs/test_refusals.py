@@ -8,11 +8,10 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from made.checkpoints import CONFIG, PATCH, load_all, raw_file, tower, write_json, write_single
+from made.checkpoints import CONFIG, PATCH, load_all, open_directory, raw_file, tower, write_json, write_single
 from made.presets import checkpoint as preset_of
 from oracle import families
 from qwenvis import models
-from qwenvis.checkpoints.checkpoint import Checkpoint
 from qwenvis.errors import CheckpointError, ConfigError
 from qwenvis.models.strict_config import INERT
 from qwenvis.models.unsupported import UNSUPPORTED
@@ -38,7 +37,7 @@ def test_p08_quantised_towers_are_refused_in_words(tmp_path, library, prefix):
     source = write_single(tmp_path, tower() | tensors, prefix)
     message = rf"stored as .*{word}.*; a tower that is quantised \(by its names {library}\) cannot be used.*{FC1}"
     with pytest.raises(CheckpointError, match=message):
-        Checkpoint.open(source)
+        open_directory(source)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +52,7 @@ def test_p08_the_config_names_the_method(tmp_path, quantisation, said):
     config = CONFIG | {"quantization_config": quantisation}
     source = write_single(tmp_path, tower() | {f"{FC1}.qweight": I4}, config=config)
     with pytest.raises(CheckpointError, match=rf"quantised \(quant_method: {said}\) cannot be used"):
-        Checkpoint.open(source)
+        open_directory(source)
 
 
 @pytest.mark.parametrize("word", ["F8_E4M3", "F8_E5M2"])
@@ -67,7 +66,7 @@ def test_p08_float8_is_refused_in_words(tmp_path, word, scale):
     with pytest.raises(
         CheckpointError, match=rf"stored as .*{word}; .* a tower that is quantised \(.*\) cannot be used"
     ):
-        Checkpoint.open(tmp_path)
+        open_directory(tmp_path)
 
 
 @pytest.mark.parametrize("stem", ["patch_embed.proj", "vision_model.embeddings.patch_embedding"])
@@ -75,20 +74,20 @@ def test_p08_a_patch_embedding_that_is_packed(tmp_path, stem):
     tensors = {f"visual.{name}": array for name, array in tower().items() if name != PATCH}
     source = write_single(tmp_path, tensors | {f"visual.{stem}.qweight": I4}, prefix="")
     with pytest.raises(CheckpointError, match=r"a tower that is quantised \(by its names AWQ\) cannot be used"):
-        Checkpoint.open(source)
+        open_directory(source)
 
 
 @pytest.mark.parametrize(("dtype", "word"), [(np.int32, "I32"), (np.uint8, "U8")])
 def test_p08_integers_without_a_name_for_it(tmp_path, dtype, word):
     source = write_single(tmp_path, tower() | {f"{FC1}.weight": np.ones((2, 2), dtype)})
     with pytest.raises(CheckpointError, match=rf"stored as {word}; .*quantised \(quant_method: none named\)"):
-        Checkpoint.open(source)
+        open_directory(source)
 
 
 def test_p08_float64_is_not_called_quantised(tmp_path):
     source = write_single(tmp_path, tower() | {f"{FC1}.weight": np.ones((2, 2))})
     with pytest.raises(CheckpointError, match=rf"stored as F64; expected F32, F16, BF16: {FC1}\.weight$"):
-        Checkpoint.open(source)
+        open_directory(source)
 
 
 @pytest.mark.parametrize("library", QUANTISED)
@@ -97,7 +96,7 @@ def test_a_quantised_language_model_is_no_matter(tmp_path, library):
     language = {f"model.layers.0.{name}": array for name, array in QUANTISED[library][0].items()}
     arrays = {f"visual.{name}": array for name, array in tower().items()} | language
     config = CONFIG | {"quantization_config": {"quant_method": library, "modules_to_not_convert": ["visual"]}}
-    assert load_all(Checkpoint.open(write_single(tmp_path, arrays, "", config))).keys() == tower().keys()
+    assert load_all(open_directory(write_single(tmp_path, arrays, "", config))).keys() == tower().keys()
 
 
 @pytest.fixture
@@ -201,4 +200,4 @@ def test_strangers_are_merely_unknown():
 
 def test_bfloat16_is_no_quantisation(tmp_path):
     arrays = {name: array.astype(ml_dtypes.bfloat16) for name, array in tower().items()}
-    assert {t.dtype for t in Checkpoint.open(write_single(tmp_path, arrays)).tensors.values()} == {"BF16"}
+    assert {t.dtype for t in open_directory(write_single(tmp_path, arrays)).tensors.values()} == {"BF16"}

@@ -7,34 +7,12 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from made.embeddings import GRID, MADE, SOURCES, equal, made
 from made.presets import encoder, picture, same_bits
 from qwenvis import Embeddings
 from qwenvis.errors import InputError
 
-GRID = np.array([[1, 2, 4], [3, 2, 2], [1, 4, 6]])
 COUNTS = [2, 3, 6]
-
-
-def made(**changes):
-    rng = np.random.default_rng(0)
-    values = {
-        "embeddings": rng.standard_normal((11, 5), np.float32),
-        "grid_thw": GRID,
-        "merge_size": 2,
-        "hidden_states": [rng.standard_normal((44, 3), np.float32) for _ in range(2)],
-        "provenance": {"source": "somewhere", "isa": "generic"},
-        "deepstack": [rng.standard_normal((11, 5), np.float32) for _ in range(3)],
-    }
-    return Embeddings(**{**values, **changes})
-
-
-def equal(got, want):
-    assert same_bits(got.embeddings, want.embeddings)
-    assert same_bits(got.grid_thw, want.grid_thw)
-    assert got.merge_size == want.merge_size
-    assert got.provenance == want.provenance
-    assert len(got.deepstack) == len(want.deepstack)
-    assert all(map(same_bits, got.deepstack, want.deepstack))
 
 
 def test_counts_and_split():
@@ -62,12 +40,6 @@ def test_items():
     assert [item.hidden_states for item in made(hidden_states=[]).items()] == [[], [], []]
 
 
-def test_no_items():
-    out = made(embeddings=np.empty((0, 5), np.float32), grid_thw=np.empty((0, 3), np.int64), hidden_states=[])
-    assert (out.split(), out.items(), out.counts.tolist()) == ([], [], [])
-    assert encoder().encode([], hidden_states=True).items() == []
-
-
 def test_hidden_states_have_to_be_asked_for():
     with pytest.raises(InputError, match="hidden_states=True"):
         _ = made(hidden_states=[]).last_hidden_state
@@ -83,7 +55,7 @@ def test_save_and_load(tmp_path, kind):
     other.touch()
     assert path.stat().st_mode == other.stat().st_mode  # as the umask asks
     made(provenance={}).save(path)  # in place of the old one
-    equal(Embeddings.load(path), made(provenance={}))
+    equal(Embeddings.load(path), made(provenance={}, hidden_states=[]))
 
 
 def test_real_ones_survive_the_disk(tmp_path):
@@ -95,15 +67,23 @@ def test_real_ones_survive_the_disk(tmp_path):
     equal(Embeddings.load(tmp_path / "second"), second)
 
 
+def test_items_without_a_source_are_numbered(tmp_path):
+    out = Embeddings(made().embeddings, GRID, 2)
+    assert (out.sources, out.sizes.tolist()) == (["item 0", "item 1", "item 2"], [[0, 0]] * 3)
+    out.save(tmp_path / "tokens")
+    equal(Embeddings.load(tmp_path / "tokens"), out)
+
+
 def test_other_readers_understand_the_file(tmp_path):
     made().save(tmp_path / "tokens")
     tensors = safetensors.numpy.load_file(tmp_path / "tokens")
-    assert tensors.keys() == {"embeddings", "grid_thw", "sizes", "deepstack.0", "deepstack.1", "deepstack.2"}
+    of_videos = {"frame_indices", "timestamps", "second_per_grid_ts", "frame_counts"}
+    assert tensors.keys() == {"embeddings", "grid_thw", "sizes", *(f"deepstack.{i}" for i in range(3)), *of_videos}
     assert same_bits(tensors["embeddings"], made().embeddings)
     with safetensors.safe_open(tmp_path / "tokens", framework="numpy") as file:
         metadata = file.metadata()
-    assert json.loads(metadata.pop("sources")) == ["item 0", "item 1", "item 2"]
-    assert metadata == {"source": "somewhere", "isa": "generic", "merge_size": "2"}
+    assert json.loads(metadata.pop("sources")) == SOURCES
+    assert metadata == {**MADE, "merge_size": "2"}
 
 
 def test_file_of_bfloat16(tmp_path):
@@ -154,7 +134,7 @@ def test_long_names(tmp_path):
     """The draft is no longer than the name; a name that is too long is an error of ours."""
     legal = tmp_path / ("a" * 255)
     made().save(legal)
-    equal(Embeddings.load(legal), made())
+    equal(Embeddings.load(legal), made(hidden_states=[]))
     for place in (tmp_path / ("a" * 256), legal / "tokens", tmp_path / "nul\0", tmp_path / "nul\0" / "tokens"):
         with pytest.raises(InputError, match=r"cannot be (written|a path)"):
             made().save(place)

@@ -70,8 +70,9 @@ def test_items_that_are_not_there(key):
 
 
 def test_no_items():
-    for out in (made()[:0], encoder().encode([]), encoder().encode([])[:]):
+    for out in (made()[:0], encoder().encode([]), encoder().encode([], hidden_states=True)[:]):
         assert (len(out), list(out), bool(out), out.sources, out.sizes.shape) == (0, [], False, [], (0, 2))
+        assert (out.split(), out.items(), out.counts.tolist()) == ([], [], [])
 
 
 def test_as_an_array():

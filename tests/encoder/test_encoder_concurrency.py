@@ -8,10 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from made.presets import encoder, output, picture, pixels, program, same_bits
+from made.presets import encoder, picture, pixels, same_bits
 from oracle.families import KINDS
 from oracle.tolerance import ROUNDED, TOWER, assert_close
 from processes.encoder_programs import ONE_PICTURE
+from processes.programs import launch, output
 from qwenvis import ops
 from qwenvis.nn.formats import DTYPES
 
@@ -159,7 +160,7 @@ encoder.encode([picture] * 5000, progress=progress)
 
 
 def test_ctrl_c_ends_a_long_encode():
-    with program(ONE_PICTURE + LONG) as process:
+    with launch(ONE_PICTURE + LONG) as process:
         try:
             assert process.stdout.readline() == "running\n"
             process.send_signal(signal.SIGINT)

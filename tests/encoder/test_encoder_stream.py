@@ -1,5 +1,6 @@
 """Long work: streams, progress, bad images, interruptions, a lack of memory; after each the encoder is as before."""
 
+import gc
 import itertools
 import tracemalloc
 from types import SimpleNamespace
@@ -7,7 +8,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-import qwenvis.encoder
 from made.presets import encoder, forward_passes, grouped, patches_of, picture, pixels, same_bits
 from oracle.families import KINDS
 from qwenvis.errors import ImageError, InputError, LimitError
@@ -23,7 +23,7 @@ SIZES = [(61, 97), (56, 56), (280, 420), (30, 300), (150, 113), (61, 97), (56, 1
 @pytest.fixture(autouse=True)
 def small_budget(monkeypatch):
     """Groups of few images, so that a short list is several forward passes."""
-    monkeypatch.setattr(qwenvis.encoder, "PATCH_BUDGET", BUDGET)
+    monkeypatch.setattr("qwenvis.encoding.runner.PATCH_BUDGET", BUDGET)
 
 
 def pictures():
@@ -240,10 +240,12 @@ def test_memory_does_not_grow(family):
     tracemalloc.start()
     try:
         found.encode(images)
+        gc.collect()
         before = tracemalloc.get_traced_memory()[0]
         for _ in range(20):
             for image in images:
                 found.encode(image)
+        gc.collect()
         assert tracemalloc.get_traced_memory()[0] < before + 150_000
     finally:
         tracemalloc.stop()

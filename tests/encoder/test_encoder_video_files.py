@@ -1,4 +1,4 @@
-"""Films of all kinds through the front door: right frames, right times, for every rule that chooses them."""
+"""Video files of all kinds through the encoder: right frames and times, for every rule that chooses frames."""
 
 import warnings
 
@@ -14,13 +14,13 @@ from qwenvis.videos.decode import VideoDecoder
 
 VIDEOS = ["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "glm4v"]
 FRAMES = numbered(40)
-PLAIN = video_files.film(FRAMES)
+PLAIN = video_files.encoded(FRAMES)
 DECODED = np.stack(list(VideoDecoder(PLAIN, "it").frames(range(40))))
 UNEVEN = [0, 40, 90, 400, 420, 800, 950, 1000, 1500, 1510, 1700, 1999]
-VARIED = video_files.film(FRAMES[:12], fps=1000, times=UNEVEN)
+VARIED = video_files.encoded(FRAMES[:12], fps=1000, times=UNEVEN)
 
-# name -> film, its frames, their seconds, the seconds of all
-FILMS = {
+# name -> file, its frames, their seconds, the seconds of all
+FILES = {
     "fragments": (
         video_files.remuxed(PLAIN, options={"movflags": "frag_every_frame"}),
         DECODED,
@@ -39,9 +39,9 @@ FILMS = {
 
 
 @pytest.mark.parametrize("family", VIDEOS)
-@pytest.mark.parametrize("name", FILMS)
+@pytest.mark.parametrize("name", FILES)
 def test_frames_and_times(family, name):
-    data, frames, seconds, whole = FILMS[name]
+    data, frames, seconds, whole = FILES[name]
     model = encoder(family)
     out = model.encode(videos=[data], fps=2)
     indices = out.frame_indices[0]
@@ -55,8 +55,8 @@ def test_frames_and_times(family, name):
         assert out.second_per_grid_ts[0] == pytest.approx(2 * whole / len(indices))
 
 
-def test_all_frames_of_a_film():
-    out = encoder().encode(videos=[FILMS["edit list"][0]], sampling="all")
+def test_all_frames_of_a_video():
+    out = encoder().encode(videos=[FILES["edit list"][0]], sampling="all")
     assert out.frame_indices[0].tolist() == list(range(30))
     assert out.second_per_grid_ts[0] == pytest.approx(0.2)
 
@@ -71,7 +71,7 @@ def test_the_references_go_by_the_header():
 
 
 @pytest.mark.parametrize("family", VIDEOS)
-def test_a_film_is_seen_as_wide_as_it_is(family):
+def test_a_video_is_seen_as_wide_as_it_is(family):
     """One step from the stored pixels to the patches."""
     wide = video_files.remuxed(PLAIN, sample_aspect_ratio=2)
     model = encoder(family)
@@ -83,12 +83,12 @@ def test_a_film_is_seen_as_wide_as_it_is(family):
     assert by_header.grid_thw.tolist() == stored.grid_thw.tolist()
 
 
-def test_a_damaged_film():
-    film = video_files.film(numbered(90), codec="mpeg4", fps=30, keys=1)
+def test_a_damaged_video():
+    video = video_files.encoded(numbered(90), codec="mpeg4", fps=30, keys=1)
     with pytest.warns(qwenvis.VideoWarning, match=r"^video 1 .*: 1 of 90 frames cannot be decoded"):
-        out = encoder().encode(videos=[PLAIN, video_files.damaged(film, 41)], sampling="all")
+        out = encoder().encode(videos=[PLAIN, video_files.damaged(video, 41)], sampling="all")
     assert out.provenance["damaged_frames"] == "1"
-    whole = encoder().encode(videos=[film], sampling="all")
+    whole = encoder().encode(videos=[video], sampling="all")
     steps = whole.counts[0] // 45
     damaged = out.items()[1].embeddings
     same = (damaged == whole.embeddings).reshape(45, steps, -1).all(axis=(1, 2))
@@ -96,10 +96,10 @@ def test_a_damaged_film():
     assert "damaged_frames" not in whole.provenance
 
 
-def test_a_film_that_is_too_damaged():
-    film = video_files.film(numbered(30), codec="mpeg4", fps=30, keys=1)
+def test_a_video_that_is_too_damaged():
+    video = video_files.encoded(numbered(30), codec="mpeg4", fps=30, keys=1)
     with pytest.raises(VideoError, match=r"^video 0 .*is damaged: 4 of 30 frames"):
-        encoder().encode(videos=[video_files.damaged(film, 3, 5, 7, 9, 11)], sampling="all")
+        encoder().encode(videos=[video_files.damaged(video, 3, 5, 7, 9, 11)], sampling="all")
 
 
 def test_a_rate_that_is_assumed_is_told():
@@ -125,10 +125,10 @@ def test_limits_of_an_encoder_hold_for_every_sampling(limits):
 
 
 @pytest.mark.parametrize("family", VIDEOS)
-def test_a_film_of_one_frame(family):
+def test_a_video_of_one_frame(family):
     """A still that lasts, whichever of the frames are wanted."""
-    film = video_files.film(FRAMES[:1])
-    every = encoder(family).encode(videos=[film], sampling="all")
+    video = video_files.encoded(FRAMES[:1])
+    every = encoder(family).encode(videos=[video], sampling="all")
     assert every.grid_thw[0, 0] == 1
     assert every.timestamps[0].tolist() == [0]
-    assert same_bits(every.embeddings, encoder(family).encode(videos=[film]).embeddings)
+    assert same_bits(every.embeddings, encoder(family).encode(videos=[video]).embeddings)

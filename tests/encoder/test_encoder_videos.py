@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import qwenvis.encoder
 from made import video_files
 from made.presets import checkpoint, encoder, picture, same_bits
-from processes.programs import output_of
+from processes.programs import output
 from qwenvis import Embeddings
 from qwenvis.encoding.batching import Plan
 from qwenvis.errors import ConfigError, ImageLimitError, InputError, VideoError
@@ -39,7 +38,7 @@ def test_a_video_is_its_patches(family):
 def test_parts_have_the_bits_of_the_whole(monkeypatch, family, budget):
     model = encoder(family)
     want = model.encode(videos=[CLIP], hidden_states=True)
-    monkeypatch.setattr(qwenvis.encoder, "PATCH_BUDGET", budget)
+    monkeypatch.setattr("qwenvis.encoding.runner.PATCH_BUDGET", budget)
     got = model.encode(videos=[CLIP], hidden_states=True)
     assert same_bits(got.embeddings, want.embeddings)
     assert all(map(same_bits, got.hidden_states + got.deepstack, want.hidden_states + want.deepstack))
@@ -47,20 +46,20 @@ def test_parts_have_the_bits_of_the_whole(monkeypatch, family, budget):
 
 def test_stills_among_videos_in_order():
     model = encoder()
-    film, still, other = video_files.film(CLIP), picture(61, 97), picture(56, 56, seed=1)
-    out = model.encode([other], videos=[CLIP, still, film], sampling="all")
+    video, still, other = video_files.encoded(CLIP), picture(61, 97), picture(56, 56, seed=1)
+    out = model.encode([other], videos=[CLIP, still, video], sampling="all")
     alone = [
         model.encode(other),
         model.encode(videos=CLIP, sampling="all"),
         model.encode(still),
-        model.encode(videos=film, sampling="all"),
+        model.encode(videos=video, sampling="all"),
     ]
     for got, want in zip(out.items(), alone, strict=True):
         assert same_bits(got.embeddings, want.embeddings)
     assert [len(frames) for frames in out.frame_indices] == [0, 9, 0, 9]
     assert [len(times) for times in out.timestamps] == [0, 5, 0, 5]
     assert (out.second_per_grid_ts > 0).tolist() == [False, True, False, True]
-    streamed = list(model.encode_iter([other], videos=iter([CLIP, still, film]), sampling="all", patch_budget=40))
+    streamed = list(model.encode_iter([other], videos=iter([CLIP, still, video]), sampling="all", patch_budget=40))
     for got, want in zip(streamed, out.items(), strict=True):
         assert same_bits(got.embeddings, want.embeddings)
         assert got.timestamps == [] or same_bits(got.timestamps[0], want.timestamps[0])
@@ -71,7 +70,7 @@ def test_stills_among_videos_in_order():
 
 
 def test_saved_and_loaded(tmp_path):
-    out = encoder().encode(picture(56, 56), videos=[CLIP, video_files.film(CLIP)], fps=4, video_fps=10)
+    out = encoder().encode(picture(56, 56), videos=[CLIP, video_files.encoded(CLIP)], fps=4, video_fps=10)
     out.save(tmp_path / "out.safetensors")
     loaded = Embeddings.load(tmp_path / "out.safetensors")
     for name in ("frame_indices", "timestamps"):
@@ -170,7 +169,7 @@ def test_limits_of_an_encoder():
 def test_a_file_is_closed_once_its_frames_are_taken(tmp_path):
     paths = [tmp_path / f"{i}.mp4" for i in range(8)]
     for path in paths:
-        path.write_bytes(video_files.film(CLIP))
+        path.write_bytes(video_files.encoded(CLIP))
     video_item = [VideoItem(str(path), VideoOptions.of(encoder().spec.video_processor, {}), 0) for path in paths]
     Plan(video_item, video_item[0].processor.columns).prepare()
     assert not {file.readlink() for file in Path("/proc/self/fd").iterdir() if file.is_symlink()} & set(paths)
@@ -178,15 +177,15 @@ def test_a_file_is_closed_once_its_frames_are_taken(tmp_path):
 
 def test_a_bare_mpeg_stream_is_no_picture():
     """Pillow knows its size, and cannot decode it."""
-    film = video_files.film(CLIP[:, :64, :96], fps=25, form="mpeg1video", codec="mpeg1video")
-    assert encoder().encode(videos=[film], sampling="all").grid_thw.tolist() == [[5, 4, 6]]
+    video = video_files.encoded(CLIP[:, :64, :96], fps=25, form="mpeg1video", codec="mpeg1video")
+    assert encoder().encode(videos=[video], sampling="all").grid_thw.tolist() == [[5, 4, 6]]
 
 
-def test_a_turned_film(tmp_path):
+def test_a_turned_video(tmp_path):
     """Upright, unless pixels are to be those of transformers' reader."""
-    film = video_files.turned(video_files.film(CLIP[:, :64, :96]), 90)
+    video = video_files.turned(video_files.encoded(CLIP[:, :64, :96]), 90)
     grids = [
-        encoder(pixels=pixels).encode(videos=film, sampling="all").grid_thw.tolist()
+        encoder(pixels=pixels).encode(videos=video, sampling="all").grid_thw.tolist()
         for pixels in ("natural", "transformers")
     ]
     assert grids == [[[5, 6, 4]], [[5, 4, 6]]]
@@ -205,13 +204,13 @@ print(out.grid_thw.tolist(), (after - before) * 1024 - out.embeddings.nbytes)
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in kilobytes there")
-def test_memory_does_not_grow_with_the_film(tmp_path):
+def test_memory_does_not_grow_with_the_video(tmp_path):
     """Ten minutes at 25 a second, and one: the same within 100 MB, far below what their frames would take."""
     some, taken = video_files.frames(50, 144, 192), []
     for minutes in (1, 10):
         path = tmp_path / f"{minutes}.mp4"
-        path.write_bytes(video_files.film((some[i % 50] for i in range(minutes * 60 * 25)), fps=25))
-        told = output_of(LONG.format(source=checkpoint(), path=path))
+        path.write_bytes(video_files.encoded((some[i % 50] for i in range(minutes * 60 * 25)), fps=25))
+        told = output(LONG.format(source=checkpoint(), path=path))
         grid, nbytes = told.rsplit(maxsplit=1)
         assert grid == "[[32, 10, 14]]"
         taken.append(int(nbytes))

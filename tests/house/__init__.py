@@ -1,1 +1,1 @@
-"""How the code is laid out: the table of rooms, what source files and the docs say, and the tests of them."""
+"""The layout of the code: the table of rooms, readers of source files, and tests of source, docs and wheels."""

@@ -1,4 +1,4 @@
-"""Code of the README and the docs, run as it stands there, with a tiny preset in place of the published checkpoint."""
+"""The code blocks of the README and the docs, run with a tiny preset in place of the published checkpoint."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from made.presets import cache, encoder, picture
 
 
 def run_blocks(text: str, directory: Path, monkeypatch) -> dict[str, Any]:
-    """Run the blocks of a page one by one, in a directory with two pictures and a film; returns their names."""
+    """Run the blocks of a page one by one, beside two pictures and a video; return the names that they define."""
     blocks = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     monkeypatch.chdir(directory)
     monkeypatch.setenv("QWENVIS_CACHE", str(cache()))
     for name in ("cat.jpg", "dog.png"):
         Image.fromarray(picture(61, 97)).save(name)
-    Path("talk.mp4").write_bytes(video_files.film(video_files.frames(70)))
+    Path("talk.mp4").write_bytes(video_files.encoded(video_files.frames(70)))
     batch = encoder().preprocess("cat.jpg")
     names = {"paths": ["cat.jpg", "dog.png"], "pixel_values": batch.pixel_values, "grid_thw": batch.grid_thw}
     for block in blocks:

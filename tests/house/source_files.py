@@ -1,4 +1,4 @@
-"""What the source files of the package say about themselves: imports, functions, C symbols."""
+"""Readers of the package's source files: imports, sizes of functions, C symbols."""
 
 from __future__ import annotations
 
@@ -32,30 +32,30 @@ class Function:
 
 
 def files(*suffixes: str) -> list[Path]:
-    """Source files of the package with one of these suffixes, without what the build generates."""
+    """Return the source files of the package with one of these suffixes, except generated files."""
     return sorted(p for p in PACKAGE.rglob("*") if p.suffix in suffixes and p not in GENERATED)
 
 
 def module_of(path: Path) -> str:
-    """The dotted name of a file below the package: ``images.decode``, ``images`` of its ``__init__``."""
+    """Return the dotted name of a file below the package: ``images.decode``, and ``images`` for its ``__init__``."""
     parts = [*path.relative_to(PACKAGE).parts[:-1], path.name.split(".", maxsplit=1)[0]]
     return ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)
 
 
 def name_in_package(path: Path) -> str:
-    """The path of a file below the package, which names its case of a test."""
+    """Return the path of a file below the package, as the id of a test case."""
     return path.relative_to(PACKAGE).as_posix()
 
 
 def imports_of(path: Path) -> list[Import]:
-    """Everything that a Python or Cython file imports or cimports."""
+    """Return all imports and cimports of a Python or Cython file."""
     package = ("qwenvis", *path.relative_to(PACKAGE).parts[:-1])
     parse = python_imports if path.suffix in (".py", ".pyi") else cython_imports
     return parse(path.read_text(encoding="utf-8"), package)
 
 
 def python_imports(text: str, package: tuple[str, ...]) -> list[Import]:
-    """Imports of a Python module of ``package``, those inside of functions too.
+    """Return the imports of a Python module of ``package``, those inside functions included.
 
     A whole room that is imported counts as what is used of it: ``ops`` and ``ops.vol2col(...)`` are ``ops.vol2col``.
     """
@@ -85,7 +85,7 @@ def _attributes(tree: ast.AST, name: str) -> set[str]:
 
 
 def cython_imports(text: str, package: tuple[str, ...]) -> list[Import]:
-    """Imports and cimports of a Cython module of ``package``; an indented one counts as lazy."""
+    """Return the imports and cimports of a Cython module of ``package``; indented imports count as lazy."""
     text = re.sub(r'"""[\s\S]*?"""', "", text)
     found = []
     pattern = r"^([ \t]*)(?:from\s+(\.*)([\w.]*)\s+c?import\s+(\([^)]*\)|[^\n#]+)|c?import\s+([^\n#]+))"
@@ -104,7 +104,7 @@ def _imported(package: tuple[str, ...], level: int, module: str, name: str | Non
 
 
 def functions_of(path: Path) -> list[Function]:
-    """The functions that a file of any of the three languages defines."""
+    """Return the functions that a Python, Cython or C file defines."""
     text = path.read_text(encoding="utf-8")
     if path.suffix in (".c", ".h"):
         return [Function(name_of(header), lines, 0) for header, lines in c_declarations(text) if lines]
@@ -112,7 +112,7 @@ def functions_of(path: Path) -> list[Function]:
 
 
 def python_functions(text: str) -> list[Function]:
-    """The functions and methods of a Python module, nested ones too."""
+    """Return the functions and methods of a Python module, nested functions included."""
     found = []
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -126,7 +126,7 @@ def python_functions(text: str) -> list[Function]:
 
 
 def cython_functions(text: str) -> list[Function]:
-    """The functions of a Cython module: def, cdef and cpdef, at any depth of indentation."""
+    """Return the functions of a Cython module: def, cdef and cpdef, at any depth of indentation."""
     text = re.sub(r'^[ \t]*"""[\s\S]*?"""[ \t]*\n', "", text, flags=re.MULTILINE)
     start = r"^([ \t]*)(?:def|cp?def)\s(?!extern|struct|class|enum|packed)[^\n(=]*?"
     header = start + r"(\w+)\(((?:[^()]|\([^()]*\))*)\)[^\n]*:\n"
@@ -141,12 +141,12 @@ def cython_functions(text: str) -> list[Function]:
 
 
 def _split(arguments: str) -> list[str]:
-    """Split at the commas that stand outside of brackets."""
+    """Split at the commas outside brackets."""
     return re.split(r",(?![^\[(]*[\])])", arguments)
 
 
 def c_declarations(text: str) -> Iterator[tuple[str, int]]:
-    """Each top-level declaration of a C file: its header, and its lines if it is a function's definition, else 0."""
+    """Yield each top-level declaration of a C file: its header, and its lines if it defines a function, else 0."""
     text = re.sub(r"/\*[\s\S]*?\*/|//[^\n]*", lambda m: "\n" * m[0].count("\n"), text)
     text = re.sub(r"^[ \t]*#(?:[^\n]*\\\n)*[^\n]*", "", text, flags=re.MULTILINE)
     text = re.sub(r'"(?:\\.|[^"\\])*"', '""', text)
@@ -164,13 +164,13 @@ def c_declarations(text: str) -> Iterator[tuple[str, int]]:
 
 
 def _bare(header: str) -> str:
-    """A declaration without attributes and without uses of macros, which are written in capitals."""
+    """Return a declaration without attributes and without macros, which are written in capitals."""
     nested = r"\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\)"
     return " ".join(re.sub(rf"\b(?:__attribute__|_Pragma|[A-Z][A-Z0-9_]*)\s*{nested}", " ", header).split())
 
 
 def name_of(declaration: str) -> str:
-    """The name that a declaration of one thing declares; empty for a type without one."""
+    """Return the name that a declaration declares; empty for an anonymous type."""
     declarator = re.split(r"[=(\[]", declaration, maxsplit=1)[0].strip()
     if re.fullmatch(r"(?:struct|union|enum)(?:\s+\w+)?", declarator) or not declarator:
         return ""
@@ -178,7 +178,7 @@ def name_of(declaration: str) -> str:
 
 
 def external_symbols(text: str, static_macros: frozenset[str] = frozenset()) -> list[str]:
-    """Names that a C file shows to the linker; ``static_macros`` are macros that stand for static."""
+    """Return the names that a C file exports to the linker; ``static_macros`` are macros that expand to static."""
     private = {"static", "typedef", "_Static_assert", *static_macros}
     names = []
     for header, _ in c_declarations(text):

@@ -9,11 +9,11 @@ import sys
 import pytest
 
 from house.code_blocks import run_blocks
-from made.presets import ROOT
+from house.source_files import ROOT
 from oracle import families
 from qwenvis import models
 from qwenvis.models import FAMILIES
-from qwenvis.sources import synthetic
+from qwenvis.sources.presets import PRESETS
 
 README, MODELS = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/models.md"))
 
@@ -46,7 +46,7 @@ def test_every_family_is_under_test():
 
 @pytest.mark.parametrize("row", table(MODELS, "Published sizes"), ids=lambda row: row[0])
 def test_published_sizes(row):
-    preset = synthetic.PRESETS[row[0]]
+    preset = PRESETS[row[0]]
     tower, weights = models.build(preset.family, preset.vision_config, {})
     c, parameters = tower.config, sum(math.prod(request.shape) for request in weights.requests)
     sizes = c.hidden_size, c.depth, f"{c.num_heads} of {c.head_dim}", c.intermediate_size, c.out_hidden_size
@@ -55,7 +55,7 @@ def test_published_sizes(row):
 
 def test_every_preset_is_in_the_docs():
     stated = [row[0] for row in table(MODELS, "Published sizes")]
-    assert stated == [name for name in synthetic.PRESETS if not name.startswith("tiny-")]
+    assert stated == [name for name in PRESETS if not name.startswith("tiny-")]
 
 
 PAGES = sorted((ROOT / "docs").glob("*.md"))

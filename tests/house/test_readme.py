@@ -5,7 +5,7 @@ import re
 import pytest
 
 from house.code_blocks import run_blocks
-from made.presets import ROOT
+from house.source_files import ROOT
 from qwenvis.cli import COMMANDS
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")

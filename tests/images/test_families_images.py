@@ -26,7 +26,7 @@ def named(family):
     return IMAGE_PROCESSOR_MAPPING_NAMES.get(family, {}).get("torchvision", published)
 
 
-def judge(family):
+def transformers_class(family):
     """The class of transformers that prepares images with Pillow."""
     return getattr(transformers, f"{named(family)}Pil")
 
@@ -51,7 +51,7 @@ def configured(family, config):
 @pytest.mark.parametrize("kind", ["class", "published", "narrow"])
 def test_p01_bits_of_every_family(family, kind):
     config = configs(family)[kind]
-    processor, theirs = configured(family, config), judge(family).from_dict(dict(config))
+    processor, theirs = configured(family, config), transformers_class(family).from_dict(dict(config))
     images = [Image.fromarray(noise(*size)) for size in SIZES]
     assert_same_answer(preprocess(images, processor), theirs(images=images))
     for size in SIZES:
@@ -98,7 +98,7 @@ def test_limits_of_a_volume_stand_in_size_alone():
     config = configs("glm4v")["narrow"]
     given = configured("glm4v", config | {"min_pixels": 1, "max_pixels": 2})
     assert given == configured("glm4v", config)
-    theirs = judge("glm4v").from_dict(config | {"min_pixels": 1, "max_pixels": 2})
+    theirs = transformers_class("glm4v").from_dict(config | {"min_pixels": 1, "max_pixels": 2})
     assert (given.min_pixels, given.max_pixels) == (theirs.size["shortest_edge"], theirs.size["longest_edge"])
     with pytest.raises(ConfigError, match=r"expected longest_edge in it$"):
         configured("glm4v", config | {"size": {"shortest_edge": 5}, "max_pixels": 2})

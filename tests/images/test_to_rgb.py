@@ -7,7 +7,7 @@ import pytest
 from PIL import ExifTags, Image
 
 from made.images import assert_same_answer, noise, preprocess
-from oracle.transformers_processors import ROOT, Ask, answer, needs_torchvision, torchvision_answers
+from oracle.transformers_processors import ROOT, Call, needs_torchvision, result_of, torchvision_results
 from qwenvis.errors import ImageError
 from qwenvis.images import to_rgb
 from qwenvis.images.decode import decode
@@ -103,7 +103,7 @@ def test_p01_pil_images_of_every_mode(mode):
     for seed in range(14):
         size = sides(rng, 4096 if seed < 3 else 400)
         image = in_mode(mode, size, seed)
-        assert_as(answer(Ask(PIL, SMALL, {"images": [image]})), [image], ours)
+        assert_as(result_of(Call(PIL, SMALL, {"images": [image]})), [image], ours)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -114,11 +114,11 @@ def test_p01_files_of_every_orientation(tmp_path, format, orientation):
     for seed, mode in enumerate(SAVED[format]):
         path = tmp_path / f"{mode.replace(';', '')}.{format.lower()}"
         in_mode(mode, sides(rng, 300), seed).save(path, format, exif=exif(orientation), **FORMATS[format])
-        theirs = answer(Ask(PIL, SMALL, {"images": [str(path)]}))
+        theirs = result_of(Call(PIL, SMALL, {"images": [str(path)]}))
         for source in (path, str(path), path.read_bytes()):
             assert_as(theirs, [source], ours)
         with Image.open(path) as image:
-            assert_as(answer(Ask(PIL, SMALL, {"images": [image]})), [image], ours)
+            assert_as(result_of(Call(PIL, SMALL, {"images": [image]})), [image], ours)
 
 
 @pytest.mark.parametrize("size", [(60, 90), (5, 300), (211, 97)])
@@ -127,10 +127,10 @@ def test_p01_transparent_values(tmp_path, size):
     for index, (image, value) in enumerate(transparent(size, 3)):
         path = tmp_path / f"{index}.png"
         image.save(path, transparency=value)
-        assert_as(answer(Ask(PIL, SMALL, {"images": [str(path)]})), [path], ours)
+        assert_as(result_of(Call(PIL, SMALL, {"images": [str(path)]})), [path], ours)
         with Image.open(path) as opened:
             assert "transparency" in opened.info
-            assert_as(answer(Ask(PIL, SMALL, {"images": [opened]})), [opened], ours)
+            assert_as(result_of(Call(PIL, SMALL, {"images": [opened]})), [opened], ours)
 
 
 def arrays():
@@ -153,7 +153,7 @@ def test_p01_arrays_of_every_type():
     ours, accepted, refused = processor(), 0, 0
     for array in arrays():
         with np.errstate(invalid="ignore"):
-            theirs = answer(Ask(PIL, SMALL, {"images": [array]}))
+            theirs = result_of(Call(PIL, SMALL, {"images": [array]}))
         assert_as(theirs, [array], ours)
         accepted, refused = accepted + ("error" not in theirs), refused + ("error" in theirs)
     assert accepted > 150
@@ -179,10 +179,10 @@ def test_p01_torchvision_to_the_bit():
     sources += [np.moveaxis(noise(50, 70), -1, 0), noise(70, 98), noise(56, 56), noise(90, 300)[..., :1]]
     values, alphas = np.meshgrid(np.arange(256, dtype=np.uint8), np.arange(256, dtype=np.uint8))
     sources.append(np.dstack([values, values, values, alphas]))
-    answers = torchvision_answers([Ask(TORCHVISION, SMALL, {"images": [source]}) for source in sources])
-    for source, theirs in zip(sources, answers, strict=True):
+    results = torchvision_results([Call(TORCHVISION, SMALL, {"images": [source]}) for source in sources])
+    for source, theirs in zip(sources, results, strict=True):
         assert_as(theirs, [source], ours)
-    assert sum("error" not in theirs for theirs in answers) > 60
+    assert sum("error" not in theirs for theirs in results) > 60
 
 
 def test_distance_of_the_backends():

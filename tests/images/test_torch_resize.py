@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from qwenvis.images.torch_resize import resize, taps
 
 
-def judge(frame, height, width):
+def torch_resize(frame, height, width):
     """What torchvision does with a uint8 tensor."""
     planes = torch.from_numpy(frame).permute(2, 0, 1)[None].contiguous()
     made = torch.nn.functional.interpolate(planes, (height, width), mode="bicubic", antialias=True)
@@ -30,7 +30,7 @@ side = st.integers(1, 200)
 def test_any_size(size, target, levels):
     """Of a target of 1 x 1 PyTorch 2.13 fails an assertion of its own."""
     frame = noise(size, levels)
-    np.testing.assert_array_equal(resize(frame, *target), judge(frame, *target))
+    np.testing.assert_array_equal(resize(frame, *target), torch_resize(frame, *target))
 
 
 @pytest.mark.parametrize("scale", [(2, 2), (1, 3), (0.5, 0.5), (0.25, 1)])
@@ -39,13 +39,13 @@ def test_whole_ratios(isa, size, scale):
     """Where the sums of many bytes stand exactly between two."""
     frame = noise(size)
     target = [max(1, int(length * factor)) for length, factor in zip(size, scale, strict=True)]
-    np.testing.assert_array_equal(resize(frame, *target), judge(frame, *target))
+    np.testing.assert_array_equal(resize(frame, *target), torch_resize(frame, *target))
 
 
 @pytest.mark.parametrize(("size", "target"), [((4000, 30), (28, 28)), ((9, 7000), (56, 28)), ((720, 1280), (364, 644))])
 def test_large_steps(size, target):
     frame = noise(size)
-    np.testing.assert_array_equal(resize(frame, *target), judge(frame, *target))
+    np.testing.assert_array_equal(resize(frame, *target), torch_resize(frame, *target))
 
 
 def test_its_own_size_is_no_work():

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from made.images import noise
-from made.presets import encoder, output, pixels, same_bits
+from made.presets import encoder, pixels, same_bits
+from processes.programs import output
 from qwenvis.errors import ImageError, InputError, LimitError, VideoError
 from qwenvis.images.decode import decode
 from qwenvis.images.to_rgb import rgb_policy

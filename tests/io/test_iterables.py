@@ -16,7 +16,7 @@ from qwenvis.errors import ImageError
 from qwenvis.io import iterables
 
 FRAMES = [noise(60, 90, seed) for seed in range(4)]
-FILMS = [video_files.film(video_files.frames(4, 32, 48, seed)) for seed in range(3)]
+FILES = [video_files.encoded(video_files.frames(4, 32, 48, seed)) for seed in range(3)]
 
 
 def files(kind="PNG"):
@@ -137,9 +137,9 @@ def frames_in_an_array():
         yield np.broadcast_to(buffer, (2, *buffer.shape))
 
 
-def films_in_a_file():
+def videos_in_a_file():
     file = io.BytesIO()
-    for data in FILMS:
+    for data in FILES:
         file.seek(0)
         file.truncate()
         file.write(data)
@@ -151,8 +151,8 @@ def films_in_a_file():
     [
         (frames_in_a_list, [[frame, frame] for frame in FRAMES]),
         (frames_in_an_array, [[frame, frame] for frame in FRAMES]),
-        (films_in_a_file, FILMS),
-        (lambda: map(io.BufferedReader, map(io.BytesIO, FILMS)), FILMS),
+        (videos_in_a_file, FILES),
+        (lambda: map(io.BufferedReader, map(io.BytesIO, FILES)), FILES),
     ],
 )
 def test_videos_of_an_iterator(reusing, held):

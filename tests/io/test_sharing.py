@@ -15,12 +15,13 @@ from PIL import Image
 
 from made import video_files
 from made.images import noise
-from made.presets import encoder, output, same_bits
+from made.presets import encoder, same_bits
 from processes.encoder_programs import ONE_PICTURE
+from processes.programs import output
 from qwenvis.images.decode import decode
 from qwenvis.io import sharing
 
-FILM = video_files.film(video_files.frames(6, 32, 48))
+VIDEO = video_files.encoded(video_files.frames(6, 32, 48))
 FORMATS = {"PNG": {}, "JPEG": {}, "GIF": {}, "BMP": {}, "WEBP": {"lossless": True}, "TIFF": {"compression": "tiff_lzw"}}
 
 
@@ -122,11 +123,11 @@ def test_file_objects_and_images_in_a_list(kind, threads, tmp_path):
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_films_of_one_file_object(threads, tmp_path):
+def test_videos_of_one_file_object(threads, tmp_path):
     """Their frames are decoded by turns, a few steps of each."""
     found = encoder(threads=threads)
-    alone = found.encode(videos=[FILM], sampling="all").embeddings
-    with file_objects(FILM, tmp_path / "film") as files:
+    alone = found.encode(videos=[VIDEO], sampling="all").embeddings
+    with file_objects(VIDEO, tmp_path / "video") as files:
         for name, sources in files.items():
             assert_each(found.encode(videos=sources, sampling="all").embeddings, alone, name)
             streams = [found.encode_iter(videos=sources, sampling="all", patch_budget=8) for _ in range(2)]
@@ -148,12 +149,12 @@ def round_of_everything(stack, tmp_path, seed):
     """What a call gets, and the bytes of each item."""
     data = image_file(["PNG", "JPEG", "GIF"][seed % 3], seed)
     files = stack.enter_context(file_objects(data, tmp_path / "image"))
-    films = stack.enter_context(file_objects(FILM, tmp_path / "film"))
+    clips = stack.enter_context(file_objects(VIDEO, tmp_path / "video"))
     image = stack.enter_context(Image.open(io.BytesIO(data)))
     other = stack.enter_context(Image.open(files["a file"][0]))
     images = [image, other, files["a raw file"][0], image, files["a file"][0], other, files["a raw file"][1]]
-    videos = [films["a file"][0], [image, other] * 2, films["a raw file"][0], films["a file"][1], [image, other] * 2]
-    return images, videos, [data] * 7, [FILM, [data] * 4, FILM, FILM, [data] * 4]
+    videos = [clips["a file"][0], [image, other] * 2, clips["a raw file"][0], clips["a file"][1], [image, other] * 2]
+    return images, videos, [data] * 7, [VIDEO, [data] * 4, VIDEO, VIDEO, [data] * 4]
 
 
 def rounds(count, tmp_path):

@@ -1,1 +1,1 @@
-"""What the tests feed to the package, made here: arrays, images, videos, checkpoints, encoders of tiny presets."""
+"""The inputs of the tests: arrays, images, videos, checkpoints, encoders of tiny presets."""

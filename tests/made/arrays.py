@@ -1,4 +1,4 @@
-"""float32 arrays for the tests of the ops: random ones, ones fenced in by NaN, and their bits."""
+"""float32 arrays for the tests of the ops: random arrays, arrays between fences of NaN, comparison of bits."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ import math
 
 import numpy as np
 
-# A quiet NaN that no arithmetic makes by itself: reading it shows in the result, writing it over shows here.
+# A quiet NaN that no arithmetic produces: a kernel that reads it spoils its result, one that overwrites it is noticed.
 POISON = np.uint32(0x7FC0DEAD)
 
-# Floats in front of an array and behind it. The first is odd, so that rows begin at no multiple of a vector's size;
-# the second is more than the widest panel.
+# Floats before and after an array. FRONT is odd, so that rows are not aligned; REAR exceeds the widest panel.
 FRONT, REAR = 19, 67
 
 
 class Fenced:
-    """An array (rows, ...) of poison in the middle of poison, each row ``pad`` floats longer than its values."""
+    """An array (rows, ...) of poison surrounded by poison, with ``pad`` floats of poison after each row."""
 
     def __init__(self, *shape: int, pad: int = 5) -> None:
         width = math.prod(shape[1:])
@@ -26,26 +25,26 @@ class Fenced:
         self.array = np.lib.stride_tricks.as_strided(inside.view(np.float32), shape, strides)
 
     def assert_intact(self) -> None:
-        """Nothing was written outside of the array. Leaves the array itself full of poison again."""
+        """Assert that nothing was written outside of the array, and fill the array with poison again."""
         self.array.view(np.uint32)[...] = POISON
         outside = np.flatnonzero(self.bits != POISON)
         assert not outside.size, f"written outside of the array: {outside.size} floats, from {outside[0] - FRONT} on"
 
 
 def fenced(values: np.ndarray, pad: int = 5) -> np.ndarray:
-    """These values inside of poison."""
+    """Return a copy of the values that is surrounded by poison."""
     array = Fenced(*values.shape, pad=pad).array
     array[...] = values
     return array
 
 
 def normal(rng: np.random.Generator, *shape: int) -> np.ndarray:
-    """Normally distributed float32."""
+    """Return normally distributed float32 numbers."""
     return rng.standard_normal(shape, np.float32)
 
 
 def assert_same_bits(got: np.ndarray, want: np.ndarray, what: str = "result") -> None:
-    """Equal to the last bit; NaN equals itself and -0 is not 0."""
+    """Assert that two arrays are equal to the last bit: NaN equals itself, and -0 is not 0."""
     assert got.shape == want.shape, f"{what} has shape {got.shape}; expected {want.shape}"
     different = np.argwhere(_bits(got) != _bits(want))
     assert not len(different), f"{what}: {len(different)} of {want.size} differ, first at {different[0].tolist()}"

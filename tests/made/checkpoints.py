@@ -7,6 +7,8 @@ import ml_dtypes
 import numpy as np
 from safetensors.numpy import save_file
 
+from qwenvis.checkpoints.configs import read_configs
+from qwenvis.checkpoints.shards import open_shards
 from qwenvis.weights import Request
 
 CONFIG = {"model_type": "qwen2_vl", "vision_config": {"depth": 1, "embed_dim": 8}}
@@ -54,6 +56,11 @@ def write_shards(directory, config=CONFIG):
     write_json(directory, INDEX, {"metadata": {"total_size": 1}, "weight_map": weight_map})
     write_json(directory, "config.json", config)
     return directory
+
+
+def open_directory(directory):
+    """The checkpoint of a directory, whatever family its config names."""
+    return open_shards(directory, read_configs(directory))
 
 
 def edit_index(directory, **changes):

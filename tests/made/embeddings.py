@@ -1,4 +1,4 @@
-"""Results of three items with everything in them that a tower may return, and their comparison."""
+"""`Embeddings` of two images and a video, with all that a tower may return, and their comparison."""
 
 import os
 
@@ -15,6 +15,7 @@ BYTES = os.fsdecode(b"caf\xe9.jpg")  # no UTF-8
 
 
 def made(**changes):
+    """Return the results, with other values for some of their arguments."""
     rng = np.random.default_rng(0)
     values = {
         "embeddings": rng.standard_normal((11, 5), np.float32),
@@ -33,6 +34,7 @@ def made(**changes):
 
 
 def equal(got, want):
+    """Assert that two results are equal to the bit, in all but their errors."""
     for name in ("embeddings", "grid_thw", "sizes", "second_per_grid_ts"):
         assert same_bits(getattr(got, name), getattr(want, name)), name
     for name in ("hidden_states", "deepstack", "frame_indices", "timestamps"):

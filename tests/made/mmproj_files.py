@@ -136,3 +136,10 @@ def write_tower(path, family, tensors, vision_config, *, kind=Type.F32, **change
     out = next(array.shape[0] for name, array in reversed(tensors.items()) if array.ndim == 2)
     keys = metadata(family, vision_config, out) | changes
     return write(path, entries(family, tensors, vision_config, kind), keys)
+
+
+def write_smallest(path):
+    """A file with the least that names a tower: one tensor."""
+    keys = {"clip.projector_type": "qwen2vl_merger", "clip.vision.block_count": 1}
+    tensors = [("v.patch_embd.weight", np.zeros((4, 3, 4, 2), np.float32), Type.F32)]
+    return write(path, tensors, keys | {"clip.vision.attention.head_count": 1})

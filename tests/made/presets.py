@@ -1,22 +1,17 @@
-"""Encoders of the tiny presets, pictures for them, and Python in a process of its own."""
+"""Encoders of the tiny presets, and inputs for them."""
 
 from __future__ import annotations
 
 import atexit
 import functools
-import os
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
 
-from qwenvis import Encoder
+from qwenvis import Encoder, models, sources
 from qwenvis.models import FAMILIES
-from qwenvis.sources.synthetic import materialise
 
-ROOT = Path(__file__).parents[2]
 PRESETS = {name: next(each for each in f.published if each.startswith("tiny-")) for name, f in FAMILIES.items()}
 
 
@@ -26,6 +21,19 @@ def cache():
     directory = tempfile.TemporaryDirectory(prefix="qwenvis-tests-")
     atexit.register(directory.cleanup)
     return Path(directory.name)
+
+
+def materialise(preset, cache_dir=None, progress=None):
+    """The directory of a preset's checkpoint, whose files are written."""
+    found = sources.open(f"synthetic:{preset}", cache_dir=cache_dir)
+    found.prepare(progress)
+    return found.path
+
+
+def tower_shapes(preset):
+    """Name and shape of every tensor that the tower of a preset requests."""
+    _, weights = models.build(preset.family, preset.vision_config, {})
+    return {request.name: request.shape for request in weights.requests}
 
 
 def checkpoint(family="qwen2_vl"):
@@ -77,27 +85,3 @@ def grouped(patches, budget):
         else:
             groups.append(count)
     return groups
-
-
-def program(code, *arguments, **environment):
-    """A Python process that runs ``code`` in this checkout, its output piped."""
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        cwd=ROOT,
-        env={**os.environ, "QWENVIS_CACHE": str(cache()), **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def output(code, *arguments, timeout=60, **environment):
-    """What such a process prints; it must end well, and in time."""
-    with program(code, *arguments, **environment) as process:
-        try:
-            out, error = process.communicate(timeout=timeout)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            raise
-    assert process.returncode == 0, error
-    return out

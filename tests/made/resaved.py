@@ -7,11 +7,10 @@ import functools
 import numpy as np
 from safetensors.numpy import save_file
 
-from made.checkpoints import write_json
+from made.checkpoints import open_directory, write_json
 from made.presets import checkpoint as preset_of
 from made.presets import encoder, pixels
 from qwenvis import Encoder
-from qwenvis.checkpoints.checkpoint import Checkpoint
 from qwenvis.weights import Request
 
 GRIDS = [[1, 10, 14], [3, 4, 6]]  # more than a window, and a video: the two temporal slices differ
@@ -20,7 +19,7 @@ GRIDS = [[1, 10, 14], [3, 4, 6]]  # more than a window, and a video: the two tem
 @functools.cache
 def tensors_of(family):
     """The tower of the family's tiny preset in float32, by name."""
-    found = Checkpoint.open(preset_of(family))
+    found = open_directory(preset_of(family))
     loaded = {}
     found.load([Request(name, shape, functools.partial(_keep, loaded, name)) for name, shape in found.shapes.items()])
     return loaded
@@ -53,4 +52,4 @@ def save(directory, tensors, config):
 
 def config_of(family):
     """The config.json of the preset."""
-    return Checkpoint.open(preset_of(family)).config
+    return open_directory(preset_of(family)).config

@@ -1,4 +1,4 @@
-"""Sizes at whose edges the ops are tested, read from the sources so that a new instruction set brings its own."""
+"""The instruction sets of this machine and the sizes of their tiles, read from the C sources."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Tile(NamedTuple):
 
 
 def constant(file: str, name: str) -> int:
-    """The number that a source file of the package gives to a name."""
+    """Return the value of a constant in a source file of the package."""
     text = (source_files.PACKAGE / file).read_text(encoding="utf-8")
     found = re.findall(rf"\b{name}\s*(?:=|\s)\s*(\d+)", text)
     assert len(found) == 1, f"{file} has {len(found)} values for {name}"
@@ -29,14 +29,14 @@ def constant(file: str, name: str) -> int:
 
 
 def tile_of(isa: str) -> Tile:
-    """MR and NR of an instruction set."""
+    """Return MR and NR of an instruction set."""
     file = f"kernels/{isa}.c"
     return Tile(constant(file, "MR"), constant(file, "VL") * constant("kernels/isa.h", "NV"))
 
 
 @contextmanager
 def using_isa(name: str) -> Iterator[None]:
-    """The ops use this instruction set inside the block."""
+    """Select an instruction set inside the block."""
     before = ops.isa()
     ops.use_isa(name)
     try:

@@ -1,4 +1,4 @@
-"""Configs as they are published, each of their fields replaced by a value of each type of JSON."""
+"""Published configs with one field replaced by a value of each JSON type, and what may become of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from qwenvis.errors import CheckpointError, ConfigError
 from qwenvis.sources.presets import PRESETS
 from qwenvis.spec import ModelSpec
 
-SECONDS, NBYTES, CHARACTERS = 1, 100e6, 4000  # what an answer may take, and how long its message may be
+SECONDS, NBYTES, CHARACTERS = 1, 100e6, 4000  # the most that opening a source may take, and the longest message
 
 VALUES = {
     "null": None,
@@ -42,7 +42,7 @@ VALUES = {
     "object": {"a": {"b": [1]}},
     "empty object": {},
 }
-# Beside the image preprocessor's fields: all that a video processor of any family reads.
+# The fields that video processors of all families read beside those of an image processor.
 VIDEO = {
     "fps": 2,
     "num_frames": 4,
@@ -61,7 +61,7 @@ STEPS = {"do_resize": True, "do_rescale": True, "do_normalize": True, "resample"
 
 
 class Case(NamedTuple):
-    """A file, the path of a field in it, and the name of the value that it gets."""
+    """A file, the path of a field in it, and the name of its new value."""
 
     file: str
     path: tuple[Any, ...]
@@ -69,7 +69,7 @@ class Case(NamedTuple):
 
 
 def paths(content: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The whole, every field of it, and the first entry of every list."""
+    """Yield the path of the whole content, of every field and of the first entry of every list."""
     yield at
     entries = (
         content.items() if isinstance(content, dict) else enumerate(content[:1] if isinstance(content, list) else ())
@@ -79,7 +79,7 @@ def paths(content: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 
 def replaced(content: Any, path: tuple[Any, ...], value: Any) -> Any:
-    """The same with another value at a path."""
+    """Return a copy with another value at a path."""
     if not path:
         return value
     copy = list(content) if isinstance(content, list) else dict(content)
@@ -87,8 +87,15 @@ def replaced(content: Any, path: tuple[Any, ...], value: Any) -> Any:
     return copy
 
 
+def at_path(content: Any, path: tuple[Any, ...]) -> Any:
+    """Return the value at a path."""
+    for step in path:
+        content = content[step]
+    return content
+
+
 def configs_of(preset: str) -> dict[str, dict[str, Any]]:
-    """The JSON files of a preset, complete with what other publishers write."""
+    """Return the JSON files of a preset, with the fields that other publishers add."""
     found = PRESETS[preset]
     config = json.loads(json.dumps(found.config)) | {"quantization_config": {"quant_method": "awq", "format": "x"}}
     config["rope_parameters"] = {"rope_type": "default", "rope_theta": 10000.0}
@@ -105,7 +112,7 @@ def configs_of(preset: str) -> dict[str, dict[str, Any]]:
 
 
 def facts(source: Any) -> Any:
-    """All that the configs of a source decide: the tower's sizes and how images and videos are prepared."""
+    """Return all that the configs of a source decide: the tower's sizes, and how images and videos are prepared."""
     spec = ModelSpec.open(source)
     prepared = []
     for name in ("processor", "video_processor"):
@@ -124,13 +131,13 @@ def _of(processor: Any) -> Any:
 
 
 def check_message(error: Exception) -> None:
-    """Words for a person, and no terminal's."""
+    """Assert that a message is short and holds no control characters."""
     assert len(str(error)) < CHARACTERS, str(error)[:300]
     assert str(error).replace("\n", "").isprintable(), str(error)[:300]
 
 
 def answer(source: Any) -> Any:
-    """The facts of a source, or its typed error, within the time and the memory that are allowed."""
+    """Return the facts of a source, or its typed error; assert that opening it takes little time and memory."""
     tracemalloc.reset_peak()
     held, start = tracemalloc.get_traced_memory()[0], time.process_time()
     try:
@@ -144,21 +151,24 @@ def answer(source: Any) -> Any:
         assert tracemalloc.get_traced_memory()[1] - held < NBYTES
 
 
-def flat(found: Any) -> list[Any]:
-    """The facts of a source, one by one."""
-    family, config, prepared = found
-    return [family, config, *prepared]
-
-
-def number(value: Any) -> bool:
-    """Whether JSON has this as a number."""
+def is_number(value: Any) -> bool:
+    """Whether a value is a number in JSON."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def means(field: Any, was: Any, value: Any) -> bool:
+def tolerated(field: Any, was: Any, value: Any, before: Any, after: Any) -> bool:
+    """Whether a source with ``value`` in a field that ``was`` otherwise is refused, means it, or is as ``before``."""
+    if isinstance(after, Exception) or value is None or type(value) is type(was):
+        return True
+    (*names, old), (*others, new) = before, after
+    same = [a == b or "refused" in (a, b) for a, b in zip([*names, *old], [*others, *new], strict=True)]
+    return all(same) or _means(field, was, value)
+
+
+def _means(field: Any, was: Any, value: Any) -> bool:
     """Whether a value of another type than the published one means what it says, as in transformers."""
-    if not number(value):
+    if not is_number(value):
         return False
     if str(field).endswith(("image_mean", "image_std")):
         return isinstance(was, list)  # one for all channels
-    return number(was) and (isinstance(was, float) or field == "fps" or (field in LIMITS and value == int(value)))
+    return is_number(was) and (isinstance(was, float) or field == "fps" or (field in LIMITS and value == int(value)))

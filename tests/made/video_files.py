@@ -1,4 +1,4 @@
-"""Videos for the tests, made here: frames with a number in them, and files of them that PyAV writes."""
+"""Videos for the tests: frames that carry a number, and the files that PyAV writes of frames."""
 
 import io
 import itertools
@@ -10,21 +10,21 @@ import av
 import numpy as np
 
 TICK = Fraction(1, 1000)  # seconds
-STEADY = {"x264-params": "mbtree=0:threads=1"}  # with macroblock trees x264 writes other bytes on other runs
+STEADY = {"x264-params": "mbtree=0:threads=1"}  # macroblock trees make x264 write different bytes on each run
 
 
 def frames(count, height=64, width=96, seed=0):
-    """Frames (count, height, width, 3) that move: noise that is rolled, so that a codec has something to do."""
+    """Return frames (count, height, width, 3) uint8 of coarse noise that moves."""
     still = np.random.default_rng(seed).integers(0, 256, (height // 8 + 1, width // 8 + 1, 3), np.uint8)
     large = still.repeat(8, axis=0).repeat(8, axis=1)[:height, :width]
     return np.stack([np.roll(large, (2 * i, 3 * i), axis=(0, 1)) for i in range(count)])
 
 
-def film(pictures, *, fps=10, form="mp4", codec="libx264", times=None, audio=False, keys=None, colorspace=None):
-    """The bytes of a file, of any iterable of frames.
+def encoded(pictures, *, fps=10, form="mp4", codec="libx264", times=None, audio=False, keys=None, colorspace=None):
+    """Return the bytes of a video file of any iterable of frames.
 
-    ``times`` of each in milliseconds, for a rate that varies; ``keys``: frames from one key frame to the next;
-    ``colorspace``: FFmpeg's number of it.
+    ``times`` are those of the frames in milliseconds, for a variable rate; ``keys`` is the distance of key frames;
+    ``colorspace`` is FFmpeg's number.
     """
     file = io.BytesIO()
     with av.open(file, "w", format=form) as container:
@@ -53,13 +53,13 @@ def film(pictures, *, fps=10, form="mp4", codec="libx264", times=None, audio=Fal
 
 
 def silence():
-    """A frame of sound."""
+    """Return a frame of silence."""
     sound = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
     sound.sample_rate = 16000
     return sound
 
 
-# Of the track header of an MP4 file: the matrix that turns by 90 degrees clockwise, in 16.16 (the last column 2.30).
+# The matrix in the track header of an MP4 file: rotation clockwise, in 16.16 fixed point (the last column in 2.30).
 UPRIGHT = np.array([1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30], ">i4").tobytes()
 ON_ITS_SIDE = {
     90: np.array([0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30], ">i4").tobytes(),
@@ -69,26 +69,26 @@ ON_ITS_SIDE = {
 
 
 def turned(data, degrees):
-    """The same MP4 file with the metadata of a camera that was held on its side: to be shown so far clockwise."""
+    """Return the MP4 file with metadata that say: rotate by so many degrees clockwise for display."""
     track = data.index(b"tkhd")
     place = data.index(UPRIGHT, track)
     return data[:place] + ON_ITS_SIDE[degrees] + data[place + len(UPRIGHT) :]
 
 
-# Films of numbered frames, in every shape that a container may have.
+# Files of numbered frames, in every shape that a container may have.
 
 BITS = 8
 
 
 def numbered(count, height=64, width=96, first=0):
-    """Frames whose number is written in bars, dark or bright, that every codec keeps apart."""
+    """Return frames with their number as dark and bright bars, which survive every codec."""
     bits = np.arange(first, first + count)[:, None] >> np.arange(BITS) & 1
     bars = (32 + 192 * bits).astype(np.uint8).repeat(width // BITS, axis=1)
     return np.broadcast_to(bars[:, None, :, None], (count, height, width, 3)).copy()
 
 
 def number(frame):
-    """The number of a frame, of any size."""
+    """Read the number of a frame of any size."""
     middle = frame[len(frame) // 2].mean(axis=-1)
     width = len(middle) // BITS
     bits = [middle[i * width + width // 4 : (i + 1) * width - width // 4].mean() > 128 for i in range(BITS)]
@@ -96,7 +96,7 @@ def number(frame):
 
 
 def remuxed(data, form="mp4", *, skip=0, leave_out=(), options=None, **attributes):
-    """The same packets in another container, not encoded: ``skip`` seconds later, without those of ``leave_out``."""
+    """Return the packets in another container, ``skip`` seconds earlier and without the packets of ``leave_out``."""
     out = io.BytesIO()
     with av.open(io.BytesIO(data)) as source, av.open(out, "w", format=form, options=options or {}) as container:
         stream = source.streams.video[0]
@@ -113,7 +113,7 @@ def remuxed(data, form="mp4", *, skip=0, leave_out=(), options=None, **attribute
 
 
 def covered(data, form, cover):
-    """A film, or sound where there is none, with a cover picture."""
+    """Return a file with a cover picture, and the video of ``data``; with sound instead, if ``data`` is None."""
     out = io.BytesIO()
     with av.open(out, "w", format=form) as container:
         source = None if data is None else av.open(io.BytesIO(data))
@@ -131,13 +131,13 @@ def covered(data, form, cover):
 
 
 def places(data):
-    """(offset, size) of each packet in the file, in its order."""
+    """Return (offset, size) of each packet, in the order of the file."""
     with av.open(io.BytesIO(data)) as container:
         return [(packet.pos, packet.size) for packet in container.demux(container.streams.video[0]) if packet.size]
 
 
 def damaged(data, *which):
-    """The same with packets whose bytes are all 0: a decoder says that it cannot use them."""
+    """Return the file with zeros in place of the given packets, which a decoder rejects."""
     found, out = places(data), bytearray(data)
     for index in which:
         place, size = found[index]
@@ -146,7 +146,7 @@ def damaged(data, *which):
 
 
 def begun_early(data, path):
-    """An MP4 file with its metadata in front of its packets, by way of a file: they are written twice."""
+    """Return the MP4 file with its metadata before its packets. FFmpeg writes it twice, and so needs a ``path``."""
     path.write_bytes(data)
     with av.open(str(path), "r") as source, av.open(f"{path}.mp4", "w", options={"movflags": "faststart"}) as container:
         stream = container.add_stream_from_template(source.streams.video[0])
@@ -158,7 +158,7 @@ def begun_early(data, path):
 
 
 def boxes(data):
-    """(type, bytes) of the boxes of an MP4 file, or of one of its boxes."""
+    """Yield (type, bytes) of each box of an MP4 file, or of each box inside a box."""
     place = 0
     while place < len(data):
         size = int.from_bytes(data[place : place + 4], "big")
@@ -167,12 +167,12 @@ def boxes(data):
 
 
 def box(name, inside):
-    """One of them."""
+    """Return the bytes of an MP4 box."""
     return (8 + len(inside)).to_bytes(4, "big") + name + inside
 
 
 def cover_in_front(data):
-    """An MP4 file with its metadata, and the cover in them, before its tracks."""
+    """Return the MP4 file with the box ``udta``, which holds the cover, before its tracks."""
     out = []
     for name, each in boxes(data):
         inside = sorted(boxes(each[8:]), key=lambda part: part[0] != b"udta") if name == b"moov" else []
@@ -181,7 +181,7 @@ def cover_in_front(data):
 
 
 def edited(data, *edits):
-    """An MP4 file, its metadata at the end, with edits: (milliseconds, first tick of the media, or -1 for a pause)."""
+    """Return the MP4 file with an edit list: (milliseconds, first tick of the media or -1 for a pause) of each one."""
     entries = b"".join(struct.pack(">Iii", length, first, 1 << 16) for length, first in edits)
     edts = box(b"edts", box(b"elst", struct.pack(">II", 0, len(edits)) + entries))
 

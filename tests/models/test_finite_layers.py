@@ -50,7 +50,7 @@ def test_pixel_values_that_overflow(family, dtype, bad):
 
 
 def test_items_are_counted_over_all_forward_passes(monkeypatch):
-    monkeypatch.setattr("qwenvis.encoder.PATCH_BUDGET", 24)
+    monkeypatch.setattr("qwenvis.encoding.runner.PATCH_BUDGET", 24)
     found = encoder("qwen2_5_vl")
     values, grid_thw = pixels(found.config, GRIDS)
     values[-1] *= np.float32(1e37)

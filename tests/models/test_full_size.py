@@ -2,10 +2,10 @@
 
 import pytest
 
-from made.presets import output
 from oracle import transformers_towers
 from oracle.families import tower
 from oracle.tolerance import TOWER, relative_error, relative_rms
+from processes.programs import output
 from qwenvis import Encoder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -59,8 +59,8 @@ def test_tokens_are_those_of_transformers(tmp_path, family):
         ("last_hidden_state", out.last_hidden_state, theirs.last_hidden_state, exact.last_hidden_state),
         *(("deepstack", *each) for each in zip(out.deepstack, theirs.deepstack, exact.deepstack, strict=True)),
     ]
-    for name, ours, judge, right in triples:
-        errors = relative_error(ours, judge), relative_error(ours, right), relative_error(judge, right)
+    for name, ours, want, exact in triples:
+        errors = relative_error(ours, want), relative_error(ours, exact), relative_error(want, exact)
         print(
             f"{family} {name}: {errors[0]:.1e} from transformers; from float64 {errors[1]:.1e}, theirs {errors[2]:.1e}"
         )

@@ -15,10 +15,10 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from house.source_files import ROOT
-from made.presets import cache
+from made.presets import cache, materialise
 from oracle import tolerance
 from qwenvis import Encoder, ops
-from qwenvis.sources.synthetic import PRESETS, materialise
+from qwenvis.sources.presets import PRESETS
 
 spec = importlib.util.spec_from_file_location("golden", ROOT / "tools" / "golden.py")
 golden = importlib.util.module_from_spec(spec)

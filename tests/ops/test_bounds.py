@@ -10,7 +10,7 @@ import pytest
 
 from made.tile_sizes import ISAS
 from processes import guard_pages
-from processes.programs import output_of, run
+from processes.programs import output, run
 
 if sys.platform != "linux":
     pytest.skip("protects pages through Linux's mprotect", allow_module_level=True)
@@ -20,7 +20,7 @@ if sys.platform != "linux":
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("isa", ISAS)
 def test_nothing_is_touched(isa, threads, at_end):
-    output_of(f"from processes import guard_pages; guard_pages.run_all({isa!r}, {threads}, {at_end})")
+    output(f"from processes import guard_pages; guard_pages.run_all({isa!r}, {threads}, {at_end})")
 
 
 @pytest.mark.parametrize(("at_end", "inside", "outside"), [(True, 6, 7), (False, 0, -1)])
@@ -31,7 +31,7 @@ def test_one_float_too_far_ends_the_process(at_end, inside, outside):
     array = guard_pages.Edge({at_end}).random(7)
     ctypes.c_float.from_address(array.ctypes.data + 4 * {{}}).value
     """
-    output_of(read.format(inside))
+    output(read.format(inside))
     assert run(read.format(outside)).returncode < 0
 
 

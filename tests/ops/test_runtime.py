@@ -12,7 +12,7 @@ from made import segments
 from made.arrays import assert_same_bits, normal
 from made.tile_sizes import ISAS, using_isa
 from processes import floating_point
-from processes.programs import output_of, run
+from processes.programs import output, run
 from qwenvis import QwenvisError, ops
 from qwenvis.errors import IsaError
 
@@ -50,11 +50,11 @@ def test_absent_isa():
 
 @pytest.mark.parametrize("name", ISAS)
 def test_environment_forces_an_isa(name):
-    assert output_of("from qwenvis import ops; print(ops.isa())", QWENVIS_ISA=name) == name
+    assert output("from qwenvis import ops; print(ops.isa())", QWENVIS_ISA=name) == name
 
 
 def test_environment_without_a_name_is_no_choice():
-    assert output_of("from qwenvis import ops; print(ops.isa())", QWENVIS_ISA="") == ISAS[-1]
+    assert output("from qwenvis import ops; print(ops.isa())", QWENVIS_ISA="") == ISAS[-1]
 
 
 @pytest.mark.parametrize("name", ["mmx", "AVX2", "avx512 "])
@@ -157,7 +157,7 @@ def test_threads_are_started():
     assert product(3) == one
     print(count() - before)
     """
-    assert output_of(PRODUCT + code) == "2"
+    assert output(PRODUCT + code) == "2"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
@@ -174,7 +174,7 @@ def test_child_of_a_fork_works(before):
     assert product(2) == want
     print(os.waitstatus_to_exitcode(status))
     """
-    assert output_of(PRODUCT + code) == "0"
+    assert output(PRODUCT + code) == "0"
 
 
 def calls(rng):

@@ -8,7 +8,7 @@ import pytest
 
 from house.source_files import ROOT
 from made.tile_sizes import ISAS
-from processes.programs import output_of
+from processes.programs import output
 from qwenvis import ops
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="knows the limits of Linux")
@@ -62,7 +62,7 @@ def test_refused_threads_are_done_without(refused, most):
         assert products(threads) == want
     print(ops.granted_threads(8), tasks() - before)
     """
-    assert output_of(PRODUCTS + code, LD_PRELOAD=refused, OPENBLAS_NUM_THREADS="1") == f"{most + 1} {most}"
+    assert output(PRODUCTS + code, LD_PRELOAD=refused, OPENBLAS_NUM_THREADS="1") == f"{most + 1} {most}"
 
 
 def test_refused_threads_of_several_callers(refused):
@@ -87,7 +87,7 @@ def test_refused_threads_of_several_callers(refused):
         thread.join()
     print(got == [want] * callers)
     """
-    assert output_of(PRODUCTS + code, LD_PRELOAD=refused, OPENBLAS_NUM_THREADS="1") == "True"
+    assert output(PRODUCTS + code, LD_PRELOAD=refused, OPENBLAS_NUM_THREADS="1") == "True"
 
 
 def test_address_space_for_few_stacks():
@@ -99,7 +99,7 @@ def test_address_space_for_few_stacks():
     assert products(8) == want
     print(1 <= ops.granted_threads(8) < 5)
     """
-    assert output_of(PRODUCTS + code, OMP_STACKSIZE="64M") == str(ops.openmp > 0)
+    assert output(PRODUCTS + code, OMP_STACKSIZE="64M") == str(ops.openmp > 0)
 
 
 ENCODED = """
@@ -129,11 +129,11 @@ ENCODED = """
 def test_any_size_of_stacks(size, isa):
     if isa not in ISAS:
         pytest.skip(f"this CPU has no {isa}")
-    assert output_of(ENCODED, OMP_STACKSIZE=size, QWENVIS_ISA=isa) == "[True, True]"
+    assert output(ENCODED, OMP_STACKSIZE=size, QWENVIS_ISA=isa) == "[True, True]"
 
 
 def test_variable_of_gnu():
-    assert output_of(ENCODED, GOMP_STACKSIZE="9000000G", QWENVIS_ISA="generic") == "[True, True]"
+    assert output(ENCODED, GOMP_STACKSIZE="9000000G", QWENVIS_ISA="generic") == "[True, True]"
 
 
 def test_small_stack_of_a_python_thread():
@@ -146,4 +146,4 @@ def test_small_stack_of_a_python_thread():
     caller.join()
     print(got == [want])
     """
-    assert output_of(PRODUCTS + code, QWENVIS_ISA="avx2" if "avx2" in ISAS else "generic") == "True"
+    assert output(PRODUCTS + code, QWENVIS_ISA="avx2" if "avx2" in ISAS else "generic") == "True"

@@ -1,1 +1,1 @@
-"""What is right: the towers in float64, transformers' own classes, and how far a result may be from them."""
+"""The expected results: the towers in float64, transformers' own classes, and the tolerances."""

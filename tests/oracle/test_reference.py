@@ -78,7 +78,7 @@ WIDE = np.concatenate([np.linspace(-40, 40, 801), [0.0, -1e4, 1e4]])
 
 
 @pytest.mark.parametrize(
-    ("name", "judge"),
+    ("name", "torch_function"),
     [
         ("gelu", torch.nn.GELU()),
         ("gelu_tanh", torch.nn.GELU("tanh")),
@@ -87,8 +87,8 @@ WIDE = np.concatenate([np.linspace(-40, 40, 801), [0.0, -1e4, 1e4]])
         ("sigmoid", torch.sigmoid),
     ],
 )
-def test_activations(name, judge):
-    want = judge(torch.from_numpy(WIDE)).numpy()
+def test_activations(name, torch_function):
+    want = torch_function(torch.from_numpy(WIDE)).numpy()
     # torch's erf and tanh forms cancel to zero in the far tail, hence absolute in units of x.
     assert_close(getattr(reference, name)(WIDE), want, 1e-15 * (1 + np.abs(WIDE)))
 

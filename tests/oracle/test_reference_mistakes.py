@@ -126,7 +126,7 @@ def distance(family, grids, scale=1.0):
 def test_mistake_is_caught(monkeypatch, family, mistake):
     _, name, wrong = MISTAKES[mistake]
     monkeypatch.setattr(reference, name, wrong)
-    assert max(distance(family, hashable(grids)) for grids in transformers_towers.GRIDS) > TOWER
+    assert any(distance(family, hashable(grids)) > TOWER for grids in transformers_towers.GRIDS)
 
 
 @pytest.mark.parametrize("family", DEEP)

@@ -1,8 +1,8 @@
-"""transformers' processors, who judge ours: the Pillow ones here, the torchvision ones in a process of their own.
+"""transformers' processors: the Pillow ones in this process, the torchvision ones in a process of their own.
 
-Where torchvision is installed, transformers takes its torchvision classes for everything; so the tests keep it apart,
-in the directory that ``make judges`` fills or QWENVIS_TORCHVISION names. Beside a torch for CPUs, its compiled
-operations do not load, and those that its import asks for are declared without code: no resize calls them.
+Where torchvision is installed, transformers takes its torchvision classes for everything. So torchvision lies outside
+the environment, in the directory that ``make torchvision`` fills or QWENVIS_TORCHVISION names. Its compiled operations
+do not load beside a torch for CPUs; those that its import needs are declared without code, since no resize calls them.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ ROOT = Path(__file__).parents[2]
 TORCHVISION = Path(os.environ.get("QWENVIS_TORCHVISION", ROOT / "build" / "torchvision"))
 
 needs_torchvision = pytest.mark.skipif(
-    not (TORCHVISION / "torchvision").is_dir(), reason="torchvision is not here: make judges"
+    not (TORCHVISION / "torchvision").is_dir(), reason="torchvision is not here: make torchvision"
 )
 
 
-# The video processors of transformers, by the names that configs have for them.
+# The video processors of transformers, by their names in configs.
 VIDEO_PROCESSORS = {
     "Qwen2VLVideoProcessor": "qwen2_vl.video_processing_qwen2_vl.Qwen2VLVideoProcessor",
     "Qwen3VLVideoProcessor": "qwen3_vl.video_processing_qwen3_vl.Qwen3VLVideoProcessor",
@@ -35,52 +35,52 @@ VIDEO_PROCESSORS = {
     "Glm46VVideoProcessor": "glm46v.video_processing_glm46v.Glm46VVideoProcessor",
     "Glm5NextVideoProcessor": "glm5_next.video_processing_glm5_next.Glm5NextVideoProcessor",
 }
-# Sizes of the towers that these are made for.
+# The sizes of the towers that they prepare videos for.
 VIDEO_TOWERS = {
     name: {"patch_size": 16 if name.startswith(("Qwen3", "Cohere")) else 14, "merge_size": 2, "temporal_patch_size": 2}
     for name in VIDEO_PROCESSORS
 }
 
 
-class Ask(NamedTuple):
-    """A call, ``Class.from_dict(config)(**given)``; ``name`` is module.Class in transformers.models."""
+class Call(NamedTuple):
+    """The call ``Class.from_dict(config)(**given)``; ``name`` is module.Class in transformers.models."""
 
     name: str
     config: dict[str, Any]
     given: dict[str, Any]
 
 
-def judge(name: str) -> Any:
-    """A class, or a function, of transformers.models; its modules warn while they are imported, as torch does."""
+def transformers_class(name: str) -> Any:
+    """Return a class or a function of transformers.models, whose modules warn while they are imported."""
     module, _, attribute = name.rpartition(".")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return getattr(importlib.import_module(f"transformers.models.{module}"), attribute)
 
 
-def answer(ask: Ask) -> dict[str, Any]:
-    """What the processor returns, tensors as arrays; or, under "error", what it raises."""
+def result_of(call: Call) -> dict[str, Any]:
+    """Return what the processor returns, its tensors as arrays; or, under "error", what it raises."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            answered = judge(ask.name).from_dict(dict(ask.config))(**ask.given)
+            result = transformers_class(call.name).from_dict(dict(call.config))(**call.given)
         except Exception as error:
             return {"error": f"{type(error).__name__}: {error}"}
-    return {key: value.numpy() if hasattr(value, "numpy") else value for key, value in answered.items()}
+    return {key: value.numpy() if hasattr(value, "numpy") else value for key, value in result.items()}
 
 
-def torchvision_answers(asks: list[Ask]) -> list[dict[str, Any]]:
-    """The answers of transformers with torchvision, which a process of its own imports once for all of them."""
+def torchvision_results(calls: list[Call]) -> list[dict[str, Any]]:
+    """Return the results of all calls where torchvision is installed: in one process, which imports it once."""
     paths = [str(TORCHVISION), str(ROOT / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
     command = [sys.executable, "-c", f"from {__name__} import main; main()"]
-    run = subprocess.run(command, input=pickle.dumps(asks), capture_output=True, env=environment, timeout=280)
+    run = subprocess.run(command, input=pickle.dumps(calls), capture_output=True, env=environment, timeout=280)
     assert run.returncode == 0, run.stderr.decode()
     return pickle.loads(run.stdout)
 
 
 def import_torchvision() -> Any:
-    """Import it; where its operations are missing, declare those that it registers more code for, and keep them."""
+    """Import torchvision. Return the operations that had to be declared, which live as long as the object."""
     import torch
 
     operations = torch.library.Library("torchvision", "FRAGMENT")
@@ -98,10 +98,10 @@ def import_torchvision() -> Any:
 
 
 def main() -> None:
-    """Answer what stands on stdin, to stdout; nothing else may be written there."""
-    answers, sys.stdout = sys.stdout.buffer, sys.stderr
-    asks = pickle.load(sys.stdin.buffer)
+    """Read pickled calls from stdin and write their pickled results, and nothing else, to stdout."""
+    stdout, sys.stdout = sys.stdout.buffer, sys.stderr
+    calls = pickle.load(sys.stdin.buffer)
     warnings.simplefilter("ignore")
     operations = import_torchvision()
-    answers.write(pickle.dumps([answer(ask) for ask in asks]))
+    stdout.write(pickle.dumps([result_of(call) for call in calls]))
     del operations

@@ -1,4 +1,4 @@
-"""transformers as the judge: tiny random towers, what they compute, and their checkpoints on disk."""
+"""Tiny random towers of transformers: what they compute, and their checkpoints on disk."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ with warnings.catch_warnings():
 transformers.logging.set_verbosity_error()
 torch.set_num_threads(1)  # faster than two at these sizes
 
-# What hides a mistake is a grid that is square, a multiple of the 8 x 8 window, of one frame, or alone in its batch.
+# A grid that is square, a multiple of the 8 x 8 window, of one frame, or alone in its batch may hide a mistake.
 GRIDS = [
     [[1, 10, 14]],
     [[3, 10, 14]],
@@ -42,7 +42,7 @@ CLIP_STD = [0.26862954, 0.26130258, 0.27577711]
 
 
 class WithProjector(torch.nn.Module):
-    """PaddleOCR-VL's tower and its projector, named as in the checkpoint."""
+    """The tower of PaddleOCR-VL and its projector, with the checkpoint's names."""
 
     def __init__(self, model):
         super().__init__()
@@ -62,12 +62,12 @@ class WithProjector(torch.nn.Module):
 
 
 def stills(grid_thw):
-    """A grid of one frame for each frame: the GLM towers know no other."""
+    """Return a grid of one frame for each frame, as the GLM towers expect it."""
     return torch.tensor([[1, h, w] for t, h, w in grid_thw.tolist() for _ in range(t)])
 
 
 def build(family, vision_config):
-    """The family's tower of transformers."""
+    """Build transformers' tower of a family."""
     kind = model_class(family)
     config = kind.config_class(**vision_config)
     config._attn_implementation = "eager"
@@ -76,10 +76,10 @@ def build(family, vision_config):
 
 
 def make(family, seed=0, **overrides):
-    """A tiny random float32 tower: (torch model, vision_config as a dict, weights by name as NumPy arrays).
+    """Return a tiny random float32 tower: (torch model, vision_config as a dict, weights by name as NumPy arrays).
 
-    Sizes are given in the words of Qwen2.5-VL. Norms and biases are random too: as ones and zeros, which is how they
-    start, nobody misses them.
+    Sizes have the names of Qwen2.5-VL's config. Norms and biases are random too: if they kept their initial ones and
+    zeros, a tower without them would give the same result.
     """
     model = build(family, {**FAMILIES[family].tiny, **sized(family, **overrides)})
     generator = torch.Generator().manual_seed(seed)
@@ -96,14 +96,14 @@ def make(family, seed=0, **overrides):
 
 
 def parts(config):
-    """Channels and frames of a patch; where a config has no frames, it is one."""
+    """Return the channels and frames of a patch; 1 frame where a config states none."""
     return config.get("in_channels") or config["num_channels"], config.get("temporal_patch_size", 1)
 
 
 def inputs(config, grids, seed=1, scale=1.0):
-    """Random pixel_values (n, 3 · temporal · patch²) float32 and grid_thw (items, 3) int64.
+    """Return random pixel_values (n, 3 · temporal · patch²) float32 and grid_thw (items, 3) int64.
 
-    At scale 1e-3 the variances that norms see are of the size of their eps, so that a wrong eps shows.
+    At scale 1e-3 the variances in the norms are of the size of their eps, so that a wrong eps shows.
     """
     grid_thw = np.array(grids, dtype=np.int64)
     columns = np.prod(parts(config)) * config["patch_size"] ** 2
@@ -112,16 +112,16 @@ def inputs(config, grids, seed=1, scale=1.0):
 
 
 def still(config, pixel_values):
-    """The same patches with the first temporal slice in place of all."""
+    """Return the patches with their first temporal slice in place of all slices."""
     split = pixel_values.reshape(len(pixel_values), *parts(config), -1).copy()
     split[:, :, 1:] = split[:, :, :1]
     return split.reshape(pixel_values.shape)
 
 
 def folded(weights):
-    """The weights that bfloat16 multiplies with stills: the patch embedding's slices are summed and then rounded.
+    """Return the weights that multiply stills in bfloat16: the slices of the patch embedding are summed, then rounded.
 
-    The sum stands in the first slice, and the others are zero.
+    The first slice holds the sum; the other slices are zero.
     """
     folded = dict(weights)
     for name in [name for name, kernel in weights.items() if kernel.ndim == 5]:
@@ -131,7 +131,7 @@ def folded(weights):
 
 
 def double(model):
-    """The same tower in float64, to be run by `run`."""
+    """Return a copy of the tower in float64, for `run`."""
     model = copy.deepcopy(model).double()
     for module in model.modules():
         if hasattr(module, "inv_freq"):
@@ -140,18 +140,18 @@ def double(model):
 
 
 def narrowed(model):
-    """The same tower with its weights in bfloat16, as a checkpoint of that type is run."""
+    """Return a copy of the tower with its weights in bfloat16, as transformers runs a bfloat16 checkpoint."""
     model = copy.deepcopy(model)
-    for parameter in model.parameters():  # and no buffer: its frequencies are defined in float32
+    for parameter in model.parameters():  # not the buffers: frequencies are defined in float32
         parameter.data = parameter.data.bfloat16()
     return model
 
 
 class Unrounded(TorchFunctionMode):
-    """Keep float64 where transformers narrows to float32 whatever the model's type: norms, softmax and rope.
+    """Keep float64 where transformers narrows to float32 whatever the model's type: in norms, softmax and rope.
 
-    The angles of rope and the places of interpolation stay float32, as they are defined, but what is computed of them
-    is not rounded again. So a formula can be judged to 1e-13 and not to 1e-6.
+    The angles of rope and the places of interpolation stay float32, as they are defined, but their cosines and weights
+    are not rounded again. So formulas are comparable to 1e-13 instead of 1e-6.
     """
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
@@ -169,7 +169,7 @@ class Unrounded(TorchFunctionMode):
 
 
 def run(model, pixel_values, grid_thw):
-    """What transformers computes, as `Features`; a model from `double` computes in float64 throughout."""
+    """Run a tower of transformers; return its `Features`. A model from `double` computes in float64 throughout."""
     pixel_values, grid_thw = torch.tensor(pixel_values, dtype=model.dtype), torch.tensor(grid_thw)
     grid = stills(grid_thw) if model.config.model_type.startswith("glm") else grid_thw
     blocks = model.visual.vision_model.encoder.layers if hasattr(model, "visual") else model.blocks
@@ -194,14 +194,14 @@ def cached(family):
 
 @functools.cache
 def expected(family, grids, scale=1.0):
-    """Random inputs (pixel_values, grid_thw), and what transformers makes of them in float64. Grids are tuples."""
+    """Return random pixel_values, grid_thw (``grids`` are tuples), and the `Features` of transformers in float64."""
     _, model, config, _ = cached(family)
     given = inputs(config, grids, scale=scale)
     return *given, run(model, *given)
 
 
 def hashable(grids):
-    """Grids as tuples."""
+    """Return grids as tuples, for the caches."""
     return tuple(map(tuple, grids))
 
 
@@ -210,7 +210,7 @@ def _array(tensor):
 
 
 def _natural_order(config, grid_thw):
-    """Qwen2.5-VL alone leaves its patches in window order; transformers undoes that for the tokens only."""
+    """Return the rows of hidden states in natural order: Qwen2.5-VL's are in window order, except its tokens."""
     if not hasattr(config, "window_size"):
         return slice(None)
     merge_size = config.spatial_merge_size
@@ -220,9 +220,9 @@ def _natural_order(config, grid_thw):
 
 
 def save(directory, family, model, *, prefix=None, dtype="float32", shards=1):
-    """Write the tower as a checkpoint in the Hub's layout, with a tensor of a language model beside it.
+    """Write the tower as a checkpoint in the Hub's layout, beside a tensor of a language model.
 
-    An empty prefix writes a stand-alone tower, whose config.json is the vision_config itself. `dtype` is a torch name.
+    An empty prefix writes a stand-alone tower, whose config.json is the vision_config. `dtype` is a torch name.
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
@@ -243,7 +243,7 @@ def save(directory, family, model, *, prefix=None, dtype="float32", shards=1):
 
 
 def _preprocessor(config):
-    """The Hub's preprocessor_config.json of Qwen2-VL and Qwen2.5-VL."""
+    """Return the Hub's preprocessor_config.json of Qwen2-VL and Qwen2.5-VL."""
     return {
         "min_pixels": 3136,
         "max_pixels": 12845056,

@@ -1,1 +1,1 @@
-"""Programs in a process of their own, and what changes a process or a thread from outside."""
+"""Programs that run in their own process, and changes of a process or a thread from outside."""

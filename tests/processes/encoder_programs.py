@@ -1,6 +1,6 @@
-"""What programs share that try the process around an encoder: pictures, their tokens, forks, a slow file."""
+"""The first lines of programs that test an encoder in its process: pictures, their tokens, forks, a slow file."""
 
-# Pictures of a stream are prepared ahead: a budget holds one of them.
+# The pictures of a stream are prepared ahead: its budget of patches holds one of them.
 SETUP = """
 import atexit, io, os, signal, sys, threading, time
 import numpy as np
@@ -49,7 +49,7 @@ class Slow(io.BytesIO):
         return super().read(size)
 """
 
-# An encoder, and the picture that it is tried with.
+# An encoder and a picture.
 ONE_PICTURE = """
 import os, sys
 import numpy as np

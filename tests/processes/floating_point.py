@@ -1,4 +1,4 @@
-"""The floating-point mode of the calling thread, changed through libm: x86-64 Linux only."""
+"""Change the floating-point mode of the calling thread through libm: x86-64 Linux only."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 AVAILABLE = sys.platform == "linux" and platform.machine() == "x86_64"
 
 # Bits of the control register MXCSR.
-FLUSH_TO_ZERO = 0x8040  # results and operands that are subnormal become zero
+FLUSH_TO_ZERO = 0x8040  # subnormal results and operands become zero
 ROUND_UP = 0x4000
 ROUND_TO_ZERO = 0x6000
 
@@ -26,7 +26,7 @@ class Environment(ctypes.Structure):
 
 @contextmanager
 def mode(bits: int) -> Iterator[None]:
-    """These bits are set in this thread, inside the block."""
+    """Set bits of MXCSR in this thread, inside the block."""
     libm = ctypes.CDLL("libm.so.6")
     before, inside = Environment(), Environment()
     libm.fegetenv(ctypes.byref(before))
@@ -40,6 +40,6 @@ def mode(bits: int) -> Iterator[None]:
 
 
 def signs() -> list[float]:
-    """Numbers that NumPy computes to other bits in every other mode: one subnormal, one rounded down, one up."""
+    """Return numbers that every other mode changes: one is subnormal, one is rounded down, one is rounded up."""
     tiny, one = np.full(1, 1e-20, np.float32), np.ones(1)
     return [float(number[0]) for number in (tiny * tiny, one / 3, one / 10)]

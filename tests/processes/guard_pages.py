@@ -1,6 +1,6 @@
-"""Arrays that end, or begin, at a page that nobody may touch, and the ops on such arrays. Linux only: mprotect.
+"""Arrays that end or begin at a protected page, and the ops on such arrays. Linux only: mprotect.
 
-The first forbidden access ends the process.
+The first access beyond such an array ends the process.
 """
 
 import ctypes
@@ -17,7 +17,7 @@ READ_WRITE, NOTHING = mmap.PROT_READ | mmap.PROT_WRITE, 0
 
 
 class Edge:
-    """Makes arrays whose end, or whose beginning, is the edge of the memory."""
+    """Make arrays that end at a protected page, or begin right after one."""
 
     def __init__(self, at_end):
         self.at_end = at_end

@@ -1,4 +1,4 @@
-"""Programs in a process of their own, which finds the package where these tests find it."""
+"""Programs in a process of their own, which find the package where these tests find it, and the cache of presets."""
 
 from __future__ import annotations
 
@@ -7,18 +7,34 @@ import subprocess
 import sys
 import textwrap
 
+from made.presets import cache
 
-def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a program with these environment variables added; it may fail."""
+
+def launch(code: str, *arguments: object, **environment: str) -> subprocess.Popen[str]:
+    """Start a program with these environment variables added; its output is piped."""
     found = f"import sys\nsys.path[:0] = {[entry for entry in sys.path if entry]!r}\n"
-    command = [sys.executable, "-P", "-c", found + textwrap.dedent(code)]
-    return subprocess.run(
-        command, env=os.environ | environment, capture_output=True, text=True, timeout=100, check=False
+    return subprocess.Popen(
+        [sys.executable, "-P", "-c", found + textwrap.dedent(code), *map(str, arguments)],
+        env={**os.environ, "QWENVIS_CACHE": str(cache()), **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 
-def output_of(code: str, **environment: str) -> str:
-    """What a program prints, which must not fail."""
-    done = run(code, **environment)
+def run(code: str, *arguments: object, timeout: float = 100, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end, which may be a failure but must be in time."""
+    with launch(code, *arguments, **environment) as process:
+        try:
+            out, error = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+    return subprocess.CompletedProcess(process.args, process.returncode, out, error)
+
+
+def output(code: str, *arguments: object, timeout: float = 100, **environment: str) -> str:
+    """Return what a program prints, which must not fail."""
+    done = run(code, *arguments, timeout=timeout, **environment)
     assert done.returncode == 0, f"exit {done.returncode}: {done.stderr}"
     return done.stdout.strip()

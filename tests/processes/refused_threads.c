@@ -1,4 +1,4 @@
-/* Loaded before libc: no thread is started while MOST_THREADS of those that were started here are running. */
+/* Preloaded: pthread_create fails while MOST_THREADS threads are running that were started through it. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from oracle.transformers_processors import judge
+from oracle.transformers_processors import transformers_class
 from qwenvis.errors import ConfigError, InputError, LimitError
 from qwenvis.processors.image import ImageProcessor
 
@@ -35,7 +35,7 @@ QWEN3_VL = {
 
 @pytest.fixture(scope="module")
 def hf():
-    return judge("qwen2_vl.image_processing_pil_qwen2_vl.Qwen2VLImageProcessorPil")
+    return transformers_class("qwen2_vl.image_processing_pil_qwen2_vl.Qwen2VLImageProcessorPil")
 
 
 def configured(config, **limits):
@@ -45,7 +45,7 @@ def configured(config, **limits):
 
 def test_grid_is_the_resized_size_in_patches():
     processor = configured(QWEN2_VL)
-    assert processor.resized(450, 630) == (448, 616)
+    assert processor.resized(450, 630).canvas == (448, 616)
     assert processor.grid(450, 630) == (1, 32, 44)
     assert processor.columns == 1176
 

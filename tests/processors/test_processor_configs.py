@@ -6,11 +6,11 @@ import warnings
 
 import pytest
 
-from made.checkpoints import tower, write_json, write_single
+from made.checkpoints import open_directory, tower, write_json, write_single
 from made.presets import checkpoint as preset_of
 from made.resaved import config_of, tensors_of
 from qwenvis import Encoder
-from qwenvis.checkpoints.checkpoint import Checkpoint, preprocessors
+from qwenvis.checkpoints.configs import preprocessors
 from qwenvis.errors import CheckpointError, ConfigError
 from qwenvis.processors.image import TYPES, processor_class
 from qwenvis.processors.video_families import TYPES as VIDEO_TYPES
@@ -215,10 +215,10 @@ def test_a_stale_index_is_named(tmp_path):
     with pytest.raises(
         CheckpointError, match=said + r"model\.safetensors\.index\.json is not its own: remove that, and"
     ):
-        Checkpoint.open(tmp_path)
+        open_directory(tmp_path)
     (tmp_path / "model.safetensors.index.json").unlink()
     (tmp_path / "model-00001-of-00001.safetensors").rename(tmp_path / "model.safetensors")
-    assert len(Checkpoint.open(tmp_path).tensors) == 4
+    assert len(open_directory(tmp_path).tensors) == 4
 
 
 def test_a_shard_that_is_merely_missing_is_no_stale_index(tmp_path):
@@ -227,7 +227,7 @@ def test_a_shard_that_is_merely_missing_is_no_stale_index(tmp_path):
     index = {"weight_map": {f"visual.{name}": "model-00001-of-00002.safetensors" for name in tower()}}
     write_json(tmp_path, "model.safetensors.index.json", index)
     with pytest.raises(CheckpointError, match=r"lacks model-00001-of-00002\.safetensors, which holds .*\.bias$"):
-        Checkpoint.open(tmp_path)
+        open_directory(tmp_path)
 
 
 def test_fields_that_must_not_be_taken_for_others(bare):

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from oracle.transformers_processors import judge
+from oracle.transformers_processors import transformers_class
 from qwenvis.errors import ImageError
 from qwenvis.processors import smart_resize as our_rules
 
 
 def smart_resize(module):
-    return judge(f"{module}.smart_resize")
+    return transformers_class(f"{module}.smart_resize")
 
 
 def qwen2_vl(size, factor, limits):

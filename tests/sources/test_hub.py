@@ -1,20 +1,17 @@
-"""Sources: directories, presets and the local Hugging Face cache; what is not here is told, never fetched."""
+"""The local cache of the Hugging Face Hub: a file that is not here is named, never fetched."""
 
 import itertools
 import os
-import re
 import shlex
 import socket
-from pathlib import Path
 
 import pytest
 
+from made import mmproj_files
 from made.checkpoints import INDEX, SHARDS, tower, write_json, write_shards, write_single
-from qwenvis.checkpoints.checkpoint import Checkpoint
-from qwenvis.errors import CheckpointError, InputError, SourceError, quoted
-from qwenvis.sources import hub, synthetic
-from qwenvis.sources.resolve import resolve
-from qwenvis.spec import ModelSpec
+from qwenvis import sources
+from qwenvis.errors import CheckpointError, SourceError
+from qwenvis.sources import hub
 
 REPO = "Qwen/Qwen2-VL-2B-Instruct"
 COMMIT, OLDER = "a" * 40, "b" * 40
@@ -51,56 +48,36 @@ def snapshot_of(cache, write, commit=COMMIT, revision="main", repo=REPO):
 def refused(*arguments, **options):
     """The patterns of the hf line in the error, and the whole error."""
     with pytest.raises(SourceError) as caught:
-        resolve(*arguments, **options)
+        sources.open(*arguments, **options)
     message = str(caught.value)
     words = next(shlex.split(line) for line in message.splitlines() if line.startswith("  hf download "))
     assert words[:3] == ["hf", "download", REPO]
     return [word for option, word in itertools.pairwise(words) if option == "--include"], message
 
 
-@pytest.mark.parametrize("kind", [str, Path])
-def test_a_directory_is_itself(tmp_path, kind):
-    (tmp_path / "Qwen" / "model").mkdir(parents=True)
-    assert resolve(kind(tmp_path)) == tmp_path
-    assert resolve(kind("Qwen/model")) == Path("Qwen/model")
-
-
-def test_a_directory_at_home(tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    (tmp_path / "model").mkdir()
-    assert resolve("~/model") == tmp_path / "model"
-
-
-def test_a_preset(tmp_path, monkeypatch):
-    seen = []
-    monkeypatch.setattr(synthetic, "materialise", lambda *arguments: seen.append(arguments) or tmp_path)
-    assert resolve("synthetic:tiny-qwen2-vl", "cache", progress=print) == tmp_path
-    assert seen == [("tiny-qwen2-vl", "cache", print)]
-
-
-def test_an_unknown_preset():
-    with pytest.raises(SourceError, match=r"no preset 'tiny'; presets are written as synthetic:tiny-"):
-        resolve("synthetic:tiny")
+def found(source, **options):
+    """The path of the checkpoint that a source opens as."""
+    return sources.open(source, **options).path
 
 
 @pytest.mark.parametrize("write", [write_shards, lambda path: write_single(path, tower())])
 def test_a_snapshot(cache, write):
     snapshot = snapshot_of(cache, write)
-    assert resolve(REPO) == snapshot
-    assert Checkpoint.open(snapshot).prefix == "visual."
+    assert found(REPO) == snapshot
+    assert sources.open(REPO).prefix == "visual."
 
 
 def test_a_snapshot_without_the_language_model(cache):
     snapshot = snapshot_of(cache, write_shards)
     (snapshot / SHARDS[2]).unlink()
-    assert resolve(REPO) == snapshot
+    assert found(REPO) == snapshot
 
 
 def test_revisions(cache):
     older = snapshot_of(cache, write_shards, OLDER, "refs/pr/7")
     newer = snapshot_of(cache, write_shards)
-    assert resolve(REPO) == resolve(REPO, revision="main") == resolve(REPO, revision=COMMIT) == newer
-    assert resolve(REPO, revision="refs/pr/7") == resolve(REPO, revision=OLDER) == older
+    assert found(REPO) == found(REPO, revision="main") == found(REPO, revision=COMMIT) == newer
+    assert found(REPO, revision="refs/pr/7") == found(REPO, revision=OLDER) == older
     patterns, message = refused(REPO, revision="v2")
     assert patterns == [*CONFIGS, "*.safetensors"]
     assert "holds no snapshot of its revision v2" in message
@@ -111,7 +88,7 @@ def test_revisions(cache):
 def test_p20_hostile_revisions(cache, revision):
     snapshot_of(cache, write_shards)
     with pytest.raises(SourceError, match=rf"is no revision of {REPO}; expected a branch, a tag or a commit"):
-        resolve(REPO, revision=revision)
+        found(REPO, revision=revision)
 
 
 @pytest.mark.parametrize("content", ["../../elsewhere", "", "main", "c" * 40, b"\xff"])
@@ -169,17 +146,24 @@ def test_a_snapshot_of_configs_alone(cache):
 
 def test_a_snapshot_without_a_tower(cache):
     snapshot = snapshot_of(cache, lambda path: write_single(path, tower(), prefix="x"))
-    assert resolve(REPO) == snapshot  # who opens it knows the config, and so what is there instead
     with pytest.raises(CheckpointError, match="holds no tower"):
-        ModelSpec.open(REPO)
-    write_json(snapshot, "config.json", {"model_type": "qwen2_audio"})
+        sources.open(REPO)
+    write_json(snapshot, "config.json", AUDIO)
     with pytest.raises(CheckpointError, match="it hears and does not see"):
-        ModelSpec.open(REPO)
+        sources.open(REPO)
+
+
+def test_a_model_without_a_tower_need_not_be_fetched(cache):
+    """Its config is enough to say so."""
+    snapshot = snapshot_of(cache, lambda path: path.mkdir(parents=True) or write_json(path, "config.json", AUDIO))
+    assert [path.name for path in snapshot.iterdir()] == ["config.json"]
+    with pytest.raises(CheckpointError, match="it hears and does not see"):
+        sources.open(REPO)
 
 
 def test_another_cache(tmp_path):
     snapshot = snapshot_of(tmp_path / "my cache", write_shards)
-    assert resolve(REPO, cache_dir=tmp_path / "my cache") == snapshot
+    assert found(REPO, cache_dir=tmp_path / "my cache") == snapshot
     _, message = refused(REPO, cache_dir=tmp_path / "my other cache")
     assert message.endswith(f' --cache-dir "{tmp_path / "my other cache"}"')
 
@@ -203,73 +187,19 @@ def test_where_the_cache_is(monkeypatch, variables, expected):
     assert str(hub.hub_cache()) == expected
 
 
-@pytest.mark.parametrize(
-    "source",
-    [
-        "nonsense",
-        " ",
-        "a/b/c",
-        "a/..",
-        "../b",
-        "a--b/c",
-        "-a/b",
-        "a/b ",
-        "x" * 5000,
-        "a\0b",
-        "http://a/b",
-        "~nobody-x/y",
-    ],
-)
-def test_what_is_nothing_is_told_what_was_looked_for(source):
-    with pytest.raises(SourceError) as caught:
-        resolve(source)
-    message = str(caught.value)
-    assert message.startswith(f"{quoted(source)} names no checkpoint: ")
-    assert re.search(r"is no directory|it is a URL|cannot be read: (embedded|File name too long)", message)
-    assert "; a Hub id is ORG/NAME" in message
-    assert "://" in source or "; presets are written as synthetic:" in message
-    assert message.isprintable()
-
-
-def test_a_file_is_no_directory(tmp_path):
-    (tmp_path / "model.safetensors").touch()
-    with pytest.raises(SourceError, match=r"model\.safetensors' is a file; name the directory that holds it"):
-        resolve("model.safetensors")
-
-
-@pytest.mark.parametrize("source", [None, 3, b"bytes", ["list"]])
-def test_what_is_no_source(source):
-    expected = r"expected a directory, a \.gguf file, a Hub id or "
-    with pytest.raises(InputError, match=f"source is a {type(source).__name__}; {expected}"):
-        resolve(source)
-
-
-def test_an_empty_text_is_not_the_working_directory():
-    with pytest.raises(InputError, match=r"source is empty; expected a directory, a \.gguf file, "):
-        resolve("")
-    assert resolve(".") == Path()
-
-
+AUDIO = {"model_type": "qwen2_audio"}
 MMPROJ = f"{REPO}/mmproj-f16.gguf"
-
-
-def test_a_gguf_file_is_itself(tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    for name in ("mmproj.gguf", "MMPROJ.GGUF"):
-        (tmp_path / name).touch()
-        assert resolve(name) == Path(name)
-        assert resolve(f"~/{name}") == tmp_path / name
 
 
 def test_a_gguf_file_of_a_snapshot(cache):
     def write(path):
         path.mkdir(parents=True)
-        (path / "mmproj-f16.gguf").write_bytes(b"GGUF")
+        mmproj_files.write_smallest(path / "mmproj-f16.gguf")
 
     snapshot = snapshot_of(cache, write)
-    assert resolve(MMPROJ) == snapshot / "mmproj-f16.gguf"
+    assert found(MMPROJ) == snapshot / "mmproj-f16.gguf"
     with pytest.raises(SourceError, match=r"mmproj-q8\.gguf is no file here.* lacks its mmproj-q8\.gguf"):
-        resolve(f"{REPO}/mmproj-q8.gguf")
+        found(f"{REPO}/mmproj-q8.gguf")
 
 
 def test_p20_a_gguf_file_that_leads_out_of_its_snapshot(cache, tmp_path):
@@ -277,20 +207,14 @@ def test_p20_a_gguf_file_that_leads_out_of_its_snapshot(cache, tmp_path):
     (tmp_path / "secret").touch()
     (snapshot / "mmproj-f16.gguf").symlink_to(tmp_path / "secret")
     with pytest.raises(CheckpointError, match=r"mmproj-f16\.gguf is a link to .*secret, outside the checkpoint"):
-        resolve(MMPROJ)
+        found(MMPROJ)
 
 
 def test_a_gguf_file_that_is_not_here_names_the_line_that_fetches_it(cache):
     with pytest.raises(SourceError) as caught:
-        resolve(MMPROJ, revision="v2")
+        found(MMPROJ, revision="v2")
     assert str(caught.value).splitlines() == [
         f"{MMPROJ} is no file here, and the Hugging Face cache {cache} holds no snapshot of its revision v2.",
         "This fetches it:",
         f'  hf download {REPO} mmproj-f16.gguf --revision "v2"',
     ]
-
-
-@pytest.mark.parametrize("source", ["mmproj.gguf", "a/mmproj.gguf", "a/../b/c.gguf", "a/b/../c.gguf", "/a/b/c.gguf"])
-def test_p20_what_is_no_gguf_file(source):
-    with pytest.raises(SourceError, match=r"names no checkpoint: .* is no file"):
-        resolve(source)

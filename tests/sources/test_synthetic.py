@@ -11,10 +11,11 @@ import ml_dtypes
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
+from made.checkpoints import open_directory
+from made.presets import materialise, tower_shapes
 from oracle import transformers_towers
-from qwenvis.checkpoints.checkpoint import Checkpoint
 from qwenvis.errors import SourceError
 from qwenvis.sources import synthetic
 from qwenvis.weights import Request
@@ -57,19 +58,13 @@ def published_shapes(preset):
     return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
 
 
-@pytest.fixture
-def stated(monkeypatch):
-    """Takes the shapes from this file, so that these tests do not need the models."""
-    monkeypatch.setattr(synthetic, "tower_shapes", published_shapes)
-
-
 def tensors_of(directory):
     return {name: array for file in sorted(directory.glob("*.safetensors")) for name, array in load_file(file).items()}
 
 
 @pytest.mark.parametrize("preset", synthetic.PRESETS)
 def test_models_ask_for_the_published_towers(preset):
-    shapes = synthetic.tower_shapes(synthetic.PRESETS[preset])
+    shapes = tower_shapes(synthetic.PRESETS[preset])
     assert shapes == published_shapes(synthetic.PRESETS[preset])
     if preset in PUBLISHED:
         millions = sum(map(math.prod, shapes.values())) / 1e6
@@ -77,8 +72,8 @@ def test_models_ask_for_the_published_towers(preset):
 
 
 @pytest.mark.parametrize("preset", TINY)
-def test_layout_of_the_hub(stated, tmp_path, preset):
-    directory = synthetic.materialise(preset, tmp_path)
+def test_layout_of_the_hub(tmp_path, preset):
+    directory = materialise(preset, tmp_path)
     stated = synthetic.PRESETS[preset]
     assert json.loads((directory / "config.json").read_text()) == stated.config
     assert json.loads((directory / "preprocessor_config.json").read_text()) == stated.preprocessor
@@ -99,10 +94,10 @@ def test_layout_of_the_hub(stated, tmp_path, preset):
 
 
 @pytest.mark.parametrize("preset", TINY)
-def test_loads_as_a_real_checkpoint_without_the_language_model(stated, tmp_path, preset):
-    directory = synthetic.materialise(preset, tmp_path)
+def test_loads_as_a_real_checkpoint_without_the_language_model(tmp_path, preset):
+    directory = materialise(preset, tmp_path)
     (directory / "model-00003-of-00003.safetensors").unlink()
-    checkpoint = Checkpoint.open(directory)
+    checkpoint = open_directory(directory)
     prefix = synthetic.PRESETS[preset].prefix
     assert checkpoint.prefix == prefix
     assert checkpoint.shapes == published_shapes(synthetic.PRESETS[preset])
@@ -114,8 +109,15 @@ def test_loads_as_a_real_checkpoint_without_the_language_model(stated, tmp_path,
     assert all(np.array_equal(array, expected[prefix + name]) for name, array in loaded.items())
 
 
-def test_numbers_are_scaled_for_their_role(stated, tmp_path):
-    tensors = tensors_of(synthetic.materialise("tiny-qwen2-vl", tmp_path))
+def test_files_are_those_of_the_safetensors_package(tmp_path):
+    directory = materialise("tiny-qwen2-vl", tmp_path)
+    for file in sorted(directory.glob("*.safetensors")):
+        save_file(load_file(file), tmp_path / "theirs", metadata={"format": "pt"})
+        assert file.read_bytes() == (tmp_path / "theirs").read_bytes()
+
+
+def test_numbers_are_scaled_for_their_role(tmp_path):
+    tensors = tensors_of(materialise("tiny-qwen2-vl", tmp_path))
     gather = {
         "matrix": [
             a.astype(np.float64).ravel() * math.prod(a.shape[1:]) ** 0.5 for a in tensors.values() if a.ndim > 1
@@ -131,44 +133,47 @@ def test_numbers_are_scaled_for_their_role(stated, tmp_path):
     assert len(set(ordered)) == len(ordered)
 
 
-def test_same_bytes_whatever_the_threads_and_the_order(stated, tmp_path, monkeypatch):
-    first = tensors_of(synthetic.materialise("tiny-qwen2-vl", tmp_path / "a"))
+def test_same_bytes_whatever_the_threads_and_the_order(tmp_path, monkeypatch):
+    first = tensors_of(materialise("tiny-qwen2-vl", tmp_path / "a"))
     monkeypatch.setattr(synthetic, "WRITERS", 1)
     monkeypatch.setattr(synthetic, "SHARD_BYTES", 100_000)
-    monkeypatch.setattr(synthetic, "tower_shapes", lambda preset: dict(reversed(published_shapes(preset).items())))
-    second = tensors_of(synthetic.materialise("tiny-qwen2-vl", tmp_path / "b"))
+    opened = synthetic.open_synthetic("tiny-qwen2-vl", tmp_path / "b")
+    shapes = published_shapes(synthetic.PRESETS["tiny-qwen2-vl"])
+    held = opened.holding([Request(name, shape, pytest.fail) for name, shape in reversed(shapes.items())])
+    held.prepare()
+    second = tensors_of(held.path)
     assert len(list((tmp_path / "b").glob("*/*.safetensors"))) > 3
     assert first.keys() == second.keys()
     assert all(first[name].tobytes() == second[name].tobytes() for name in first)
 
 
-def test_presets_differ_where_their_names_agree(stated, tmp_path):
-    one, other = (tensors_of(synthetic.materialise(preset, tmp_path)) for preset in TINY[:2])
+def test_presets_differ_where_their_names_agree(tmp_path):
+    one, other = (tensors_of(materialise(preset, tmp_path)) for preset in TINY[:2])
     name = "visual.patch_embed.proj.weight"
     assert one[name].shape == other[name].shape
     assert one[name].tobytes() != other[name].tobytes()
 
 
-def test_written_once(stated, tmp_path, monkeypatch):
-    directory = synthetic.materialise("tiny-qwen2-vl", tmp_path)
+def test_written_once(tmp_path, monkeypatch):
+    directory = materialise("tiny-qwen2-vl", tmp_path)
     monkeypatch.setattr(synthetic, "_write", pytest.fail)
-    assert synthetic.materialise("tiny-qwen2-vl", tmp_path) == directory
+    assert materialise("tiny-qwen2-vl", tmp_path) == directory
 
 
-def test_a_new_recipe_is_a_new_directory(stated, tmp_path, monkeypatch):
-    directory = synthetic.materialise("tiny-qwen2-vl", tmp_path)
+def test_a_new_recipe_is_a_new_directory(tmp_path, monkeypatch):
+    directory = materialise("tiny-qwen2-vl", tmp_path)
     monkeypatch.setattr(synthetic, "RECIPE", synthetic.RECIPE + 1)
-    assert synthetic.materialise("tiny-qwen2-vl", tmp_path) != directory
+    assert materialise("tiny-qwen2-vl", tmp_path) != directory
 
 
-def test_writers_at_the_same_time_agree(stated, tmp_path):
+def test_writers_at_the_same_time_agree(tmp_path):
     with ThreadPoolExecutor(4) as pool:
-        directories = set(pool.map(lambda _: synthetic.materialise("tiny-qwen2.5-vl", tmp_path), range(4)))
+        directories = set(pool.map(lambda _: materialise("tiny-qwen2.5-vl", tmp_path), range(4)))
     assert [directories.pop()] == list(tmp_path.iterdir())
 
 
-def test_the_loser_of_a_race_takes_the_winners_directory(stated, tmp_path, monkeypatch):
-    winner = synthetic.materialise("tiny-qwen2-vl", tmp_path / "elsewhere")
+def test_the_loser_of_a_race_takes_the_winners_directory(tmp_path, monkeypatch):
+    winner = materialise("tiny-qwen2-vl", tmp_path / "elsewhere")
     write = synthetic._write
 
     def and_be_overtaken(draft, *arguments):
@@ -176,22 +181,22 @@ def test_the_loser_of_a_race_takes_the_winners_directory(stated, tmp_path, monke
         shutil.copytree(winner, tmp_path / winner.name)
 
     monkeypatch.setattr(synthetic, "_write", and_be_overtaken)
-    assert synthetic.materialise("tiny-qwen2-vl", tmp_path) == tmp_path / winner.name
+    assert materialise("tiny-qwen2-vl", tmp_path) == tmp_path / winner.name
     assert not list(tmp_path.glob(".*"))
 
 
-def test_nothing_is_left_of_a_draft_that_failed(stated, tmp_path, monkeypatch):
+def test_nothing_is_left_of_a_draft_that_failed(tmp_path, monkeypatch):
     def stop(*_):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        synthetic.materialise("tiny-qwen2-vl", tmp_path, progress=stop)
+        materialise("tiny-qwen2-vl", tmp_path, progress=stop)
     assert not list(tmp_path.iterdir())
 
 
-def test_progress_counts_every_byte(stated, tmp_path):
+def test_progress_counts_every_byte(tmp_path):
     seen = []
-    directory = synthetic.materialise("tiny-qwen2-vl", tmp_path, lambda done, total: seen.append((done, total)))
+    directory = materialise("tiny-qwen2-vl", tmp_path, lambda done, total: seen.append((done, total)))
     total = sum(array.nbytes for array in tensors_of(directory).values())
     assert seen[-1] == (total, total)
     assert all(before[0] < after[0] for before, after in itertools.pairwise(seen))
@@ -199,21 +204,21 @@ def test_progress_counts_every_byte(stated, tmp_path):
 
 def test_unknown_preset_suggests_others():
     with pytest.raises(SourceError, match=r"no preset 'qwen9'; presets are written as synthetic:qwen"):
-        synthetic.materialise("qwen9")
+        materialise("qwen9")
 
 
-def test_a_full_disk_is_told_before_writing(stated, tmp_path, monkeypatch):
+def test_a_full_disk_is_told_before_writing(tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)._replace(free=10**8)
     monkeypatch.setattr(synthetic.shutil, "disk_usage", lambda path: usage)
     with pytest.raises(SourceError, match=r"takes 1\.33 GB and .* has 0\.10 GB free; QWENVIS_CACHE"):
-        synthetic.materialise("qwen2-vl-2b", tmp_path / "deep" / "cache")
+        materialise("qwen2-vl-2b", tmp_path / "deep" / "cache")
     assert not list(tmp_path.iterdir())
 
 
-def test_a_place_that_cannot_be_written(stated, tmp_path):
+def test_a_place_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(SourceError, match=r"cannot be written into .*file.*QWENVIS_CACHE"):
-        synthetic.materialise("tiny-qwen2-vl", tmp_path / "file")
+        materialise("tiny-qwen2-vl", tmp_path / "file")
 
 
 @pytest.mark.parametrize(

@@ -33,26 +33,26 @@ def animated(form, frames=FRAMES, durations=MS, **options):
 @pytest.mark.parametrize("form", FORMATS)
 def test_frames_and_times(form):
     data = animated(form)
-    film = open_video(data, "the video", fps=None)
-    assert isinstance(film, Animation)
-    assert [number(frame) for frame in film.frames(range(5))] == list(range(5))
-    assert [number(frame) for frame in film.frames([1, 1, 4])] == [1, 1, 4]
-    assert film.length.seconds(range(5)) == pytest.approx([0, 0.05, 0.12, 0.24, 0.44])
-    assert (film.length.fps, film.length.duration) == (pytest.approx(5 / 1.44), pytest.approx(1.44))
-    assert film.size == (64, 96)
+    video = open_video(data, "the video", fps=None)
+    assert isinstance(video, Animation)
+    assert [number(frame) for frame in video.frames(range(5))] == list(range(5))
+    assert [number(frame) for frame in video.frames([1, 1, 4])] == [1, 1, 4]
+    assert video.length.seconds(range(5)) == pytest.approx([0, 0.05, 0.12, 0.24, 0.44])
+    assert (video.length.fps, video.length.duration) == (pytest.approx(5 / 1.44), pytest.approx(1.44))
+    assert video.size == (64, 96)
     assert open_video(data, "it", fps=5).length.seconds([4]) == [0.8]
 
 
 def test_a_gif_without_its_trailer():
-    film = Animation(animated("GIF")[:-1], "it", None)
-    assert film.length.seconds(range(5)) == pytest.approx([0, 0.05, 0.12, 0.24, 0.44])
-    assert [number(frame) for frame in film.frames(range(5))] == list(range(5))
+    video = Animation(animated("GIF")[:-1], "it", None)
+    assert video.length.seconds(range(5)) == pytest.approx([0, 0.05, 0.12, 0.24, 0.44])
+    assert [number(frame) for frame in video.frames(range(5))] == list(range(5))
 
 
 def test_a_gif_that_is_cut_within_a_frame():
-    film = Animation(animated("GIF")[:-20], "it", None)
+    video = Animation(animated("GIF")[:-20], "it", None)
     with pytest.raises(ImageError, match=r"^it, frame 4 is truncated or damaged: image file is truncated"):
-        list(film.frames(range(5)))
+        list(video.frames(range(5)))
 
 
 @pytest.mark.parametrize("form", FORMATS)
@@ -99,15 +99,15 @@ def test_pixels_that_are_transparent():
     """On white, as in stills."""
     frames = np.zeros((2, 32, 32, 4), np.uint8)
     frames[1, :16] = 255
-    film = Animation(animated("PNG", frames, [100, 100]), "it", None)
-    assert [frame.min() for frame in film.frames([0, 1])] == [255, 255]
+    video = Animation(animated("PNG", frames, [100, 100]), "it", None)
+    assert [frame.min() for frame in video.frames([0, 1])] == [255, 255]
 
 
 def test_a_picture_for_programs_that_know_no_animations():
     data = animated("PNG", durations=MS[1:], default_image=True)
-    film = Animation(data, "it", None)
-    assert [number(frame) for frame in film.frames(range(film.length.frames))] == [1, 2, 3, 4]
-    assert film.length.seconds([1]) == pytest.approx([0.07])
+    video = Animation(data, "it", None)
+    assert [number(frame) for frame in video.frames(range(video.length.frames))] == [1, 2, 3, 4]
+    assert video.length.seconds([1]) == pytest.approx([0.07])
 
 
 @pytest.mark.parametrize(("form", "ms"), [("GIF", 0), ("GIF", 10), ("WEBP", 0), ("PNG", 0)])
@@ -119,8 +119,8 @@ def test_frames_that_say_no_time(form, ms):
 
 def test_a_local_table_of_colours():
     """GIF frames with palettes of their own, and extensions that are not of time."""
-    film = Animation(animated("GIF", video_files.frames(4, 40, 40), 30, comment=b"x" * 300), "it", None)
-    assert film.length.seconds(range(4)) == pytest.approx([0, 0.03, 0.06, 0.09])
+    video = Animation(animated("GIF", video_files.frames(4, 40, 40), 30, comment=b"x" * 300), "it", None)
+    assert video.length.seconds(range(4)) == pytest.approx([0, 0.03, 0.06, 0.09])
 
 
 def test_a_pil_image_that_is_animated_is_refused():

@@ -1,4 +1,4 @@
-"""Films as a player shows them: right frames at right times, whatever their headers say."""
+"""Video files as a player shows them: right frames at right times, whatever their headers say."""
 
 import io
 from fractions import Fraction
@@ -13,17 +13,17 @@ from qwenvis.videos.decode import VideoDecoder
 from qwenvis.videos.playback import PlaybackDecoder
 
 FRAMES = numbered(30)
-PLAIN = video_files.film(FRAMES)  # 10 a second, with B-frames
+PLAIN = video_files.encoded(FRAMES)  # 10 a second, with B-frames
 
 
 def seen(data, **options):
-    """A film, and the numbers of all of its frames."""
-    film = PlaybackDecoder(data, "the video", **options)
-    return film, [number(frame) for frame in film.frames(range(film.length.frames))]
+    """The decoder of a file, and the numbers of all of its frames."""
+    video = PlaybackDecoder(data, "the video", **options)
+    return video, [number(frame) for frame in video.frames(range(video.length.frames))]
 
 
-def times(film):
-    return film.length.seconds(range(film.length.frames))
+def times(video):
+    return video.length.seconds(range(video.length.frames))
 
 
 @pytest.mark.parametrize(
@@ -47,28 +47,28 @@ def times(film):
 )
 def test_every_container(form, codec):
     """Those whose clock begins later, that have no times or count none, and H.264 in AVI, whose times are wrong."""
-    film, numbers = seen(video_files.film(FRAMES, form=form, codec=codec, fps=25))
+    video, numbers = seen(video_files.encoded(FRAMES, form=form, codec=codec, fps=25))
     assert numbers == list(range(30))
-    assert film.length.fps == 25
-    assert times(film) == pytest.approx([i / 25 for i in range(30)], abs=0.0011)  # some clocks tick in milliseconds
+    assert video.length.fps == 25
+    assert times(video) == pytest.approx([i / 25 for i in range(30)], abs=0.0011)  # some clocks tick in milliseconds
 
 
 @pytest.mark.parametrize("rate", [Fraction(30000, 1001), Fraction(24000, 1001), 24, 60])
 @pytest.mark.parametrize("form", ["mp4", "matroska"])
 def test_an_even_rate_is_exact(form, rate):
     """So that a sampler takes the frames that it would take of the header's rate."""
-    length = PlaybackDecoder(video_files.film(FRAMES, form=form, fps=rate), "it").length
+    length = PlaybackDecoder(video_files.encoded(FRAMES, form=form, fps=rate), "it").length
     assert (length.frames, length.fps, length.duration) == (30, float(rate), float(30 / rate))
 
 
 @pytest.mark.parametrize("flags", ["frag_keyframe+empty_moov", "frag_every_frame", "frag_keyframe+default_base_moof"])
 def test_fragments(flags):
     """The header counts the first fragment, or nothing."""
-    data = video_files.remuxed(video_files.film(FRAMES, codec="mpeg4"), options={"movflags": flags})
+    data = video_files.remuxed(video_files.encoded(FRAMES, codec="mpeg4"), options={"movflags": flags})
     assert VideoDecoder(data, "it").length.frames <= 30
-    film, numbers = seen(data)
+    video, numbers = seen(data)
     assert numbers == list(range(30))
-    assert times(film) == pytest.approx([i / 10 for i in range(30)])
+    assert times(video) == pytest.approx([i / 10 for i in range(30)])
 
 
 @pytest.mark.parametrize("first", [1, 11, 29])
@@ -77,11 +77,11 @@ def test_cut_without_encoding(form, first):
     """An edit list hides the frames before the cut; they are decoded, because the others refer to them."""
     data = video_files.remuxed(PLAIN, form, skip=first / 10)
     assert b"elst" in data
-    film, numbers = seen(data)
+    video, numbers = seen(data)
     assert numbers == list(range(first, 30))
-    assert times(film) == pytest.approx([i / 10 for i in range(30 - first)])
-    assert film.length.fps == 10
-    assert film.length.duration == pytest.approx((30 - first) / 10)
+    assert times(video) == pytest.approx([i / 10 for i in range(30 - first)])
+    assert video.length.fps == 10
+    assert video.length.duration == pytest.approx((30 - first) / 10)
 
 
 @pytest.mark.parametrize(
@@ -95,9 +95,9 @@ def test_cut_without_encoding(form, first):
 )
 def test_edit_lists(edits, want):
     """Ends that are cut off, a pause in front, parts in another order; FFmpeg's times of those overlap."""
-    film = video_files.film(numbered(60), keys=10)
+    video = video_files.encoded(numbered(60), keys=10)
     delay = 2048  # ticks by which B-frames have everything begin later
-    data = video_files.edited(film, *((ms, -1 if at is None else delay + int(at * 10240)) for ms, at in edits))
+    data = video_files.edited(video, *((ms, -1 if at is None else delay + int(at * 10240)) for ms, at in edits))
     shown, numbers = seen(data)
     assert numbers == list(want)
     assert times(shown) == pytest.approx([i / 10 for i in range(20)])
@@ -106,15 +106,15 @@ def test_edit_lists(edits, want):
 
 def test_a_late_start():
     """The first frame that is shown is at 0."""
-    film, numbers = seen(video_files.remuxed(PLAIN, "matroska", skip=-7))
-    assert (numbers, times(film)[:2]) == (list(range(30)), [0, pytest.approx(0.1)])
+    video, numbers = seen(video_files.remuxed(PLAIN, "matroska", skip=-7))
+    assert (numbers, times(video)[:2]) == (list(range(30)), [0, pytest.approx(0.1)])
 
 
 @pytest.mark.parametrize("form", ["mpegts", "matroska", "mp4"])
 def test_cut_in_the_midst_of_a_group(form):
     """What comes before the first key frame cannot be shown."""
-    film = video_files.film(numbered(60), form="mpegts", keys=20)
-    data = video_files.remuxed(film, form, leave_out=range(7))
+    video = video_files.encoded(numbered(60), form="mpegts", keys=20)
+    data = video_files.remuxed(video, form, leave_out=range(7))
     shown, numbers = seen(data)
     assert 7 < numbers[0] <= 20  # where the encoder put a key frame
     assert numbers == list(range(numbers[0], 60))
@@ -124,10 +124,10 @@ def test_cut_in_the_midst_of_a_group(form):
 
 def test_joined_files():
     """The clock of MPEG-TS begins anew; time goes on."""
-    data = video_files.film(FRAMES, form="mpegts")
-    film, numbers = seen(data + data)
+    data = video_files.encoded(FRAMES, form="mpegts")
+    video, numbers = seen(data + data)
     assert numbers == 2 * list(range(30))
-    assert times(film) == pytest.approx([i / 10 for i in range(60)])
+    assert times(video) == pytest.approx([i / 10 for i in range(60)])
 
 
 @pytest.mark.parametrize("form", ["mp4", "matroska"])
@@ -138,8 +138,8 @@ def test_cover_pictures(form, front):
     if front and form == "mp4":
         data = video_files.cover_in_front(data)
         assert VideoDecoder(data, "it").size == (480, 640)  # transformers would take it
-    film, numbers = seen(data)
-    assert (film.size, numbers) == ((64, 96), list(range(30)))
+    video, numbers = seen(data)
+    assert (video.size, numbers) == ((64, 96), list(range(30)))
 
 
 def test_sound_with_a_cover_is_no_video():
@@ -152,23 +152,23 @@ def test_a_minute_of_a_screen(rng):
     """A browser's WebM: uneven frames, a clock in milliseconds, no rate."""
     when = np.sort(rng.choice(np.arange(1, 59000), 298, replace=False)).tolist()
     when = [0, *when, 59900]
-    data = video_files.film(
+    data = video_files.encoded(
         np.resize(numbered(100, 32, 64), (300, 32, 64, 3)), fps=1000, times=when, form="webm", codec="libvpx"
     )
     assert VideoDecoder(data, "it").length.duration < 1
-    film, numbers = seen(data)
+    video, numbers = seen(data)
     assert numbers == [i % 100 for i in range(300)]
-    assert times(film) == pytest.approx([ms / 1000 for ms in when])
-    assert film.length.fps == pytest.approx(300 / 59.9, rel=1e-3)
+    assert times(video) == pytest.approx([ms / 1000 for ms in when])
+    assert video.length.fps == pytest.approx(300 / 59.9, rel=1e-3)
 
 
 def test_a_rate_that_varies():
     when = [i * 1000 // 30 for i in range(60)] + [2000 + 1000 * i for i in range(20)]
-    film, numbers = seen(video_files.film(numbered(80), fps=1000, times=when))
+    video, numbers = seen(video_files.encoded(numbered(80), fps=1000, times=when))
     assert numbers == list(range(80))
-    assert times(film) == pytest.approx([ms / 1000 for ms in when])
-    assert film.length.duration == pytest.approx(22)
-    assert film.length.fps == pytest.approx(80 / 22)
+    assert times(video) == pytest.approx([ms / 1000 for ms in when])
+    assert video.length.duration == pytest.approx(22)
+    assert video.length.fps == pytest.approx(80 / 22)
 
 
 def test_a_rate_that_the_caller_knows_better():
@@ -184,9 +184,9 @@ def test_pixels_that_are_not_square(aspect, degrees, size):
     """The size is as seen; frames come as they are stored, turned."""
     data = video_files.remuxed(PLAIN, sample_aspect_ratio=aspect)
     data = video_files.turned(data, degrees) if degrees else data
-    film = PlaybackDecoder(data, "it")
-    assert film.size == size
-    assert next(film.frames([0])).shape == ((96, 64, 3) if degrees else (64, 96, 3))
+    video = PlaybackDecoder(data, "it")
+    assert video.size == size
+    assert next(video.frames([0])).shape == ((96, 64, 3) if degrees else (64, 96, 3))
     assert PlaybackDecoder(data, "it", upright=False).size == (64, 96)
     assert VideoDecoder(data, "it", upright=False).size == (64, 96)
 
@@ -198,17 +198,17 @@ def test_an_aspect_that_no_screen_has():
 
 def test_hidden_frames():
     """VP8 marks a frame that nobody sees with one bit; others refer to it."""
-    data = bytearray(video_files.film(FRAMES, form="ivf", codec="libvpx"))
+    data = bytearray(video_files.encoded(FRAMES, form="ivf", codec="libvpx"))
     place, _ = video_files.places(bytes(data))[10]
     data[place + 12] &= ~0x10 & 0xFF  # behind the header of the packet
-    film, numbers = seen(bytes(data))
+    video, numbers = seen(bytes(data))
     assert numbers == [i for i in range(30) if i != 10]
-    assert times(film) == pytest.approx([i / 10 for i in range(30) if i != 10])
+    assert times(video) == pytest.approx([i / 10 for i in range(30) if i != 10])
 
 
 def test_one_frame():
-    film, numbers = seen(video_files.film(FRAMES[:1]))
-    assert (numbers, film.length.fps, film.length.duration) == ([0], 10, 0.1)
+    video, numbers = seen(video_files.encoded(FRAMES[:1]))
+    assert (numbers, video.length.fps, video.length.duration) == ([0], 10, 0.1)
 
 
 def test_limits(monkeypatch):
@@ -218,12 +218,12 @@ def test_limits(monkeypatch):
 
 
 def test_packets_are_counted_and_not_decoded(monkeypatch):
-    """A long film is not decoded twice: of all its frames, one is when it is planned."""
+    """A long video is not decoded twice: planning it decodes one frame."""
     decoded = []
     monkeypatch.setattr("qwenvis.videos.playback._decoded", lambda packet: decoded.append(1) or packet.decode())
-    film = PlaybackDecoder(video_files.film(numbered(90), codec="mpeg4"), "it")
+    video = PlaybackDecoder(video_files.encoded(numbered(90), codec="mpeg4"), "it")
     assert len(decoded) < 5
-    list(film.frames([0, 30]))
+    list(video.frames([0, 30]))
     assert len(decoded) < 45
 
 

@@ -18,7 +18,7 @@ CLIP = video_files.frames(13)
 UNEVEN = [0, 40, 90, 400, 420, 800, 950, 1000, 1500, 1510, 1700, 1999, 2400]  # ms
 
 
-def film(data, **options):
+def decoder(data, **options):
     return VideoDecoder(data, "the video", **options)
 
 
@@ -31,11 +31,11 @@ def theirs(path, indices):
 def path(request, tmp_path):
     """A file of 13 frames."""
     made = {
-        "even": lambda: video_files.film(CLIP),
-        "uneven": lambda: video_files.film(CLIP, fps=1000, times=UNEVEN),
-        "mpeg4": lambda: video_files.film(CLIP, codec="mpeg4", fps=Fraction(30000, 1001)),
-        "sound": lambda: video_files.film(CLIP, audio=True),
-        "odd size": lambda: video_files.film(video_files.frames(13, 50, 78)),
+        "even": lambda: video_files.encoded(CLIP),
+        "uneven": lambda: video_files.encoded(CLIP, fps=1000, times=UNEVEN),
+        "mpeg4": lambda: video_files.encoded(CLIP, codec="mpeg4", fps=Fraction(30000, 1001)),
+        "sound": lambda: video_files.encoded(CLIP, audio=True),
+        "odd size": lambda: video_files.encoded(video_files.frames(13, 50, 78)),
     }[request.param]()
     path = tmp_path / "clip.mp4"
     path.write_bytes(made)
@@ -45,7 +45,7 @@ def path(request, tmp_path):
 def test_frames_length_and_size_are_those_of_transformers(path):
     indices = [0, 3, 4, 11, 12]
     frames, metadata = theirs(path, indices)
-    ours = film(path)
+    ours = decoder(path)
     assert ours.length.frames == metadata.total_num_frames == 13
     assert ours.length.fps == metadata.fps
     assert ours.length.duration == metadata.duration
@@ -55,7 +55,7 @@ def test_frames_length_and_size_are_those_of_transformers(path):
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_frames_again_and_twice(threads):
-    ours = film(video_files.film(CLIP), threads=threads)
+    ours = decoder(video_files.encoded(CLIP), threads=threads)
     every = list(ours.frames(range(13)))
     twice = list(ours.frames([2, 2, 12, 12]))
     for got, index in zip(twice, [2, 2, 12, 12], strict=True):
@@ -69,45 +69,45 @@ def test_kinds_of_source(path, make):
     source = make(data)
     if make is io.BytesIO:
         source.seek(100)
-    for got, want in zip(film(source).frames([0, 12]), film(path).frames([0, 12]), strict=True):
+    for got, want in zip(decoder(source).frames([0, 12]), decoder(path).frames([0, 12]), strict=True):
         np.testing.assert_array_equal(got, want)
 
 
 @pytest.mark.parametrize("form", ["matroska", "mpegts"])
 def test_a_header_that_does_not_count(form):
     """Here transformers fails: it looks for indices of no frames."""
-    ours = film(video_files.film(CLIP, form=form))
+    ours = decoder(video_files.encoded(CLIP, form=form))
     assert ours.length.frames == 13
     assert len(list(ours.frames(range(13)))) == 13
 
 
 @pytest.mark.parametrize("degrees", [90, 180, 270])
 def test_turned_upright(degrees):
-    plain = video_files.film(video_files.frames(2))
-    want = next(film(plain).frames([0]))
-    aside = film(video_files.turned(plain, degrees))
+    plain = video_files.encoded(video_files.frames(2))
+    want = next(decoder(plain).frames([0]))
+    aside = decoder(video_files.turned(plain, degrees))
     got = next(aside.frames([0]))
     assert aside.size == got.shape[:2] == ((96, 64) if degrees % 180 else (64, 96))
     assert got.flags.c_contiguous
     np.testing.assert_array_equal(got, np.rot90(want, -degrees // 90))
-    as_stored = film(video_files.turned(plain, degrees), upright=False)
+    as_stored = decoder(video_files.turned(plain, degrees), upright=False)
     np.testing.assert_array_equal(next(as_stored.frames([0])), want)
 
 
 def test_one_frame():
-    ours = film(video_files.film(video_files.frames(1)))
+    ours = decoder(video_files.encoded(video_files.frames(1)))
     assert ours.length.frames == 1
     assert len(list(ours.frames([0, 0]))) == 2
 
 
 def test_a_rate_that_is_told():
-    ours = film(video_files.film(CLIP), fps=5)
+    ours = decoder(video_files.encoded(CLIP), fps=5)
     assert (ours.length.fps, ours.length.duration) == (5, 2.6)
 
 
 def test_frames_are_decoded_as_they_are_asked_for():
     """Another frame is made only when the one before has been taken, and an unfinished reader does no harm."""
-    ours = film(video_files.film(CLIP))
+    ours = decoder(video_files.encoded(CLIP))
     frames = ours.frames(range(13))
     next(frames)
     assert len(list(ours.frames([12]))) == 1
@@ -116,7 +116,7 @@ def test_frames_are_decoded_as_they_are_asked_for():
 
 
 def test_several_threads_read_at_once():
-    ours, got = film(video_files.film(CLIP)), []
+    ours, got = decoder(video_files.encoded(CLIP)), []
     want = [frame.tobytes() for frame in ours.frames(range(13))]
     readers = [
         threading.Thread(target=lambda: got.append([frame.tobytes() for frame in ours.frames(range(13))]))
@@ -134,22 +134,22 @@ def test_several_threads_read_at_once():
 
 def test_a_file_without_its_end():
     """An MP4 file has its index behind the frames."""
-    whole = video_files.film(CLIP)
+    whole = video_files.encoded(CLIP)
     with pytest.raises(VideoError, match="is not a video, or is damaged"):
-        film(whole[: whole.index(b"moov") - 20])
+        decoder(whole[: whole.index(b"moov") - 20])
 
 
 @pytest.mark.parametrize("form", ["matroska", "mpegts"])
 def test_a_file_cut_short(form):
     """What counts its frames as they come has as many as are there; the first, a whole picture, takes up to half."""
-    whole = video_files.film(CLIP, form=form)
-    ours = film(whole[: len(whole) * 3 // 4])
+    whole = video_files.encoded(CLIP, form=form)
+    ours = decoder(whole[: len(whole) * 3 // 4])
     assert 0 < ours.length.frames < 13
     assert len(list(ours.frames(range(ours.length.frames)))) == ours.length.frames
 
 
 def test_a_file_that_ends_before_its_header_says():
-    ours = film(video_files.film(video_files.frames(60)))
+    ours = decoder(video_files.encoded(video_files.frames(60)))
     ours.length = type(ours.length)(120, 10)
     with pytest.raises(VideoError, match="the video ends after 60 of 120 frames: it is truncated"):
         list(ours.frames([0, 119]))
@@ -157,10 +157,10 @@ def test_a_file_that_ends_before_its_header_says():
 
 def test_a_file_that_ends_a_moment_before_its_header_says():
     """As transformers, whose video processors repeat the last frame where one is missing."""
-    ours = film(video_files.film(CLIP))
+    ours = decoder(video_files.encoded(CLIP))
     ours.length = type(ours.length)(15, 10)
     first, last = ours.frames([0, 14])
-    want = list(film(video_files.film(CLIP)).frames([0, 12]))
+    want = list(decoder(video_files.encoded(CLIP)).frames([0, 12]))
     np.testing.assert_array_equal([first, last], want)
 
 
@@ -170,11 +170,11 @@ def test_a_file_that_ends_a_moment_before_its_header_says():
 )
 def test_no_video(data):
     with pytest.raises(VideoError, match=r"^the video (is not a video, or is damaged: [A-Z]|has no)"):
-        film(data)
+        decoder(data)
 
 
 def test_damaged_bytes_never_crash(rng):
-    data = video_files.film(CLIP)
+    data = video_files.encoded(CLIP)
     for _ in range(60):
         damaged = bytearray(data)
         for place in rng.integers(0, len(data), 8):
@@ -196,7 +196,7 @@ def test_what_ffmpeg_has_no_memory_for(monkeypatch, kind, step):
     def fail(*_, **__):
         raise lack
 
-    data = video_files.film(CLIP)
+    data = video_files.encoded(CLIP)
     opened = kind(data, "the video")
     with monkeypatch.context() as patch:
         patch.setattr(av, "open", fail) if step == "open" else patch.setattr("qwenvis.videos.decode.check_sides", fail)
@@ -206,7 +206,7 @@ def test_what_ffmpeg_has_no_memory_for(monkeypatch, kind, step):
 
 @pytest.mark.parametrize("kind", [VideoDecoder, PlaybackDecoder])
 def test_a_lack_of_memory_of_ours_stays_one(monkeypatch, kind):
-    opened = kind(video_files.film(CLIP), "the video")
+    opened = kind(video_files.encoded(CLIP), "the video")
     monkeypatch.setattr(kind, "_pixels", lambda *_: np.empty(2**62, np.uint8))
     with pytest.raises(MemoryError) as caught:
         next(opened.frames([0]))
@@ -222,7 +222,7 @@ def test_sound_alone():
         container.mux(stream.encode(video_files.silence()))
         container.mux(stream.encode())
     with pytest.raises(VideoError, match="contains no video stream"):
-        film(file.getvalue())
+        decoder(file.getvalue())
 
 
 @pytest.mark.parametrize(
@@ -235,20 +235,20 @@ def test_sound_alone():
 )
 def test_no_other_file_is_opened(tmp_path, text):
     """Playlists and lists of files would have FFmpeg read what they name."""
-    (tmp_path / "clip.mp4").write_bytes(video_files.film(CLIP))
+    (tmp_path / "clip.mp4").write_bytes(video_files.encoded(CLIP))
     (tmp_path / "list.m3u8").write_text(text.format(path=tmp_path / "clip.mp4"))
     with pytest.raises(VideoError, match="is not a video, or is damaged"):
-        film(tmp_path / "list.m3u8")
+        decoder(tmp_path / "list.m3u8")
 
 
 @pytest.mark.parametrize("source", ["none.mp4", "http://127.0.0.1:9/clip.mp4", "concat:a.mp4|b.mp4", "a\0b", 3, None])
 def test_no_file(source):
     with pytest.raises(VideoError, match=r"no such file|is not a video|is a URL|null byte"):
-        film(source)
+        decoder(source)
 
 
 def test_limits_come_before_the_frames(monkeypatch, tmp_path):
-    data = video_files.film(CLIP)
+    data = video_files.encoded(CLIP)
     (tmp_path / "clip.mp4").write_bytes(data)
     for name, value, words in [
         ("MAX_IMAGE_PIXELS", 64 * 96 - 1, "frames of 64 x 96; at most 6,143 pixels are decoded"),
@@ -258,16 +258,16 @@ def test_limits_come_before_the_frames(monkeypatch, tmp_path):
         with monkeypatch.context() as patch:
             patch.setattr(f"qwenvis.videos.decode.{name}", value)
             with pytest.raises(LimitError, match=words):
-                film(tmp_path / "clip.mp4")
+                decoder(tmp_path / "clip.mp4")
 
 
 def test_an_old_pyav(monkeypatch):
     monkeypatch.setattr("av.__version__", "17.1.0")
     with pytest.raises(VideoError, match=r"read with PyAV 18 or later; installed is 17.1.0: pip install -U av"):
-        film(b"")
+        decoder(b"")
 
 
 def test_without_pyav(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "av", None)
     with pytest.raises(VideoError, match=r"PyAV, which is not installed: pip install 'qwenvis\[video\]'"):
-        film(b"")
+        decoder(b"")

@@ -9,10 +9,10 @@ from made import video_files
 from oracle.transformers_processors import (
     VIDEO_PROCESSORS,
     VIDEO_TOWERS,
-    Ask,
-    judge,
+    Call,
     needs_torchvision,
-    torchvision_answers,
+    torchvision_results,
+    transformers_class,
 )
 from qwenvis.errors import ConfigError, InputError, LimitError, VideoError
 from qwenvis.processors.video_families import TYPES, QwenVLUtilsVideoProcessor
@@ -59,35 +59,35 @@ CASES = [
 ]
 
 
-def ask(case):
+def call_of(case):
     name, config, theirs, _, count, height, width = case
     sizes = {key: value for key, value in VIDEO_TOWERS[name].items() if key != "temporal_patch_size"}
     frames = video_files.frames(count, height, width)
     metadata = [{"total_num_frames": count, "fps": 10.0, "frames_indices": list(range(count))}]
     given = {"videos": [frames], "video_metadata": metadata, "return_metadata": True, **sizes}
-    return Ask(VIDEO_PROCESSORS[name], config, given | theirs)
+    return Call(VIDEO_PROCESSORS[name], config, given | theirs)
 
 
 @pytest.fixture(scope="module")
-def answers():
-    return torchvision_answers([ask(case) for case in CASES])
+def results():
+    return torchvision_results([call_of(case) for case in CASES])
 
 
 @needs_torchvision
 @pytest.mark.parametrize("number", range(len(CASES)))
-def test_patches_and_frames_are_those_of_transformers(answers, number):
+def test_patches_and_frames_are_those_of_transformers(results, number):
     name, config, _, ours, count, height, width = CASES[number]
-    answer = answers[number]
-    assert "error" not in answer, answer
+    result = results[number]
+    assert "error" not in result, result
     video_item = VideoItem(
         video_files.frames(count, height, width),
         options(name, config, sampling="transformers", video_fps=10.0, **ours),
         0,
     )
-    assert [list(video_item.grid)] == answer["video_grid_thw"].tolist()
-    metadata = answer["video_metadata"][0]
+    assert [list(video_item.grid)] == result["video_grid_thw"].tolist()
+    metadata = result["video_metadata"][0]
     assert video_item.frame_indices.tolist() == np.asarray(metadata.frames_indices).tolist()
-    want = np.ascontiguousarray(answer["pixel_values_videos"])
+    want = np.ascontiguousarray(result["pixel_values_videos"])
     assert patches(video_item).tobytes() == want.tobytes()
     assert patches(video_item, 1).tobytes() == want.tobytes()
     assert video_item.second_per_grid == 2 / metadata.sampled_fps  # Qwen2_5_VLProcessor
@@ -98,7 +98,7 @@ def stamps(name, metadata, steps):
     """The times that the processors of transformers write into a prompt."""
     if name.startswith("Glm"):  # Glm4vProcessor.replace_video_token
         return (metadata.timestamps[::2] + metadata.timestamps[::2][-1:] * steps)[:steps]
-    processor = judge("qwen3_vl.processing_qwen3_vl.Qwen3VLProcessor")
+    processor = transformers_class("qwen3_vl.processing_qwen3_vl.Qwen3VLProcessor")
     return processor._calculate_timestamps(None, list(metadata.frames_indices), metadata.fps, 2)
 
 
@@ -111,9 +111,9 @@ def test_what_transformers_refuses():
         (QWEN2, {}, {"do_sample_frames": True, "num_frames": 8}, {"num_frames": 8}, 5, 64, 64),
     ]
     words = ["t:1 must be larger", "aspect ratio must be smaller than 200", "has 5 frames, of which 8 would be taken"]
-    answers = torchvision_answers([ask(case) for case in cases])
-    for (name, config, _, ours, *shape), answer, word in zip(cases, answers, words, strict=True):
-        assert "error" in answer
+    results = torchvision_results([call_of(case) for case in cases])
+    for (name, config, _, ours, *shape), result, word in zip(cases, results, words, strict=True):
+        assert "error" in result
         view = options(name, config, sampling="transformers", video_fps=10.0, **ours)
         with pytest.raises(VideoError, match=f"^video 7 .*{word}"):
             VideoItem(video_files.frames(*shape), view, 7)
@@ -152,7 +152,7 @@ def test_frames_of_another_layout(name):
 def test_how_many_frames(name, given, from_a_file, from_frames):
     frames = video_files.frames(60, 32, 32)
     view = options(name, **given, video_fps=10)
-    assert len(VideoItem(video_files.film(frames), view, 0).frame_indices) == from_a_file
+    assert len(VideoItem(video_files.encoded(frames), view, 0).frame_indices) == from_a_file
     assert len(VideoItem(frames, view, 0).frame_indices) == from_frames
 
 
@@ -160,7 +160,7 @@ def test_how_many_frames(name, given, from_a_file, from_frames):
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_short_files(name, count):
     """One frame is one temporal step: it lasts."""
-    video_item = VideoItem(video_files.film(video_files.frames(count, 64, 64)), options(name), 0)
+    video_item = VideoItem(video_files.encoded(video_files.frames(count, 64, 64)), options(name), 0)
     assert video_item.frame_indices.tolist()[:1] == [0]
     assert video_item.grid[0] == -(-len(video_item.frame_indices) // 2)
     assert np.isfinite(patches(video_item)).all()
@@ -185,14 +185,14 @@ def test_a_rate_that_is_not_known_is_24():
 
 def test_a_file_as_its_frames(tmp_path):
     """A video of a file is that of its frames, once decoded."""
-    data = video_files.film(video_files.frames(9, 70, 130))
+    data = video_files.encoded(video_files.frames(9, 70, 130))
     frames = np.stack(list(VideoDecoder(data, "it").frames(range(9))))
     view = options(QWEN2, sampling="all")
     assert patches(VideoItem(data, view, 0)).tobytes() == patches(VideoItem(frames, view, 0)).tobytes()
 
 
 def test_an_item_begins_anew():
-    video_item = VideoItem(video_files.film(video_files.frames(9)), options(QWEN2, sampling="all"), 0)
+    video_item = VideoItem(video_files.encoded(video_files.frames(9)), options(QWEN2, sampling="all"), 0)
     want = patches(video_item)
     rows = want.shape[0] // video_item.grid[0]
     video_item.fill(0, 2, np.empty((2 * rows, want.shape[1]), np.float32))
