@@ -30,7 +30,6 @@ from qwenvis.weights import Weights
 
 FILE = "packed.safetensors"
 LAYOUT = "1"  # of panels and of what a tower keeps; a change of either is another one
-FORMATS = ("f32", "bf16")
 PAGE = 4096  # bytes
 MAX_SIDE = 1 << 32  # of a tensor
 AGAIN = "pack the checkpoint again with `qwenvis pack`"
@@ -97,7 +96,7 @@ def open_packed(header: Header, configs: Configs) -> Packed:
         layout, isa, number_format = about["layout"], about["isa"], about["format"]
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{file} does not say what it holds; {AGAIN}") from error
-    if layout != LAYOUT or number_format not in FORMATS:
+    if layout != LAYOUT or number_format not in ops.formats():
         raise CheckpointError(f"{file} was written by another version of qwenvis; {AGAIN}")
     if not isa or not header.tensors or not _are_tensors(tensors.values()):
         raise CheckpointError(f"{file} says that it holds what it cannot; {AGAIN}")

@@ -8,6 +8,7 @@ import pytest
 
 from qwenvis import cli, cost, ops
 from qwenvis.cli import doctor, units
+from qwenvis.nn.formats import DTYPES
 
 VARIABLES = ("QWENVIS_NUM_THREADS", "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
@@ -42,6 +43,12 @@ def test_doctor_is_well(told):
     assert "CPUs that this process may use" in text["threads"] or "quota" in text["threads"]
     assert f"NumPy {np.__version__}" in text["libraries"]
     assert lines[-1] == "All is well."
+
+
+def test_formats_are_listed_by_what_the_cpu_does_with_them(isa):
+    text = doctor.LINES["formats"]()
+    assert [word.split()[0] for word in text.split(", ")] == list(DTYPES)
+    assert ("bfloat16 (stored; multiplied as float32)" in text) == ops.formats()["bf16"].expanded
 
 
 def test_doctor_names_the_variable_and_the_problem(told, monkeypatch):

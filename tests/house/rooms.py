@@ -32,9 +32,9 @@ ROOMS = {
     "io.signatures": Room(),
     "weights": Room(others="numpy"),
     "kernels": Room(),
-    "ops": Room("errors", "numpy cython libc typing_extensions"),
+    "ops": Room("errors", "numpy cpython cython libc typing_extensions"),
     "geometry": Room(others="numpy"),
-    "nn.dtypes": Room("errors", "numpy"),
+    "nn.formats": Room("ops.formats errors", "numpy"),
     "nn.workspace": Room("ops", "numpy"),
     "nn.layers": Room("nn.workspace geometry ops weights", "numpy"),
     "nn.blocks": Room("nn.layers nn.workspace ops weights", "numpy"),
@@ -88,7 +88,7 @@ ROOMS = {
     ),
     "checkpoints.packed": Room(
         "checkpoints.shards checkpoints.checkpoint checkpoints.tensors checkpoints.stored checkpoints.configs "
-        "checkpoints.files ops.PackedWeight ops.cache_line weights io.fields io.drafts io.files errors",
+        "checkpoints.files ops.PackedWeight ops.formats ops.cache_line weights io.fields io.drafts io.files errors",
         "numpy",
     ),
     "checkpoints.gguf": Room("checkpoints.stored io.files errors", "numpy gguf"),
@@ -111,7 +111,7 @@ ROOMS = {
     "cost": Room("models nn.workspace geometry ops weights", "numpy"),
     "spec": Room(
         "cost sources checkpoints.checkpoint processors.video_families processors.video processors.image "
-        "models nn.dtypes ops.rows_dtype weights concurrency.memo errors",
+        "models nn.formats weights concurrency.memo errors",
         "numpy",
     ),
     "embeddings.file": Room("io.drafts io.files errors", "numpy safetensors"),
