@@ -149,8 +149,8 @@ ROOMS = {
     # of ops, what `doctor` reports
     "cli": Room(
         "__init__ encoder encoding.runner encoding.inputs embeddings spec cost sources videos.video "
-        "videos.animation videos.decode images.image images.decode processors.video ops.isa ops.isas "
-        "ops.openmp ops.rows_dtype io.signatures io.drafts io.files concurrency.threads errors version",
+        "videos.animation videos.decode images.image images.decode processors.video nn.formats ops.formats "
+        "ops.isa ops.isas ops.openmp io.signatures io.drafts io.files concurrency.threads errors version",
         "numpy PIL",
     ),
     "__main__": Room("cli"),
