@@ -85,7 +85,9 @@ class Packed(Checkpoint):
 def packed_file(directory: Path) -> Path | None:
     """Find the file of packed weights in a directory; None where there is none, or where there are other weights."""
     file = regular_file(directory, FILE)
-    return None if any(regular_file(directory, name) for name in (SINGLE, INDEX)) else file
+    if file is None or any(regular_file(directory, name) for name in (SINGLE, INDEX)):
+        return None
+    return file
 
 
 def open_packed(header: Header, configs: Configs) -> Packed:

@@ -13,15 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from qwenvis.checkpoints.stored import TYPES, Read, StoredFile, StoredTensor
+from qwenvis.checkpoints.stored import FLOATS, TYPES, Read, StoredFile, StoredTensor
 from qwenvis.errors import CheckpointError, listed, shown
 from qwenvis.models import FAMILIES
 
 # Every tower has exactly one patch embedding, whatever stands in front of its names.
 PATCH_EMBEDDINGS = tuple(dict.fromkeys(family.tensors.patch_embedding for family in FAMILIES.values()))
-
-# The types that a checkpoint in the Hub's layout may have; others are those of quantised towers.
-FLOATS = ("F32", "F16", "BF16")
 
 # How libraries mark the tensors that they have quantised: the ends of names beside, or in place of, ".weight".
 QUANTISED = {

@@ -62,15 +62,13 @@ class HubName:
         return snapshot
 
     def path_in(self, snapshot: Path) -> Path:
-        """Find the checkpoint: the snapshot, or the file in it.
+        """Return the path of the checkpoint: the snapshot, or the file in it, which may be missing.
 
-        Raises SourceError where there is no file, and CheckpointError for a link that leads out of the snapshot.
+        Raises CheckpointError for a link that leads out of the snapshot.
         """
-        if not self.file:
-            return snapshot
-        if not exists(snapshot / self.file) or (path := regular_file(snapshot, self.file)) is None:
-            raise self.refusal(f"lacks its {self.file}")
-        return path
+        if self.file:
+            regular_file(snapshot, self.file)
+        return snapshot / self.file
 
     def pinned(self, snapshot: Path) -> dict[str, Any]:
         """The arguments of `qwenvis.sources.open` that name this very commit, from any directory."""
