@@ -1,7 +1,7 @@
 """Packed checkpoints: a tower as the kernels read it, in a file that is mapped, so that processes share its pages.
 
-Beside the configs of the checkpoint lies one safetensors file, whose tensors are the bytes of all that the tower keeps,
-in its order, each on a cache line. The file fits the instruction set and the format that it was packed for.
+Beside the configs of the checkpoint lies one safetensors file, whose tensors are the bytes of all memory that the tower
+keeps, in its order, each on a cache line. The file fits the instruction set and the format that it was packed for.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from qwenvis.io.files import expanded
 from qwenvis.weights import Weights
 
 FILE = "packed.safetensors"
-LAYOUT = "1"  # of panels and of what a tower keeps; a change of either is another one
+LAYOUT = "1"  # of panels, and of the memory that a tower keeps: raise it with a change of either
 PAGE = 4096  # bytes
 MAX_SIDE = 1 << 32  # of a tensor
 AGAIN = "pack the checkpoint again with `qwenvis pack`"
@@ -52,10 +52,10 @@ class Packed(Checkpoint):
         return self.stored[-1].offset + self.stored[-1].nbytes
 
     def fill(self, weights: Weights, progress: Progress | None = None) -> None:
-        """Map all that the tower keeps.
+        """Map all memory that the tower keeps.
 
-        Raises CheckpointError where the file does not hold it, IsaError where it was packed for another instruction
-        set.
+        Raises CheckpointError for a file with other contents, and IsaError for a file that was packed for another
+        instruction set.
         """
         self._compare(weights.requests)
         wanted = {memory.isa for memory in weights.kept if isinstance(memory, ops.PackedWeight)}
@@ -71,7 +71,7 @@ class Packed(Checkpoint):
         """Map the stored bytes, which must have these sizes, and return views of the pages."""
         file, start = self.stored[0].file, self.stored[0].offset
         if [(stored.dtype, stored.nbytes) for stored in self.stored] != [("U8", size) for size in sizes]:
-            raise CheckpointError(f"{file.path} does not hold what this tower keeps; {AGAIN}")
+            raise CheckpointError(f"{file.path} does not hold the weights of this tower; {AGAIN}")
         if start % ops.cache_line:
             raise CheckpointError(f"the tensors of {file.path} do not begin with a cache line; {AGAIN}")
         with file.opened(self.open_file) as raw:
@@ -97,11 +97,11 @@ def open_packed(header: Header, configs: Configs) -> Packed:
         tensors = {name: (kind, tuple(shape)) for name, (kind, shape) in json.loads(about["tensors"]).items()}
         layout, isa, number_format = about["layout"], about["isa"], about["format"]
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise CheckpointError(f"{file} does not say what it holds; {AGAIN}") from error
+        raise CheckpointError(f"{file} does not list its tensors; {AGAIN}") from error
     if layout != LAYOUT or number_format not in ops.formats():
         raise CheckpointError(f"{file} was written by another version of qwenvis; {AGAIN}")
     if not isa or not header.tensors or not _are_tensors(tensors.values()):
-        raise CheckpointError(f"{file} says that it holds what it cannot; {AGAIN}")
+        raise CheckpointError(f"{file} lists tensors that it cannot hold; {AGAIN}")
     return Packed(
         file.parent,
         prefix="",
@@ -121,7 +121,7 @@ def save(place: str | os.PathLike[str], checkpoint: Checkpoint, weights: Weights
     try:
         directory = expanded(os.fsdecode(place)).resolve()
     except (OSError, ValueError, TypeError, RuntimeError) as error:  # RuntimeError: a loop of links, before 3.13
-        raise InputError(f"directory is {quoted(place)}, which cannot be the name of one: {error}") from error
+        raise InputError(f"directory is {quoted(place)}, which cannot be the name of a directory: {error}") from error
     if os.path.lexists(directory):
         raise InputError(f"{directory} already exists; name a new directory")
     stored = {name: (tensor.dtype, tensor.shape) for name, tensor in checkpoint.tensors.items()}
@@ -138,7 +138,7 @@ def save(place: str | os.PathLike[str], checkpoint: Checkpoint, weights: Weights
 
 
 def _write_configs(directory: Path, checkpoint: Checkpoint) -> None:
-    """Write the configs in the order of transformers, so that what the checkpoint lacks is not found elsewhere."""
+    """Write the configs in transformers' order of lookup, so that none is found that the checkpoint lacks."""
     processors = zip(PARTS, (checkpoint.preprocessor, checkpoint.video_preprocessor), strict=True)
     files = {
         CONFIG: {"model_type": checkpoint.model_type, "vision_config": dict(checkpoint.vision_config)},
@@ -182,7 +182,7 @@ def _take(memory: Any, part: np.ndarray) -> None:
 
 
 def _are_tensors(stored: Collection[tuple[Any, tuple[Any, ...]]]) -> bool:
-    """Whether these are types and shapes of tensors, of at least one."""
+    """Return whether these are the types and shapes of one or more tensors."""
     sizes = [size for _, shape in stored for size in shape]
     known = all(isinstance(kind, str) and kind in TYPES and len(shape) <= 5 for kind, shape in stored)
     return bool(stored) and known and all(type(size) is int and 0 <= size < MAX_SIDE for size in sizes)

@@ -133,7 +133,7 @@ ROOMS = {
         "numpy",
     ),
     "encoding.stream": Room("encoding.runner encoding.inputs encoding.batching embeddings errors"),
-    # the front door knows everybody
+    # the public class knows every room
     "encoder": Room(
         "encoding.stream encoding.runner encoding.inputs encoding.outputs encoding.batching "
         "encoding.arguments embeddings spec sources checkpoints.packed videos.video models geometry ops "
