@@ -16,7 +16,7 @@ Run = Callable[[], np.ndarray]
 
 
 def build_qwenvis(work: Work, dtype: str) -> Run:
-    """A call of qwenvis, with the checks of its front door."""
+    """A call of qwenvis, with the checks of its arguments."""
     encoder = Encoder.from_pretrained(work.model, dtype=dtype, threads=work.threads)
     return lambda: encoder(work.pixel_values, work.grid_thw).embeddings
 

@@ -3,8 +3,8 @@
 python -m benchmarks.peers --json peers.json
 python -m benchmarks.peers --cases synthetic:qwen2-vl-2b/448 --engines qwenvis-bf16 openvino-bf16 --minutes 2
 
-Without ``--cases`` it takes more than an hour on two cores. With ``--minutes`` a case begins no round after so many
-minutes, but has one at least. Each case has a process of its own, and the JSON, which `benchmarks.plot` and
+Without ``--cases`` it takes more than an hour on two cores. With ``--minutes`` a case begins no round after that
+time, except the first. Each case has a process of its own, and the JSON, which `benchmarks.plot` and
 `benchmarks.table` read, is written after each.
 
 All have the same weights, patches and number of threads. GFLOP/s count the work that the tower needs, so they are the

@@ -1,9 +1,10 @@
-"""What it costs that one object may be passed twice: preprocessing with that safety, beside the same without.
+"""The cost of the locks and views for objects that are passed twice: preprocessing with them, and without them.
 
     python -m benchmarks.pixels --sharing --size 1600 1200
 
-Without: of PIL images, the locks are taken out, which is right for what nobody loads at the same time; in place of file
-objects their bytes are passed, which every reader has to itself. Both alternate; medians of so many rounds.
+Without them, PIL images are read without locks, which is safe for images that only one thread loads, and the bytes of a
+file are passed in place of the file object, so that no two readers share a position. Both alternate; figures are
+medians of all rounds.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ FRAMES = 24
 Work = Callable[[], object]
 
 
-def film(path: Path, width: int, height: int) -> None:
+def write_video(path: Path, width: int, height: int) -> None:
     """A file of frames that move."""
     import av
 
@@ -81,17 +82,17 @@ def videos(prepare: Callable[..., object], file: IO[bytes]) -> dict[str, tuple[W
         return prepare(videos=[[frame] * FRAMES])
 
     return {
-        "one film, repeated": (lambda: prepare(videos=[file] * 3), lambda: prepare(videos=[data] * 3)),
+        "one video, repeated": (lambda: prepare(videos=[file] * 3), lambda: prepare(videos=[data] * 3)),
         "one PIL image as all frames": (frames, unlocked(frames)),
     }
 
 
 def measure(paths: list[Path], directory: Path, threads: int, rounds: int) -> None:
-    """Print a line for each kind of work, on these photographs and on a film."""
+    """Print a line for each kind of work, on these photographs and on a video."""
     encoder = Encoder.from_pretrained("synthetic:tiny-qwen2-vl", threads=threads, max_pixels=1_003_520)
-    film(directory / "film.mp4", 640, 480)
+    write_video(directory / "video.mp4", 640, 480)
     with ExitStack() as stack:
-        file, played = (stack.enter_context(path.open("rb")) for path in (paths[0], directory / "film.mp4"))
+        file, played = (stack.enter_context(path.open("rb")) for path in (paths[0], directory / "video.mp4"))
         work = images(encoder.preprocess, paths, file) | videos(encoder.preprocess, played)
         for name, (safe, plain) in work.items():
             contenders = {"safe": safe, "plain": plain}

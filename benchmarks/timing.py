@@ -67,7 +67,7 @@ def alternate(
 
 
 def within(minutes: float, rounds: int) -> Iterator[int]:
-    """As many rounds; those that would begin after so many minutes are left out, but for the first."""
+    """Yield the numbers of the rounds; no round begins after ``minutes``, except the first."""
     end = time.monotonic() + 60 * minutes
     for nth in range(rounds):
         if nth == 0 or time.monotonic() <= end:
@@ -95,12 +95,12 @@ def command() -> str:
 
 
 def header(threads: int) -> str:
-    """What a table is about: the command that makes it, the machine, the build."""
+    """Return the caption of a table: the command that makes it, the machine, the build."""
     return f"{command()}\nqwenvis {__version__}, ISA {ops.isa()}, {threads} threads, {cpu()}"
 
 
 def write(path: str | None, rows: list[dict[str, object]]) -> None:
-    """Write the rows as JSON, with what they are about, if a file is asked for."""
+    """Write the rows as JSON, with the command and the machine, if ``path`` is given."""
     if path:
         about = {"command": command(), "qwenvis": __version__, "cpu": cpu(), "isa": ops.isa()}
         Path(path).write_text(json.dumps({**about, "rows": rows}, indent=2) + "\n")
