@@ -150,7 +150,7 @@ ROOMS = {
     "cli": Room(
         "__init__ encoder encoding.runner encoding.inputs embeddings spec cost sources videos.video "
         "videos.animation videos.decode images.image images.decode processors.video ops.isa ops.isas "
-        "ops.openmp ops.rows_dtype io.signatures io.drafts io.files concurrency.threads errors version",
+        "ops.openmp ops.formats nn.formats io.signatures io.drafts io.files concurrency.threads errors version",
         "numpy PIL",
     ),
     "__main__": Room("cli"),
