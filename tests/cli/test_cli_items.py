@@ -18,7 +18,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
-    (tmp_path / "clip.mp4").write_bytes(video_files.film(video_files.frames(30)))
+    (tmp_path / "clip.mp4").write_bytes(video_files.encoded(video_files.frames(30)))
     (tmp_path / "cat.png").write_bytes(images.png(images.noise(61, 97)))
     return tmp_path
 
