@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from made import mmproj_files
+from made.checkpoints import open_directory
 from made.presets import checkpoint, encoder, picture, same_bits
 from made.resaved import tensors_of
 from processes.programs import output
 from qwenvis import Encoder, ops
-from qwenvis.checkpoints.checkpoint import Checkpoint
 from qwenvis.spec import ModelSpec
 
 FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
@@ -141,7 +141,7 @@ def stored(path, kind):
     if kind == "packed":
         encoder().save_packed(path)
     elif kind == "gguf":
-        config = Checkpoint.open(checkpoint()).vision_config
+        config = open_directory(checkpoint()).vision_config
         mmproj_files.write_tower(path, "qwen2_vl", tensors_of("qwen2_vl"), config)
     return checkpoint() if kind == "safetensors" else path
 
