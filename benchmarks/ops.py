@@ -47,8 +47,8 @@ def attention(longest: int, segments: int, format: str) -> tuple[Callable[[], ob
     n, d = longest * segments, HEADS * HEAD_DIM
     rng = np.random.default_rng(0)
     scratch = ops.attention_scratch(longest, segments * HEADS, HEAD_DIM, format)
-    sizes = {"qkv": (n, 3 * d, "float32"), "out": (n, d, ops.rows_dtype(format)), "scratch": (1, scratch, "float32")}
-    ws = Workspace().fit(sizes)
+    rows = ops.formats()[format].rows_dtype
+    ws = Workspace().fit({"qkv": (n, 3 * d, "float32"), "out": (n, d, rows), "scratch": (1, scratch, "float32")})
     ws.qkv[:] = rng.standard_normal((n, 3 * d), dtype=np.float32)
     qkv = np.moveaxis(ws.qkv.reshape(n, 3, HEADS, HEAD_DIM, copy=False), 1, 0)
     angles = rng.standard_normal((n, HEAD_DIM // 2))
@@ -61,7 +61,7 @@ def attention(longest: int, segments: int, format: str) -> tuple[Callable[[], ob
 def main() -> None:
     """Print one line per shape."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--format", default="f32", choices=["f32", "bf16"])
+    parser.add_argument("--format", default="f32", choices=ops.formats())
     parser.add_argument("--isa", choices=[isa for isa, present in ops.isas().items() if present])
     parser.add_argument("--threads", type=int, default=threads.resolve())
     parser.add_argument("--rounds", type=int, default=5)

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from qwenvis.checkpoints.checkpoint import Checkpoint as Checkpoint
     from qwenvis.cost import Cost as Cost
     from qwenvis.embeddings import Embeddings as Embeddings
-    from qwenvis.encoder import Batch as Batch
     from qwenvis.encoder import Encoder as Encoder
+    from qwenvis.encoding.batching import Batch as Batch
     from qwenvis.encoding.stream import Stream as Stream
     from qwenvis.errors import CheckpointError as CheckpointError
     from qwenvis.errors import ConfigError as ConfigError
@@ -34,13 +34,14 @@ if TYPE_CHECKING:
     from qwenvis.models.config import Config as Config
     from qwenvis.models.family import Tower as Tower
     from qwenvis.processors.image import ImageProcessor as ImageProcessor
+    from qwenvis.processors.smart_resize import FrameSize as FrameSize
     from qwenvis.processors.video import VideoProcessor as VideoProcessor
     from qwenvis.spec import ModelSpec as ModelSpec
     from qwenvis.version import __version__ as __version__
     from qwenvis.weights import Weights as Weights
 
 _ROOMS = {
-    "Batch": "encoder",
+    "Batch": "encoding.batching",
     "Checkpoint": "checkpoints.checkpoint",
     "CheckpointError": "errors",
     "Config": "models.config",
@@ -48,6 +49,7 @@ _ROOMS = {
     "Cost": "cost",
     "Embeddings": "embeddings",
     "Encoder": "encoder",
+    "FrameSize": "processors.smart_resize",
     "ImageError": "errors",
     "ImageLimitError": "errors",
     "ImageProcessor": "processors.image",
@@ -76,6 +78,7 @@ __all__ = [
     "Cost",
     "Embeddings",
     "Encoder",
+    "FrameSize",
     "ImageError",
     "ImageLimitError",
     "ImageProcessor",

@@ -1,54 +1,55 @@
-"""The front door: a checkpoint becomes an encoder, images become visual tokens."""
+"""The front door: a checkpoint becomes an encoder, and images become visual tokens."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Unpack
+from typing import Any, SupportsIndex, Unpack
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from qwenvis import ops, sources
 from qwenvis.checkpoints.packed import save
 from qwenvis.concurrency.threads import resolve as resolve_threads
 from qwenvis.embeddings import Embeddings
-from qwenvis.encoding.batching import Batch, Plan
-from qwenvis.encoding.inputs import Entry, Images, Inputs, Videos, check_flag, checked_grid, checked_pixel_values, skips
-from qwenvis.encoding.outputs import Outputs, Progress
-from qwenvis.encoding.passage import Passage, finished
-from qwenvis.encoding.stream import Runs, Stream, encoded
-from qwenvis.errors import InputError, joined, shown
-from qwenvis.geometry import PATCH_BUDGET, spanned, spans
+from qwenvis.encoding.arguments import check_flag, checked_grid, checked_pixel_values, skip_errors, takes_one_list
+from qwenvis.encoding.batching import Batch
+from qwenvis.encoding.inputs import Images, Inputs, Videos
+from qwenvis.encoding.outputs import Progress
+from qwenvis.encoding.runner import Runner
+from qwenvis.encoding.stream import Stream, grouped, stream_results
+from qwenvis.errors import InputError, group_errors, shown
+from qwenvis.geometry import PATCH_BUDGET
 from qwenvis.models import Config
-from qwenvis.nn.workspace import Workspaces
 from qwenvis.spec import ImageOptions, ModelSpec
-from qwenvis.version import __version__
 from qwenvis.videos.video import Sampling
-
-__all__ = ["Batch", "Encoder"]
 
 
 class Encoder:
-    """The vision encoder of one checkpoint; it may be shared between Python threads.
+    """The vision encoder of one checkpoint. Python threads may share it.
 
-    The child of a fork may use it too, but runs it on one thread, whatever ``threads`` says: threads do not
-    survive a fork. A pickle holds the source and the arguments of `from_pretrained`, and loading it reads the
-    checkpoint again; copies share the weights, which never change.
+    The child of a fork may use it too, but on one thread, whatever ``threads`` says: threads do not survive a fork. A
+    pickle holds the arguments of `from_pretrained`, and loading it reads the checkpoint again. Copies share the
+    weights, which never change.
+
+    - ``isa``: the instruction set whose kernels it uses, such as "avx2".
+    - ``format``: how the weights are stored and multiplied, "f32" or "bf16".
+    - ``threads``: the number of threads of a call.
 
     >>> encoder = Encoder.from_pretrained("synthetic:tiny-qwen2-vl")
     >>> encoder.encode(np.zeros((280, 420, 3), np.uint8)).embeddings.shape
     (150, 96)
     """
 
+    isa: str
+    format: str
+    threads: int
+
     def __init__(self, spec: ModelSpec, *, threads: int) -> None:
-        """Use `from_pretrained` or `from_spec`; this binds an outline whose weights have been read."""
-        self.isa: str = ops.isa()
-        self.format = spec.format
-        self.threads = threads
-        self._spec = spec
-        self._workspaces = Workspaces()
+        """Bind a spec whose weights have been read; use `from_pretrained` or `from_spec` instead."""
+        self._spec, self._runner = spec, Runner(spec, threads)
+        self.isa, self.format, self.threads = self._runner.isa, spec.format, threads
         self._arguments: dict[str, Any] | None = None  # of `from_pretrained`, for another process
 
     @classmethod
@@ -57,7 +58,7 @@ class Encoder:
         source: str | os.PathLike[str],
         *,
         dtype: object = "float32",
-        threads: int | None = None,
+        threads: SupportsIndex | None = None,
         min_pixels: int | None = None,
         max_pixels: int | None = None,
         pixels: str = "natural",
@@ -68,21 +69,24 @@ class Encoder:
     ) -> Encoder:
         """Load the tower of a checkpoint.
 
-        - ``source``: a directory in the Hub's layout or of ``qwenvis pack``, an mmproj file of llama.cpp (``*.gguf``),
-          a Hub id that is in the local Hugging Face cache, or ``synthetic:PRESET``.
-        - ``dtype``: "float32"; "bfloat16", in which weights and the inputs of products are rounded to it, while sums,
-          norms, softmax, rope and the residual stream stay float32; or "auto": what it is packed in, else bfloat16
-          where it is stored in that and this CPU multiplies it, else float32. ``encoder.format`` says which it became:
-          "f32" or "bf16". Types of NumPy, ml_dtypes and PyTorch are accepted, and other spellings, such as "bf16".
-        - ``threads``: default QWENVIS_NUM_THREADS, OMP_NUM_THREADS, or the CPUs that this process may use.
-        - ``min_pixels``, ``max_pixels``: replace the limits of the checkpoint's preprocessor config.
-        - ``pixels``: "natural", images as a person sees them, upright, on white, in 8 bits; or "transformers", as its
-          processors read them, which depends on what an image is passed as (docs/pixels.md).
+        - ``source``: a directory in the Hub's layout, a directory written by ``qwenvis pack``, an mmproj file of
+          llama.cpp (``*.gguf``), a Hub id that is in the local Hugging Face cache, or ``synthetic:PRESET``.
+        - ``dtype``: "float32"; "bfloat16", which rounds the weights and the inputs of matrix products to bfloat16,
+          while sums, norms, softmax, rope and the residual stream stay float32; or "auto": the format of a packed
+          checkpoint, else bfloat16 if the checkpoint stores bfloat16 and this CPU multiplies it, else float32. Other
+          spellings, such as "bf16", and the types of NumPy, ml_dtypes and PyTorch are accepted too.
+        - ``threads``: default QWENVIS_NUM_THREADS, else OMP_NUM_THREADS, else the CPUs that this process may use.
+        - ``min_pixels``, ``max_pixels``: the smallest and largest area of a resized image, in pixels, instead of the
+          limits of the checkpoint's preprocessor config.
+        - ``pixels``: "natural" reads images as a person sees them, upright, on white, in 8 bits; "transformers" reads
+          them as its processors do, which depends on the type that is passed (docs/pixels.md).
         - ``backend``: which of transformers' two image processors to equal, "pil" or "torchvision".
-        - ``progress(bytes_done, bytes_total)`` follows the reading.
+        - ``revision``, ``cache_dir``: branch, tag or commit of a Hub id, and the cache to look in.
+        - ``progress(bytes_done, bytes_total)``: called while the weights are read.
 
-        Raises SourceError, CheckpointError, ConfigError, InputError or IsaError; no tensor is read before the names
-        and shapes of all are found right, and no preset is written before the arguments are.
+        Raises SourceError if there is no such checkpoint, CheckpointError or ConfigError if it cannot be used,
+        InputError for an argument, and IsaError for an instruction set. The names and shapes of all tensors, and all
+        arguments, are checked before a tensor is read or a preset is written.
         """
         count = resolve_threads(threads)
         images: ImageOptions = {
@@ -97,10 +101,12 @@ class Encoder:
         return encoder
 
     @classmethod
-    def from_spec(cls, spec: ModelSpec, *, threads: int | None = None, progress: Progress | None = None) -> Encoder:
-        """Read the weights of an outline that is open, as `from_pretrained` does, into the outline's own tower.
+    def from_spec(
+        cls, spec: ModelSpec, *, threads: SupportsIndex | None = None, progress: Progress | None = None
+    ) -> Encoder:
+        """Read the weights of an open `ModelSpec` into its own tower; arguments are those of `from_pretrained`.
 
-        Encoders of one outline share its weights. Raises CheckpointError, InputError or IsaError.
+        Encoders of one spec share its weights. Raises CheckpointError, InputError or IsaError.
         """
         count = resolve_threads(threads)
         with ops.use_threads(count):
@@ -108,11 +114,13 @@ class Encoder:
         return cls(spec, threads=count)
 
     def save_packed(self, directory: str | os.PathLike[str]) -> None:
-        """Write the weights as they are packed, so that `from_pretrained` of that directory maps them, and is ready.
+        """Write the weights in the layout of the kernels, so that `from_pretrained` maps them instead of reading them.
 
-        Processes share the pages of its file, which must not change while it is in use. The directory holds the
-        configs too, but not the arguments of `from_pretrained`. It is for CPUs that run this ``isa``, in this
-        ``format``: pass ``dtype="auto"``. Raises InputError if it exists or cannot be written; its parent has to exist.
+        Processes share the pages of the file, which must not change while it is in use. The directory also holds the
+        configs of the checkpoint, but not the arguments of `from_pretrained`. It serves CPUs that run this ``isa``, in
+        this ``format``: load it with ``dtype="auto"``.
+
+        Raises InputError if the directory exists, if its parent does not, or if it cannot be written.
         """
         save(directory, self._spec.checkpoint, self._spec.weights)
 
@@ -123,39 +131,40 @@ class Encoder:
         return f"<Encoder: {self.family} in {self.format} on {self.isa}, {threads}: {shown(str(source))!r}>"
 
     def __reduce__(self) -> tuple[Callable[[], Encoder], tuple[()]]:
-        """Pickle the arguments of `from_pretrained`. Raises InputError for an encoder that was made otherwise."""
+        """Pickle the arguments of `from_pretrained`. Raises InputError for an encoder made by `from_spec`."""
         if self._arguments is None:
             raise InputError(
-                "an encoder is pickled as the arguments of Encoder.from_pretrained, but this encoder was made from an "
-                "outline: make it with from_pretrained instead"
+                "an encoder is pickled as the arguments of Encoder.from_pretrained, but this encoder was made by "
+                "from_spec: make it with from_pretrained instead"
             )
         return partial(type(self).from_pretrained, **self._arguments), ()
 
     def __copy__(self) -> Encoder:
-        """An encoder with the same weights."""
+        """Return an encoder that shares the weights."""
         copied = type(self)(self._spec, threads=self.threads)
         copied._arguments = self._arguments
         return copied
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Encoder:
-        """As `copy`: nothing changes the weights."""
+        """Return an encoder that shares the weights, which never change."""
         return self.__copy__()
 
     @property
     def config(self) -> Config:
-        """Sizes of the tower."""
+        """The sizes of the tower."""
         return self._spec.config
 
     @property
     def family(self) -> str:
-        """Name of the family, such as ``qwen2_vl``."""
+        """The name of the family, such as ``qwen2_vl``."""
         return self._spec.family
 
     @property
     def spec(self) -> ModelSpec:
-        """The checkpoint as its headers describe it: what an image will cost, its processor, its parameters."""
+        """The checkpoint as its headers describe it: parameters, processors, and the cost of a forward pass."""
         return self._spec
 
+    @takes_one_list
     def encode(
         self,
         images: Images | None = None,
@@ -168,35 +177,45 @@ class Encoder:
         progress: Progress | None = None,
         **sampling: Unpack[Sampling],
     ) -> Embeddings:
-        """Visual tokens of one image or of a list of any length, and of videos, in order: images first.
+        """Encode one image or a list of any length, and videos; return their visual tokens in order, images first.
 
-        An image is a path, bytes, a binary file object, a PIL image, or a uint8 array or tensor (H, W), (H, W, 1),
-        (H, W, 3) or (H, W, 4). A video is a path, bytes, a binary file object, a uint8 array or tensor (T, H, W, 3), or
-        a list of images of one size; an image among the videos becomes a still. All headers are read first, and one
-        error lists the items whose headers are bad before anything is encoded; then the items are encoded by a budget
-        of patches, frame by frame. ``progress(done, total)`` follows the work, in patches times layers.
+        - ``images``: each a path, bytes, a binary file object, a PIL image, or a uint8 array or tensor (H, W),
+          (H, W, 1), (H, W, 3) or (H, W, 4).
+        - ``videos``: each a path, bytes, a binary file object, a uint8 array or tensor (T, H, W, 3), or a list of T
+          images of one size. An image among the videos becomes a still.
+        - ``min_pixels``, ``max_pixels``: limits for this call, as in `from_pretrained`.
+        - ``hidden_states``: whether to keep the hidden states of all layers.
+        - ``on_error``: "raise", or "skip" to leave out items that cannot be used; the result's ``errors`` has their
+          exceptions.
+        - ``progress(done, total)``: called after every layer, with numbers of patches times layers.
 
-        ``on_error``: "raise", or "skip", where the result holds the usable items, and ``errors`` the exceptions of the
-        others. Damage behind a header is found when its item is decoded, perhaps after hours of work. With "raise" the
-        error is raised then, and its ``done`` is the `Embeddings` of all items before. Every error about an item has
-        its ``index`` and ``source`` (`QwenvisError`). If none of the first thousand items can be used, the others are
-        not looked at, and "skip" raises too.
+        Which frames of a video are encoded (docs/video.md):
 
-        Which frames of a video are looked at (docs/video.md):
-
-        - ``fps``, or ``num_frames``, within ``min_frames`` and ``max_frames``; they replace those of the checkpoint.
+        - ``fps`` (frames a second) or ``num_frames``, within ``min_frames`` and ``max_frames``, instead of those of the
+          checkpoint.
         - ``sampling``: "natural", the rule of the model for files, and all frames of an array or list; "transformers",
           the choice of its processors; "qwen-vl-utils", the choice of that package; or "all".
-        - ``video_fps``: the frames a second of the videos, for frames without a file and for files that say it wrong.
-        """
-        skip = skips(on_error)
-        check_flag(hidden_states, "hidden_states")
-        intake = self._inputs(sampling, min_pixels, max_pixels)
-        entries, errors = intake.listed(images, videos, skip=skip)
-        passage = self._begin(entries, Plan(entries, intake.columns), hidden_states, progress, strict=not skip)
-        passage.run(PATCH_BUDGET)
-        return passage.result(self._provenance(intake), errors)
+        - ``video_fps``: the frames a second of the videos, for frames without a file and files that state a wrong rate.
 
+        All headers are read first, and one error lists the items whose headers are bad before anything is encoded. Then
+        patches are prepared and encoded in batches of a limited size. Damage behind a header is found when its item is
+        decoded, perhaps after hours of work: the error that "raise" raises then has the `Embeddings` of all items
+        before in its attribute ``done``. Every error about an item has its ``index`` and ``source`` (`QwenvisError`).
+        If none of the first thousand items can be used, the others are not looked at, and "skip" raises too.
+
+        Raises ImageError, VideoError or LimitError for items that cannot be used (InputError for several of different
+        kinds), InputError for other arguments, ConfigError if the checkpoint has no processor for images or videos,
+        NumericalError if the tower computes NaN or infinity, and TypeError for unknown keywords.
+        """
+        skip = skip_errors(on_error)
+        check_flag(hidden_states, "hidden_states")
+        inputs = self._inputs(sampling, min_pixels, max_pixels)
+        plan, errors = inputs.plan_all(images, videos, skip=skip)
+        run = self._runner.begin(inputs, plan, hidden_states=hidden_states, progress=progress, strict=not skip)
+        run.encode_all()
+        return run.result(errors)
+
+    @takes_one_list
     def encode_iter(
         self,
         images: Images | None = None,
@@ -209,21 +228,27 @@ class Encoder:
         patch_budget: int = PATCH_BUDGET,
         **sampling: Unpack[Sampling],
     ) -> Stream:
-        """Visual tokens of a stream of images and of one of videos: one `Embeddings` an item, in order.
+        """Encode a stream of images, then a stream of videos; iterate over one `Embeddings` for each item, in order.
 
-        Small images share a forward pass. Two runs of at most ``patch_budget`` patches, or of one temporal step, are
-        held: one is encoded while the next is prepared. An item that cannot be used raises its error in its turn, and
-        ``next`` continues with the item after it. ``on_error="skip"`` leaves the item out, and keeps the error in the
-        ``errors`` of the iterator. An error of the iterable itself is raised unchanged, after the items before it, and
-        ends the stream.
+        Arguments are those of `encode`, and ``patch_budget``: small images share a forward pass of at most that many
+        patches. Two groups of items, each within the budget or of one item, are in memory: one is encoded while the
+        next is prepared.
+
+        An item that cannot be used raises its error in its turn, and ``next`` continues with the item after it.
+        ``on_error="skip"`` leaves the item out, and appends the error to the ``errors`` of the `Stream`. An error of
+        the iterable itself is raised unchanged, after the items before it, and ends the stream.
+
+        Raises InputError for ``on_error`` and ``hidden_states``, and TypeError for unknown keywords; the `Stream`
+        raises the rest.
         """
-        skip = skips(on_error)
+        skip = skip_errors(on_error)
         check_flag(hidden_states, "hidden_states")
-        intake = self._inputs(sampling, min_pixels, max_pixels)
-        begin = partial(self._begin, hidden_states=hidden_states, progress=None, strict=False)
-        runs = Runs(intake.makers(images, videos), intake.columns, patch_budget)
-        return Stream(encoded(runs, begin, lambda: self._provenance(intake), self.threads), skip=skip)
+        inputs = self._inputs(sampling, min_pixels, max_pixels)
+        groups = grouped(inputs, inputs.factories(images, videos), patch_budget)
+        begin = partial(self._runner.begin, inputs, hidden_states=hidden_states)
+        return Stream(stream_results(groups, begin, patch_budget, self.threads), skip=skip)
 
+    @takes_one_list
     def preprocess(
         self,
         images: Images | None = None,
@@ -233,15 +258,15 @@ class Encoder:
         max_pixels: int | None = None,
         **sampling: Unpack[Sampling],
     ) -> Batch:
-        """``pixel_values`` and ``grid_thw`` of images and videos, as transformers' processors make them.
+        """Return ``pixel_values`` and ``grid_thw`` of images and videos, as transformers' processors make them.
 
-        Raises one error that lists the items that cannot be used.
+        Arguments are those of `encode`. Raises ImageError, VideoError, LimitError or InputError, one error that lists
+        all items that cannot be used; ConfigError and TypeError as `encode`.
         """
-        intake = self._inputs(sampling, min_pixels, max_pixels)
-        entries, _ = intake.listed(images, videos, skip=False)
-        batch = Plan(entries, intake.columns).prepare(self.threads)
-        if errors := [entry.error for entry in entries if entry.error is not None]:
-            raise joined(errors, len(entries), "items")
+        plan, _ = self._inputs(sampling, min_pixels, max_pixels).plan_all(images, videos, skip=False)
+        batch = plan.prepare(self.threads)
+        if errors := [item.error for item in plan.items if item.error is not None]:
+            raise group_errors(errors, len(plan.items), "items")
         return batch
 
     def __call__(
@@ -252,42 +277,20 @@ class Encoder:
         hidden_states: bool = False,
         progress: Progress | None = None,
     ) -> Embeddings:
-        """The tower alone, as transformers' ``visual(pixel_values, grid_thw)``.
+        """Run the tower alone, as transformers' ``visual(pixel_values, grid_thw)``.
 
-        ``pixel_values`` (patches, C·T·p²) floats, rows in merge-block order; ``grid_thw`` (items, 3) integers, in
-        patches, videos with t > 1. Raises InputError for what does not fit, before anything is computed.
+        - ``pixel_values``: (patches, C·T·p²) floats, with C channels, T frames and p x p pixels to a patch; rows in
+          merge-block order.
+        - ``grid_thw``: (items, 3) integers: temporal steps (more than 1 for a video), rows and columns of patches.
+        - ``hidden_states``, ``progress``: as in `encode`.
+
+        Raises InputError for arrays that do not fit the tower or each other, before anything is computed, and
+        NumericalError if the tower computes NaN or infinity.
         """
         check_flag(hidden_states, "hidden_states")
         grid = checked_grid(grid_thw, self.config)
         patches = checked_pixel_values(pixel_values, grid, self.config)
-        work = self._outputs(grid, hidden_states, progress)
-        top = 0
-        for run in spans(grid, PATCH_BUDGET):
-            steps = spanned(grid, run)
-            rows = int(steps.prod(axis=1).sum())
-            with ops.use_threads(self.threads):
-                work.add(patches[top : top + rows], steps)
-            top += rows
-        return finished(work, grid, self._provenance())
+        return self._runner.forward(patches, grid, hidden_states, progress)
 
     def _inputs(self, sampling: Sampling, min_pixels: int | None, max_pixels: int | None) -> Inputs:
         return Inputs(self._spec, sampling, min_pixels=min_pixels, max_pixels=max_pixels, threads=self.threads)
-
-    def _outputs(self, grid_thw: np.ndarray, hidden_states: bool, progress: Progress | None) -> Outputs:
-        return Outputs(self._spec.tower, self._workspaces, grid_thw, hidden_states, progress)
-
-    def _begin(
-        self, entries: list[Entry], plan: Plan, hidden_states: bool, progress: Progress | None, *, strict: bool
-    ) -> Passage:
-        work = self._outputs(plan.grid_thw, hidden_states, progress)
-        return Passage(entries, plan, work, strict=strict, threads=self.threads)
-
-    def _provenance(self, intake: Inputs | None = None) -> dict[str, str]:
-        return {
-            "source": str(self._spec.checkpoint.path.absolute()),
-            "family": self.family,
-            "format": self.format,
-            "isa": self.isa,
-            "qwenvis_version": __version__,
-            **(intake.provenance if intake is not None else {}),
-        }

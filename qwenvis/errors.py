@@ -1,7 +1,7 @@
 """The exceptions of the package, one tree.
 
 QwenvisError
-├── SourceError           (FileNotFoundError)  a source names no checkpoint that is here
+├── SourceError           (FileNotFoundError)  no checkpoint is found under the name of a source
 ├── CheckpointError       (ValueError)         files or tensors of a checkpoint cannot be used
 │   └── ConfigError                            its config.json or preprocessor config cannot be used
 ├── InputError            (ValueError)         an argument, pixel_values or grid_thw cannot be used
@@ -15,8 +15,8 @@ QwenvisError
 
 VideoWarning           (UserWarning)        frames of a video are damaged, and replaced by their neighbours
 
-Every message says what was wrong, what was got, what was expected, and where. Text of a file or a caller is quoted
-through `shown`, `quoted` or `listed`. `about` sets the attributes of an error about an image or a video of a call.
+Every message says what was wrong, what was got, what was expected, and where. Text from a file or a caller is quoted
+with `shown`, `quoted` or `listed`. `about` sets the attributes of an error about an image or a video of a call.
 """
 
 from __future__ import annotations
@@ -27,18 +27,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-MOST_LISTED = 20  # bad items that one error spells out
-MOST_GATHERED = 1000  # bad items after which no others are looked for: the argument is something else
-LISTED = 10  # names spelt out in a list
+MAX_LISTED = 20  # bad items that the message of one error lists
+MAX_ERRORS = 1000  # bad items after which no others are looked at: the argument is not what the caller thinks
+LISTED = 10  # names that a list in a message spells out
 
 
 class QwenvisError(Exception):
-    """Root of every exception that the package raises on purpose; all survive `pickle` and `copy`.
+    """The base class of every exception that the package raises on purpose. All can be pickled and copied.
 
     - ``argument``, ``index``: "images" or "videos", and the position in that argument, if the error is about one image
       or video of a call; else None.
-    - ``source``: the name of that item in `Embeddings.sources`: its path as text, else its position, such as "image 3".
-    - ``errors``: one error for each item, if the error is about several; else empty.
+    - ``source``: the name of that item in `Embeddings.sources`: its path as text, else its position, such as "image 3";
+      else None.
+    - ``errors``: one error for each item, if the error is about several items; else empty.
     - ``done``: the `Embeddings` of all items before the error, if `Encoder.encode` had begun to encode; else None.
     """
 
@@ -50,11 +51,11 @@ class QwenvisError(Exception):
 
 
 class SourceError(QwenvisError, FileNotFoundError):
-    """A source names no checkpoint that is here."""
+    """No checkpoint is found under the name of a source; nothing is ever downloaded."""
 
 
 class CheckpointError(QwenvisError, ValueError):
-    """Files or tensors of a checkpoint cannot be used."""
+    """The files or tensors of a checkpoint cannot be used."""
 
 
 class ConfigError(CheckpointError):
@@ -92,7 +93,8 @@ class VideoLimitError(VideoError, LimitError):
 class NumericalError(QwenvisError, ArithmeticError):
     """The tower computed NaN or infinity for an item, in a layer that the message names.
 
-    ``index`` is the item's row of ``grid_thw``; for images and videos, ``index`` and ``source`` are as in other errors.
+    ``index`` is the row of the item in ``grid_thw``; for images and videos, ``index`` and ``source`` are as in
+    `QwenvisError`.
     """
 
 
@@ -101,34 +103,34 @@ class IsaError(QwenvisError, RuntimeError):
 
 
 def shown(text: str) -> str:
-    """Text from a file, made safe to print and short enough to read."""
+    """Return text from a file, safe to print and cut to 200 characters."""
     text = text if len(text) <= 200 else text[:200] + "..."
     return text if text.isprintable() else ascii(text)
 
 
 def quoted(value: object) -> str:
-    """A value from a file or a caller as Python writes it, made safe to print and short enough to read."""
+    """Return the repr of a value from a file or a caller, safe to print and cut to 200 characters."""
     try:
         return shown(repr(value))
-    except Exception:  # a caller's own, or Python's, which spells out no integer of more than 4,300 digits
+    except Exception:  # of a caller's __repr__, or of Python, which refuses integers of more than 4,300 digits
         return f"{type(value).__name__} of very many digits" if isinstance(value, int) else f"a {type(value).__name__}"
 
 
 def listed(names: Sequence[str]) -> str:
-    """Names from a file, the first of them spelt out."""
+    """Return names from a file in one line: the first `LISTED` of them, and the number of the others."""
     rest = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
     return (", ".join(shown(name) for name in names[:LISTED]) or "nothing") + rest
 
 
 def check_choice(value: object, name: str, choices: Sequence[str]) -> None:
-    """Raise InputError for an argument that is none of the words to choose from."""
+    """Raise InputError unless an argument is one of the words to choose from."""
     if not isinstance(value, str) or value not in choices:
         raise InputError(f"{name} is {quoted(value)}; expected {', '.join(choices[:-1])} or {choices[-1]}")
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where an item stands in a call: in which argument, "images" or "videos", at which position, under which name."""
+    """The place of an item in a call: its argument, "images" or "videos", its position there, and its name."""
 
     argument: str
     index: int
@@ -136,7 +138,7 @@ class Place:
 
     @classmethod
     def of(cls, argument: str, index: int, given: object) -> Place:
-        """The source of an item is its path as text, else its position."""
+        """Name an item by its path as text, if it is one, else by its position."""
         path = os.fsdecode(given) if isinstance(given, str | os.PathLike) else None
         return cls(argument, index, f"{argument.removesuffix('s')} {index}" if path is None else path)
 
@@ -147,7 +149,7 @@ class Place:
 
 @contextmanager
 def about(place: Place) -> Iterator[None]:
-    """Mark errors inside as errors about this item, unless they name an item already."""
+    """Mark errors raised inside as errors about this item, unless they name an item already."""
     try:
         yield
     except QwenvisError as error:
@@ -157,7 +159,7 @@ def about(place: Place) -> Iterator[None]:
 
 
 def call_order(error: QwenvisError) -> tuple[bool, int]:
-    """The key that sorts errors by the place of their items in the call: images come first."""
+    """Sort key of an error: the place of its item in the call, images before videos."""
     return error.argument != "images", -1 if error.index is None else error.index
 
 
@@ -165,54 +167,54 @@ _T = TypeVar("_T")
 _E = TypeVar("_E", bound=QwenvisError)
 
 
-def detached(error: _E) -> _E:
-    """Return the error without its tracebacks, which keep the variables of all functions on its way alive."""
+def without_traceback(error: _E) -> _E:
+    """Return the error without its tracebacks, which keep the variables of every function on its way alive."""
     link: BaseException | None = error
     while link is not None:
         link.__traceback__, link = None, link.__cause__ or link.__context__
     return error
 
 
-def joined(errors: Sequence[QwenvisError], looked_at: int, noun: str) -> QwenvisError:
-    """Join the errors of several items into one, of the kind that all of them are; a single error stays as it is.
+def group_errors(errors: Sequence[QwenvisError], total: int, noun: str) -> QwenvisError:
+    """Make one error of the errors of several items, of the class that they share; return a single error as it is.
 
-    ``looked_at`` is the number of items, usable items included; ``noun`` is what the message calls them.
+    ``total`` is the number of items that were looked at, usable items included; ``noun`` is their name in the message.
     """
     if len(errors) == 1:
         return errors[0]
     kinds = (ImageLimitError, VideoLimitError, ImageError, VideoError, LimitError, InputError, QwenvisError)
     kind = next(kind for kind in kinds if all(isinstance(error, kind) for error in errors))
-    head = f"{len(errors)} of {looked_at} {noun} cannot be used:"
-    if len(errors) >= MOST_GATHERED:
-        head = f"{len(errors)} of the first {looked_at} {noun} cannot be used, and no others were looked at:"
-    lines = [head, *map(str, errors[:MOST_LISTED])]
-    if len(errors) > MOST_LISTED:
-        lines.append(f"and {len(errors) - MOST_LISTED} more")
-    joint = kind("\n  ".join(lines))
-    joint.errors = tuple(map(detached, errors))
-    return joint
+    head = f"{len(errors)} of {total} {noun} cannot be used:"
+    if len(errors) >= MAX_ERRORS:
+        head = f"{len(errors)} of the first {total} {noun} cannot be used, and no others were looked at:"
+    lines = [head, *map(str, errors[:MAX_LISTED])]
+    if len(errors) > MAX_LISTED:
+        lines.append(f"and {len(errors) - MAX_LISTED} more")
+    group = kind("\n  ".join(lines))
+    group.errors = tuple(map(without_traceback, errors))
+    return group
 
 
-def sifted(makers: Iterable[Callable[[], _T]], *, lenient: bool = False) -> tuple[list[_T], list[InputError]]:
-    """Call all makers; return the results, and the InputErrors of makers that fail.
+def try_all(factories: Iterable[Callable[[], _T]], *, lenient: bool = False) -> tuple[list[_T], list[InputError]]:
+    """Call all factories; return their results, and the InputErrors of those that fail.
 
-    After `MOST_GATHERED` errors the rest is not called; if ``lenient``, only where no maker has succeeded until then.
+    After `MAX_ERRORS` errors the rest are not called; if ``lenient``, only when no factory has succeeded until then.
     """
     made: list[_T] = []
     errors: list[InputError] = []
-    for maker in makers:
+    for factory in factories:
         try:
-            made.append(maker())
+            made.append(factory())
         except InputError as error:
-            errors.append(detached(error) if lenient else error)
-            if len(errors) == MOST_GATHERED and not (lenient and made):
+            errors.append(without_traceback(error) if lenient else error)
+            if len(errors) == MAX_ERRORS and not (lenient and made):
                 break
     return made, errors
 
 
-def gathered(makers: Iterable[Callable[[], _T]], noun: str) -> list[_T]:
-    """Call all makers and return the results. Raises the error that `joined` makes of the errors of all."""
-    made, errors = sifted(makers)
+def call_all(factories: Iterable[Callable[[], _T]], noun: str) -> list[_T]:
+    """Call all factories; return their results. If any fail, raises the error that `group_errors` makes of theirs."""
+    made, errors = try_all(factories)
     if errors:
-        raise joined(errors, len(made) + len(errors), noun)
+        raise group_errors(errors, len(made) + len(errors), noun)
     return made

@@ -40,13 +40,24 @@ def raster_order(grid_thw: np.ndarray, merge_size: int) -> np.ndarray:
     steps, rows, columns = grid_thw.T
     first = np.concatenate([[0], np.cumsum(np.repeat(rows * columns, steps))])[frames(grid_thw)]
     row, column = coords(grid_thw, merge_size).T
-    order: np.ndarray = first + row * np.repeat(columns, grid_thw.prod(axis=1)) + column
+    order: np.ndarray = first + row * np.repeat(columns, patch_counts(grid_thw)) + column
     return order
+
+
+def patch_counts(grid_thw: np.ndarray) -> np.ndarray:
+    """Return the number of patches of each item, (items,) int64."""
+    counts: np.ndarray = grid_thw.prod(axis=1)
+    return counts
+
+
+def patch_count(grid_thw: np.ndarray) -> int:
+    """Return the number of patches of all items, the rows of ``pixel_values``."""
+    return int(patch_counts(grid_thw).sum())
 
 
 def item_bounds(grid_thw: np.ndarray) -> np.ndarray:
     """Cumulative patches of the items, (items + 1,) int64, starting with 0."""
-    return np.concatenate([[0], np.cumsum(grid_thw.prod(axis=1))])
+    return np.concatenate([[0], np.cumsum(patch_counts(grid_thw))])
 
 
 def step_bounds(grid_thw: np.ndarray) -> np.ndarray:
@@ -57,35 +68,36 @@ def step_bounds(grid_thw: np.ndarray) -> np.ndarray:
 def extent(grid_thw: np.ndarray) -> tuple[int, int, int]:
     """Return the patches of all items, the patches of their largest frame, and the frames of all items."""
     steps, rows, columns = grid_thw.T
-    return int(grid_thw.prod(axis=1).sum()), int((rows * columns).max(initial=0)), int(steps.sum())
+    return patch_count(grid_thw), int((rows * columns).max(initial=0)), int(steps.sum())
 
 
-def spans(grid_thw: np.ndarray, budget: int) -> Iterator[list[Span]]:
-    """Divide the temporal steps of all items into runs of at most ``budget`` patches: a span for each item of a run.
+def split_steps(grid_thw: np.ndarray, budget: int) -> Iterator[list[Span]]:
+    """Split the temporal steps of all items, in order, into lists of spans of at most ``budget`` patches each.
 
-    A step with more patches is a run by itself. No patch attends to another step, so each run is a forward pass.
+    A step of more than ``budget`` patches has a list of its own. No patch attends to another step, so each list can go
+    through the tower in a forward pass of its own.
     """
-    run: list[Span] = []
+    spans: list[Span] = []
     held = 0
     for item, (steps, rows, columns) in enumerate(grid_thw.tolist()):
         first = 0
         while first < steps:
-            fit = max((budget - held) // (rows * columns), 0 if run else 1)
+            fit = max((budget - held) // (rows * columns), 0 if spans else 1)
             if fit:
                 stop = min(steps, first + fit)
-                run.append((item, first, stop))
+                spans.append((item, first, stop))
                 held += (stop - first) * rows * columns
                 first = stop
             else:
-                yield run
-                run, held = [], 0
-    if run:
-        yield run
+                yield spans
+                spans, held = [], 0
+    if spans:
+        yield spans
 
 
-def spanned(grid_thw: np.ndarray, run: Sequence[Span]) -> np.ndarray:
-    """``grid_thw`` of a run, (spans, 3) int64."""
-    return np.array([(stop - first, *grid_thw[item, 1:]) for item, first, stop in run], np.int64).reshape(-1, 3)
+def span_grid(grid_thw: np.ndarray, spans: Sequence[Span]) -> np.ndarray:
+    """Return the ``grid_thw`` of the spans alone, (spans, 3) int64."""
+    return np.array([(stop - first, *grid_thw[item, 1:]) for item, first, stop in spans], np.int64).reshape(-1, 3)
 
 
 def frames(grid_thw: np.ndarray) -> np.ndarray:
@@ -134,7 +146,7 @@ def interpolate_pos_embed(
     """
     row, column = coords(grid_thw, merge_size).T
     _, heights, widths = grid_thw.T
-    counts = grid_thw.prod(axis=1)
+    counts = patch_counts(grid_thw)
     return _at_patches(row, heights, counts, side, mode), _at_patches(column, widths, counts, side, mode)
 
 

@@ -7,13 +7,13 @@ from typing import TypedDict, Unpack
 
 import numpy as np
 
-from qwenvis import models, ops, sources
+from qwenvis import models, sources
 from qwenvis.checkpoints.checkpoint import Checkpoint
 from qwenvis.concurrency.memo import cached_property
 from qwenvis.cost import Cost, cost, weight_nbytes
-from qwenvis.errors import CheckpointError, ConfigError, InputError, QwenvisError
+from qwenvis.errors import CheckpointError, ConfigError, InputError, QwenvisError, quoted
 from qwenvis.models import Config, Tower
-from qwenvis.nn.dtypes import AUTO, DTYPES, dtype_named
+from qwenvis.nn.formats import AUTO, automatic, format_named
 from qwenvis.processors.image import ImageProcessor, processor_class
 from qwenvis.processors.video import VideoProcessor
 from qwenvis.processors.video_families import video_processor_class
@@ -183,14 +183,13 @@ class ModelSpec:
 
 
 def _format(dtype: object, checkpoint: Checkpoint) -> str:
-    """The number format of a dtype; "auto" is bf16 where the checkpoint is stored so and this CPU multiplies it."""
-    name = dtype_named(dtype)
-    if name == AUTO and checkpoint.format:
-        return checkpoint.format
-    if name == AUTO:
-        return "bf16" if checkpoint.dtypes == {"BF16"} and ops.rows_dtype("bf16") == "uint16" else "f32"
-    if checkpoint.format not in ("", DTYPES[name]):
+    """Return the format that ``dtype`` names: for "auto", the one that the weights are packed in, else stored in."""
+    format = format_named(dtype)
+    if format == AUTO:
+        return checkpoint.format or automatic(checkpoint.dtypes)
+    if checkpoint.format not in ("", format):
         raise InputError(
-            f'{checkpoint.path} is packed in {checkpoint.format}; dtype is {name!r}: pass dtype="auto" (--dtype auto)'
+            f'{checkpoint.path} is packed in {checkpoint.format}; dtype is {quoted(dtype)}: pass dtype="auto" '
+            "(--dtype auto)"
         )
-    return DTYPES[name]
+    return format

@@ -12,8 +12,8 @@ from house import source_files
 from made.presets import encoder, picture
 from qwenvis import Embeddings, Encoder
 from qwenvis.errors import (
-    MOST_GATHERED,
-    MOST_LISTED,
+    MAX_ERRORS,
+    MAX_LISTED,
     ConfigError,
     ImageError,
     ImageLimitError,
@@ -24,8 +24,8 @@ from qwenvis.errors import (
     VideoError,
     VideoLimitError,
     about,
-    gathered,
-    sifted,
+    call_all,
+    try_all,
 )
 
 
@@ -49,14 +49,14 @@ def every_kind(root=QwenvisError):
 
 
 def test_what_all_make():
-    assert gathered(failing(1, 2), "images") == [1, 2]
-    assert gathered([], "images") == []
+    assert call_all(failing(1, 2), "images") == [1, 2]
+    assert call_all([], "images") == []
 
 
 def test_one_error_is_itself():
     error = VideoError("bad")
     with pytest.raises(VideoError) as caught:
-        gathered(failing(1, error, 2), "videos")
+        call_all(failing(1, error, 2), "videos")
     assert caught.value is error
 
 
@@ -73,20 +73,20 @@ def test_one_error_is_itself():
 )
 def test_several_are_listed(errors, kind):
     with pytest.raises(InputError) as caught:
-        gathered(failing(0, *errors), "images and videos")
+        call_all(failing(0, *errors), "images and videos")
     assert type(caught.value) is kind
     assert str(caught.value) == "2 of 3 images and videos cannot be used:\n  a\n  b"
 
 
 def test_a_long_list_is_cut():
     with pytest.raises(ImageError) as caught:
-        gathered(failing(*[ImageError("a")] * (MOST_LISTED + 2)), "images")
+        call_all(failing(*[ImageError("a")] * (MAX_LISTED + 2)), "images")
     assert str(caught.value).endswith("a\n  and 2 more")
 
 
 def test_what_is_wrong_with_the_checkpoint_is_raised_at_once():
     with pytest.raises(ConfigError, match="config"):
-        gathered(failing(ImageError("a"), ConfigError("config")), "images")
+        call_all(failing(ImageError("a"), ConfigError("config")), "images")
 
 
 # Errors that go on for ever.
@@ -95,15 +95,15 @@ def test_what_is_wrong_with_the_checkpoint_is_raised_at_once():
 def test_gathering_ends_where_nothing_can_be_used():
     """An endless iterable of what cannot be used is an error all the same."""
     with pytest.raises(ImageError) as caught:
-        gathered(failing(1, *[ImageError("a")] * MOST_GATHERED, "not looked at"), "images")
+        call_all(failing(1, *[ImageError("a")] * MAX_ERRORS, "not looked at"), "images")
     assert str(caught.value).startswith("1000 of the first 1001 images cannot be used, and no others were looked at:")
-    assert len(caught.value.errors) == MOST_GATHERED
+    assert len(caught.value.errors) == MAX_ERRORS
 
 
 def test_lenience_ends_where_nothing_can_be_used():
-    bad = [ImageError("a")] * (MOST_GATHERED + 1)
-    assert [len(each) for each in sifted(failing(*bad, 1), lenient=True)] == [0, MOST_GATHERED]
-    assert [len(each) for each in sifted(failing(1, *bad, 2), lenient=True)] == [2, MOST_GATHERED + 1]
+    bad = [ImageError("a")] * (MAX_ERRORS + 1)
+    assert [len(each) for each in try_all(failing(*bad, 1), lenient=True)] == [0, MAX_ERRORS]
+    assert [len(each) for each in try_all(failing(1, *bad, 2), lenient=True)] == [2, MAX_ERRORS + 1]
 
 
 # What an error knows.
@@ -134,7 +134,7 @@ def test_a_joint_error_holds_its_parts_and_nothing_else():
     """Tracebacks would keep the arrays of their frames alive."""
     errors = [ImageError("a"), ImageLimitError("b")]
     with pytest.raises(ImageError) as caught:
-        gathered(failing(0, *errors), "images")
+        call_all(failing(0, *errors), "images")
     assert caught.value.errors == tuple(errors)
     assert all(error.__traceback__ is None for error in errors)
 

@@ -223,7 +223,7 @@ def test_extent(grids):
     budget=st.integers(1, 60),
 )
 def test_spans_hold_every_step_once_and_keep_the_budget(grids, budget):
-    runs = list(geometry.spans(np.array(grids, np.int64).reshape(-1, 3), budget))
+    runs = list(geometry.split_steps(np.array(grids, np.int64).reshape(-1, 3), budget))
     steps = [[(item, step) for item, first, stop in run for step in range(first, stop)] for run in runs]
     assert [*itertools.chain(*steps)] == [(item, step) for item, (t, _, _) in enumerate(grids) for step in range(t)]
     sizes = [[grids[item][1] * grids[item][2] for item, _ in run] for run in steps]

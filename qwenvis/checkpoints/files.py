@@ -1,17 +1,12 @@
-"""The directory of a checkpoint: its files, the JSON objects in them, and the creation of a new directory."""
+"""The directory of a checkpoint: its files, and the JSON objects in them."""
 
 from __future__ import annotations
 
 import json
-import os
-import secrets
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from qwenvis.errors import CheckpointError, InputError, quoted, shown
+from qwenvis.errors import CheckpointError, shown
 from qwenvis.io.files import open_regular, reason
 
 # The largest published configs have some 300 kB, with the names of all modules that are not quantised. Python makes 25
@@ -75,33 +70,3 @@ def regular_file(directory: Path, name: str) -> Path | None:
     if not any(real.is_relative_to(root) for root in roots):
         raise CheckpointError(f"{path} is a link to {real}, outside the checkpoint; copy that file into {directory}")
     return path
-
-
-@contextmanager
-def draft_of(directory: Path) -> Iterator[Path]:
-    """Make an empty directory beside ``directory``, to be filled and renamed, and removed where it was not renamed."""
-    draft = directory.with_name(f".{secrets.token_hex(8)}")
-    try:
-        draft.mkdir()
-        yield draft
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-
-
-def expanded(text: str) -> Path:
-    """Turn text into a path; a leading ~ or ~NAME becomes a home directory where there is one."""
-    try:
-        return Path(text).expanduser()
-    except RuntimeError:
-        return Path(text)
-
-
-def given_path(path: str | os.PathLike[str], name: str) -> Path:
-    """Check a path that a caller passed as the argument ``name``. Raises InputError for what cannot be a path."""
-    try:
-        text = os.fsdecode(path)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{name} is {quoted(path)}; expected a path") from error
-    if "\0" in text:
-        raise InputError(f"{name} is {quoted(path)}, which cannot be a path")
-    return Path(text)

@@ -18,17 +18,18 @@ import numpy as np
 from qwenvis import ops
 from qwenvis.checkpoints.checkpoint import Checkpoint, Progress
 from qwenvis.checkpoints.configs import CONFIG, PARTS, PROCESSOR, Configs
-from qwenvis.checkpoints.files import draft_of, expanded, regular_file
+from qwenvis.checkpoints.files import regular_file
 from qwenvis.checkpoints.shards import INDEX, SINGLE, header_bytes
 from qwenvis.checkpoints.stored import TYPES, Header, StoredTensor
 from qwenvis.checkpoints.tensors import Tensor
 from qwenvis.errors import CheckpointError, InputError, IsaError, quoted, shown
+from qwenvis.io.drafts import draft_of
 from qwenvis.io.fields import Section
+from qwenvis.io.files import expanded
 from qwenvis.weights import Weights
 
 FILE = "packed.safetensors"
 LAYOUT = "1"  # of panels and of what a tower keeps; a change of either is another one
-FORMATS = ("f32", "bf16")
 PAGE = 4096  # bytes
 MAX_SIDE = 1 << 32  # of a tensor
 AGAIN = "pack the checkpoint again with `qwenvis pack`"
@@ -95,7 +96,7 @@ def open_packed(header: Header, configs: Configs) -> Packed:
         layout, isa, number_format = about["layout"], about["isa"], about["format"]
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{file} does not say what it holds; {AGAIN}") from error
-    if layout != LAYOUT or number_format not in FORMATS:
+    if layout != LAYOUT or number_format not in ops.formats():
         raise CheckpointError(f"{file} was written by another version of qwenvis; {AGAIN}")
     if not isa or not header.tensors or not _are_tensors(tensors.values()):
         raise CheckpointError(f"{file} says that it holds what it cannot; {AGAIN}")
@@ -126,6 +127,7 @@ def save(place: str | os.PathLike[str], checkpoint: Checkpoint, weights: Weights
     about = {"layout": LAYOUT, "isa": isa, "format": weights.format, "tensors": json.dumps(stored)}
     try:
         with draft_of(directory) as draft:
+            draft.mkdir()
             _write_configs(draft, checkpoint)
             _write(draft / FILE, weights.kept, about)
             draft.rename(directory)

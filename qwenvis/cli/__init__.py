@@ -1,4 +1,4 @@
-"""The command line: one file per command, one line each in `COMMANDS`.
+"""The command line: one file for each command, and one line in `COMMANDS`.
 
 Commands import NumPy and everything above it only when they run, so that ``qwenvis --help`` takes no time.
 """
@@ -20,17 +20,17 @@ OK, FAILED, INTERRUPTED, UNREAD = 0, 1, 130, 141  # argparse has 2
 
 
 class Command(Protocol):
-    """What a command's file holds: a line and a paragraph of help, its arguments, and what it does."""
+    """The contents of a command's file: a line and a paragraph of help, its arguments, and its action."""
 
     SUMMARY: str
     DESCRIPTION: str
     EXAMPLES: str
 
     def add(self, parser: argparse.ArgumentParser) -> None:
-        """Add its arguments."""
+        """Add the arguments of the command."""
 
     def run(self, args: argparse.Namespace) -> int:
-        """Do it; returns the exit code."""
+        """Run the command; return the exit code."""
 
 
 COMMANDS: dict[str, Command] = {"encode": encode, "info": info, "pack": pack, "doctor": doctor, "demo": demo}
@@ -39,45 +39,47 @@ DESCRIPTION = "The vision encoder of Qwen-VL on a CPU: images in, visual tokens 
 EPILOG = """\
 a SOURCE is one of
   DIRECTORY         a checkpoint in the Hub's layout: config.json and *.safetensors
-  FILE.gguf         the mmproj of llama.cpp (needs pip install 'qwenvis[gguf]')
+  FILE.gguf         an mmproj file of llama.cpp (needs pip install 'qwenvis[gguf]')
   ORG/NAME          a Hub id that is in the local Hugging Face cache, or ORG/NAME/FILE.gguf; nothing is downloaded
   synthetic:PRESET  random weights in a published shape, such as synthetic:qwen2-vl-2b
 
 examples
-  qwenvis demo                                    see it work: no model, no network
-  qwenvis info Qwen/Qwen2-VL-2B-Instruct cat.jpg  what cat.jpg will cost here
+  qwenvis demo                                    see it work, without a model or a network
+  qwenvis info Qwen/Qwen2-VL-2B-Instruct cat.jpg  estimate what cat.jpg will cost on this machine
   qwenvis encode *.jpg --model Qwen/Qwen2-VL-2B-Instruct -o tokens.safetensors
 
 environment
-  QWENVIS_NUM_THREADS  threads, where --threads is not given (then OMP_NUM_THREADS, then the CPUs that may be used)
-  QWENVIS_ISA          force an instruction set; `qwenvis doctor` lists those that are here
-  QWENVIS_CACHE        where synthetic checkpoints are kept (default ~/.cache/qwenvis)
+  QWENVIS_NUM_THREADS  threads without --threads (default: OMP_NUM_THREADS, else the CPUs that may be used)
+  QWENVIS_ISA          the instruction set to use; `qwenvis doctor` lists the available ones
+  QWENVIS_CACHE        the directory of synthetic checkpoints (default: ~/.cache/qwenvis)
 
 exit codes
-  0    done
-  1    something could not be used or written; one message on stderr says what
+  0    success
+  1    a file or an argument could not be used, or a file not written; one message on stderr says why
   2    the command line is wrong
   130  interrupted by Ctrl-C
-  141  nobody reads the output any more
+  141  the reader of the output has closed the pipe
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command that ``argv`` (default: the process's arguments) names; returns the exit code."""
+    """Run the command that ``argv`` (default: the process's arguments) names; return the exit code."""
     for stream in (sys.stdout, sys.stderr):
-        # File names may hold what the terminal cannot show, or bytes that are no text at all.
+        # File names may hold characters that the terminal cannot show, or bytes that are not text.
         if reconfigure := getattr(stream, "reconfigure", None):
             reconfigure(errors="backslashreplace")
     with warnings.catch_warnings():
         if not sys.warnoptions:
-            warnings.simplefilter("ignore")  # Pillow's, about files that it can read all the same
+            warnings.simplefilter("ignore")  # Pillow warns about files that it reads nevertheless
         return _flushed(_outcome(argv))
 
 
 def _outcome(argv: Sequence[str] | None) -> int:
-    """The exit code; what went wrong is said in one message."""
+    """Run the command; print what went wrong as one message, and return the exit code."""
     try:
-        args = _parser().parse_args(argv)
+        args, unknown = _parser().parse_known_args(argv)
+        if unknown:
+            args.parser.error(f"unrecognized arguments: {' '.join(unknown)}{_suggestion(unknown, args.parser)}")
         return COMMANDS[args.command].run(args)
     except SystemExit as done:  # argparse, after --help or a usage error
         return done.code if isinstance(done.code, int) else OK
@@ -91,7 +93,7 @@ def _outcome(argv: Sequence[str] | None) -> int:
         what = f"{error.filename}: " if error.filename else ""
         return _fail(f"{what}{error.strerror or error}")
     except MemoryError:
-        return _fail("there is not enough memory; `qwenvis info SOURCE IMAGE` says how much an image takes")
+        return _fail("not enough memory; `qwenvis info SOURCE IMAGE` tells how much an image takes")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -105,11 +107,22 @@ def _parser() -> argparse.ArgumentParser:
             name, help=command.SUMMARY, description=command.DESCRIPTION, epilog=examples, **style
         )
         command.add(added)
+        added.set_defaults(parser=added)
     return parser
 
 
+def _suggestion(unknown: Sequence[str], parser: argparse.ArgumentParser) -> str:
+    """Return the option of a command that is close to an unknown one, as the end of a message; empty if none is."""
+    from difflib import get_close_matches
+
+    options = [option for action in parser._actions for option in action.option_strings]
+    names = (word.partition("=")[0] for word in unknown if word.startswith("--"))
+    close = [match for name in names for match in get_close_matches(name, options, 1, 0.8)]
+    return f" (did you mean {' '.join(close)}?)" if close else ""
+
+
 class _Version(argparse.Action):
-    """Looks the version up only when it is asked for."""
+    """Print the version, which is looked up only now."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         from qwenvis.version import __version__
@@ -126,12 +139,12 @@ def _fail(message: str, code: int = FAILED) -> int:
 
 
 def _flushed(code: int) -> int:
-    """The exit code once the output has left the process, or has been found to go nowhere."""
+    """Flush the output, and return the exit code: another one if the output cannot be written."""
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
     except OSError as error:
-        # What is still in the buffer goes nowhere, or the interpreter would fail on it at its end.
+        # Discard the rest of the buffer, or the interpreter would fail on it at exit.
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):

@@ -1,21 +1,18 @@
-"""Arguments that several commands have."""
+"""Arguments that several commands share."""
 
 from __future__ import annotations
 
 import argparse
 from typing import TYPE_CHECKING
 
-from qwenvis.cli import files
-from qwenvis.errors import InputError
-
 if TYPE_CHECKING:
     from qwenvis.videos.video import Sampling
 
-SOURCE = "directory, .gguf file, Hub id in the local cache, or synthetic:PRESET"
+SOURCE = "a directory, a .gguf file, a Hub id in the local cache, or synthetic:PRESET"
 
 
 def positive(text: str) -> int:
-    """A whole number above 0."""
+    """Parse a whole number above 0."""
     value = int(text) if text.isdecimal() else 0
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
@@ -23,25 +20,27 @@ def positive(text: str) -> int:
 
 
 def pixels(text: str) -> int:
-    """A number of pixels: 200000 or 504x392."""
+    """Parse a number of pixels: 200000 or 504x392."""
     width, cross, height = text.partition("x")
     return positive(width) * positive(height) if cross else positive(text)
 
 
 def add_threads(parser: argparse.ArgumentParser) -> None:
-    """``--threads``."""
-    parser.add_argument("--threads", type=positive, metavar="N", help="default: the CPUs that may be used")
+    """Add ``--threads``."""
+    parser.add_argument(
+        "--threads", type=positive, metavar="N", help="number of threads (default: the CPUs that this process may use)"
+    )
 
 
 def add_dtype(parser: argparse.ArgumentParser) -> None:
-    """``--dtype``."""
+    """Add ``--dtype``."""
     formats = "float32 (or f32), bfloat16 (or bf16), or auto"
-    text = f"{formats}: bfloat16 where checkpoint and CPU have it (default: %(default)s)"
+    text = f"{formats}, which is bfloat16 if checkpoint and CPU both have it (default: %(default)s)"
     parser.add_argument("--dtype", default="float32", help=text)
 
 
 def rate(text: str) -> float:
-    """Frames a second: a number above 0."""
+    """Parse frames per second: a number above 0."""
     try:
         value = float(text)
     except ValueError:
@@ -52,7 +51,7 @@ def rate(text: str) -> float:
 
 
 def rule(text: str) -> str:
-    """A rule by which the frames of a video are chosen."""
+    """Parse the name of a rule that chooses the frames of a video."""
     from qwenvis.processors.video import SAMPLINGS
 
     if text not in SAMPLINGS:
@@ -61,29 +60,25 @@ def rule(text: str) -> str:
 
 
 def add_sampling(parser: argparse.ArgumentParser) -> None:
-    """``--fps``, ``--num-frames`` and ``--sampling``."""
-    parser.add_argument("--fps", type=rate, metavar="N", help="frames a second of a video (default: as the model does)")
-    parser.add_argument("--num-frames", type=positive, metavar="N", help="frames of a video, instead of --fps")
-    text = "natural, transformers, qwen-vl-utils or all: how frames of a video are chosen (default: natural)"
+    """Add ``--fps``, ``--num-frames`` and ``--sampling``."""
+    parser.add_argument(
+        "--fps", type=rate, metavar="N", help="frames per second of a video to encode (default: the rule of the model)"
+    )
+    parser.add_argument(
+        "--num-frames", type=positive, metavar="N", help="number of frames of a video to encode, instead of --fps"
+    )
+    text = "how the frames of a video are chosen: natural, transformers, qwen-vl-utils or all (default: natural)"
     parser.add_argument("--sampling", type=rule, metavar="RULE", help=text)
 
 
 def sampling(args: argparse.Namespace) -> Sampling:
-    """What these say, as the encoder takes it."""
+    """Return the options of `add_sampling` as arguments of the encoder."""
     asked: Sampling = {"fps": args.fps, "num_frames": args.num_frames}
     return asked if args.sampling is None else {**asked, "sampling": args.sampling}
 
 
-def check_sampling(args: argparse.Namespace) -> None:
-    """Raise InputError for arguments that choose the frames of videos, where there are none."""
-    given = {"--fps": args.fps, "--num-frames": args.num_frames, "--sampling": args.sampling}
-    named = [name for name, value in given.items() if value is not None]
-    if named and not any(files.is_film(path) or files.moves(path) for path in args.images):
-        raise InputError(f"{' and '.join(named)} would choose the frames of videos, but there is no video")
-
-
 def add_limits(parser: argparse.ArgumentParser) -> None:
-    """``--min-pixels`` and ``--max-pixels``."""
+    """Add ``--min-pixels`` and ``--max-pixels``."""
     for side, verb in (("min", "enlarge smaller"), ("max", "shrink larger")):
-        text = f"{verb} images to about this area: N, or WxH (default: as the checkpoint says)"
+        text = f"{verb} images to about this area in pixels: N, or WxH (default: the limit of the checkpoint)"
         parser.add_argument(f"--{side}-pixels", type=pixels, metavar="N", help=text)

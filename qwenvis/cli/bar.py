@@ -1,4 +1,4 @@
-"""A progress bar on stderr, where that is a terminal."""
+"""A progress bar on stderr, if stderr is a terminal."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from types import TracebackType
 from qwenvis.cli import units
 
 WIDTH = 24
-DELAY = 0.3  # seconds before the first line: what is done sooner needs none
-PAUSE = 0.1  # seconds between two lines
+DELAY = 0.3  # seconds before the bar appears: shorter work needs none
+PAUSE = 0.1  # seconds between two updates
 
 
 class Bar:
-    """``progress(done, total)`` for whatever takes a while; its line disappears when the work ends, however it ends.
+    """A callback ``progress(done, total)`` that draws one line, which is erased when the work ends or fails.
 
-    ``rate(done a second)`` is put into words beside the bar. With ``expected`` seconds, the bar is there from the
-    start, before anything is done.
+    ``rate`` turns the number done per second into the text beside the bar. If ``expected`` seconds are set, the bar
+    appears at once, before anything is done.
     """
 
     def __init__(self, label: str, rate: Callable[[float], str]) -> None:
@@ -37,7 +37,7 @@ class Bar:
         return self
 
     def __call__(self, done: int, total: int) -> None:
-        """Draw, if it is time to."""
+        """Update the line, unless it was updated a moment ago."""
         now = time.monotonic()
         if not self.shown or now < self._next or not 0 < done <= total:
             return
@@ -57,13 +57,13 @@ class Bar:
         self._write(line[: self._columns() - 1])
 
     def _columns(self) -> int:
-        """Width of the terminal; 80 where it does not say."""
+        """Return the width of the terminal, or 80 if it is unknown."""
         try:
             return os.get_terminal_size(sys.stderr.fileno()).columns or 80
         except OSError:
             return 80
 
     def _write(self, line: str, end: str = "") -> None:
-        """Replace the line; blanks wipe out what a longer one has left, on terminals of every kind."""
+        """Replace the line; blanks erase the rest of a longer line, on every kind of terminal."""
         print(f"\r{line:{self._length}}", end=end, file=sys.stderr, flush=True)
         self._length = len(line)

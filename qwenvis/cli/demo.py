@@ -1,4 +1,4 @@
-"""``qwenvis demo``: a picture beside its tokens, with nothing but this package."""
+"""``qwenvis demo``: an image drawn beside its tokens, without a model or a network."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from qwenvis.cli import arguments, files, steps, units
+from qwenvis.cli import arguments, files, items, steps, units
 from qwenvis.errors import InputError
 
 if TYPE_CHECKING:
@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 
     from qwenvis.embeddings import Embeddings
     from qwenvis.encoder import Encoder
+    from qwenvis.encoding.inputs import InputItem, Inputs
     from qwenvis.spec import ModelSpec
 
-SUMMARY = "encode a picture and paint its tokens: no model, no network"
+SUMMARY = "encode an image and draw its tokens, without a model or a network"
 DESCRIPTION = """\
-Encode a picture that ships with the package through a tower of Qwen2-VL-2B's shape with random weights, say how fast
-that was, and paint the picture beside its tokens. No network is needed; the first run writes a checkpoint of 1.3 GB
+Encode an image that ships with the package, report the speed, and draw the image beside its tokens. The model is a
+tower in the shape of Qwen2-VL-2B with random weights. No network is needed; the first run writes a checkpoint of 1.3 GB
 into the cache directory.
 """
 EXAMPLES = """\
@@ -34,7 +35,7 @@ MAX_PIXELS = 504 * 392  # 1008 patches: seconds on two cores
 
 
 class Timed(NamedTuple):
-    """One encode: its seconds and flops, and the flops a second that the machine could do before and after it."""
+    """Seconds and flops of one encode, and the peak in flops per second, measured before and after it."""
 
     seconds: float
     flops: float
@@ -42,24 +43,30 @@ class Timed(NamedTuple):
 
     @property
     def rate(self) -> str:
-        """Speed, and its share of the peak."""
+        """Describe the speed and its share of the peak."""
         return units.speed(self.flops / self.seconds, sum(self.peaks) / 2)
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
-    parser.add_argument("image", nargs="?", metavar="IMAGE", help="default: a scene that ships with the package")
-    parser.add_argument("--model", default=MODEL, metavar="SOURCE", help=f"{arguments.SOURCE} (default: %(default)s)")
-    text = "the picture to write (default: %(default)s); a file of that name is replaced"
+    parser.add_argument(
+        "image", nargs="?", metavar="IMAGE", help="the image to encode (default: one that ships with the package)"
+    )
+    parser.add_argument(
+        "--model", default=MODEL, metavar="SOURCE", help=f"the checkpoint: {arguments.SOURCE} (default: %(default)s)"
+    )
+    text = "the image file to write (default: %(default)s); an existing file is replaced"
     parser.add_argument("-o", "--output", "--out", default="qwenvis-demo.png", metavar="FILE", help=text)
     arguments.add_dtype(parser)
     arguments.add_threads(parser)
-    text = f"shrink a larger image to about this area: N, or WxH (default: {MAX_PIXELS}, seconds of work)"
+    text = (
+        f"shrink a larger image to about this area in pixels: N, or WxH (default: {MAX_PIXELS}, a few seconds of work)"
+    )
     parser.add_argument("--max-pixels", type=arguments.pixels, default=MAX_PIXELS, metavar="N", help=text)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Load, encode, paint; returns the exit code."""
+    """Load, encode and draw; return the exit code."""
     from importlib import resources
     from pathlib import Path
 
@@ -73,34 +80,37 @@ def run(args: argparse.Namespace) -> int:
     picture = decode(source, repr(name))
     threads = resolve(args.threads)
     spec = ModelSpec.open(args.model, dtype=args.dtype, max_pixels=args.max_pixels)
-    (seen,) = files.survey([name], spec.processor, lambda *_: (picture.height, picture.width))
+    inputs = items.inputs(spec, {}, threads)
+    item = inputs.image(source, 0)
     random = args.model.startswith("synthetic:")
     weights = f"{units.count(spec.parameters)} parameters, {units.nbytes(spec.nbytes)} of memory"
     _say("model", f"{units.name(args.model)}, {weights}")
     if random:
-        _say("", "Its weights are random numbers, so the colours will show what the architecture sees,")
+        _say("", "Its weights are random, so the colours will show what the architecture sees,")
         _say("", "not what a trained model sees. The work is the same.")
     encoder = _loaded(spec, threads)
-    out, timed = _encoded(encoder, source, seen)
-    page = _page(picture, seen, out, f"{args.model}{', random weights' * random}. {_pace(encoder, timed)}.")
+    out, timed = _encoded(encoder, inputs, item, name)
+    page = _page(picture, name, item, out, f"{args.model}{', random weights' * random}. {_pace(encoder, timed)}.")
     _save(page, target)
-    _say("wrote", f"{units.name(str(target))}: the picture beside its tokens")
+    _say("wrote", f"{units.name(str(target))}: the image beside its tokens")
     return 0
 
 
 def _target(out: str, image: str | None) -> Path:
-    """The file to write, of a kind that Pillow writes."""
+    """Return the path to write. Raises InputError for a suffix of a format that Pillow does not write."""
     from PIL import Image
 
     target = files.output(out, [image] if image else [])
     kinds = [suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.SAVE]
     if target.suffix.lower() not in kinds:
-        raise InputError(f"{target}: Pillow writes no {target.suffix or 'file without a suffix'}; name a .png file")
+        raise InputError(
+            f"{target}: Pillow cannot write {target.suffix or 'a file without a suffix'}; name a .png file"
+        )
     return target
 
 
 def _loaded(spec: ModelSpec, threads: int) -> Encoder:
-    """The encoder; its checkpoint is written before, where that is still to be done."""
+    """Load the encoder; a synthetic checkpoint that is not there yet is written first."""
     checkpoint = spec.checkpoint
     if not checkpoint.files[0].exists():
         _say("first use", f"writing {units.nbytes(checkpoint.nbytes)} into {units.name(str(checkpoint.path))}")
@@ -108,26 +118,26 @@ def _loaded(spec: ModelSpec, threads: int) -> Encoder:
     steps.prepare(spec)
     written = time.perf_counter()
     if written - start > 1:
-        _say("", f"written in {units.seconds(written - start)}; QWENVIS_CACHE names another place")
+        _say("", f"written in {units.seconds(written - start)}; set QWENVIS_CACHE for another directory")
     encoder = steps.load(spec, threads)
     _say("loaded", f"in {units.seconds(time.perf_counter() - written)}")
     return encoder
 
 
-def _encoded(encoder: Encoder, source: str | bytes, seen: files.Seen) -> tuple[Embeddings, Timed]:
-    """The tokens, from the file to the array, in one run without a warm-up."""
+def _encoded(encoder: Encoder, inputs: Inputs, item: InputItem, name: str) -> tuple[Embeddings, Timed]:
+    """Encode and time one run, from the file to the array, without a warm-up."""
     import numpy as np
 
     from qwenvis.cost import peak_rate
 
-    grid_thw = np.array([seen.grid])
+    grid_thw = np.array([item.grid])
     cost, expected = encoder.spec.cost(grid_thw), steps.estimate(encoder.spec, grid_thw, encoder.threads)
-    sizes = f"{units.area(seen.size)} pixels, resized to {units.area(seen.resized)}"
-    _say("picture", f"{seen.path}, {sizes}: {cost.patches} patches, {cost.tokens} tokens")
+    sizes = f"{units.area(item.item.size)} pixels, resized to {units.area(item.item.resized.canvas)}"
+    _say("picture", f"{name}, {sizes}: {cost.patches} patches, {cost.tokens} tokens")
     _say("", f"{cost.flops / 1e9:,.0f} GFLOP, about {units.seconds(expected)} on this machine")
     before = peak_rate(encoder.threads, encoder.format)
     start = time.perf_counter()
-    out = steps.encode(encoder, [source], grid_thw, expected)
+    out = steps.encode(encoder, inputs, [item], expected)
     seconds = time.perf_counter() - start
     timed = Timed(seconds, cost.flops, (before, peak_rate(encoder.threads, encoder.format)))
     tokens, width = out.embeddings.shape
@@ -141,14 +151,14 @@ def _pace(encoder: Encoder, timed: Timed) -> str:
     return f"{units.seconds(timed.seconds)} on {threads}, {encoder.isa}, {encoder.format}: {timed.rate}"
 
 
-def _page(picture: Image.Image, seen: files.Seen, out: Embeddings, note: str) -> Image.Image:
-    """The picture beside its tokens."""
+def _page(picture: Image.Image, name: str, item: InputItem, out: Embeddings, note: str) -> Image.Image:
+    """Draw the image beside its tokens."""
     from qwenvis.embeddings import picture as drawing
 
     colours, share = drawing.colours(out.embeddings)
     _, rows, columns = (out.grid_thw[0] // out.merge_size).tolist()
     titles = (
-        f"{seen.path}: {units.area(seen.resized)} pixels, {seen.grid[1] * seen.grid[2]} patches",
+        f"{name}: {units.area(item.item.resized.canvas)} pixels, {item.grid[1] * item.grid[2]} patches",
         f"{len(colours)} tokens of {out.embeddings.shape[1]} numbers",
     )
     legend = f"Red, green and blue are the tokens' first three principal components, {share:.0%} of their variance."
@@ -156,10 +166,10 @@ def _page(picture: Image.Image, seen: files.Seen, out: Embeddings, note: str) ->
 
 
 def _save(page: Image.Image, target: Path) -> None:
-    """Write the page; the file appears whole or not at all."""
+    """Write the page, the whole file or none."""
     from PIL import Image
 
-    from qwenvis.embeddings.file import whole_file
+    from qwenvis.io.drafts import whole_file
 
     with whole_file(target) as draft:
         page.save(draft, Image.registered_extensions()[target.suffix.lower()])

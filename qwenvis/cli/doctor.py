@@ -1,4 +1,4 @@
-"""``qwenvis doctor``: what this machine offers, and what was made of it."""
+"""``qwenvis doctor``: the features of this machine, and the choices that follow from them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from qwenvis.errors import QwenvisError
 if TYPE_CHECKING:
     from pathlib import Path
 
-SUMMARY = "say what this machine offers: instruction sets, threads, OpenMP"
+SUMMARY = "report what this machine offers: instruction sets, formats, threads, OpenMP, speed"
 DESCRIPTION = """\
-Print what a report of a problem needs: versions, instruction sets, threads, the OpenMP runtime, speed and caches.
-The exit code is 0 if images can be encoded here, else 1.
+Print the facts that a bug report needs: versions, instruction sets, formats, threads, OpenMP, speed and caches.
+The exit code is 0 if images can be encoded on this machine, else 1.
 """
 EXAMPLES = """\
   qwenvis doctor
@@ -31,21 +31,21 @@ RUNTIMES = ("libgomp", "libomp", "libiomp", "vcomp")  # files of OpenMP runtimes
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Add no argument: it always tells everything."""
+    """Add no arguments: the command always prints everything."""
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print every line, also after one that shows a problem; returns the exit code."""
-    problems = False
+    """Print all lines, each problem once; return the exit code."""
+    problems: set[str] = set()
     for title, line in LINES.items():
         try:
             text = line()
         except (QwenvisError, ImportError) as error:
-            problems = True
-            text = f"PROBLEM: {error}"
+            text = "unknown, because of that problem" if str(error) in problems else f"PROBLEM: {error}"
+            problems.add(str(error))
         print(f"{title:<12}{text}", flush=True)
     if problems:
-        print("qwenvis: no image can be encoded here before the problem is solved", file=sys.stderr)
+        print("qwenvis: no image can be encoded here until the problem is solved", file=sys.stderr)
         return 1
     print("All is well.")
     return 0
@@ -72,7 +72,7 @@ def _extras() -> str:
 
 
 def _extra(package: str, extra: str, reads: str) -> str:
-    """A package that is here or not, and what for."""
+    """Describe a package of an extra, installed or not, and its purpose."""
     try:
         module = importlib.import_module(package)
     except ImportError as error:
@@ -95,6 +95,15 @@ def _isa() -> str:
     forced = os.environ.get("QWENVIS_ISA")
     isas = [name if present else f"{name} (not on this CPU)" for name, present in ops.isas().items()]
     return f"{ops.isa()}, {'forced by QWENVIS_ISA' if forced else 'the best here'}; compiled: {', '.join(isas)}"
+
+
+def _formats() -> str:
+    """List the dtypes of weights, and which of them this CPU cannot multiply."""
+    from qwenvis import ops
+    from qwenvis.nn.formats import DTYPES
+
+    expanded = {name for name, format in ops.formats().items() if format.expanded}
+    return ", ".join(f"{dtype}{' (stored; multiplied as float32)' * (DTYPES[dtype] in expanded)}" for dtype in DTYPES)
 
 
 def _threads() -> str:
@@ -120,7 +129,7 @@ def _openmp() -> str:
 
 
 def _waiting() -> str:
-    """What OpenMP's threads do between two loops; its runtime looks at its own variable first."""
+    """Describe what threads do between two loops. An OpenMP runtime reads its own variable before OMP_WAIT_POLICY."""
     from qwenvis import ops
 
     if not ops.openmp:
@@ -135,7 +144,7 @@ def _waiting() -> str:
 
 
 def _load() -> str:
-    """How busy the machine is: threads that wait for one another, of which one has no CPU, are slow all together."""
+    """Describe the load: if one thread of a loop waits for a CPU, the others wait for that thread."""
     from qwenvis.concurrency.threads import resolve
 
     try:
@@ -155,7 +164,7 @@ def _speed() -> str:
     from qwenvis.cost import best_rates
 
     threads = resolve()
-    formats = ["f32", "bf16"] if ops.rows_dtype("bf16") == "uint16" else ["f32"]
+    formats = [name for name, format in ops.formats().items() if not format.expanded]
     speeds = [f"{format} products {units.speed(*best_rates(threads, format))}" for format in formats]
     return f"{'; '.join(speeds)}, on {threads} thread{'s' * (threads > 1)}"
 
@@ -180,7 +189,7 @@ def _synthetic() -> str:
 
 
 def _proc(name: str) -> list[str]:
-    """Lines of a file that Linux has in /proc, none elsewhere."""
+    """Return the lines of a file in /proc, or none where the system has no such file."""
     from pathlib import Path
 
     try:
@@ -190,7 +199,7 @@ def _proc(name: str) -> list[str]:
 
 
 def _place(directory: Path, pattern: str, noun: str) -> str:
-    """A cache directory and how much it holds."""
+    """Describe a cache directory and the number of its entries."""
     try:
         found = len(list(directory.glob(pattern)))
     except OSError as error:
@@ -205,6 +214,7 @@ LINES: dict[str, Callable[[], str]] = {
     "extras": _extras,
     "CPU": _cpu,
     "ISA": _isa,
+    "formats": _formats,
     "threads": _threads,
     "OpenMP": _openmp,
     "waiting": _waiting,

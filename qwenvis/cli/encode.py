@@ -1,26 +1,26 @@
-"""``qwenvis encode``: images and videos to a file of visual tokens."""
+"""``qwenvis encode``: write the visual tokens of images and videos to a file."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 
-from qwenvis.cli import arguments, files, steps, units
+from qwenvis.cli import arguments, files, items, steps, units
 
-SUMMARY = "write the visual tokens of images to a file"
+SUMMARY = "write the visual tokens of images and videos to a file"
 DESCRIPTION = """\
-Write the visual tokens of images to one safetensors file:
+Write the visual tokens of images and videos to one safetensors file:
 
-  embeddings   (tokens, out_hidden_size) float32, the images one after the other
-  grid_thw     (images, 3) int64: frames, rows and columns of patches of each image
-  deepstack.N  like embeddings, of towers that have it: for the first layers of the language model
-  frame_indices, timestamps, second_per_grid_ts, frame_counts   where there are videos
-  sizes        (images, 2) int64: height and width of each image before it was resized
-  metadata     sources, a JSON list of the names of the images; and what made the tokens: checkpoint,
-               family, format of the weights (f32, bf16), ISA, version, limits
+  embeddings   (tokens, out_hidden_size) float32, item after item
+  grid_thw     (items, 3) int64: temporal steps, rows and columns of patches of each item
+  deepstack.N  same shape as embeddings, for towers with deepstack: for the first layers of the language model
+  frame_indices, timestamps, second_per_grid_ts, frame_counts   if there are videos
+  sizes        (items, 2) int64: height and width of each image or frame before resizing
+  metadata     sources, a JSON list of the file names; and the provenance of the tokens: checkpoint,
+               family, format of the weights (f32 or bf16), instruction set, version, limits
 
-One line an image goes to stdout: name, width x height, grid_thw, tokens. All images are opened before the first is
-encoded; if any cannot be used, all of those are listed and nothing is written. The file appears whole or not at all.
+One line for each item goes to stdout: name, width x height, grid_thw, number of tokens. All files are opened before the
+first is encoded, and one message lists those that cannot be used. If anything fails, nothing is written.
 """
 EXAMPLES = """\
   qwenvis encode cat.jpg --model Qwen/Qwen2-VL-2B-Instruct
@@ -35,10 +35,13 @@ EXAMPLES = """\
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
     parser.add_argument(
-        "images", nargs="+", metavar="IMAGE", help="a JPEG, PNG, WebP ... file, or a video: MP4, MKV, WebM ..."
+        "images",
+        nargs="+",
+        metavar="IMAGE",
+        help="an image file (JPEG, PNG, WebP ...) or a video file (MP4, MKV, WebM ...)",
     )
-    parser.add_argument("--model", required=True, metavar="SOURCE", help=arguments.SOURCE)
-    text = "what to write (default: %(default)s); a file of that name is replaced"
+    parser.add_argument("--model", required=True, metavar="SOURCE", help=f"the checkpoint: {arguments.SOURCE}")
+    text = "the file to write (default: %(default)s); an existing file is replaced"
     parser.add_argument("-o", "--output", default="embeddings.safetensors", metavar="FILE", help=text)
     arguments.add_dtype(parser)
     arguments.add_threads(parser)
@@ -47,30 +50,30 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Encode the images; returns the exit code."""
-    import numpy as np
-
+    """Encode the files; return the exit code."""
     from qwenvis.concurrency.threads import resolve
     from qwenvis.embeddings.file import checked_name
     from qwenvis.spec import ModelSpec
 
     target = checked_name(files.output(args.output, args.images))
-    arguments.check_sampling(args)
     threads = resolve(args.threads)
     spec = ModelSpec.open(args.model, dtype=args.dtype, min_pixels=args.min_pixels, max_pixels=args.max_pixels)
-    seen = steps.look(args.images, spec.processor, steps.watcher(spec, args))
-    grid_thw = np.array([image.grid for image in seen])
+    sampling = arguments.sampling(args)
+    inputs = items.inputs(spec, sampling, threads)
+    planned = items.verify(args.images, inputs, sampling)
+    grid_thw = inputs.plan(planned).grid_thw
     arrays = 1 + len(spec.config.deepstack)
     files.refuse_a_full_disk(target, 4 * arrays * spec.config.out_hidden_size * spec.cost(grid_thw).tokens)
 
     encoder = steps.load(spec, threads)
-    asked = {**arguments.sampling(args), "min_pixels": args.min_pixels, "max_pixels": args.max_pixels}
-    out = steps.encode(encoder, args.images, grid_thw, sampling=asked)
+    out = steps.encode(encoder, inputs, planned)
     out.save(target)
 
     rows = [
-        (units.name(image.path), units.area(image.size), f"grid_thw {' '.join(map(str, grid))}", f"{tokens} tokens")
-        for image, grid, tokens in zip(seen, out.grid_thw.tolist(), out.counts, strict=True)
+        (units.name(source), units.area(size), f"grid_thw {' '.join(map(str, grid))}", f"{tokens} tokens")
+        for source, size, grid, tokens in zip(
+            out.sources, out.sizes.tolist(), out.grid_thw.tolist(), out.counts, strict=True
+        )
     ]
     print(*units.columns(rows, "<>>>"), sep="\n")
     tokens, width = out.embeddings.shape

@@ -1,93 +1,30 @@
-"""The files that a command reads and writes, looked at before anything is computed."""
+"""The files that a command writes, checked before anything is computed."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from qwenvis.cli import units
-from qwenvis.errors import ImageError, InputError, VideoError, gathered
+from qwenvis.errors import InputError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from qwenvis.images.decode import ImageInput
-    from qwenvis.processors.image import ImageProcessor
-    from qwenvis.videos.video import VideoItem
-
-
-class Seen(NamedTuple):
-    """One image that can be used: its file, its (height, width), and what it is resized and cut to."""
-
-    path: str
-    size: tuple[int, int]
-    resized: tuple[int, int]
-    grid: tuple[int, int, int]
-
-
-def is_film(path: str) -> bool:
-    """Whether a file is a video, by its bytes; by its name where they say nothing that is known."""
-    from qwenvis.images.decode import probe
-    from qwenvis.io.signatures import HEAD, video_container
-    from qwenvis.videos.decode import SUFFIXES, first_bytes
-
-    named = path.lower().endswith(SUFFIXES)
-    try:
-        if video_container(first_bytes(path, HEAD)):
-            return True
-        probe(path)
-    except (VideoError, ImageError):
-        return named
-    return False
-
-
-def moves(path: str) -> bool:
-    """Whether a file is an animated image."""
-    from qwenvis.videos.animation import format_of
-
-    return format_of(path) is not None
-
-
-def survey(
-    paths: Sequence[str],
-    processor: ImageProcessor,
-    measure: Callable[[ImageInput, str], tuple[int, int]],
-    watch: Callable[[str, int], VideoItem | None] | None = None,
-) -> list[Seen]:
-    """Look at every image; ``measure(path, label)`` returns its (height, width).
-
-    ``watch(path, index)`` plans a video, and returns None for other files. Raises one error that lists all files that
-    cannot be used.
-    """
-    from qwenvis.images.decode import label
-
-    def see(path: str, index: int) -> Seen:
-        if watch is not None and (film := watch(path, index)) is not None:
-            return Seen(path, film.size, film.resized.canvas, film.grid)
-        where = label(path, index)
-        size = measure(path, where)
-        try:
-            return Seen(path, size, processor.resized(*size), processor.grid(*size))
-        except ImageError as error:  # of the size, which says nothing of the image
-            raise type(error)(f"{where}: {error}") from None
-
-    return gathered((partial(see, path, index) for index, path in enumerate(paths)), "images")
-
 
 def output(path: str, sources: Sequence[str] = ()) -> Path:
-    """A file that can be written and that is none of the ``sources``; raises InputError for any other."""
-    from pathlib import Path
+    """Return the path of a file to write. Raises InputError if it cannot be written or is one of the ``sources``."""
+    from qwenvis.io.files import expanded
 
     _refuse_a_dash(path)
-    target = Path(path)
+    target = expanded(path)
     if target.is_dir():
         raise InputError(f"{target} is a directory; name a file in it")
     if target.exists():
         if not target.is_file():
-            raise InputError(f"{target} is no regular file, so no file can take its place")
-        if any(Path(source).exists() and target.samefile(source) for source in sources):
+            raise InputError(f"{target} is not a regular file, so it cannot be replaced")
+        if any(source.exists() and target.samefile(source) for source in map(expanded, sources)):
             raise InputError(f"{target} is one of the images; name another file to write")
         if not os.access(target, os.W_OK):
             raise InputError(f"{target} is read-only; name another file to write")
@@ -96,8 +33,8 @@ def output(path: str, sources: Sequence[str] = ()) -> Path:
 
 
 def new_directory(path: str) -> Path:
-    """A directory that can be made; raises InputError for any other, and for what is there already."""
-    from qwenvis.checkpoints.files import expanded
+    """Return the path of a directory to create. Raises InputError if it exists already or cannot be created."""
+    from qwenvis.io.files import expanded
 
     _refuse_a_dash(path)
     target = expanded(path)
@@ -108,13 +45,13 @@ def new_directory(path: str) -> Path:
 
 
 def _refuse_a_dash(path: str) -> None:
-    """Raise InputError for what means stdout to other programs."""
+    """Raise InputError for "-", which other programs take for stdout."""
     if path == "-":
-        raise InputError("- names no file, and nothing is written to stdout; ./- is a file of that name")
+        raise InputError("'-' is not a file name, and nothing is written to stdout; a file of that name is ./-")
 
 
 def _refuse_a_closed_parent(target: Path) -> None:
-    """Raise InputError where nothing can be written beside ``target``."""
+    """Raise InputError if no file can be created beside ``target``."""
     import tempfile
 
     if not target.parent.is_dir():
@@ -127,7 +64,7 @@ def _refuse_a_closed_parent(target: Path) -> None:
 
 
 def refuse_a_full_disk(target: Path, size: int) -> None:
-    """Raise InputError where ``size`` bytes do not fit beside ``target``."""
+    """Raise InputError if the disk of ``target`` has less than ``size`` bytes free."""
     import shutil
 
     free = shutil.disk_usage(target.parent).free

@@ -5,16 +5,17 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from qwenvis.cli import arguments, files, steps, units
+from qwenvis.cli import arguments, items, units
 
 if TYPE_CHECKING:
+    from qwenvis.encoding.inputs import InputItem
     from qwenvis.spec import ModelSpec
 
-SUMMARY = "say what a checkpoint holds, and what images will cost here"
+SUMMARY = "describe a checkpoint, and estimate what images will cost on this machine"
 DESCRIPTION = """\
-Say what the vision tower of a checkpoint is, from its headers alone, and for each image the tokens that it becomes,
-and the memory and time that encoding it will take on this machine. No weight is read and nothing is encoded.
-Without a checkpoint: the families of towers that this version has, and their presets.
+Describe the vision tower of a checkpoint, and for each image or video its number of tokens and the memory and time
+that encoding will take on this machine. Only headers are read; no weight is loaded and nothing is encoded.
+Without a SOURCE, list the families of this version and their presets.
 """
 EXAMPLES = """\
   qwenvis info
@@ -28,10 +29,8 @@ LONG = 60  # seconds of work above which a smaller area is suggested
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
-    parser.add_argument("source", nargs="?", metavar="SOURCE", help=arguments.SOURCE)
-    parser.add_argument(
-        "images", nargs="*", metavar="IMAGE", help="a JPEG, PNG, WebP ... file, or a video; only its header is read"
-    )
+    parser.add_argument("source", nargs="?", metavar="SOURCE", help=f"the checkpoint: {arguments.SOURCE}")
+    parser.add_argument("images", nargs="*", metavar="IMAGE", help="an image or video file; only its header is read")
     arguments.add_dtype(parser)
     arguments.add_threads(parser)
     arguments.add_limits(parser)
@@ -40,25 +39,23 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Describe the checkpoint and the images, or the families where no checkpoint is given; return the exit code."""
-    arguments.check_sampling(args)
+    sampling = arguments.sampling(args)
     if args.source is None:
+        items.check_sampling([], sampling)
         print(*_families(), sep="\n")
         return 0
     from qwenvis.concurrency.threads import resolve
-    from qwenvis.images.decode import probe
     from qwenvis.spec import ModelSpec
 
     threads = resolve(args.threads)
     limits = {"min_pixels": args.min_pixels, "max_pixels": args.max_pixels}
     spec = ModelSpec.open(args.source, dtype=args.dtype, **limits)
-    seen = []
-    if args.images:
-        seen = files.survey(args.images, spec.processor, probe, steps.watcher(spec, args))
+    planned = items.plan(args.images, items.inputs(spec, sampling, threads), sampling)
     print(units.name(args.source))
     print(*units.columns([("", *row) for row in _tower(spec)], "<<<"), sep="\n")
-    if seen:
+    if planned:
         print()
-        print(*_images(spec, seen, threads), sep="\n")
+        print(*_images(spec, planned, threads), sep="\n")
     return 0
 
 
@@ -126,7 +123,7 @@ def _limits(spec: ModelSpec) -> str:
     return f"{smallest:,} to {largest:,} pixels: {-(-smallest // area):,} to {largest // area:,} tokens"
 
 
-def _images(spec: ModelSpec, seen: list[files.Seen], threads: int) -> list[str]:
+def _images(spec: ModelSpec, planned: list[InputItem], threads: int) -> list[str]:
     """Make the table of the images, with a note on its numbers."""
     import numpy as np
 
@@ -136,16 +133,16 @@ def _images(spec: ModelSpec, seen: list[files.Seen], threads: int) -> list[str]:
     rate, weights = gemm_rate(threads, spec.format), spec.nbytes
     rows = [("image", "width x height", "resized to", "grid_thw", "tokens", "GFLOP", "memory", "time")]
     slowest = 0.0
-    for image in seen:
-        cost = spec.cost(np.array([image.grid]), threads=threads)
-        grid, memory = " ".join(map(str, image.grid)), units.nbytes(weights + cost.nbytes)
+    for each in planned:
+        cost = spec.cost(np.array([each.grid]), threads=threads)
+        grid, memory = " ".join(map(str, each.grid)), units.nbytes(weights + cost.nbytes)
         time = f"about {units.seconds(cost.flops / rate)}"
-        sizes = units.area(image.size), units.area(image.resized)
+        sizes = units.area(each.item.size), units.area(each.item.resized.canvas)
         rows.append(
-            (units.name(image.path), *sizes, grid, f"{cost.tokens:,}", f"{cost.flops / 1e9:,.0f}", memory, time)
+            (units.name(each.place.source), *sizes, grid, f"{cost.tokens:,}", f"{cost.flops / 1e9:,.0f}", memory, time)
         )
         slowest = max(slowest, cost.flops / rate)
     here = f"{threads} thread{'s' * (threads > 1)}, {ops.isa()}, {rate / 1e9:.0f} GFLOP/s in {spec.format} products now"
-    hint = ["A smaller --max-pixels makes fewer tokens in less time."] if slowest > LONG else []
+    hint = ["A smaller --max-pixels gives fewer tokens in less time."] if slowest > LONG else []
     note = [f"Time is for {here}; memory is weights and workspace.", *hint]
     return [*units.columns(rows, "<>>>>>>>"), "", *note]

@@ -6,12 +6,12 @@ import argparse
 
 from qwenvis.cli import arguments, files, steps, units
 
-SUMMARY = "write the weights as they are used, for processes that start at once"
+SUMMARY = "write the weights in the layout of the kernels, so that processes start at once"
 DESCRIPTION = """\
-Write the vision tower of a checkpoint in the layout that it has in memory: packed for this CPU's instruction set and
-for one format. As the SOURCE of info or the --model of encode, with --dtype auto, the directory is mapped instead of
-being read and packed, and processes share its memory. It is a cache, not a format for exchange: another CPU or version
-may need another one. The directory must not exist yet; it appears whole or not at all.
+Write the vision tower of a checkpoint in the layout of the kernels, packed for the instruction set of this CPU and one
+number format. Pass the directory as a SOURCE with --dtype auto: it is mapped into memory instead of being read and
+packed, and processes share that memory. The directory is a cache, not a format to distribute: another CPU or version
+may need another one. It must not exist yet, and nothing is left of it if writing fails.
 """
 EXAMPLES = """\
   qwenvis pack Qwen/Qwen2-VL-2B-Instruct qwen2-vl.packed --dtype auto
@@ -21,8 +21,8 @@ EXAMPLES = """\
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
-    parser.add_argument("source", metavar="SOURCE", help=arguments.SOURCE)
-    parser.add_argument("directory", metavar="DIRECTORY", help="what to write")
+    parser.add_argument("source", metavar="SOURCE", help=f"the checkpoint: {arguments.SOURCE}")
+    parser.add_argument("directory", metavar="DIRECTORY", help="the directory to write")
     arguments.add_dtype(parser)
     arguments.add_threads(parser)
 

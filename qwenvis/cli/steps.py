@@ -2,68 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from qwenvis.cli import files, units
+from qwenvis.cli import units
 from qwenvis.cli.bar import Bar
 
 if TYPE_CHECKING:
-    import argparse
-
     import numpy as np
 
     from qwenvis.embeddings import Embeddings
     from qwenvis.encoder import Encoder
-    from qwenvis.images.decode import ImageInput
-    from qwenvis.processors.image import ImageProcessor
+    from qwenvis.encoding.inputs import InputItem, Inputs
     from qwenvis.spec import ModelSpec
-    from qwenvis.videos.video import VideoItem
 
 
 def prepare(spec: ModelSpec) -> None:
     """Write the files of a synthetic checkpoint, if they are not there yet."""
     with Bar("writing the checkpoint", _bytes) as bar:
         spec.checkpoint.prepare(bar)
-
-
-def watcher(spec: ModelSpec, args: argparse.Namespace) -> Callable[[str, int], VideoItem | None]:
-    """Return the function that plans a video for the arguments of a command, and returns None for a still.
-
-    Only the first frame of a video is decoded.
-    """
-    from qwenvis.cli.arguments import sampling
-    from qwenvis.videos.video import VideoItem, VideoOptions
-
-    def watch(path: str, index: int) -> VideoItem | None:
-        if not is_video(path, sampling(args)):
-            return None
-        options = VideoOptions.of(spec.video_processor, sampling(args))
-        return VideoItem(path, options.with_limits(args.min_pixels, args.max_pixels), index)
-
-    return watch
-
-
-def look(
-    paths: Sequence[str], processor: ImageProcessor, watch: Callable[[str, int], VideoItem | None] | None = None
-) -> list[files.Seen]:
-    """Decode every image, so that a damaged image is found before hours of work and not in the midst of it.
-
-    Only the packets and the first frame of a video are read.
-    """
-    from qwenvis.images.decode import decode
-
-    done = 0
-    with Bar("opening the images", lambda rate: f"{rate:.1f} images/s") as bar:
-
-        def measure(source: ImageInput, where: str) -> tuple[int, int]:
-            nonlocal done
-            done += 1
-            bar(done, len(paths))
-            image = decode(source, where)
-            return image.height, image.width
-
-        return files.survey(paths, processor, measure, watch)
 
 
 def load(spec: ModelSpec, threads: int) -> Encoder:
@@ -75,33 +31,18 @@ def load(spec: ModelSpec, threads: int) -> Encoder:
         return Encoder.from_spec(spec, threads=threads, progress=bar)
 
 
-def encode(
-    encoder: Encoder,
-    images: Sequence[ImageInput],
-    grid_thw: np.ndarray,
-    expected: float | None = None,
-    sampling: dict[str, Any] | None = None,
-) -> Embeddings:
-    """Encode images and videos whose grids are known; ``expected`` is the estimate in seconds, if there is one."""
-    layers = encoder.config.depth + 1
+def encode(encoder: Encoder, inputs: Inputs, items: list[InputItem], expected: float | None = None) -> Embeddings:
+    """Encode planned items, in their order; ``expected`` is the estimate in seconds, if there is one."""
+    from qwenvis.encoding.runner import Runner
+
+    plan, layers = inputs.plan(items), encoder.config.depth + 1
     bar = Bar("encoding", lambda rate: f"{rate / layers:,.0f} patches/s")
     if bar.shown:
-        bar.expected = estimate(encoder.spec, grid_thw, encoder.threads) if expected is None else expected
+        bar.expected = estimate(encoder.spec, plan.grid_thw, encoder.threads) if expected is None else expected
     with bar:
-        asked = sampling or {}
-        moving = [isinstance(image, str) and is_video(image, asked) for image in images]
-        if not any(moving):
-            return encoder.encode(images, progress=bar)
-        order = sorted(range(len(images)), key=moving.__getitem__)  # of the result: stills first
-        stills, videos = ([images[i] for i in order if moving[i] is kind] for kind in (False, True))
-        out = encoder.encode(stills or None, videos=videos, progress=bar, **asked)
-        return out[sorted(range(len(images)), key=order.__getitem__)]
-
-
-def is_video(path: str, sampling: Mapping[str, Any]) -> bool:
-    """Whether a file is encoded as a video: video files always, animated images if an option for frames is given."""
-    asked = any(sampling.get(name) is not None for name in ("sampling", "fps", "num_frames"))
-    return files.is_film(path) or (asked and files.moves(path))
+        run = Runner(encoder.spec, encoder.threads).begin(inputs, plan, progress=bar, strict=True)
+        run.encode_all()
+        return run.result()
 
 
 def estimate(spec: ModelSpec, grid_thw: np.ndarray, threads: int) -> float:

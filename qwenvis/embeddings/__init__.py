@@ -1,4 +1,4 @@
-"""The result of an encoding: its arrays, its file, its picture."""
+"""The result of a call: its arrays, its file, and its tokens drawn as images."""
 
 from qwenvis.embeddings.embeddings import Embeddings
 

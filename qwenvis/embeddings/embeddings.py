@@ -1,10 +1,11 @@
-"""The result of a call: the visual tokens of all items, as a sequence of one `Embeddings` an item, saved and loaded."""
+"""The result of a call: the visual tokens of all items, and a sequence with one `Embeddings` for each item."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from itertools import chain
 from typing import Any, SupportsIndex, TypeAlias, cast
 
 import numpy as np
@@ -12,39 +13,41 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from qwenvis.embeddings.file import load, save, split
 from qwenvis.errors import InputError, QwenvisError, shown
+from qwenvis.geometry import item_bounds, patch_counts
 
-NAMED = 3  # sources that a repr spells out
+SHOWN_SOURCES = 3  # in a repr
 
-Rows: TypeAlias = "slice | np.ndarray"  # of an array: a view, or a copy of some
+Rows: TypeAlias = "slice | np.ndarray"  # rows of an array: a slice selects a view, indices a copy
 
 
-def _nothing() -> np.ndarray:
+def _empty() -> np.ndarray:
     return np.zeros(0)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Embeddings:
-    """The visual tokens of one call: a sequence of one `Embeddings` for each image and video.
+    """The visual tokens of one call, which is also a sequence with one `Embeddings` for each image and video.
 
-    ``len(out)`` is the number of items. Iteration, ``out[2]``, ``out[-1]`` and ``out[1:3]`` yield `Embeddings` of
-    views; ``out[mask]`` and ``out[[2, 0]]`` copy, unless the items follow one another. ``np.asarray(out)`` is
-    ``embeddings``.
+    ``len(out)`` is the number of items. Iteration, ``out[2]``, ``out[-1]`` and ``out[1:3]`` give `Embeddings` whose
+    arrays are views; ``out[mask]`` and ``out[[2, 0]]`` copy, unless the items follow one another. ``np.asarray(out)``
+    is ``embeddings``.
 
-    - ``embeddings``: (tokens, out_hidden_size) float32, C-contiguous, the caller's own; items one after the other.
-    - ``grid_thw``: (items, 3) int64, the (frames / 2, rows, columns) of patches of each item.
+    - ``embeddings``: (tokens, out_hidden_size) float32, C-contiguous, owned by the caller; item after item.
+    - ``grid_thw``: (items, 3) int64, the temporal steps, rows and columns of patches of each item.
     - ``merge_size``: an item of t x h x w patches has t * h * w / merge_size^2 tokens.
-    - ``hidden_states``: if asked for, depth + 1 arrays (patches, hidden_size) in the order of ``pixel_values``.
-    - ``provenance``: source (the checkpoint), family, format, ISA, version, pixel limits.
-    - ``deepstack``: arrays like ``embeddings`` made of the hidden states of some blocks, in the order of the blocks,
-      which a language model adds to its own first layers; empty in families that have none.
-    - ``frame_indices``, ``timestamps``: of calls with videos, for each item the frames of the video that were looked at
-      (frames,) int64, and the seconds of each temporal step (t,) float64, both empty of a still.
-    - ``second_per_grid_ts``: of calls with videos, (items,) float64, seconds from one temporal step to the next; 0 of a
-      still.
+    - ``hidden_states``: with ``hidden_states=True``, depth + 1 arrays (patches, hidden_size) float32, the output of the
+      patch embedding and of each block, in the order of ``pixel_values``; else empty.
+    - ``provenance``: text by name: source (the checkpoint), family, format, isa, qwenvis_version, and pixel limits.
+    - ``deepstack``: arrays in the shape of ``embeddings``, made of the hidden states of some blocks, in their order. A
+      language model adds them to its own first layers. Empty in families without deepstack.
+    - ``frame_indices``, ``timestamps``: in calls with videos, for each item the indices of its encoded frames, int64,
+      and the time of each temporal step in seconds, (t,) float64; both empty for a still.
+    - ``second_per_grid_ts``: in calls with videos, (items,) float64, seconds from one temporal step to the next, as
+      transformers' Qwen2_5_VLProcessor; 0 for a still.
     - ``sources``: the name of each item: its path as text, else its position in the call, such as "image 3" or
-      "video 0", or "item 2" where ``pixel_values`` were passed.
+      "video 0", or "item 2" if ``pixel_values`` were passed.
     - ``sizes``: (items, 2) int64, the (height, width) in pixels of each image or frame, upright, before resizing;
-      (0, 0) where ``pixel_values`` were passed.
+      (0, 0) if ``pixel_values`` were passed.
     - ``errors``: the exceptions of the items that ``on_error="skip"`` left out, in the order of the call.
     """
 
@@ -56,13 +59,13 @@ class Embeddings:
     deepstack: list[np.ndarray] = field(default_factory=list)
     frame_indices: list[np.ndarray] = field(default_factory=list)
     timestamps: list[np.ndarray] = field(default_factory=list)
-    second_per_grid_ts: np.ndarray = field(default_factory=_nothing)
+    second_per_grid_ts: np.ndarray = field(default_factory=_empty)
     sources: list[str] = field(default_factory=list)
-    sizes: np.ndarray = field(default_factory=_nothing)
+    sizes: np.ndarray = field(default_factory=_empty)
     errors: tuple[QwenvisError, ...] = ()
 
     def __post_init__(self) -> None:
-        """Name items that have no sources. Raises InputError for more or fewer sources, or sizes, than items."""
+        """Name items without sources. Raises InputError unless there are as many sources and sizes as items."""
         if not len(self.sources):
             object.__setattr__(self, "sources", [f"item {index}" for index in range(len(self))])
         if not len(self.sizes):
@@ -73,87 +76,89 @@ class Embeddings:
 
     @property
     def last_hidden_state(self) -> np.ndarray:
-        """(patches, hidden_size): the tower before its merger, in the order of ``pixel_values``.
+        """The hidden states before the merger, (patches, hidden_size) float32, in the order of ``pixel_values``.
 
-        Raises InputError where hidden states were not asked for.
+        Raises InputError if the call did not keep hidden states.
         """
         if not self.hidden_states:
-            raise InputError("hidden states were not kept; ask for them with hidden_states=True")
+            raise InputError("hidden states were not kept; encode with hidden_states=True")
         return self.hidden_states[-1]
 
     @property
     def counts(self) -> np.ndarray:
-        """Tokens of each item, (items,) int64."""
-        tokens: np.ndarray = self.grid_thw.prod(axis=1) // self.merge_size**2
+        """The number of tokens of each item, (items,) int64."""
+        tokens: np.ndarray = patch_counts(self.grid_thw) // self.merge_size**2
         return tokens
 
     def split(self) -> list[np.ndarray]:
-        """One array (tokens, out_hidden_size) per item: views of ``embeddings``, in order."""
+        """Return one array (tokens, out_hidden_size) float32 for each item, in order: views of ``embeddings``."""
         return split(self.embeddings, self.counts)
 
     def items(self) -> list[Embeddings]:
-        """One `Embeddings` per item, of views of this one: ``list(out)``."""
+        """Return ``list(out)``: one `Embeddings` for each item, whose arrays are views."""
         return list(self)
 
     def __len__(self) -> int:
-        """The number of items."""
+        """Return the number of items."""
         return len(self.grid_thw)
 
     def __iter__(self) -> Iterator[Embeddings]:
-        """One `Embeddings` per item, of views of this one."""
+        """Yield one `Embeddings` for each item, whose arrays are views."""
         tokens, patches = self._bounds()
         for i in range(len(self)):
-            yield self._taken(slice(i, i + 1), slice(*tokens[i : i + 2]), slice(*patches[i : i + 2]))
+            yield self._select(slice(i, i + 1), slice(*tokens[i : i + 2]), slice(*patches[i : i + 2]))
 
     def __getitem__(self, key: SupportsIndex | slice | ArrayLike) -> Embeddings:
-        """The items of an index, a slice, a mask or a list of indices. Raises IndexError, as a list does."""
+        """Return the items of an index, a slice, a mask or a list of indices. Raises IndexError, as a list does."""
         numbers: np.ndarray = np.arange(len(self))
         chosen = np.atleast_1d(numbers[cast(Any, key)])
         if chosen.ndim != 1:
-            raise IndexError(f"items are chosen along one axis, got {key!r}")
+            raise IndexError(f"items have one axis; got the index {key!r}")
         tokens, patches = self._bounds()
         if len(chosen) and (np.diff(chosen) == 1).all():
             first, stop = int(chosen[0]), int(chosen[-1]) + 1
             bounds = slice(tokens[first], tokens[stop]), slice(patches[first], patches[stop])
-            return self._taken(slice(first, stop), *bounds)
-        return self._taken(chosen, _ranges(tokens, chosen), _ranges(patches, chosen))
+            return self._select(slice(first, stop), *bounds)
+        return self._select(chosen, _ranges(tokens, chosen), _ranges(patches, chosen))
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
-        """The tokens, ``embeddings``."""
+        """Return ``embeddings`` for NumPy."""
         return np.array(self.embeddings, dtype=dtype, copy=copy)
 
     @classmethod
     def concatenate(cls, parts: Iterable[Embeddings]) -> Embeddings:
         """Join the items of all parts, in order, in new arrays.
 
-        Where the parts differ in their provenance (limits, version), the result's lists the values of all. Raises
-        InputError for parts of different checkpoints, families, formats, widths or merge sizes, or with different
+        If the parts differ in their provenance (limits, version), the result lists all values. Raises InputError for no
+        parts, and for parts of different checkpoints, families, formats, widths or merge sizes, or with different
         deepstack or hidden states.
         """
         listed = list(parts)
         _check_alike(listed)
-        timed = any(part.frame_indices for part in listed)
-        joined: dict[str, Any] = {
+        if any(part.frame_indices for part in listed):
+            listed = [part._timed() for part in listed]
+        layers: dict[str, Any] = {
             name: [np.concatenate(arrays) for arrays in zip(*(getattr(part, name) for part in listed), strict=True)]
             for name in ("hidden_states", "deepstack")
         }
-        joined |= {
+        arrays: dict[str, Any] = {
             name: np.concatenate([getattr(part, name) for part in listed])
-            for name in ("embeddings", "grid_thw", "sizes")
+            for name in ("embeddings", "grid_thw", "sizes", "second_per_grid_ts")
         }
-        if timed:
-            for name in ("frame_indices", "timestamps"):
-                joined[name] = [array for part in listed for array in getattr(part._timed(), name)]
-            joined["second_per_grid_ts"] = np.concatenate([part._timed().second_per_grid_ts for part in listed])
-        joined["sources"] = [source for part in listed for source in part.sources]
-        joined["errors"] = tuple(error for part in listed for error in part.errors)
-        return cls(merge_size=listed[0].merge_size, provenance=_merged(part.provenance for part in listed), **joined)
+        lists: dict[str, Any] = {
+            name: list(chain.from_iterable(getattr(part, name) for part in listed))
+            for name in ("sources", "frame_indices", "timestamps")
+        }
+        errors = tuple(error for part in listed for error in part.errors)
+        provenance = _merged(part.provenance for part in listed)
+        merge_size = listed[0].merge_size
+        return cls(merge_size=merge_size, provenance=provenance, errors=errors, **layers, **arrays, **lists)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write everything except hidden states and errors as safetensors; the file appears whole or not at all.
+        """Write all fields but ``hidden_states`` and ``errors`` as a safetensors file, the whole file or none.
 
         The metadata hold the provenance, and ``sources`` as JSON; text that is not valid UTF-8, such as some paths, is
-        escaped and loads unchanged. Raises InputError for a file that cannot be written, or whose suffix names another
+        escaped and loads unchanged. Raises InputError if the file cannot be written, or if its suffix names another
         format.
         """
         save(path, {each.name: getattr(self, each.name) for each in fields(self)})
@@ -164,14 +169,14 @@ class Embeddings:
         return cls(**load(path))
 
     def __repr__(self) -> str:
-        """Items, tokens, their width, family and format, and the first sources."""
-        more = [f"and {len(self) - NAMED} more"] if len(self) > NAMED else []
-        names = ", ".join([*map(repr, map(shown, self.sources[:NAMED])), *more])
+        """Items, tokens, width, family and format, and the first sources."""
+        more = [f"and {len(self) - SHOWN_SOURCES} more"] if len(self) > SHOWN_SOURCES else []
+        names = ", ".join([*map(repr, map(shown, self.sources[:SHOWN_SOURCES])), *more])
         return f"<Embeddings: {self.summary}{': ' if names else ''}{names}>"
 
     @property
     def summary(self) -> str:
-        """Items, tokens, their width, family and format, in words."""
+        """One line of text: the numbers of items and tokens, the width, family and format."""
         tokens, width = self.embeddings.shape
         made = [self.provenance[key] for key in ("family", "format") if key in self.provenance]
         left_out = f", {len(self.errors)} left out" if self.errors else ""
@@ -179,18 +184,18 @@ class Embeddings:
         return f"{words}, {' in '.join(map(shown, made))}" if made else words
 
     def _repr_html_(self) -> str:
-        """A table of the first items with the pictures of their tokens, for notebooks."""
+        """Return a table of the first items, with their tokens drawn as images, for notebooks."""
         from qwenvis.embeddings import notebook
 
         return notebook.page(self.summary, self[: notebook.ROWS], len(self) - notebook.ROWS)
 
     def _bounds(self) -> tuple[list[int], list[int]]:
-        """Where the tokens and the patches of each item begin, and the last ones end."""
-        patches = np.concatenate([[0], np.cumsum(self.grid_thw.prod(axis=1))])
+        """Return the cumulative numbers of tokens and of patches of the items, each starting with 0."""
+        patches = item_bounds(self.grid_thw)
         return (patches // self.merge_size**2).tolist(), patches.tolist()
 
-    def _taken(self, items: Rows, tokens: Rows, patches: Rows) -> Embeddings:
-        """Some of the items."""
+    def _select(self, items: Rows, tokens: Rows, patches: Rows) -> Embeddings:
+        """Select items, whose tokens and patches are these rows."""
         numbers = range(len(self))[items] if isinstance(items, slice) else items.tolist()
         timed = self if self.frame_indices else None
         return replace(
@@ -201,22 +206,22 @@ class Embeddings:
             deepstack=[layer[tokens] for layer in self.deepstack],
             frame_indices=[timed.frame_indices[i] for i in numbers] if timed else [],
             timestamps=[timed.timestamps[i] for i in numbers] if timed else [],
-            second_per_grid_ts=timed.second_per_grid_ts[items] if timed else _nothing(),
+            second_per_grid_ts=timed.second_per_grid_ts[items] if timed else _empty(),
             sources=[self.sources[i] for i in numbers],
             sizes=self.sizes[items],
             errors=(),
         )
 
     def _timed(self) -> Embeddings:
-        """The same with frames and times; without any, all items are stills."""
+        """Return the same with frames and times, which are empty for stills."""
         if self.frame_indices:
             return self
-        indices, stamps = [np.zeros(0, np.int64) for _ in self.sources], [_nothing() for _ in self.sources]
+        indices, stamps = [np.zeros(0, np.int64) for _ in self.sources], [_empty() for _ in self.sources]
         return replace(self, frame_indices=indices, timestamps=stamps, second_per_grid_ts=np.zeros(len(self)))
 
 
 def _ranges(bounds: Sequence[int], chosen: np.ndarray) -> np.ndarray:
-    """The rows of some items."""
+    """Return the rows of the chosen items."""
     return np.concatenate([np.zeros(0, np.intp), *(np.arange(bounds[i], bounds[i + 1]) for i in chosen.tolist())])
 
 
@@ -225,7 +230,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def _check_alike(parts: Sequence[Embeddings]) -> None:
-    """Raise InputError for parts that do not go together."""
+    """Raise InputError for parts that cannot be joined."""
     if not parts:
         raise InputError("there is nothing to concatenate; expected at least one Embeddings")
     for index, part in enumerate(parts):
@@ -239,7 +244,7 @@ def _check_alike(parts: Sequence[Embeddings]) -> None:
 
 
 def _kind(part: Embeddings) -> dict[str, object]:
-    """The properties in which parts to concatenate must agree, by name."""
+    """Return the properties in which parts must agree to be joined, by name."""
     told = {key: part.provenance.get(key, "unknown") for key in ("family", "format")}
     return {
         **told,
@@ -252,7 +257,7 @@ def _kind(part: Embeddings) -> dict[str, object]:
 
 
 def _merged(provenances: Iterable[Mapping[str, str]]) -> dict[str, str]:
-    """All values of each key, each once, in order."""
+    """Return all values of each key, each value once, in order."""
     values: dict[str, dict[str, None]] = {}
     for provenance in provenances:
         for key, value in provenance.items():

@@ -1,13 +1,11 @@
-"""The file of an `Embeddings`: its fields as safetensors, which appear whole or not at all."""
+"""The safetensors file of an `Embeddings`: written whole or not at all, and checked when it is read."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
-import secrets
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +13,19 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from qwenvis.checkpoints.files import given_path
 from qwenvis.errors import InputError, shown
-from qwenvis.io.files import open_regular
+from qwenvis.io.drafts import whole_file
+from qwenvis.io.files import expanded, given_path, open_regular
 
 TOKENS, GRID, SIZES, DEEPSTACK = "embeddings", "grid_thw", "sizes", "deepstack"
-# Of videos, all items joined; as many frames of each item as the last says.
+# Tensors of files with videos: those of all items one after the other; COUNTS has the number of frames of each item.
 FRAMES, STAMPS, SECONDS, COUNTS = "frame_indices", "timestamps", "second_per_grid_ts", "frame_counts"
-# In the metadata, beside the provenance. A value of it that is no UTF-8 text (a path with bytes of another encoding)
-# is written as JSON in ASCII, under its name with this suffix.
+# Metadata beside the provenance. A value of the provenance that is not UTF-8 (a path in another encoding) is written as
+# ASCII JSON, under its name with the suffix ESCAPED.
 MERGE_SIZE, SOURCES, ESCAPED = "merge_size", "sources", ".json"
-MERGE_SIZES = {str(size): size for size in range(1, 17)}  # as a file writes them
+MERGE_SIZES = {str(size): size for size in range(1, 17)}  # as they are written in a file
 
-# Suffixes that name another format than safetensors: of arrays, of checkpoints, of tables, of pictures.
+# Suffixes of other formats than safetensors: arrays, checkpoints, tables, images and videos.
 OTHER_FORMATS = (
     *(".npy", ".npz", ".h5", ".hdf5", ".mat", ".zarr", ".msgpack", ".pkl", ".pickle", ".zip", ".tar", ".gz"),
     *(".pt", ".pth", ".bin", ".ckpt", ".gguf", ".onnx"),
@@ -37,8 +35,8 @@ OTHER_FORMATS = (
 
 
 def checked_name(path: str | os.PathLike[str]) -> Path:
-    """The path of a file to write. Raises InputError for a suffix that names another format."""
-    target = given_path(path, "path")
+    """Return the path of a file to write. Raises InputError for a suffix that names another format."""
+    target = _path(path)
     suffix = target.suffix.lower()
     if suffix in OTHER_FORMATS:
         numpy = (
@@ -49,7 +47,7 @@ def checked_name(path: str | os.PathLike[str]) -> Path:
 
 
 def save(path: str | os.PathLike[str], fields: Mapping[str, Any]) -> None:
-    """Write the fields of an `Embeddings`, except hidden states and errors. Raises InputError where it cannot."""
+    """Write the fields of an `Embeddings`, except hidden states and errors. Raises InputError if it cannot write."""
     target = checked_name(path)
     named = {name: fields[name] for name in (TOKENS, GRID, SIZES)}
     named |= {f"{DEEPSTACK}.{i}": tokens for i, tokens in enumerate(fields[DEEPSTACK])}
@@ -60,39 +58,54 @@ def save(path: str | os.PathLike[str], fields: Mapping[str, Any]) -> None:
     metadata = dict(_escaped(*pair) for pair in fields["provenance"].items())
     metadata |= {MERGE_SIZE: str(fields[MERGE_SIZE]), SOURCES: json.dumps(fields[SOURCES])}
     with whole_file(target) as draft:
-        save_file(arrays, draft, metadata)
+        try:
+            save_file(arrays, draft, metadata)
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
 
 
 def load(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read the fields of an `Embeddings` that `save` wrote. Raises InputError for any other file."""
-    file_path = given_path(path, "path")
+    file_path = _path(path)
     name = shown(str(file_path))
     try:
-        open_regular(file_path).close()
-        with safe_open(file_path, framework="numpy", backend="pread") as file:
-            metadata = dict(file.metadata() or {})
-            keys = set(file.keys())
-            tokens, grid = file.get_tensor(TOKENS), file.get_tensor(GRID)
-            count = sum(key.startswith(f"{DEEPSTACK}.") for key in keys)
-            deepstack = [file.get_tensor(f"{DEEPSTACK}.{i}") for i in range(count)]
-            times = {key: file.get_tensor(key) for key in (FRAMES, STAMPS, SECONDS, COUNTS) if COUNTS in keys}
-            sizes = file.get_tensor(SIZES) if SIZES in keys else None
-        merge_size = MERGE_SIZES[metadata.pop(MERGE_SIZE)]
-        sources = json.loads(metadata.pop(SOURCES, "[]"))
-        provenance = dict(_unescaped(*pair) for pair in metadata.items())
+        tensors, metadata = _read(file_path)
+        merge_size, sources, provenance = _parsed(metadata)
     except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{name} holds no embeddings: {shown(str(error))}") from error
+    tokens, grid = tensors[TOKENS], tensors[GRID]
+    deepstack = [tensor for key, tensor in tensors.items() if key.startswith(DEEPSTACK)]
     _check_tokens(tokens, grid, merge_size, name)
-    if any((array.dtype, array.shape) != (tokens.dtype, tokens.shape) for array in deepstack):
-        raise InputError(f"{name} holds deepstack arrays of another type or shape than its tokens {tokens.shape}")
-    if not all(np.isfinite(array).all() for array in (tokens, *deepstack)):
-        raise InputError(f"{name} holds NaN or infinity among its tokens; encode them again")
+    _check_deepstack(tokens, deepstack, name)
     fields = {TOKENS: tokens, GRID: grid, MERGE_SIZE: merge_size, DEEPSTACK: deepstack, "provenance": provenance}
-    return fields | _times(times, grid, name) | _origins(sources, sizes, grid, name)
+    return fields | _times(tensors, grid, name) | _origins(sources, tensors.get(SIZES), grid, name)
+
+
+def _path(path: str | os.PathLike[str]) -> Path:
+    return expanded(str(given_path(path, "path")))
+
+
+def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Read the tensors that an `Embeddings` has, by name, and the metadata; other tensors stay unread."""
+    open_regular(path).close()
+    with safe_open(path, framework="numpy", backend="pread") as file:
+        present = set(file.keys())
+        layers = sum(key.startswith(f"{DEEPSTACK}.") for key in present)
+        names = [TOKENS, GRID, *(f"{DEEPSTACK}.{layer}" for layer in range(layers))]
+        names += [SIZES] if SIZES in present else []
+        names += [FRAMES, STAMPS, SECONDS, COUNTS] if COUNTS in present else []
+        return {name: file.get_tensor(name) for name in names}, dict(file.metadata() or {})
+
+
+def _parsed(metadata: dict[str, str]) -> tuple[int, Any, dict[str, str]]:
+    """Return the merge size, the sources, still unchecked, and the provenance that the metadata hold."""
+    merge_size = MERGE_SIZES[metadata.pop(MERGE_SIZE)]
+    sources = json.loads(metadata.pop(SOURCES, "[]"))
+    return merge_size, sources, dict(_unescaped(*pair) for pair in metadata.items())
 
 
 def split(array: np.ndarray, counts: np.ndarray) -> list[np.ndarray]:
-    """Views of as many rows as each count says."""
+    """Split an array into views of ``counts`` rows."""
     return np.split(array, np.cumsum(counts)[:-1]) if len(counts) else []
 
 
@@ -105,11 +118,18 @@ def _check_tokens(tokens: np.ndarray, grid: np.ndarray, merge_size: int, name: s
         raise InputError(f"{name}: {len(tokens)} tokens do not fit the grid {grid.tolist()}")
 
 
-def _times(arrays: dict[str, np.ndarray], grid: np.ndarray, name: str) -> dict[str, Any]:
-    """The frames and times of each item, as a file has them. Raises InputError where they do not fit the grid."""
-    if not arrays:
+def _check_deepstack(tokens: np.ndarray, deepstack: list[np.ndarray], name: str) -> None:
+    if any((array.dtype, array.shape) != (tokens.dtype, tokens.shape) for array in deepstack):
+        raise InputError(f"{name} holds deepstack arrays of another type or shape than its tokens {tokens.shape}")
+    if not all(np.isfinite(array).all() for array in (tokens, *deepstack)):
+        raise InputError(f"{name} holds NaN or infinity among its tokens; encode them again")
+
+
+def _times(tensors: dict[str, np.ndarray], grid: np.ndarray, name: str) -> dict[str, Any]:
+    """Return the frames and times of each item, if the file has them. Raises InputError if they do not fit."""
+    if COUNTS not in tensors:
         return {}
-    frames, stamps, seconds, counts = (arrays[key] for key in (FRAMES, STAMPS, SECONDS, COUNTS))
+    frames, stamps, seconds, counts = (tensors[key] for key in (FRAMES, STAMPS, SECONDS, COUNTS))
     steps = np.where(counts > 0, grid[:, 0], 0) if counts.shape == (len(grid),) else np.array([-1])
     kinds = [array.dtype.name for array in (frames, stamps, seconds, counts)]
     fits = seconds.shape == counts.shape and frames.shape == (counts.sum(),) and stamps.shape == (steps.sum(),)
@@ -119,11 +139,11 @@ def _times(arrays: dict[str, np.ndarray], grid: np.ndarray, name: str) -> dict[s
 
 
 def _origins(sources: Any, sizes: np.ndarray | None, grid: np.ndarray, name: str) -> dict[str, Any]:
-    """The sources and sizes of the items, where a file has them. Raises InputError where they do not fit the grid."""
+    """Return the sources and sizes of the items, if the file has them. Raises InputError if they do not fit."""
     fields: dict[str, Any] = {}
     if sources != []:
         if not isinstance(sources, list) or [type(each) for each in sources] != [str] * len(grid):
-            raise InputError(f"{name}: its sources are no list of {len(grid)} names")
+            raise InputError(f"{name}: its sources are not a list of {len(grid)} names")
         fields[SOURCES] = sources
     if sizes is not None:
         if sizes.dtype != np.int64 or sizes.shape != (len(grid), 2) or (sizes < 0).any():
@@ -133,7 +153,7 @@ def _origins(sources: Any, sizes: np.ndarray | None, grid: np.ndarray, name: str
 
 
 def _escaped(key: str, value: str) -> tuple[str, str]:
-    """An entry of the provenance as the metadata have it, which are text in UTF-8."""
+    """Return an entry of the provenance as metadata, which are UTF-8 text."""
     if not isinstance(key, str) or not isinstance(value, str):
         raise InputError(f"provenance has {key!r}: {value!r}; expected text")
     try:
@@ -144,29 +164,5 @@ def _escaped(key: str, value: str) -> tuple[str, str]:
 
 
 def _unescaped(key: str, value: str) -> tuple[str, str]:
-    """The inverse of `_escaped`."""
+    """Invert `_escaped`."""
     return (key.removesuffix(ESCAPED), json.loads(value)) if key.endswith(ESCAPED) else (key, value)
-
-
-@contextmanager
-def whole_file(target: Path) -> Iterator[Path]:
-    """A draft beside ``target`` that takes its place after the block, or is gone if the block fails.
-
-    Its name is short, whatever the target's is. Raises InputError where the target cannot be written.
-    """
-    draft = target.parent / f".{secrets.token_hex(8)}"
-    try:
-        if target.exists() and not target.is_file():
-            raise InputError(f"{target} cannot be written: it is no regular file")
-        draft.touch()
-        mode = draft.stat().st_mode  # as the umask asks; safetensors makes its files private
-        yield draft
-        draft.chmod(mode)
-        draft.replace(target)
-    except InputError:
-        raise
-    except (OSError, ValueError, SafetensorError) as error:
-        raise InputError(f"{shown(str(target))} cannot be written: {shown(str(error))}") from error
-    finally:
-        with suppress(OSError, ValueError):  # ValueError: a path with a NUL
-            draft.unlink(missing_ok=True)

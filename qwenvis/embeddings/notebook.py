@@ -1,4 +1,4 @@
-"""What a notebook shows of embeddings: a table of the first items, with the picture of their tokens."""
+"""The HTML of embeddings in a notebook: a table of the first items, with their tokens drawn as images."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import numpy as np
 from qwenvis.embeddings import picture as drawing
 from qwenvis.errors import shown
 
-ROWS = 8  # items that are shown
-SIDE = 128  # pixels of a picture, about
+ROWS = 8  # the items shown
+SIDE = 128  # the longer side of an image in pixels, about
 HEADINGS = ("tokens", "source", "height x width", "grid_thw", "count")
 
 
@@ -23,27 +23,27 @@ class Item(Protocol):
 
     @property
     def embeddings(self) -> np.ndarray:
-        """Its tokens."""
+        """The tokens, (tokens, out_hidden_size)."""
 
     @property
     def grid_thw(self) -> np.ndarray:
-        """Its grid, (1, 3)."""
+        """The grid, (1, 3)."""
 
     @property
     def merge_size(self) -> int:
-        """Patches to a side of a token."""
+        """The number of patches along a side of a token."""
 
     @property
     def sources(self) -> list[str]:
-        """Its name."""
+        """The name of the item, a list of one."""
 
     @property
     def sizes(self) -> np.ndarray:
-        """Its (height, width), (1, 2)."""
+        """The (height, width) in pixels, (1, 2)."""
 
 
 def page(summary: str, items: Iterable[Item], left: int) -> str:
-    """The table, as HTML that needs nothing else: pictures are in it. ``left`` items are not shown."""
+    """Return the table as self-contained HTML; ``left`` is the number of items that are not shown."""
     rows = [_row(item) for item in items]
     heading = "".join(f"<th>{each}</th>" for each in HEADINGS)
     more = f"<p>and {left:,} more</p>" if left > 0 else ""
@@ -60,7 +60,7 @@ def _row(item: Item) -> str:
 
 
 def _picture(item: Item) -> str:
-    """An img element; of a video, the tokens of its first temporal step. None of tokens that are no numbers."""
+    """Return an img element with the tokens of the first temporal step; empty if a token is NaN or infinite."""
     rows, columns = (item.grid_thw[0, 1:] // item.merge_size).tolist()
     tokens = item.embeddings[: rows * columns]
     if not np.isfinite(tokens).all():

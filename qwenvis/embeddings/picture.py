@@ -1,4 +1,4 @@
-"""The picture of tokens: each is a square, its colour what sets it apart from the others; alone, or beside an image."""
+"""Tokens drawn as coloured squares, alone or beside their image; similar tokens have similar colours."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from PIL import Image, ImageDraw, ImageFont
 
 Ink = tuple[int, int, int]
 
-SIDE = 756  # pixels of a panel's longer side, about: whole squares
-NARROWEST = 320  # of a panel's column, where its title still reads well
+SIDE = 756  # the longer side of a panel in pixels, about: a multiple of the square
+NARROWEST = 320  # the width in pixels that the title of a panel needs
 MARGIN = 28
-TITLE, NOTE, LEADING = 20, 16, 15  # sizes of the fonts, and tenths of them from line to line
+TITLE, NOTE, LEADING = 20, 16, 15  # font sizes, and the line spacing in tenths of the font size
 PAPER, INK, GREY = (250, 249, 246), (34, 34, 40), (112, 112, 120)
-DARK, BRIGHT = 26, 244  # ends of a channel: full ones glare
-TAIL = 1.0  # per cent of the tokens at either end that saturate a channel
-SAMPLE = 2048  # tokens that the components are found from: the time of an SVD grows with them
+DARK, BRIGHT = 26, 244  # the range of a channel: pure colours glare
+TAIL = 1.0  # per cent of the tokens that saturate a channel, at each end
+SAMPLE = 2048  # tokens in the SVD, whose time grows with their number
 
 
 def colours(tokens: NDArray[np.float32]) -> tuple[NDArray[np.uint8], float]:
-    """Colour of each token (tokens, 3), and the share of the variance that the colours show.
+    """Return the colour of each token, (tokens, 3), and the share of the variance that the colours show.
 
-    Red, green and blue are the first three principal components, of `SAMPLE` tokens where there are more, each spread
-    over its whole range.
+    Red, green and blue are the first three principal components, each scaled to its whole range. The components are
+    those of about `SAMPLE` tokens if there are more.
     """
     sample = tokens[:: -(-len(tokens) // SAMPLE)]
     mean = sample.mean(axis=0)
@@ -32,7 +32,7 @@ def colours(tokens: NDArray[np.float32]) -> tuple[NDArray[np.uint8], float]:
     scores = np.zeros((len(tokens), 3))
     known = min(3, len(s))
     scores[:, :known] = tokens @ axes[:known].T - mean @ axes[:known].T
-    # The sign of a component is arbitrary: the token farthest from the mean is bright.
+    # The sign of a component is arbitrary; choose it so that the token farthest from the mean is bright.
     scores *= np.where(scores[np.abs(scores).argmax(axis=0), range(3)] < 0, -1, 1)
     low, high = np.percentile(scores, [TAIL, 100 - TAIL], axis=0)
     spread = np.where(high > low, high - low, 1)
@@ -43,7 +43,7 @@ def colours(tokens: NDArray[np.float32]) -> tuple[NDArray[np.uint8], float]:
 def compose(
     picture: Image.Image, squares: NDArray[np.uint8], titles: Sequence[str], notes: Sequence[str]
 ) -> Image.Image:
-    """The picture, the squares (rows, columns, 3) blown up beside it, a title under each, and notes under both."""
+    """Draw the image, the squares (rows, columns, 3) enlarged beside it, a title below each, and notes below both."""
     rows, columns = squares.shape[:2]
     square = max(1, round(SIDE / max(rows, columns)))
     size = columns * square, rows * square
@@ -67,7 +67,7 @@ def compose(
 
 
 def squares(colour: NDArray[np.uint8], rows: int, side: int) -> Image.Image:
-    """The colours (tokens, 3) in ``rows`` rows, a picture of at most ``side`` pixels; more tokens are thinned out."""
+    """Draw the colours (tokens, 3) in ``rows`` rows, within ``side`` x ``side`` pixels; more tokens are thinned out."""
     grid = colour.reshape(rows, -1, 3)
     thinned = grid[:: -(-rows // side), :: -(-grid.shape[1] // side)]
     scale = max(1, side // max(thinned.shape[:2]))
@@ -75,7 +75,7 @@ def squares(colour: NDArray[np.uint8], rows: int, side: int) -> Image.Image:
 
 
 def _wrapped(text: str, size: int, width: int) -> list[str]:
-    """The text in lines of at most ``width`` pixels, or one word."""
+    """Break the text into lines of at most ``width`` pixels, or of one word."""
     font, lines = _font(size), [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()

@@ -1,13 +1,16 @@
-"""One call of an encoder: the arrays that its forward passes fill, how far it has come, and whether they are finite."""
+"""The output arrays of one call: filled by its forward passes, and checked for NaN and infinity after every layer."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
-from qwenvis import geometry, ops
+from qwenvis import ops
+from qwenvis.embeddings import Embeddings
 from qwenvis.errors import NumericalError
+from qwenvis.geometry import item_bounds, patch_count
 from qwenvis.models import Features, Tower
 from qwenvis.nn.workspace import Workspaces
 
@@ -15,9 +18,9 @@ Progress = Callable[[int, int], object]
 
 
 class Outputs:
-    """Tokens, deepstack and hidden states of items whose patches come in order, some temporal steps at a time.
+    """Tokens, deepstack and hidden states of items whose patches come in order, one micro-batch at a time.
 
-    ``progress(done, total)`` follows, in patches times layers.
+    ``progress(done, total)`` is called after every layer, with numbers of patches times layers.
     """
 
     def __init__(
@@ -28,10 +31,9 @@ class Outputs:
         hidden_states: bool,
         progress: Progress | None,
     ) -> None:
-        config = tower.config
-        patches = int(grid_thw.prod(axis=1).sum())
+        config, patches = tower.config, patch_count(grid_thw)
         self.tower, self.workspaces, self.progress = tower, workspaces, progress
-        self.bounds = geometry.item_bounds(grid_thw)
+        self.bounds = item_bounds(grid_thw)
         tokens = patches // config.merge_unit, config.out_hidden_size
         self.tokens, *self.deepstack = (np.empty(tokens, np.float32) for _ in range(1 + len(config.deepstack)))
         shape = (patches, config.hidden_size)
@@ -39,10 +41,11 @@ class Outputs:
         self.total = patches * (config.depth + 1)
         self.done = self.patches = 0
 
-    def add(self, patches: np.ndarray, grid_thw: np.ndarray) -> None:
-        """Encode the next temporal steps. Raises NumericalError for an item that is not finite after a layer.
+    def forward(self, patches: np.ndarray, grid_thw: np.ndarray) -> None:
+        """Run the tower on the next patches. Raises NumericalError for an item that is not finite after a layer.
 
-        After an error the same steps are still the next steps, so the caller may try some of them again.
+        After an error the next call starts at the same row of the output, so the caller may try the patches again
+        without the item.
         """
         first, unit = self.patches, self.tower.config.merge_unit
         layer = 0
@@ -53,7 +56,7 @@ class Outputs:
             if self.hidden_states:
                 self.hidden_states[layer][first : first + len(x)][order] = x
             layer += 1
-            self._tell(first * (self.tower.config.depth + 1) + layer * len(x))
+            self._report(first * (self.tower.config.depth + 1) + layer * len(x))
 
         with self.workspaces.one() as ws:
             rows = slice(first // unit, (first + len(patches)) // unit)
@@ -65,25 +68,31 @@ class Outputs:
             self._check(tokens, leading, f"the deepstack merger after block {block}")
         self.patches += len(patches)
 
-    def leave_out(self, patches: int) -> None:
-        """Leave a gap of some patches, which count as done."""
+    def skip(self, patches: int) -> None:
+        """Leave the rows of the next ``patches`` patches unset, and count them as done."""
         self.patches += patches
-        self._tell(self.patches * (self.tower.config.depth + 1))
+        self._report(self.patches * (self.tower.config.depth + 1))
 
-    def _tell(self, done: int) -> None:
+    def embeddings(self, grid_thw: np.ndarray, provenance: dict[str, str], **item_fields: Any) -> Embeddings:
+        """Return the arrays as `Embeddings`; ``item_fields`` are its fields about sources, sizes, frames and times."""
+        merge_size = self.tower.config.spatial_merge_size
+        states, deepstack = self.hidden_states, self.deepstack
+        return Embeddings(self.tokens, grid_thw.copy(), merge_size, states, provenance, deepstack, **item_fields)
+
+    def _report(self, done: int) -> None:
         """Report progress, which never decreases."""
         self.done = max(self.done, done)
         if self.progress is not None:
             self.progress(self.done, self.total)
 
     def _check(self, x: np.ndarray, patches: np.ndarray, layer: str) -> None:
-        """Raise NumericalError if the output x of a layer is not finite; ``patches`` are the patches of its rows."""
+        """Raise NumericalError unless the output x of a layer is finite; ``patches`` are the patches of its rows."""
         if ops.all_finite(x):
             return
-        spoilt = patches[~np.isfinite(x).all(axis=1)]
-        item = int(np.searchsorted(self.bounds, spoilt.min(), side="right")) - 1
+        bad = patches[~np.isfinite(x).all(axis=1)]
+        item = int(np.searchsorted(self.bounds, bad.min(), side="right")) - 1
         error = NumericalError(
-            f"item {item} is NaN or infinite after {layer}, in {len(spoilt)} of {len(x)} rows; its pixel values are so "
+            f"item {item} is NaN or infinite after {layer}, in {len(bad)} of {len(x)} rows; its pixel values are so "
             "large that float32 overflows, or the weights have been damaged since they were packed"
         )
         error.index, error.source = item, f"item {item}"

@@ -1,59 +1,66 @@
-"""Streams of items of any length: encoded in runs, returned one by one."""
+"""Streams of images and videos of any length: encoded in groups, returned one item at a time."""
 
 from __future__ import annotations
 
 import math
 from _thread import allocate_lock
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from qwenvis.embeddings import Embeddings
-from qwenvis.encoding.batching import Plan, StepRun, ahead
-from qwenvis.encoding.inputs import Entry
-from qwenvis.encoding.passage import Passage
-from qwenvis.errors import QwenvisError, detached
+from qwenvis.encoding.batching import MicroBatch, Plan, prefetched
+from qwenvis.encoding.inputs import InputItem, Inputs
+from qwenvis.encoding.runner import Run
+from qwenvis.errors import QwenvisError, without_traceback
 
 
 class Stream(Iterator[Embeddings]):
-    """The iterator that `Encoder.encode_iter` returns, which can go on after an error.
+    """The iterator that `Encoder.encode_iter` returns: one `Embeddings` for each image and video, in order.
 
-    If an item cannot be used, ``next`` raises its error, and the next call returns the item after it. With
-    ``on_error="skip"`` the errors are kept in ``errors`` instead, a list that may be cleared at any time. Other errors,
-    such as those of the iterable that was passed, and interruptions end the stream.
+    An item that cannot be used raises its error from ``next``, and the following ``next`` returns the item after it.
+    With ``on_error="skip"`` such an item is left out, and its error is appended to ``errors``. Any other exception,
+    such as an error of the iterable that was passed or a KeyboardInterrupt, ends the stream.
 
-    A stream belongs to one reader at a time: as for a generator, ``next`` and `close` raise ValueError while another
-    thread, or the iterable that was passed, is inside of either.
+    A stream has one reader at a time: like those of a generator, ``next`` and `close` raise ValueError while another
+    thread, or the iterable that was passed, is inside either of them.
+
+    - ``errors``: list of `QwenvisError`, the errors of the items that were skipped so far; may be cleared at any time.
     """
 
     def __init__(self, results: Generator[Embeddings | QwenvisError, None, None], *, skip: bool) -> None:
-        """``results`` are the items in order, and the errors of those that cannot be used in their place."""
+        """Iterate over ``results``: the items in order, and in the place of an unusable item its error."""
         self.errors: list[QwenvisError] = []
         self._results, self._skip = results, skip
         self._reading = allocate_lock()  # without the GIL, a generator that two threads resume at once may crash
 
     def __next__(self) -> Embeddings:
-        """The next item. Raises the error of an item that cannot be used, or whatever ended the stream."""
-        with self._read():
+        """Return the next item.
+
+        Raises ImageError, VideoError, LimitError or NumericalError for an item that cannot be used, unless it is
+        skipped; ConfigError or InputError where the checkpoint or the arguments cannot serve for items of that kind;
+        and StopIteration at the end of the stream.
+        """
+        with self._single_reader():
             for result in self._results:
                 if isinstance(result, Embeddings):
                     return result
                 if not self._skip:
                     raise result
-                self.errors.append(detached(result))
+                self.errors.append(without_traceback(result))
         raise StopIteration
 
     def close(self) -> None:
-        """End the stream, and drop the items that have been prepared."""
-        with self._read():
+        """End the stream and free the items that have been prepared."""
+        with self._single_reader():
             self._results.close()
 
     @contextmanager
-    def _read(self) -> Iterator[None]:
-        """Be the only reader. Nobody waits for another: the child of a fork would, for ever."""
+    def _single_reader(self) -> Iterator[None]:
+        """Refuse a second reader; letting it wait would hang the child of a fork."""
         if not self._reading.acquire(blocking=False):
-            raise ValueError("the stream is being read already; give each thread a stream of its own")
+            raise ValueError("another thread is reading this stream; give each thread its own stream")
         try:
             yield
         finally:
@@ -61,103 +68,100 @@ class Stream(Iterator[Embeddings]):
 
 
 @dataclass
-class Run:
-    """Items that go through the tower together, and the error of the item after them, if it cannot be planned.
+class Group:
+    """Items of a stream that one run encodes, and the error of the item after them if that item cannot be planned.
 
-    ``ends``: the stream ends with that error.
+    ``ends``: whether the stream ends with that error.
     """
 
-    entries: list[Entry]
-    plan: Plan
-    failure: Exception | None = None
+    plan: Plan[InputItem]
+    error: Exception | None = None
     ends: bool = False
 
+    def micro_batches(self, budget: int) -> list[MicroBatch]:
+        """Split the plan as `Plan.micro_batches`; an empty plan is one empty micro-batch, so that its error comes."""
+        return self.plan.micro_batches(budget) or [MicroBatch(self.plan, [])]
 
-@dataclass(frozen=True)
-class Runs:
-    """The runs of a stream: items within a budget of patches, planned by their makers."""
+    def results(self, out: Embeddings) -> Iterator[Embeddings | QwenvisError]:
+        """Yield the items that were encoded, from ``out``, and the errors of the others, in order.
 
-    makers: Iterator[Callable[[], Entry]]
-    columns: int
-    budget: int
-
-    def __iter__(self) -> Iterator[Run]:
-        """Yield runs; an item that cannot be planned ends its run, so that its error comes soon."""
-        entries: list[Entry] = []
-        held = 0
-        for entry, failure, ends in _planned(self.makers):
-            patches = 0 if entry is None else math.prod(entry.grid)
-            if entries and held + patches > self.budget:
-                yield self._run(entries)
-                entries, held = [], 0
-            if entry is None:
-                yield self._run(entries, failure, ends)
-                entries, held = [], 0
-            else:
-                entries.append(entry)
-                held += patches
-        if entries:
-            yield self._run(entries)
-
-    def _run(self, entries: list[Entry], failure: Exception | None = None, ends: bool = False) -> Run:
-        return Run(entries, Plan(entries, self.columns), failure, ends)
+        Raises the error that ends the stream.
+        """
+        encoded = iter(out)
+        for item in self.plan.items:
+            yield _copied(next(encoded)) if item.error is None else item.error
+        if self.error is not None:
+            if self.ends or not isinstance(self.error, QwenvisError):
+                raise self.error
+            yield self.error
 
 
-def encoded(
-    runs: Runs, begin: Callable[[list[Entry], Plan], Passage], provenance: Callable[[], dict[str, str]], threads: int
-) -> Generator[Embeddings | QwenvisError, None, None]:
-    """The items in order, and the errors of those that cannot be used in their place.
+def grouped(inputs: Inputs, factories: Iterable[Callable[[], InputItem]], budget: int) -> Iterator[Group]:
+    """Plan the items of all factories in groups of at most ``budget`` patches, or of one item.
 
-    No more than two runs are held. An error of the makers comes after the items before it.
+    An item that cannot be planned ends its group, so that its error comes soon.
     """
-    waiting: deque[Run] = deque()
-
-    def parts() -> Iterator[StepRun]:
-        for run in runs:
-            waiting.append(run)
-            yield from run.plan.parts(runs.budget) or [StepRun(run.plan, [])]
-
-    for part, coming in ahead(parts(), runs.budget, threads):
-        if part.first:
-            passage = begin(waiting[0].entries, waiting[0].plan)
-        batch = coming.result()
-        passage.add(part, batch)
-        del coming, batch  # and its patches, before the next ones are made
-        if part.last:
-            yield from _in_order(waiting.popleft(), passage.result(provenance()))
-
-
-def _in_order(run: Run, out: Embeddings) -> Iterator[Embeddings | QwenvisError]:
-    """The items of a run and its errors, as they came. Raises what ends the stream."""
-    given = iter(out)
-    for entry in run.entries:
-        yield _apart(next(given)) if entry.error is None else entry.error
-    if run.failure is not None:
-        if run.ends or not isinstance(run.failure, QwenvisError):
-            raise run.failure
-        yield run.failure
+    items: list[InputItem] = []
+    held = 0
+    for item, error, ends in _planned(iter(factories)):
+        patches = 0 if item is None else math.prod(item.grid)
+        if items and held + patches > budget:
+            yield Group(inputs.plan(items))
+            items, held = [], 0
+        if item is None:
+            yield Group(inputs.plan(items), error, ends)
+            items, held = [], 0
+        else:
+            items.append(item)
+            held += patches
+    if items:
+        yield Group(inputs.plan(items))
 
 
-def _planned(makers: Iterator[Callable[[], Entry]]) -> Iterator[tuple[Entry | None, Exception | None, bool]]:
-    """Plan each item. Yields the item, or its error, or the error that ends the makers, with whether it does."""
+def stream_results(
+    groups: Iterable[Group], begin: Callable[[Plan[InputItem]], Run], budget: int, threads: int
+) -> Generator[Embeddings | QwenvisError, None, None]:
+    """Encode the groups; yield their items in order, and in the place of an unusable item its error.
+
+    At most two groups are in memory: one is encoded while the next is prepared.
+    """
+    waiting: deque[Group] = deque()
+
+    def micro_batches() -> Iterator[MicroBatch]:
+        for group in groups:
+            waiting.append(group)
+            yield from group.micro_batches(budget)
+
+    for micro_batch, task in prefetched(micro_batches(), budget, threads):
+        if micro_batch.first:
+            run = begin(waiting[0].plan)
+        batch = task.result()
+        run.encode(micro_batch, batch)
+        del task, batch  # frees the patches before the next ones are prepared
+        if micro_batch.last:
+            yield from waiting.popleft().results(run.result())
+
+
+def _planned(factories: Iterator[Callable[[], InputItem]]) -> Iterator[tuple[InputItem | None, Exception | None, bool]]:
+    """Call each factory; yield (item, None, False), or (None, its error, whether the error ends the stream)."""
     while True:
         try:
-            make = next(makers)
+            factory = next(factories)
         except StopIteration:
             return
         except Exception as error:
             yield None, error, True
             return
         try:
-            entry = make()
+            item = factory()
         except Exception as error:
             yield None, error, False
         else:
-            yield entry, None, False
+            yield item, None, False
 
 
-def _apart(item: Embeddings) -> Embeddings:
-    """Copy the arrays of an item: a view would keep the arrays of the whole run alive."""
+def _copied(item: Embeddings) -> Embeddings:
+    """Copy the arrays of an item: views would keep the arrays of its whole group alive."""
     return replace(
         item,
         embeddings=item.embeddings.copy(),

@@ -8,9 +8,7 @@ computes, and cut into patches in merge-block order (`ops.vol2col`). For an opaq
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +19,7 @@ from qwenvis.errors import ImageError
 from qwenvis.images import to_rgb, torch_resize
 from qwenvis.images.decode import ImageInput, as_array, decode, label, probe
 from qwenvis.processors.image import ImageProcessor
+from qwenvis.processors.smart_resize import FrameSize
 
 BICUBIC = Image.Resampling.BICUBIC
 
@@ -28,27 +27,33 @@ BICUBIC = Image.Resampling.BICUBIC
 class ImageItem:
     """An image planned from its header alone, not yet decoded: an item of a `Plan`.
 
-    ``grid`` is (1, rows, columns) of patches. ``size`` is the (height, width) before resizing. If a PNG file stores its
-    EXIF block after the pixels, both describe the image before rotation until it is decoded; the number of patches is
-    the same.
+    ``grid`` is (1, rows, columns) of patches. ``size`` is the (height, width) before resizing, ``resized`` the size
+    after. If a PNG file stores its EXIF block after the pixels, all three describe the image before rotation until it
+    is decoded; the number of patches is the same.
     """
 
     def __init__(self, picture: ImageInput, processor: ImageProcessor, index: int) -> None:
         """Read the header; errors name the image by its index. Raises ImageError or ImageLimitError."""
         self.processor, self.where = processor, label(picture, index)
-        self._frame: Callable[[], Frame] = partial(self._decoded, picture)
+        self._picture = picture
+        self._settled: Frame | None = None
         self.size = probe(picture, self.where, self._policy)
-        self.grid = _planned(self.size, processor, self.where)
+        self.resized = self._fitted()
+        self.grid = processor.patch_grid(self.resized)
+
+    def verify(self) -> None:
+        """Decode the image and drop its pixels. Raises ImageError for a damaged image."""
+        self._decoded()
 
     def settle(self) -> None:
         """Decode and resize now, because the source may change. Raises ImageError for a damaged image."""
-        frame = self._frame()
-        self.grid = frame.grid
-        self._frame = lambda: frame
+        self._settled = self._frame()
+        self.grid = self._settled.grid
+        del self._picture  # to free it
 
     def fill(self, first: int, stop: int, out: NDArray[np.float32]) -> tuple[int, int, int]:
         """Decode, resize and cut into ``out``; return the grid. Raises ImageError for a damaged image."""
-        frame = self._frame()
+        frame = self._settled or self._frame()
         if math.prod(frame.grid) != len(out):
             raise ImageError(f"{self.where} changed while it was read")
         frame.cut(out)
@@ -58,12 +63,24 @@ class ImageItem:
     def _policy(self) -> to_rgb.RgbPolicy:
         return to_rgb.rgb_policy(self.processor.pixels, self.processor.backend)
 
-    def _decoded(self, picture: ImageInput) -> Frame:
-        image = decode(picture, self.where, self._policy)
-        self.size = image.height, image.width
-        _planned(self.size, self.processor, self.where)
-        array = as_array(picture, self.where)
-        return Frame.of(image, self.processor, unit=array is not None and self._policy.unit(array))
+    def _frame(self) -> Frame:
+        image, array = self._decoded(), as_array(self._picture, self.where)
+        return Frame.of(image, self.resized, self.processor, unit=array is not None and self._policy.unit(array))
+
+    def _decoded(self) -> Image.Image:
+        """Decode the image; its header may have stated another size."""
+        image = decode(self._picture, self.where, self._policy)
+        if (image.height, image.width) != self.size:
+            self.size = image.height, image.width
+            self.resized = self._fitted()
+        return image
+
+    def _fitted(self) -> FrameSize:
+        """Return what ``size`` is resized to; errors name the image."""
+        try:
+            return self.processor.resized(*self.size)
+        except ImageError as error:
+            raise type(error)(f"{self.where}: {error}") from None
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,14 +93,13 @@ class Frame:
     processor: ImageProcessor
 
     @classmethod
-    def of(cls, image: Image.Image, processor: ImageProcessor, *, unit: bool = False) -> Frame:
-        """Resize an RGB image; ``unit``: bytes 0..255 stand for values 0..1. Raises like `ImageProcessor.resized`."""
-        height, width = processor.resized(image.height, image.width)
-        pixels = _resized(image, processor.content(image.height, image.width), processor.backend)
+    def of(cls, image: Image.Image, size: FrameSize, processor: ImageProcessor, *, unit: bool = False) -> Frame:
+        """Resize an RGB image to ``size``; ``unit``: bytes 0..255 stand for values 0..1."""
+        (height, width), pixels = size.canvas, _resized(image, size.content, processor.backend)
         if pixels.shape[:2] != (height, width):
             pixels = np.pad(pixels, ((0, height - pixels.shape[0]), (0, width - pixels.shape[1]), (0, 0)))
         lut = processor.normalisation.unit_lut if unit else processor.lut
-        return cls(pixels, processor.grid(image.height, image.width), lut, processor)
+        return cls(pixels, processor.patch_grid(size), lut, processor)
 
     def cut(self, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
         """Return the patches in merge-block order, (rows·columns, 3·T·p²) float32, written into ``out`` if given."""
@@ -101,11 +117,3 @@ def _resized(image: Image.Image, sides: tuple[int, int], backend: str) -> NDArra
     if image.size != (width, height) and backend == "torchvision":
         return torch_resize.resize(np.asarray(image), height, width)
     return np.asarray(image if image.size == (width, height) else image.resize((width, height), BICUBIC))
-
-
-def _planned(size: tuple[int, int], processor: ImageProcessor, where: str) -> tuple[int, int, int]:
-    """Return the grid for an image of (height, width); errors name the image."""
-    try:
-        return processor.grid(*size)
-    except ImageError as error:
-        raise type(error)(f"{where}: {error}") from None

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from qwenvis.errors import InputError
+from qwenvis.errors import InputError, quoted
 from qwenvis.io import sharing
 
 # Neither a pipe nor a file of /proc or /sys may block, and Windows must not translate line endings.
@@ -64,6 +64,25 @@ def open_regular(path: str | os.PathLike[str]) -> io.BufferedReader:
     return open(path, "rb", opener=_opened)
 
 
+def expanded(text: str) -> Path:
+    """Return ``text`` as a path; a leading ``~`` or ``~user`` is expanded if that home exists."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        return Path(text)
+
+
+def given_path(path: str | os.PathLike[str], name: str) -> Path:
+    """Return the path that a caller passes as the argument ``name``. Raises InputError for what cannot be a path."""
+    try:
+        text = os.fsdecode(path)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name} is {quoted(path)}; expected a path") from error
+    if "\0" in text:
+        raise InputError(f"{name} is {quoted(path)}, which cannot be a path")
+    return Path(text)
+
+
 def reason(error: OSError | ValueError) -> str:
     """Describe why a file could not be opened, without repeating its name."""
     if isinstance(error, FileNotFoundError):
@@ -75,7 +94,7 @@ def _named(path: str, where: str, error: type[InputError]) -> BinaryIO:
     if _URL.match(path):
         raise error(f"{where} is a URL, and nothing is downloaded: pass a path, or the bytes")
     try:
-        return open_regular(path)
+        return open_regular(expanded(path))
     except IsADirectoryError:
         raise error(f"{where} is a directory; pass the files in it") from None
     except FileNotFoundError as cause:

@@ -10,11 +10,10 @@ from libc.stdint cimport int32_t
 
 import numpy as np
 
-from qwenvis.ops.kernels cimport QV_F32, qv_format
 from qwenvis.ops.attention_head cimport (
     MAX_HEAD_DIM, QUERY_TILES, Heads, Job, Pair, attend_queries, pack_keys_values, pair_of, scratch_size
 )
-from qwenvis.ops.runtime cimport Rows, ceil_div, kind_of, parallel_for, round_up, rows_of, selected, threads
+from qwenvis.ops.runtime cimport Rows, ceil_div, format_named, parallel_for, round_up, rows_of, selected, threads
 
 cdef enum:
     PACKED_NBYTES = 16 << 20  # of keys and values that are packed at a time, if one head needs no more: half of an L3
@@ -23,11 +22,9 @@ cdef enum:
 
 
 cdef void _plan(Job *job, Py_ssize_t heads, Py_ssize_t head_dim, Py_ssize_t longest, str format) except *:
-    """Sizes that follow from the format; one that has to be expanded gains nothing here, so f32 stands in for it."""
+    """Derive the sizes from the format in which attention multiplies where weights are in ``format``."""
     job.isa = selected()
-    job.format = &job.isa.formats[<int>kind_of(format)]
-    if job.format.expand != NULL:
-        job.format = &job.isa.formats[<int>QV_F32]
+    job.format = format_named(job.isa, format).attention
     job.heads, job.head_dim, job.padded_dim = heads, head_dim, round_up(head_dim, job.format.nr // 2)
     job.pair_size = round_up(longest, job.format.nr) * (head_dim + job.padded_dim) * job.format.itemsize
     job.scratch_size = scratch_size(job)

@@ -23,7 +23,7 @@ cdef void _task(const void *context, Py_ssize_t index, int worker) noexcept nogi
     for r in range(index * ROWS, min((index + 1) * ROWS, job.out.n)):
         for p in range(job.parts):
             job.isa.copy(<const float *>(job.x + job.index[r] * job.x_row + p * job.x_part), job.size,
-                         job.out.data + (r * job.out.pitch + p * job.size) * job.out.itemsize, job.out.kind)
+                         job.out.data + (r * job.out.pitch + p * job.size) * job.out.itemsize, job.out.dtype)
 
 
 def gather(x, const int64_t[::1] index, out):

@@ -103,7 +103,7 @@ cdef void _finish(const Job *job, float *sums, Py_ssize_t row, Py_ssize_t rows, 
     cdef Py_ssize_t column = panel * p.columns
     p.isa.finish[job.activation](sums, rows, width, p.bias + panel * p.format.nr)
     p.isa.store(sums, width, rows, min(p.columns, p.n - column),
-                job.out.data + (row * job.out.pitch + column) * job.out.itemsize, job.out.pitch, job.out.kind, job.add)
+                job.out.data + (row * job.out.pitch + column) * job.out.itemsize, job.out.pitch, job.out.dtype, job.add)
 
 
 cdef _place_expanded(Job *job):
@@ -145,7 +145,7 @@ def linear(x, PackedWeight weight, out, *, str activation="none", bint add=False
     job.x, job.out = rows_of(x, "x"), rows_of(out, "out", True)
     if job.x.d != job.panels.k or job.out.n != job.x.n or job.out.d != job.panels.n:
         raise ValueError(f"x is {x.shape}, out {out.shape}, weight {weight.shape}")
-    if job.x.kind != job.panels.format.rows_kind or (add and job.out.kind != QV_F32):
+    if job.x.dtype != job.panels.format.rows_dtype or (add and job.out.dtype != QV_F32):
         raise ValueError(f"x is {x.dtype}, the weight multiplies {weight.rows_dtype}; out is {out.dtype}, add={add}")
     if job.x.n > 1 and job.x.pitch % job.panels.format.kr:
         raise ValueError(f"rows of x lie {job.x.pitch} entries apart, no multiple of {job.panels.format.kr}")

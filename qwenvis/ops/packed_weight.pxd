@@ -1,11 +1,10 @@
 # A weight in panels, for the op that multiplies by it.
-from qwenvis.ops.kernels cimport qv_format, qv_kernels, qv_kind
+from qwenvis.ops.kernels cimport qv_format, qv_kernels
 
 # A weight (n, k) in panels, and the table that it was packed with.
 cdef struct Panels:
     const qv_kernels *isa
     const qv_format *format
-    qv_kind weight_kind
     char *data
     float *bias            # of each packed column
     Py_ssize_t n, k

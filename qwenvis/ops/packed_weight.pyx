@@ -6,8 +6,10 @@ import cython
 import numpy as np
 
 from qwenvis.ops.finite cimport lower
-from qwenvis.ops.kernels cimport QV_BF16, QV_F32, qv_kind
-from qwenvis.ops.runtime cimport CACHE_LINE, ceil_div, itemsize_of, kind_of, parallel_on, round_up, selected, threads
+from qwenvis.ops.kernels cimport QV_BF16, QV_F32, qv_dtype, qv_itemsize
+from qwenvis.ops.runtime cimport (
+    CACHE_LINE, ceil_div, dtype_name, format_named, parallel_on, round_up, selected, threads
+)
 
 cdef enum:
     MAX_SIZE = 1 << 26  # of n and of k: the bytes of a weight fit 63 bits
@@ -25,8 +27,7 @@ cdef class PackedWeight:
         cdef Panels *p = &self.panels
         self.gated = gated
         p.isa = selected()
-        p.weight_kind = kind_of(format)
-        p.format = &p.isa.formats[<int>p.weight_kind]
+        p.format = format_named(p.isa, format)
         p.n, p.k = n, k
         p.columns = p.format.nr // 2 if gated else p.format.nr
         p.count = ceil_div(n, p.columns)
@@ -104,7 +105,7 @@ cdef class PackedWeight:
     @property
     def rows_dtype(self):
         """What `linear` multiplies it with: "float32", or "uint16", which holds bfloat16."""
-        return "uint16" if self.panels.format.rows_kind == QV_BF16 else "float32"
+        return dtype_name(self.panels.format.rows_dtype)
 
     @property
     def nbytes(self):
@@ -131,7 +132,7 @@ cdef class PackedWeight:
         packing.rows = &rows[0]
         cdef float[:, :, ::1] scratch
         cdef int workers = threads()
-        if packing.source != self.panels.weight_kind:
+        if packing.source != self.panels.format.source_dtype:
             scratch = np.empty((workers, self.panels.columns, self.panels.k), np.float32)
             packing.scratch = &scratch[0, 0, 0]
         with nogil:
@@ -147,7 +148,7 @@ cdef class PackedWeight:
         cdef const float[::1] values = np.ascontiguousarray(array, np.float32)
         if values.shape[0] != p.n:
             raise ValueError(f"bias has {values.shape[0]} entries, expected {p.n}")
-        if not p.isa.all_finite(&values[0], p.n, QV_F32, QV_F32):
+        if not p.isa.all_finite(&values[0], p.n, QV_F32):
             raise FloatingPointError("the bias is not finite")
         memory = self._writable(&panels)  # held until all is there
         cdef Py_ssize_t i
@@ -163,7 +164,7 @@ cdef _check_half(bint gated, Py_ssize_t half):
 cdef struct Packing:
     Panels panels
     const char *rows  # of the weight, as it was passed
-    qv_kind source
+    qv_dtype source
     float *scratch    # where each worker turns them into what the format stores
     Py_ssize_t half
     int *finite
@@ -175,16 +176,16 @@ cdef void _pack_task(const void *context, Py_ssize_t panel, int worker) noexcept
     cdef const Panels *p = &job.panels
     cdef Py_ssize_t first = panel * p.columns, columns = min(p.columns, p.n - first)
     cdef Py_ssize_t width = panel_width(p, panel)
-    cdef const char *rows = job.rows + first * p.k * itemsize_of(job.source)
+    cdef const char *rows = job.rows + first * p.k * qv_itemsize(job.source)
     cdef float *scratch = job.scratch + worker * p.columns * p.k
-    if not p.isa.all_finite(rows, columns * p.k, job.source, p.weight_kind):  # and they are in L2 from here on
-        lower(job.finite)
-    if job.source != p.weight_kind:
+    if job.source != p.format.source_dtype:
         if job.source == QV_BF16:
             p.isa.widen_bf16(<const uint16_t *>rows, columns * p.k, scratch)
         else:
-            p.isa.copy(<const float *>rows, columns * p.k, scratch, p.weight_kind)
+            p.isa.copy(<const float *>rows, columns * p.k, scratch, p.format.source_dtype)
         rows = <const char *>scratch
+    if not p.isa.all_finite(rows, columns * p.k, p.format.source_dtype):  # and they are in L2 from here on
+        lower(job.finite)
     p.format.pack(rows, p.k, columns, p.k,
                   panel_at(p, panel) + job.half * p.columns * p.format.kr * p.format.itemsize, min(p.columns, width),
                   width)

@@ -1,14 +1,17 @@
 """The selected instruction set and the package's only parallel loop."""
 
 import os
+from collections import namedtuple
 from contextlib import contextmanager
+
+import numpy as np
 
 from qwenvis.errors import IsaError, quoted
 
 from cython.parallel cimport prange, threadid
-from libc.stdint cimport uint16_t
+from cpython.buffer cimport PyBUF_STRIDED_RO, PyBuffer_Release, PyObject_GetBuffer
 
-from qwenvis.ops.kernels cimport QV_BF16, QV_F32, QV_KIND_COUNT, qv_format, qv_isas, qv_kernels, qv_kind
+from qwenvis.ops.kernels cimport QV_BF16, QV_F32, qv_dtype, qv_format, qv_isas, qv_itemsize, qv_kernels
 
 cdef extern from "parallel.h" nogil:
     const int qv_openmp
@@ -33,36 +36,39 @@ cdef const qv_kernels *_selected = NULL  # through `selected` alone: any thread 
 openmp = qv_openmp  # the version (a date, yyyymm) that the compiler implements; 0: a pool of our own
 cache_line = CACHE_LINE  # bytes
 
+# The NumPy dtype of the arrays that hold rows of each dtype. NumPy has no bfloat16.
+cdef dict _HOLDERS = {QV_F32: np.dtype("float32"), QV_BF16: np.dtype("uint16")}
+cdef dict _HELD = {holder: dtype for dtype, holder in _HOLDERS.items()}
+
 
 cdef const qv_kernels *selected() noexcept nogil:
     return qv_load(_selected)
 
 
-cdef qv_kind kind_of(str name) except *:
-    """The number format of that name."""
-    cdef int kind
-    for kind in range(<int>QV_KIND_COUNT):
-        if selected().formats[kind].name.decode() == name:
-            return <qv_kind>kind
-    raise ValueError(f"there is no format {name!r}")
+cdef const qv_format *format_named(const qv_kernels *isa, str name) except NULL:
+    """Return the number format of an ISA with that name."""
+    cdef const qv_format *format = isa.formats
+    while format != NULL and format.name.decode() != name:
+        format = format.before
+    if format == NULL:
+        raise ValueError(f"there is no format {name!r}; there are {', '.join(formats())}")
+    return format
 
 
 cdef Rows rows_of(array, str name, bint writable=False) except *:
-    """A (n, d) array of float32, or of bfloat16 as uint16, with contiguous rows of any pitch."""
-    cdef const float[:, :] wide
-    cdef const uint16_t[:, :] half
+    """Take a (n, d) array of float32, or of bfloat16 as uint16, with contiguous rows of any pitch."""
+    cdef Py_buffer view
     cdef Rows rows
     if writable and not array.flags.writeable:
         raise ValueError(f"{name} is read-only")
-    if array.dtype.itemsize == 2:
-        half = array
-        rows.kind, rows.n, rows.d = QV_BF16, half.shape[0], half.shape[1]
-        rows.data = <char *>&half[0, 0] if rows.n and rows.d else NULL
-    else:
-        wide = array
-        rows.kind, rows.n, rows.d = QV_F32, wide.shape[0], wide.shape[1]
-        rows.data = <char *>&wide[0, 0] if rows.n and rows.d else NULL
-    rows.itemsize = itemsize_of(rows.kind)
+    if array.dtype not in _HELD or array.ndim != 2:
+        raise ValueError(f"{name} has {array.ndim} dimensions and dtype {array.dtype}; expected 2 and float32, or "
+                         "uint16 for bfloat16")
+    PyObject_GetBuffer(array, &view, PyBUF_STRIDED_RO)
+    rows.data, rows.n, rows.d = <char *>view.buf, view.shape[0], view.shape[1]
+    PyBuffer_Release(&view)
+    rows.dtype = _HELD[array.dtype]
+    rows.itemsize = qv_itemsize(rows.dtype)
     if rows.n and rows.d > 1 and array.strides[1] != rows.itemsize:
         raise ValueError(f"{name}: rows must be contiguous")
     rows.pitch = array.strides[0] // rows.itemsize
@@ -156,9 +162,28 @@ def use_isa(name=None):
     qv_store(_selected, qv_isas[i])
 
 
-def rows_dtype(str format):
-    """What the selected ISA multiplies with weights of a format: "float32" or "uint16", which holds bfloat16."""
-    return "uint16" if selected().formats[<int>kind_of(format)].rows_kind == QV_BF16 else "float32"
+Format = namedtuple("Format", "itemsize rows_dtype expanded")
+
+
+def formats():
+    """Return the number formats of weights on the selected ISA, by name, the most precise first.
+
+    ``itemsize``: bytes of a stored weight; ``rows_dtype``: the dtype of the rows that `linear` multiplies by it,
+    "float32", or "uint16", which holds bfloat16; ``expanded``: the ISA cannot multiply the format, so the weights are
+    expanded to float32 as they are used.
+    """
+    found = []
+    cdef const qv_format *format = selected().formats
+    while format != NULL:
+        facts = Format(format.itemsize, dtype_name(format.rows_dtype), format.expand != NULL)
+        found.append((format.name.decode(), facts))
+        format = format.before
+    return dict(reversed(found))
+
+
+cdef str dtype_name(qv_dtype dtype):
+    """Return the name of the NumPy dtype that holds rows of ``dtype``."""
+    return _HOLDERS[dtype].name
 
 
 cdef struct Probe:
@@ -180,7 +205,7 @@ def peak(Py_ssize_t steps, str format="f32"):
     cdef double flops
     cdef int count = threads()
     cdef Probe probe
-    probe.format, probe.steps, probe.flops = &selected().formats[<int>kind_of(format)], steps, &flops
+    probe.format, probe.steps, probe.flops = format_named(selected(), format), steps, &flops
     with nogil:
         parallel_for(_probe, &probe, count)
     return count * flops

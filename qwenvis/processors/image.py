@@ -20,6 +20,7 @@ from qwenvis.models import FAMILIES, family_of_class
 from qwenvis.processors import smart_resize
 from qwenvis.processors.normalize import Normalisation
 from qwenvis.processors.pixel_limits import given_limits, read_limits
+from qwenvis.processors.smart_resize import FrameSize
 
 # Four times the largest max_pixels of a published checkpoint (16,777,216, Qwen3-VL): 1.6 GB of pixel_values.
 MAX_RESIZED_PIXELS = 2**26
@@ -118,31 +119,34 @@ class ImageProcessor:
         """The value of each byte, (3 channels, 256) float32, read-only."""
         return self.normalisation.lut
 
-    def resized(self, height: int, width: int) -> tuple[int, int]:
-        """Return the (height, width) of an image after resizing, with the black that is added to its `content`.
+    def resized(self, height: int, width: int) -> FrameSize:
+        """Return the size that an image of (height, width) is resized to.
 
         Raises ImageError for a size that `processors.smart_resize` refuses, ImageLimitError beyond
         ``MAX_RESIZED_PIXELS``.
         """
-        rows, columns = self._size(height, width)
+        canvas = rows, columns = self._size(height, width)
         if rows * columns > MAX_RESIZED_PIXELS:
             raise ImageLimitError(
                 f"an image of {height} x {width} would be resized to {rows} x {columns}, {rows * columns:,} pixels; "
                 f"at most {MAX_RESIZED_PIXELS:,} are allowed: lower max_pixels (now {self.max_pixels:,})"
             )
-        return rows, columns
-
-    def content(self, height: int, width: int) -> tuple[int, int]:
-        """Return the (height, width) of the image itself, at the top left of the `resized` one; the rest is black."""
-        return self.resized(height, width)
+        return FrameSize(canvas, self._content((height, width), canvas))
 
     def grid(self, height: int, width: int) -> tuple[int, int, int]:
-        """Return the grid (1, rows, columns) of the patches of an image; raises the errors of `resized`."""
-        resized_height, resized_width = self.resized(height, width)
-        return 1, resized_height // self.patch_size, resized_width // self.patch_size
+        """Return the grid (1, rows, columns) of patches of an image of (height, width). Raises as `resized`."""
+        return self.patch_grid(self.resized(height, width))
+
+    def patch_grid(self, resized: FrameSize) -> tuple[int, int, int]:
+        """Return the grid (1, rows, columns) of patches of a resized image."""
+        height, width = resized.canvas
+        return 1, height // self.patch_size, width // self.patch_size
 
     def _size(self, height: int, width: int) -> tuple[int, int]:
         return smart_resize.area(height, width, self.factor, self.min_pixels, self.max_pixels)
+
+    def _content(self, size: tuple[int, int], canvas: tuple[int, int]) -> tuple[int, int]:
+        return canvas
 
 
 class PaddleOCRVLImageProcessor(ImageProcessor):
@@ -183,10 +187,8 @@ class Glm5NextImageProcessor(ImageProcessor):
         smallest, largest = read_limits(tokens, cls.limits, keys)
         return smallest * temporal * factor**2, largest * temporal * factor**2
 
-    def content(self, height: int, width: int) -> tuple[int, int]:
-        """Return the (height, width) of the image itself: less than `resized`, unless whole merge units fill it."""
-        canvas = self.resized(height, width)
-        return smart_resize.content((height, width), canvas, self.temporal_patch_size, self.min_pixels)
+    def _content(self, size: tuple[int, int], canvas: tuple[int, int]) -> tuple[int, int]:
+        return smart_resize.content(size, canvas, self.temporal_patch_size, self.min_pixels)
 
     def _size(self, height: int, width: int) -> tuple[int, int]:
         factors = self.temporal_patch_size, self.factor

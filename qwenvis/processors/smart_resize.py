@@ -7,10 +7,18 @@ the named file of transformers for every size, with Python's rounding of halves 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 from qwenvis.errors import ImageError
 
 MAX_RATIO = 200
+
+
+class FrameSize(NamedTuple):
+    """The (height, width) that an image or frame is resized to, ``content``, at the top left of a black ``canvas``."""
+
+    canvas: tuple[int, int]
+    content: tuple[int, int]
 
 
 def area(height: int, width: int, factor: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:

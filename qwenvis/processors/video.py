@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 from qwenvis.errors import InputError, VideoLimitError
 from qwenvis.io.fields import Section
@@ -17,6 +17,7 @@ from qwenvis.processors.frame_sampling import Length, SamplingArguments, Wanted,
 from qwenvis.processors.image import PLACE, refuse_other_steps
 from qwenvis.processors.normalize import CLIP_MEAN, CLIP_STD, Normalisation
 from qwenvis.processors.pixel_limits import given_limits, read_limits
+from qwenvis.processors.smart_resize import FrameSize
 
 # Frames x height x width after resizing. Published limits end at 376 million (GLM-5), which are 240,000 tokens.
 MAX_VIDEO_PIXELS = 2**29
@@ -27,13 +28,6 @@ MOST_EXPANSION = 16  # merge units along one side of the unit that frames are re
 
 # The ways to choose frames; the first is the default.
 SAMPLINGS = ("natural", "transformers", "qwen-vl-utils", "all")
-
-
-class FrameSize(NamedTuple):
-    """The (height, width) of resized frames: a black ``canvas`` with the picture, its ``content``, at the top left."""
-
-    canvas: tuple[int, int]
-    content: tuple[int, int]
 
 
 @dataclass(frozen=True)

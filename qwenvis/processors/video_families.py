@@ -14,7 +14,8 @@ from qwenvis.processors.frame_sampling import Length, Wanted
 from qwenvis.processors.image import PLACE
 from qwenvis.processors.normalize import CLIP_MEAN, CLIP_STD
 from qwenvis.processors.pixel_limits import given_limits
-from qwenvis.processors.video import MOST_EXPANSION, FrameSize, VideoProcessor
+from qwenvis.processors.smart_resize import FrameSize
+from qwenvis.processors.video import MOST_EXPANSION, VideoProcessor
 
 
 class Qwen2VLVideoProcessor(VideoProcessor):

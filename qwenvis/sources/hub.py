@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from qwenvis.checkpoints.configs import CONFIG, FILES, PROCESSOR
-from qwenvis.checkpoints.files import expanded, given_path, regular_file
+from qwenvis.checkpoints.files import regular_file
 from qwenvis.checkpoints.shards import INDEX, SINGLE, tower_shards
 from qwenvis.errors import CheckpointError, SourceError, quoted, shown
-from qwenvis.io.files import open_regular, reason
+from qwenvis.io.files import expanded, given_path, open_regular, reason
 
 GGUF = ".gguf"
 
@@ -74,7 +74,7 @@ class HubName:
 
     def pinned(self, snapshot: Path) -> dict[str, Any]:
         """The arguments of `qwenvis.sources.open` that name this very commit, from any directory."""
-        cache = None if self.cache_dir is None else str(Path(self.cache_dir).absolute())
+        cache = None if self.cache_dir is None else str(given_path(self.cache_dir, "cache_dir").absolute())
         source = f"{self.repo}/{self.file}" if self.file else self.repo
         return {"source": source, "cache_dir": cache, "revision": snapshot.name}
 

@@ -9,11 +9,10 @@ from pathlib import Path
 from qwenvis import models
 from qwenvis.checkpoints.checkpoint import Checkpoint
 from qwenvis.checkpoints.configs import read_configs
-from qwenvis.checkpoints.files import expanded
 from qwenvis.checkpoints.packed import open_packed, packed_file
 from qwenvis.checkpoints.shards import open_shards, read_header
 from qwenvis.errors import CheckpointError, ConfigError, InputError, SourceError, quoted
-from qwenvis.io.files import reason
+from qwenvis.io.files import expanded, given_path, reason
 from qwenvis.sources.hub import GGUF, HubName, exists, is_directory
 
 SYNTHETIC = "synthetic:"
@@ -43,9 +42,11 @@ def open(
     if text.startswith(SYNTHETIC):
         from qwenvis.sources.synthetic import open_synthetic
 
-        cache = None if cache_dir is None else str(Path(cache_dir).absolute())
-        checkpoint = open_synthetic(text.removeprefix(SYNTHETIC), cache_dir)
-        return replace(checkpoint, source={"source": text, "cache_dir": cache})
+        named = {
+            "source": text,
+            "cache_dir": None if cache_dir is None else str(given_path(cache_dir, "cache_dir").absolute()),
+        }
+        return replace(open_synthetic(text.removeprefix(SYNTHETIC), cache_dir), source=named)
     path = expanded(text)
     if is_directory(path) or (_is_gguf(path) and exists(path)):
         return replace(_at(path), source={"source": str(path.absolute())})

@@ -26,13 +26,14 @@ import numpy as np
 from qwenvis import models
 from qwenvis.checkpoints.checkpoint import Checkpoint, Progress
 from qwenvis.checkpoints.configs import CONFIG, PREPROCESSOR, configs_of
-from qwenvis.checkpoints.files import draft_of, expanded, given_path
 from qwenvis.checkpoints.shards import INDEX, header_bytes, parse_header
 from qwenvis.checkpoints.tensors import Tensor
 from qwenvis.concurrency.memo import cached_property
 from qwenvis.concurrency.tasks import run_parallel
 from qwenvis.errors import SourceError, quoted
+from qwenvis.io.drafts import draft_of
 from qwenvis.io.fields import Section
+from qwenvis.io.files import expanded, given_path
 from qwenvis.sources.presets import PRESETS, Preset, suggestion
 from qwenvis.weights import Request
 
@@ -130,6 +131,7 @@ class Synthetic(Checkpoint):
         try:
             root.mkdir(parents=True, exist_ok=True)
             with draft_of(self.path) as draft:
+                draft.mkdir()
                 _write(draft, self.preset, shards, progress)
                 _publish(draft, self.path)
         except OSError as error:

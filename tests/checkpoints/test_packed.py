@@ -18,6 +18,7 @@ from made.tile_sizes import ISAS, using_isa
 from qwenvis import CheckpointError, Encoder, InputError, IsaError, cli, ops
 from qwenvis.checkpoints.packed import FILE, LAYOUT
 from qwenvis.cli import units
+from qwenvis.nn.formats import DTYPES
 
 GRIDS = [[1, 10, 14], [3, 4, 6]]
 
@@ -54,7 +55,7 @@ def test_every_family_has_the_same_bits(family, tmp_path):
 
 
 @pytest.mark.parametrize("isa", ISAS)
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_every_isa_and_format(isa, dtype, tmp_path):
     with using_isa(isa):
         whole = saved(tmp_path / "packed", "qwen2_5_vl", dtype)

@@ -103,7 +103,7 @@ def test_a_long_list_of_bad_images_is_cut(run):
         ("nowhere/out.safetensors", "there is no directory nowhere"),
         (".", "is a directory"),
         ("small.jpg", "is one of the images"),
-        ("/dev/null", "is no regular file"),
+        ("/dev/null", "is not a regular file"),
     ],
 )
 def test_encode_looks_at_the_output_first(run, folder, monkeypatch, output, said):

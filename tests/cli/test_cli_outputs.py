@@ -58,7 +58,7 @@ def test_other_formats_are_refused(run, folder, name):
 def test_a_dash_is_no_file(run, folder, words):
     code, out, err = run(*words)
     assert (code, out) == (1, "")
-    assert "- names no file, and nothing is written to stdout" in err
+    assert "'-' is not a file name, and nothing is written to stdout" in err
     assert [path.name for path in folder.iterdir()] == ["small.jpg"]
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from qwenvis import cli, cost, ops
 from qwenvis.cli import doctor, units
+from qwenvis.nn.formats import DTYPES
 
 VARIABLES = ("QWENVIS_NUM_THREADS", "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
@@ -44,6 +45,12 @@ def test_doctor_is_well(told):
     assert lines[-1] == "All is well."
 
 
+def test_formats_are_listed_by_what_the_cpu_does_with_them(isa):
+    text = doctor.LINES["formats"]()
+    assert [word.split()[0] for word in text.split(", ")] == list(DTYPES)
+    assert ("bfloat16 (stored; multiplied as float32)" in text) == ops.formats()["bf16"].expanded
+
+
 def test_doctor_names_the_variable_and_the_problem(told, monkeypatch):
     monkeypatch.setenv("QWENVIS_NUM_THREADS", "3")
     assert any(line.startswith("threads     3, from QWENVIS_NUM_THREADS=3") for line in told()[1])
@@ -52,6 +59,8 @@ def test_doctor_names_the_variable_and_the_problem(told, monkeypatch):
     assert code == 1
     assert any(line.startswith("threads     PROBLEM: the environment variable QWENVIS_NUM_THREADS") for line in lines)
     assert err.startswith("qwenvis: ")
+    assert "".join(lines).count("QWENVIS_NUM_THREADS") == 1
+    assert lines.count("load        unknown, because of that problem") == 1
 
 
 def test_extras_are_told_with_what_they_read(monkeypatch):

@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 
 from made import mmproj_files
-from made.checkpoints import open_directory
 from made.presets import checkpoint, encoder, picture, same_bits
 from made.resaved import tensors_of
 from processes.programs import output
-from qwenvis import Encoder, ops
+from qwenvis import Encoder, ops, sources
 from qwenvis.spec import ModelSpec
 
 FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
@@ -141,7 +140,7 @@ def stored(path, kind):
     if kind == "packed":
         encoder().save_packed(path)
     elif kind == "gguf":
-        config = open_directory(checkpoint()).vision_config
+        config = sources.open(checkpoint()).vision_config
         mmproj_files.write_tower(path, "qwen2_vl", tensors_of("qwen2_vl"), config)
     return checkpoint() if kind == "safetensors" else path
 
@@ -196,14 +195,14 @@ def test_a_stream_has_one_reader_at_a_time(threads):
     at_once(*[read] * threads)
     assert len(got) == len(images)
     assert set(got) == want
-    assert refusals <= {"the stream is being read already; give each thread a stream of its own"}
+    assert refusals <= {"another thread is reading this stream; give each thread its own stream"}
 
 
 def test_an_iterable_that_reads_the_stream_it_feeds():
     def images():
         yield picture(56, 56)
         for read in (stream.__next__, stream.close):
-            with pytest.raises(ValueError, match="the stream is being read already; give each thread"):
+            with pytest.raises(ValueError, match="another thread is reading this stream"):
                 read()
 
     stream = encoder().encode_iter(images())

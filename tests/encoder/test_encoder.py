@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import qwenvis.encoder
-from made.presets import DTYPES, checkpoint, encoder, forward_passes, grouped, patches_of, picture, pixels, same_bits
+from made.presets import checkpoint, encoder, forward_passes, grouped, patches_of, picture, pixels, same_bits
 from oracle.families import KINDS
 from qwenvis import Encoder
 from qwenvis.errors import InputError, SourceError
+from qwenvis.nn.formats import DTYPES
 
 every_family = pytest.mark.parametrize("family", KINDS)
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)
@@ -25,7 +25,7 @@ SIZES = [(280, 420), (61, 97), (56, 56), (30, 300), (150, 113)]
 @pytest.fixture
 def small_budget(monkeypatch):
     """Groups of few images, so that a short list is several forward passes."""
-    monkeypatch.setattr(qwenvis.encoder, "PATCH_BUDGET", 130)
+    monkeypatch.setattr("qwenvis.encoding.runner.PATCH_BUDGET", 130)
 
 
 def pictures():
@@ -100,7 +100,7 @@ def test_p05_alone_in_a_batch_and_in_any_order(isa, small_budget, family, dtype,
 @every_family
 @pytest.mark.parametrize("budget", [1, 130, 10_000])
 def test_budget_groups_the_images(monkeypatch, family, budget):
-    monkeypatch.setattr(qwenvis.encoder, "PATCH_BUDGET", budget)
+    monkeypatch.setattr("qwenvis.encoding.runner.PATCH_BUDGET", budget)
     images, found = pictures(), encoder(family)
     want = alone(found, images)
     passes = forward_passes(monkeypatch, found)

@@ -8,11 +8,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-import qwenvis.encoder
-from made.presets import DTYPES, encoder, forward_passes, grouped, patches_of, picture, pixels, same_bits
+from made.presets import encoder, forward_passes, grouped, patches_of, picture, pixels, same_bits
 from oracle.families import KINDS
 from qwenvis.errors import ImageError, InputError, LimitError
 from qwenvis.nn import workspace
+from qwenvis.nn.formats import DTYPES
 
 every_family = pytest.mark.parametrize("family", KINDS)
 
@@ -23,7 +23,7 @@ SIZES = [(61, 97), (56, 56), (280, 420), (30, 300), (150, 113), (61, 97), (56, 1
 @pytest.fixture(autouse=True)
 def small_budget(monkeypatch):
     """Groups of few images, so that a short list is several forward passes."""
-    monkeypatch.setattr(qwenvis.encoder, "PATCH_BUDGET", BUDGET)
+    monkeypatch.setattr("qwenvis.encoding.runner.PATCH_BUDGET", BUDGET)
 
 
 def pictures():

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import qwenvis.encoder
 from made import video_files
 from made.presets import checkpoint, encoder, picture, same_bits
 from processes.programs import output
@@ -39,7 +38,7 @@ def test_a_video_is_its_patches(family):
 def test_parts_have_the_bits_of_the_whole(monkeypatch, family, budget):
     model = encoder(family)
     want = model.encode(videos=[CLIP], hidden_states=True)
-    monkeypatch.setattr(qwenvis.encoder, "PATCH_BUDGET", budget)
+    monkeypatch.setattr("qwenvis.encoding.runner.PATCH_BUDGET", budget)
     got = model.encode(videos=[CLIP], hidden_states=True)
     assert same_bits(got.embeddings, want.embeddings)
     assert all(map(same_bits, got.hidden_states + got.deepstack, want.hidden_states + want.deepstack))

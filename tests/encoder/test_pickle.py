@@ -76,7 +76,7 @@ def test_packed_encoders(tmp_path):
 
 def test_encoder_of_an_outline_says_why_it_cannot():
     found = Encoder.from_spec(ModelSpec.open(checkpoint()))
-    with pytest.raises(InputError, match="made from an outline: make it with from_pretrained"):
+    with pytest.raises(InputError, match="made by from_spec: make it with from_pretrained"):
         pickle.dumps(found)
     assert same_bits(copy.copy(found).encode(IMAGES).embeddings, found.encode(IMAGES).embeddings)
 

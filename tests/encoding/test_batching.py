@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from qwenvis import ops
-from qwenvis.encoding.batching import Plan, ahead
+from qwenvis.encoding.batching import Plan, prefetched
 from qwenvis.errors import ImageError
 
 
@@ -41,9 +41,9 @@ def items(calls, *grids):
 def test_parts_are_the_whole_in_order(budget):
     plan = Plan(items([], (1, 2, 2), (5, 1, 4), (1, 3, 3), (2, 1, 1)), 3)
     whole = plan.prepare()
-    parts = plan.parts(budget)
+    parts = plan.micro_batches(budget)
     assert [(part.first, part.last) for part in parts] == [(part is parts[0], part is parts[-1]) for part in parts]
-    batches = [coming.result() for _, coming in ahead(parts, budget, 1)]
+    batches = [coming.result() for _, coming in prefetched(parts, budget, 1)]
     assert np.array_equal(np.concatenate([batch.pixel_values for batch in batches]), whole.pixel_values)
     assert [len(batch.pixel_values) for batch in batches] == [part.patches for part in parts]
     assert sum(int(batch.grid_thw.prod(axis=1).sum()) for batch in batches) == len(whole.pixel_values)
@@ -54,7 +54,7 @@ def test_one_part_is_ahead_and_has_the_threads_of_the_call():
     """The first has nothing to be ahead of: it is prepared by the caller."""
     calls = []
     plan = Plan(items(calls, *[(1, 2, 2)] * 4), 3)
-    for taken, (_, coming) in enumerate(ahead(plan.parts(4), 4, 3), 1):
+    for taken, (_, coming) in enumerate(prefetched(plan.micro_batches(4), 4, 3), 1):
         coming.result()
         assert len(calls) <= taken + 1
         until(lambda taken=taken: len(calls) == min(taken + 1, 4))
@@ -75,26 +75,26 @@ def until(happened):
 def test_no_two_parts_above_the_budget_are_there():
     calls = []
     plan = Plan(items(calls, *[(1, 3, 3)] * 3), 3)
-    for taken, (_, coming) in enumerate(ahead(plan.parts(4), 4, 1), 1):
+    for taken, (_, coming) in enumerate(prefetched(plan.micro_batches(4), 4, 1), 1):
         coming.result()
         assert len(calls) == taken
 
 
 def test_what_cannot_be_planned_comes_after_what_can():
-    def parts():
-        yield from Plan(items([], (1, 2, 2), (1, 2, 2)), 3).parts(4)
+    def micro_batches():
+        yield from Plan(items([], (1, 2, 2), (1, 2, 2)), 3).micro_batches(4)
         raise ImageError("of the third")
 
     taken = []
     with pytest.raises(ImageError, match="of the third"):
-        taken.extend(ahead(parts(), 4, 1))
+        taken.extend(prefetched(micro_batches(), 4, 1))
     assert len(taken) == 2
 
 
 def test_an_error_of_an_item_is_that_of_its_part():
     calls = []
     plan = Plan([*items(calls, (1, 2, 2)), Counting((1, 2, 2), calls, ImageError("of the second"))], 3)
-    (_, first), (_, second) = ahead(plan.parts(4), 4, 1)
+    (_, first), (_, second) = prefetched(plan.micro_batches(4), 4, 1)
     assert len(first.result().pixel_values) == 4
     with pytest.raises(ImageError, match="of the second"):
         second.result()

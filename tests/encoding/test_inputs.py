@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from made.presets import encoder, forward_passes, pixels, same_bits
-from qwenvis.encoding.inputs import checked_grid, checked_pixel_values
+from qwenvis import Encoder
+from qwenvis.encoding.arguments import checked_grid, checked_pixel_values
 from qwenvis.errors import InputError
 from qwenvis.models import FAMILIES, qwen2_vl
 
@@ -48,7 +49,7 @@ def test_no_items():
     assert checked_pixel_values(np.empty((0, 1176)), np.empty((0, 3), np.int64), CONFIG).shape == (0, 1176)
 
 
-SHAPES = "expected integers (items, 3): frames / 2, rows, columns"
+SHAPES = "expected integers (items, 3): temporal steps, rows, columns"
 
 
 @pytest.mark.parametrize(
@@ -62,7 +63,7 @@ SHAPES = "expected integers (items, 3): frames / 2, rows, columns"
         ([[1.0, 2.0, 2.0]], "float64 (1, 3)"),
         ([[True, True, True]], "bool (1, 3)"),
         ([["1", "2", "2"]], SHAPES),
-        ([[1, 2, 2], [1, 2]], "grid_thw is no array"),
+        ([[1, 2, 2], [1, 2]], "grid_thw is not an array"),
         ([[2**70, 2, 2]], SHAPES),
         ([[1, 2, 2], [0, 2, 2]], "grid_thw[1] is (0, 2, 2)"),
         ([[1, 0, 2]], "grid_thw[0] is (1, 0, 2)"),
@@ -123,8 +124,8 @@ REFUSED = [
     (np.zeros((16, 1176), bool), "pixel_values is bool; expected floats"),
     (np.zeros((16, 1176), complex), "pixel_values is complex128; expected floats"),
     (np.zeros((16, 1176), object), "pixel_values is object; expected floats"),
-    ([[1.0], [1.0, 2.0]], "pixel_values is no array that NumPy can read"),
-    (torch.zeros(16, 1176, requires_grad=True), "pixel_values is no array that NumPy can read"),
+    ([[1.0], [1.0, 2.0]], "pixel_values is not an array that NumPy can read"),
+    (torch.zeros(16, 1176, requires_grad=True), "pixel_values is not an array that NumPy can read"),
 ]
 
 
@@ -154,7 +155,7 @@ def test_values_beyond_float32():
 
 
 def test_last_row_of_many_is_looked_at(monkeypatch):
-    monkeypatch.setattr("qwenvis.encoding.inputs.CHECKED_ROWS", 5)
+    monkeypatch.setattr("qwenvis.encoding.arguments.CHECKED_ROWS", 5)
     given = values()
     given[15, 0] = np.nan
     with pytest.raises(InputError, match="row 15, of item 1"):
@@ -189,3 +190,23 @@ def test_patches_of_one_frame_may_keep_their_axes():
             checked_pixel_values(wrong, GRID, config)
     with pytest.raises(InputError, match="expected"):
         checked_pixel_values(flat.reshape(16, 3, 14, 14), GRID, CONFIG)
+
+
+METHODS = [Encoder.encode, Encoder.preprocess, lambda *args, **options: list(Encoder.encode_iter(*args, **options))]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("argument", ["images", "videos"])
+def test_a_dict_is_refused_by_its_name(method, argument):
+    """Not by its keys, which are names of files that do not exist."""
+    with pytest.raises(
+        InputError, match=rf"^{argument} is a dict; expected a list: pass list\({argument}\.values\(\)\)$"
+    ):
+        method(encoder(), **{argument: {"a.jpg": np.zeros((28, 28, 3), np.uint8)}})
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_images_as_several_arguments(method):
+    image = np.zeros((28, 28, 3), np.uint8)
+    with pytest.raises(TypeError, match=r"takes all images as one argument, got 2: pass a list, \w+\(\[a, b\]\)"):
+        method(encoder(), image, image)

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import qwenvis.encoder
 from made.presets import encoder, forward_passes, picture, same_bits
 from oracle.families import KINDS
-from qwenvis.errors import MOST_GATHERED, ImageError, ImageLimitError, InputError, QwenvisError, VideoError
+from qwenvis.errors import MAX_ERRORS, ImageError, ImageLimitError, InputError, QwenvisError, VideoError
 
 BUDGETS = [1, 130, 10_000]
 SIZES = [(61, 97), (56, 56), (280, 420), (30, 300), (150, 113)]
@@ -21,7 +20,7 @@ SIZES = [(61, 97), (56, 56), (280, 420), (30, 300), (150, 113)]
 @pytest.fixture(params=BUDGETS)
 def budget(request, monkeypatch):
     """Several forward passes, or one."""
-    monkeypatch.setattr(qwenvis.encoder, "PATCH_BUDGET", request.param)
+    monkeypatch.setattr("qwenvis.encoding.runner.PATCH_BUDGET", request.param)
     return request.param
 
 
@@ -193,7 +192,7 @@ def test_what_is_no_list_of_images_is_refused_soon(on_error, images):
         assert tracemalloc.get_traced_memory()[1] < 10_000_000
     finally:
         tracemalloc.stop()
-    assert len(caught.value.errors) <= MOST_GATHERED
+    assert len(caught.value.errors) <= MAX_ERRORS
 
 
 def test_preprocess_tells_all_that_are_damaged():

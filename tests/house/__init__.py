@@ -1,1 +1,1 @@
-"""The layout of the code: the table of rooms, readers of source files, and tests of source, docs and wheels."""
+"""The layout of the code: the table of rooms, readers of source files, and tests of source, wheels and benchmarks."""

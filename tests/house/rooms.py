@@ -25,15 +25,16 @@ ROOMS = {
     "concurrency.threads": Room("errors"),
     "io.sharing": Room(others="PIL"),
     "io.files": Room("io.sharing errors"),
+    "io.drafts": Room("errors"),
     "io.iterables": Room("io.sharing", "PIL"),
     "io.arrays": Room("errors", "numpy"),
     "io.fields": Room("errors"),
     "io.signatures": Room(),
     "weights": Room(others="numpy"),
     "kernels": Room(),
-    "ops": Room("errors", "numpy cython libc typing_extensions"),
+    "ops": Room("errors", "numpy cpython cython libc typing_extensions"),
     "geometry": Room(others="numpy"),
-    "nn.dtypes": Room("errors", "numpy"),
+    "nn.formats": Room("ops.formats errors", "numpy"),
     "nn.workspace": Room("ops", "numpy"),
     "nn.layers": Room("nn.workspace geometry ops weights", "numpy"),
     "nn.blocks": Room("nn.layers nn.workspace ops weights", "numpy"),
@@ -47,7 +48,8 @@ ROOMS = {
         "processors.normalize processors.pixel_limits processors.smart_resize models io.fields errors", "numpy"
     ),
     "processors.video": Room(
-        "processors.image processors.frame_sampling processors.normalize processors.pixel_limits io.fields errors"
+        "processors.image processors.frame_sampling processors.normalize processors.pixel_limits "
+        "processors.smart_resize io.fields errors"
     ),
     "processors.video_families": Room(
         "processors.video processors.image processors.frame_sampling processors.normalize "
@@ -57,7 +59,8 @@ ROOMS = {
     "images.to_rgb": Room("errors", "numpy PIL"),
     "images.decode": Room("images.to_rgb io.signatures io.arrays io.files io.sharing errors", "numpy PIL"),
     "images.image": Room(
-        "images.decode images.to_rgb images.torch_resize processors.image ops.vol2col errors", "numpy PIL"
+        "images.decode images.to_rgb images.torch_resize processors.image processors.smart_resize ops.vol2col errors",
+        "numpy PIL",
     ),
     "videos.timeline": Room(others="numpy av"),
     "videos.decode": Room("images.decode processors.frame_sampling io.files errors", "numpy av"),
@@ -85,7 +88,7 @@ ROOMS = {
     ),
     "checkpoints.packed": Room(
         "checkpoints.shards checkpoints.checkpoint checkpoints.tensors checkpoints.stored checkpoints.configs "
-        "checkpoints.files ops.PackedWeight ops.cache_line weights io.fields errors",
+        "checkpoints.files ops.PackedWeight ops.formats ops.cache_line weights io.fields io.drafts io.files errors",
         "numpy",
     ),
     "checkpoints.gguf": Room("checkpoints.stored io.files errors", "numpy gguf"),
@@ -95,56 +98,59 @@ ROOMS = {
     "sources.presets": Room("models"),
     "sources.synthetic": Room(
         "sources.presets checkpoints.shards checkpoints.checkpoint checkpoints.tensors checkpoints.configs "
-        "checkpoints.files models weights io.fields concurrency.tasks concurrency.memo errors",
+        "models weights io.fields io.drafts io.files concurrency.tasks concurrency.memo errors",
         "numpy ml_dtypes",
     ),
     "sources.hub": Room("checkpoints.shards checkpoints.configs checkpoints.files io.files errors"),
     "sources.resolve": Room(
-        "sources.hub checkpoints.packed checkpoints.shards checkpoints.checkpoint checkpoints.configs "
-        "checkpoints.files models io.files errors",
+        "sources.hub checkpoints.packed checkpoints.shards checkpoints.checkpoint checkpoints.configs models "
+        "io.files errors",
         lazily="sources.synthetic sources.presets checkpoints.mmproj checkpoints.gguf",
     ),
     "sources": Room("sources.resolve"),
     "cost": Room("models nn.workspace geometry ops weights", "numpy"),
     "spec": Room(
         "cost sources checkpoints.checkpoint processors.video_families processors.video processors.image "
-        "models nn.dtypes ops.rows_dtype weights concurrency.memo errors",
+        "models nn.formats weights concurrency.memo errors",
         "numpy",
     ),
-    "embeddings.file": Room("checkpoints.files io.files errors", "numpy safetensors"),
+    "embeddings.file": Room("io.drafts io.files errors", "numpy safetensors"),
     "embeddings.picture": Room(others="numpy PIL"),
     "embeddings.notebook": Room("embeddings.picture errors", "numpy"),
-    "embeddings.embeddings": Room("embeddings.file errors", "numpy", lazily="embeddings.notebook"),
+    "embeddings.embeddings": Room("embeddings.file geometry errors", "numpy", lazily="embeddings.notebook"),
     "embeddings": Room("embeddings.embeddings"),
+    "encoding.arguments": Room("models geometry io.arrays errors", "numpy"),
     "encoding.batching": Room("geometry ops.use_threads concurrency.tasks", "numpy"),
-    "encoding.outputs": Room("models nn.workspace geometry ops.all_finite errors", "numpy"),
+    "encoding.outputs": Room("embeddings models nn.workspace geometry ops.all_finite errors", "numpy"),
     "encoding.inputs": Room(
-        "spec videos.video videos.source images.image images.decode processors.image "
-        "processors.frame_sampling models io.arrays io.iterables concurrency.memo errors",
+        "encoding.batching spec videos.video videos.source images.image images.decode processors.image "
+        "io.iterables concurrency.memo errors",
         "numpy",
     ),
-    "encoding.passage": Room(
-        "encoding.inputs encoding.outputs encoding.batching embeddings geometry ops.use_threads errors", "numpy"
+    "encoding.runner": Room(
+        "encoding.inputs encoding.outputs encoding.batching embeddings spec videos.video "
+        "processors.frame_sampling nn.workspace geometry ops.isa ops.use_threads errors version",
+        "numpy",
     ),
-    "encoding.stream": Room("encoding.passage encoding.inputs encoding.batching embeddings errors"),
+    "encoding.stream": Room("encoding.runner encoding.inputs encoding.batching embeddings errors"),
     # the front door knows everybody
     "encoder": Room(
-        "encoding.stream encoding.passage encoding.inputs encoding.outputs encoding.batching embeddings spec "
-        "sources checkpoints.packed videos.video models nn.workspace geometry ops concurrency.threads errors "
-        "version",
+        "encoding.stream encoding.runner encoding.inputs encoding.outputs encoding.batching "
+        "encoding.arguments embeddings spec sources checkpoints.packed videos.video models geometry ops "
+        "concurrency.threads errors",
         "numpy",
     ),
     "__init__": Room(
-        "encoder encoding.stream embeddings spec cost checkpoints.checkpoint processors.video "
-        "processors.image models weights errors version"
+        "encoder encoding.stream encoding.batching embeddings spec cost checkpoints.checkpoint "
+        "processors.video processors.image processors.smart_resize models weights errors version"
     ),
     "jobs": Room("__init__ encoder embeddings errors", "numpy safetensors"),
     "adapters": Room("__init__ encoder embeddings errors", "numpy safetensors torch transformers vllm"),
     # of ops, what `doctor` reports
     "cli": Room(
-        "__init__ encoder embeddings spec cost sources checkpoints.files videos.video videos.animation "
-        "videos.decode images.decode processors.video processors.image ops.isa ops.isas ops.openmp "
-        "ops.rows_dtype io.signatures concurrency.threads errors version",
+        "__init__ encoder encoding.runner encoding.inputs embeddings spec cost sources videos.video "
+        "videos.animation videos.decode images.image images.decode processors.video ops.isa ops.isas "
+        "ops.openmp ops.rows_dtype io.signatures io.drafts io.files concurrency.threads errors version",
         "numpy PIL",
     ),
     "__main__": Room("cli"),

@@ -20,6 +20,7 @@ SCRIPT = """
     import qwenvis
 
     encoder = qwenvis.Encoder.from_pretrained("mmproj-f16.gguf", threads=2)
+    qwenvis.Encoder.from_pretrained("mmproj-f16.gguf", threads=np.int64(2))
     out = encoder.encode(["cat.jpg"], max_pixels=1024 * 1024)
     reveal_type(encoder)
     reveal_type(out.embeddings)

@@ -102,7 +102,7 @@ def test_p05_alone_and_in_any_order(processor):
 
 def test_patches_into_a_given_array(processor):
     image = Image.fromarray(noise(70, 98))
-    frame = Frame.of(image, processor)
+    frame = Frame.of(image, processor.resized(image.height, image.width), processor)
     expected = frame.cut()
     out = np.full_like(expected, np.nan)
     assert frame.cut(out) is out
@@ -178,4 +178,4 @@ def test_grid_of_a_png_with_its_exif_at_the_end(processor, monkeypatch):
     monkeypatch.setattr("qwenvis.images.image.decode", lambda source, where, policy: turned)
     pixel_values, grid_thw = preprocess([png(noise(70, 98))], processor)
     assert grid_thw.tolist() == [list(processor.grid(98, 70))]
-    assert np.array_equal(pixel_values, Frame.of(turned, processor).cut())
+    assert np.array_equal(pixel_values, Frame.of(turned, processor.resized(98, 70), processor).cut())

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from qwenvis.encoding.batching import Plan
-from qwenvis.errors import gathered
+from qwenvis.errors import call_all
 from qwenvis.images.image import ImageItem
 
 # An image of neither equal nor even sides.
@@ -40,7 +40,7 @@ def chunk(name, data):
 
 def stills(sources, processor):
     """Images as the encoder plans them; one error lists those that cannot be used."""
-    return gathered((partial(ImageItem, source, processor, index) for index, source in enumerate(sources)), "images")
+    return call_all((partial(ImageItem, source, processor, index) for index, source in enumerate(sources)), "images")
 
 
 def preprocess(sources, processor):

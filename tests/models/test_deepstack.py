@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from made.presets import encoder, pixels, same_bits
-from qwenvis import encoder as front
 
 DEEP = {"qwen3_vl": 2, "qwen3_vl_moe": 2, "qwen3_omni_moe": 2, "cohere_compass": 2}
 GRIDS = [[1, 6, 10], [3, 4, 4], [1, 2, 2], [1, 12, 18]]
@@ -39,7 +38,7 @@ def test_an_item_alone_and_in_groups(monkeypatch, threads):
         alone = found(values[bounds[i] : bounds[i + 1]], grid_thw[i : i + 1])
         assert same_bits(alone.embeddings, item.embeddings)
         assert all(map(same_bits, alone.deepstack, item.deepstack))
-    monkeypatch.setattr(front, "PATCH_BUDGET", 80)
+    monkeypatch.setattr("qwenvis.encoding.runner.PATCH_BUDGET", 80)
     apart = found(values, grid_thw)
     assert all(map(same_bits, apart.deepstack, whole.deepstack))
 

@@ -12,6 +12,7 @@ from oracle.families import KINDS
 from qwenvis import Encoder, NumericalError, ops
 from qwenvis.checkpoints.packed import FILE
 from qwenvis.images.image import ImageItem
+from qwenvis.nn.formats import DTYPES
 
 GRIDS = [[1, 4, 6], [2, 4, 4], [1, 6, 4]]
 BAD = [np.nan, np.inf, -np.inf]
@@ -30,7 +31,7 @@ def spoil(monkeypatch, module):
     monkeypatch.setattr(type(module), "__call__", spoilt)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("family", KINDS)
 @pytest.mark.parametrize("bad", [0, 1, 2])
 def test_pixel_values_that_overflow(family, dtype, bad):
@@ -49,7 +50,7 @@ def test_pixel_values_that_overflow(family, dtype, bad):
 
 
 def test_items_are_counted_over_all_forward_passes(monkeypatch):
-    monkeypatch.setattr("qwenvis.encoder.PATCH_BUDGET", 24)
+    monkeypatch.setattr("qwenvis.encoding.runner.PATCH_BUDGET", 24)
     found = encoder("qwen2_5_vl")
     values, grid_thw = pixels(found.config, GRIDS)
     values[-1] *= np.float32(1e37)

@@ -19,11 +19,11 @@ PRODUCTS = """
     from qwenvis import ops
 
     x, w = np.random.default_rng(0).standard_normal((2, 200, 600), np.float32)
-    weights = [ops.PackedWeight(200, 600, format=name) for name in ("f32", "bf16")]
+    weights = [ops.PackedWeight(200, 600, format=name) for name in ops.formats()]
     for weight in weights:
         weight.pack(w)
 
-    halves = (x.view(np.uint32) >> 16).astype(np.uint16)  # as bfloat16, where the ISA multiplies that
+    halves = (x.view(np.uint32) >> 16).astype(np.uint16)  # as bfloat16, for the formats whose rows those are
     rows = [x if weight.rows_dtype == "float32" else halves for weight in weights]
 
     def products(threads):

@@ -45,7 +45,7 @@ def configured(config, **limits):
 
 def test_grid_is_the_resized_size_in_patches():
     processor = configured(QWEN2_VL)
-    assert processor.resized(450, 630) == (448, 616)
+    assert processor.resized(450, 630).canvas == (448, 616)
     assert processor.grid(450, 630) == (1, 32, 44)
     assert processor.columns == 1176
 

@@ -205,6 +205,13 @@ def test_a_file_is_no_directory(tmp_path):
         found("model.safetensors")
 
 
+@pytest.mark.parametrize("source", ["synthetic:tiny-qwen2-vl", "org/name"])
+@pytest.mark.parametrize("cache_dir", [5, "a\0b", ["list"]])
+def test_what_is_no_cache(source, cache_dir):
+    with pytest.raises(InputError, match="cache_dir is "):
+        sources.open(source, cache_dir=cache_dir)
+
+
 @pytest.mark.parametrize("source", [None, 3, b"bytes", ["list"]])
 def test_what_is_no_source(source):
     expected = r"expected a directory, a \.gguf file, a Hub id or "

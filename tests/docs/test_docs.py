@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from house.code_blocks import run_blocks
+from docs.code_blocks import run_blocks
 from house.source_files import ROOT
 from oracle import families
 from qwenvis import models

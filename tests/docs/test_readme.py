@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from house.code_blocks import run_blocks
+from docs.code_blocks import run_blocks
 from house.source_files import ROOT
 from qwenvis.cli import COMMANDS
 

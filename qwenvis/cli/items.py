@@ -1,0 +1,98 @@
+"""The images and videos that a command names: each file is planned once, as an item of the encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from qwenvis.cli.bar import Bar
+from qwenvis.errors import ImageError, InputError, VideoError, call_all
+
+if TYPE_CHECKING:
+    from qwenvis.encoding.inputs import InputItem, Inputs
+    from qwenvis.spec import ModelSpec
+    from qwenvis.videos.video import Sampling
+
+
+def inputs(spec: ModelSpec, sampling: Sampling, threads: int) -> Inputs:
+    """Return the inputs of a command, with the pixel limits of the spec."""
+    from qwenvis.encoding.inputs import Inputs
+
+    return Inputs(spec, sampling, threads=threads)
+
+
+def plan(
+    paths: Sequence[str], inputs: Inputs, sampling: Sampling, visit: Callable[[InputItem], None] = lambda item: None
+) -> list[InputItem]:
+    """Plan every file by its header, as an image or a video, and call ``visit`` with each item.
+
+    Raises one error that lists all files that cannot be used, and InputError if ``sampling`` asks for frames of videos
+    and there is no video.
+    """
+    asked = _asked(sampling)
+
+    def plan_one(path: str, index: int) -> InputItem:
+        is_video = is_video_file(path) or (bool(asked) and is_animated(path))
+        item = inputs.video(path, index) if is_video else inputs.image(path, index)
+        visit(item)
+        return item
+
+    items = call_all((partial(plan_one, path, index) for index, path in enumerate(paths)), "images")
+    check_sampling(items, sampling)
+    return items
+
+
+def check_sampling(items: Sequence[InputItem], sampling: Sampling) -> None:
+    """Raise InputError if the options ask for frames of videos, and there is no video."""
+    if (asked := _asked(sampling)) and not any(item.place.argument == "videos" for item in items):
+        options = " and ".join(f"--{name.replace('_', '-')}" for name in asked)
+        raise InputError(f"{options} would choose the frames of videos, but there is no video")
+
+
+def _asked(sampling: Sampling) -> list[str]:
+    return [name for name in ("fps", "num_frames", "sampling") if sampling.get(name) is not None]
+
+
+def verify(paths: Sequence[str], inputs: Inputs, sampling: Sampling) -> list[InputItem]:
+    """Plan as `plan`, and decode every image, so that damage is found now and not in the midst of hours of work.
+
+    The packets and the first frame of a video are read.
+    """
+    from qwenvis.images.image import ImageItem
+
+    done = 0
+    with Bar("opening the images", lambda rate: f"{rate:.1f} images/s") as bar:
+
+        def visit(item: InputItem) -> None:
+            nonlocal done
+            done += 1
+            bar(done, len(paths))
+            if isinstance(item.item, ImageItem):
+                item.item.verify()
+
+        return plan(paths, inputs, sampling, visit)
+
+
+def is_video_file(path: str) -> bool:
+    """Whether a file is a video: by its first bytes, or by its name if they are unknown and it is not an image."""
+    from qwenvis.images.decode import probe
+    from qwenvis.io.signatures import HEAD, video_container
+    from qwenvis.videos.decode import SUFFIXES, first_bytes
+
+    named = path.lower().endswith(SUFFIXES)
+    try:
+        if video_container(first_bytes(path, HEAD)):
+            return True
+        if named:
+            probe(path)
+    except (VideoError, ImageError):
+        return named
+    return False
+
+
+def is_animated(path: str) -> bool:
+    """Whether a file is an animated image."""
+    from qwenvis.videos.animation import format_of
+
+    return format_of(path) is not None

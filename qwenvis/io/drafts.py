@@ -1,0 +1,47 @@
+"""New files and directories that appear whole or not at all: drafts beside their place, renamed once they are done."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from qwenvis.errors import InputError, shown
+
+
+@contextmanager
+def draft_of(target: Path) -> Iterator[Path]:
+    """Yield an unused path beside ``target``; what is still there after the block, a file or a directory, is removed.
+
+    Its name is short, however long the name of the target is.
+    """
+    draft = target.parent / f".{secrets.token_hex(8)}"
+    try:
+        yield draft
+    finally:
+        with suppress(OSError, ValueError):  # ValueError: a path with a NUL
+            shutil.rmtree(draft, ignore_errors=True)  # which leaves a file alone
+            draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_file(target: Path) -> Iterator[Path]:
+    """Yield a draft, an empty file, that takes the place of ``target`` after the block, unless the block fails.
+
+    Raises InputError if the target cannot be written.
+    """
+    try:
+        if target.exists() and not target.is_file():
+            raise InputError(f"{target} cannot be written: it is not a regular file")
+        with draft_of(target) as draft:
+            draft.touch()
+            mode = draft.stat().st_mode  # as the umask asks; safetensors makes its files private
+            yield draft
+            draft.chmod(mode)
+            draft.replace(target)
+    except InputError:
+        raise
+    except (OSError, ValueError) as error:
+        raise InputError(f"{shown(str(target))} cannot be written: {shown(str(error))}") from error
