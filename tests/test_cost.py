@@ -5,7 +5,7 @@ import math
 import tracemalloc
 
 import numpy as np
-import numpy.ma  # noqa: F401  else NumPy loads it within the first call, whose memory is measured
+import numpy.ma
 import pytest
 
 from made.presets import encoder, pixels
