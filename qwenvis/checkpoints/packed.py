@@ -71,9 +71,9 @@ class Packed(Checkpoint):
         """Map the stored bytes, which must have these sizes, and return views of the pages."""
         file, start = self.stored[0].file, self.stored[0].offset
         if [(stored.dtype, stored.nbytes) for stored in self.stored] != [("U8", size) for size in sizes]:
-            raise CheckpointError(f"{file.path} does not hold what this tower keeps; {AGAIN}")
+            raise CheckpointError(f"{file.path} does not hold the tensors of this tower; {AGAIN}")
         if start % ops.cache_line:
-            raise CheckpointError(f"the tensors of {file.path} do not begin with a cache line; {AGAIN}")
+            raise CheckpointError(f"the tensors of {file.path} do not begin at a cache line; {AGAIN}")
         with file.opened(self.open_file) as raw:
             try:
                 pages = np.memmap(raw, np.uint8, "r", start, (sum(sizes),)).view(np.ndarray)
@@ -95,11 +95,11 @@ def open_packed(header: Header, configs: Configs) -> Packed:
         tensors = {name: (kind, tuple(shape)) for name, (kind, shape) in json.loads(about["tensors"]).items()}
         layout, isa, number_format = about["layout"], about["isa"], about["format"]
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise CheckpointError(f"{file} does not say what it holds; {AGAIN}") from error
+        raise CheckpointError(f"{file} does not describe its content; {AGAIN}") from error
     if layout != LAYOUT or number_format not in ops.formats():
         raise CheckpointError(f"{file} was written by another version of qwenvis; {AGAIN}")
     if not isa or not header.tensors or not _are_tensors(tensors.values()):
-        raise CheckpointError(f"{file} says that it holds what it cannot; {AGAIN}")
+        raise CheckpointError(f"{file} describes content that it cannot hold; {AGAIN}")
     return Packed(
         file.parent,
         prefix="",
@@ -119,7 +119,7 @@ def save(place: str | os.PathLike[str], checkpoint: Checkpoint, weights: Weights
     try:
         directory = expanded(os.fsdecode(place)).resolve()
     except (OSError, ValueError, TypeError, RuntimeError) as error:  # RuntimeError: a loop of links, before 3.13
-        raise InputError(f"directory is {quoted(place)}, which cannot be the name of one: {error}") from error
+        raise InputError(f"directory is {quoted(place)}, which is not a valid path: {error}") from error
     if os.path.lexists(directory):
         raise InputError(f"{directory} already exists; name a new directory")
     stored = {name: (tensor.dtype, tensor.shape) for name, tensor in checkpoint.tensors.items()}

@@ -116,13 +116,13 @@ def test_nothing_is_written_over(tmp_path):
 
 @pytest.mark.parametrize("name", ["a\0b", "\ud800", 5, None])
 def test_names_that_no_directory_has(name):
-    with pytest.raises(InputError, match="cannot be the name of one"):
+    with pytest.raises(InputError, match="is not a valid path"):
         encoder("qwen2_vl").save_packed(name)
 
 
 def test_a_loop_of_links(tmp_path):
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    with pytest.raises(InputError, match=r"cannot be the name of one|cannot be written"):
+    with pytest.raises(InputError, match=r"is not a valid path|cannot be written"):
         encoder("qwen2_vl").save_packed(tmp_path / "loop" / "x")
 
 
@@ -135,7 +135,9 @@ def test_the_parent_has_to_be_there(name, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("side", "message"), [(1 << 24, "holds what it cannot"), (1 << 15, "expected sizes from 1 to 1048576")], ids=str
+    ("side", "message"),
+    [(1 << 24, "describes content that it cannot hold"), (1 << 15, "expected sizes from 1 to 1048576")],
+    ids=str,
 )
 def test_sizes_that_nothing_holds(side, message, tmp_path):
     """The metadata may claim any shape: no bytes stand behind it."""
@@ -154,7 +156,9 @@ def test_sizes_that_nothing_holds(side, message, tmp_path):
 def test_a_tower_that_memory_does_not_hold(tmp_path, monkeypatch):
     saved(tmp_path / "packed")
     monkeypatch.setattr("qwenvis.models.build", Mock(side_effect=MemoryError("Unable to allocate 4.00 TiB")))
-    with pytest.raises(CheckpointError, match=r"a tower of these sizes cannot be held: Unable to allocate 4\.00 TiB"):
+    with pytest.raises(
+        CheckpointError, match=r"a tower of these sizes cannot be allocated: Unable to allocate 4\.00 TiB"
+    ):
         Encoder.from_pretrained(tmp_path / "packed")
 
 
@@ -216,15 +220,15 @@ DAMAGED = {
     "an unknown format": (lambda h, d: damage_metadata(h, d, format="int8"), "another version"),
     "tensors that are none": (
         lambda h, d: damage_metadata(h, d, tensors='{"a": ["F32", [-1]]}'),
-        "holds what it cannot",
+        "describes content that it cannot hold",
     ),
-    "no tensors": (lambda h, d: damage_metadata(h, d, tensors="{}"), "holds what it cannot"),
+    "no tensors": (lambda h, d: damage_metadata(h, d, tensors="{}"), "describes content that it cannot hold"),
     "a tensor of many": (
         lambda h, d: damage_metadata(h, d, tensors=f'{{"a": ["F32", [{10**60}]]}}'),
-        "holds what it cannot",
+        "describes content that it cannot hold",
     ),
-    "tensors that are no JSON": (lambda h, d: damage_metadata(h, d, tensors="{"), "does not say what it holds"),
-    "tensors of a list": (lambda h, d: damage_metadata(h, d, tensors="[1]"), "does not say what it holds"),
+    "tensors that are no JSON": (lambda h, d: damage_metadata(h, d, tensors="{"), "does not describe its content"),
+    "tensors of a list": (lambda h, d: damage_metadata(h, d, tensors="[1]"), "does not describe its content"),
     "nothing said": (lambda h, d: ({k: v for k, v in h.items() if k != "__metadata__"}, d), "does not say"),
     "a tensor less": (
         lambda h, d: ({"__metadata__": h["__metadata__"], "0": h["0"]}, d[: h["0"]["shape"][0]]),
@@ -249,7 +253,7 @@ def test_data_off_a_cache_line(tmp_path):
     header, data = header_of(tmp_path / "packed" / FILE)
     header["__metadata__"]["x"] = "y" * (64 - (8 + len(json.dumps(header))) % 64)
     rewrite(tmp_path / "packed" / FILE, header, data, pad=1)
-    with pytest.raises(CheckpointError, match="do not begin with a cache line"):
+    with pytest.raises(CheckpointError, match="do not begin at a cache line"):
         Encoder.from_pretrained(tmp_path / "packed")
 
 

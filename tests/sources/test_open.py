@@ -193,7 +193,7 @@ def test_what_is_nothing_is_told_what_was_looked_for(source):
         found(source)
     message = str(caught.value)
     assert message.startswith(f"{quoted(source)} names no checkpoint: ")
-    assert re.search(r"is no directory|it is a URL|cannot be read: (embedded|File name too long)", message)
+    assert re.search(r"is not a directory|it is a URL|cannot be read: (embedded|File name too long)", message)
     assert "; a Hub id is ORG/NAME" in message
     assert "://" in source or "; presets are written as synthetic:" in message
     assert message.isprintable()
