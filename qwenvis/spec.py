@@ -67,7 +67,7 @@ class ModelSpec:
         except QwenvisError:
             raise
         except (MemoryError, ValueError) as error:
-            raise CheckpointError(f"{checkpoint.path}: a tower of these sizes cannot be held: {error}") from error
+            raise CheckpointError(f"{checkpoint.path}: a tower of these sizes cannot be allocated: {error}") from error
         self.tower, self.weights = found
         self.checkpoint = checkpoint.holding(self.weights.requests)
         self._images = images
@@ -129,7 +129,7 @@ class ModelSpec:
         config, preprocessor = self.config, self.checkpoint.preprocessor
         if config.in_channels != 3:
             raise ConfigError(
-                f"the tower wants {config.in_channels} channels; images have 3: pass pixel_values instead"
+                f"the tower expects {config.in_channels} channels; images have 3: pass pixel_values instead"
             )
         return processor_class(self.family, preprocessor).from_config(
             preprocessor,

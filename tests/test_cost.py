@@ -5,6 +5,7 @@ import math
 import tracemalloc
 
 import numpy as np
+import numpy.ma
 import pytest
 
 from made.presets import encoder, pixels

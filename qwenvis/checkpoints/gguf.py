@@ -87,7 +87,7 @@ class _Reader(GGUFReader):
         self._file.seek(offset)
         content = self._file.read(nbytes)
         if len(content) < nbytes:
-            raise ValueError("its header is cut short")
+            raise ValueError("its header is truncated")
         self.end = max(self.end, offset + nbytes)
         return np.frombuffer(content, entry.newbyteorder(override_order or self.byte_order))
 
@@ -108,7 +108,7 @@ class _Reader(GGUFReader):
                 raise ValueError(f"rows of {field.name} have {shape[-1]} entries, not blocks of {block}")
             begin, nbytes = start_offs + int(offset[0]), math.prod(shape) // block * size
             if begin + nbytes > self._size:
-                raise ValueError(f"it is cut short: {field.name} ends at byte {begin + nbytes}")
+                raise ValueError(f"it is truncated: {field.name} ends at byte {begin + nbytes}")
             if int(offset[0]) != expected:  # as gguf_init_from_file of ggml
                 raise ValueError(f"{field.name} begins at byte {offset[0]} of its data; expected {expected}")
             expected += -(-nbytes // self.alignment) * self.alignment

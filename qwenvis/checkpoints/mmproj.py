@@ -74,7 +74,7 @@ def _family(keys: Section, names: Collection[str]) -> tuple[str, Mmproj]:
     if fitting:
         return max(fitting, key=lambda found: len(found[1].signature))
     known = ", ".join(dict.fromkeys(mmproj.projector_type for mmproj in every.values()))
-    said = f"the projector type {shown(kind or 'None')} is no tower of this version, which has {known}"
+    said = f"the projector type {shown(kind or 'None')} is not supported by this version, which supports {known}"
     raise ConfigError(f"{keys.place}: {said}")
 
 
@@ -122,13 +122,13 @@ def _grid_side(path: str, stored: Mapping[str, StoredTensor]) -> int:
     """Find the side of the learned grid of positions, for the file's image_size may come from the limits of images."""
     for name in ("v.patch_embd.weight", "v.position_embd.weight"):
         if name not in stored or len(stored[name].shape) < 2:
-            raise CheckpointError(f"{path} lacks {name}, or it is no matrix")
+            raise CheckpointError(f"{path} lacks {name}, or the tensor is not a matrix")
     return math.isqrt(stored["v.position_embd.weight"].shape[0])
 
 
 def _needed(keys: Section, key: str, least: int = 1) -> int:
     if key not in keys:
-        raise ConfigError(f"{keys.place} lacks {key} in its metadata, which no tensor tells")
+        raise ConfigError(f"{keys.place} lacks {key} in its metadata, and no tensor determines the value")
     return keys.whole(key, 0, least)
 
 

@@ -26,7 +26,7 @@ from qwenvis.errors import CheckpointError, InputError, IsaError, quoted, shown
 from qwenvis.io.drafts import draft_of
 from qwenvis.io.fields import Section
 from qwenvis.io.files import expanded
-from qwenvis.weights import Weights
+from qwenvis.weights import Request, Weights
 
 FILE = "packed.safetensors"
 LAYOUT = "1"  # of panels, and of the memory that a tower keeps: raise it with a change of either
@@ -67,13 +67,17 @@ class Packed(Checkpoint):
         if progress is not None:
             progress(sum(sizes), sum(sizes))
 
+    def load(self, requests: Sequence[Request], progress: Progress | None = None) -> None:
+        """Raise CheckpointError: the tensors have become packed weights, which `fill` maps."""
+        raise CheckpointError(f"the tensors of {self.path} are packed; load those of the checkpoint that was packed")
+
     def _mapped(self, sizes: list[int]) -> list[np.ndarray]:
         """Map the stored bytes, which must have these sizes, and return views of the pages."""
         file, start = self.stored[0].file, self.stored[0].offset
         if [(stored.dtype, stored.nbytes) for stored in self.stored] != [("U8", size) for size in sizes]:
-            raise CheckpointError(f"{file.path} does not hold the weights of this tower; {AGAIN}")
+            raise CheckpointError(f"{file.path} does not hold the tensors of this tower; {AGAIN}")
         if start % ops.cache_line:
-            raise CheckpointError(f"the tensors of {file.path} do not begin with a cache line; {AGAIN}")
+            raise CheckpointError(f"the tensors of {file.path} do not begin at a cache line; {AGAIN}")
         with file.opened(self.open_file) as raw:
             try:
                 pages = np.memmap(raw, np.uint8, "r", start, (sum(sizes),)).view(np.ndarray)
@@ -97,11 +101,11 @@ def open_packed(header: Header, configs: Configs) -> Packed:
         tensors = {name: (kind, tuple(shape)) for name, (kind, shape) in json.loads(about["tensors"]).items()}
         layout, isa, number_format = about["layout"], about["isa"], about["format"]
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise CheckpointError(f"{file} does not list its tensors; {AGAIN}") from error
+        raise CheckpointError(f"{file} does not describe its content; {AGAIN}") from error
     if layout != LAYOUT or number_format not in ops.formats():
         raise CheckpointError(f"{file} was written by another version of qwenvis; {AGAIN}")
     if not isa or not header.tensors or not _are_tensors(tensors.values()):
-        raise CheckpointError(f"{file} lists tensors that it cannot hold; {AGAIN}")
+        raise CheckpointError(f"{file} describes content that it cannot hold; {AGAIN}")
     return Packed(
         file.parent,
         prefix="",
@@ -121,7 +125,7 @@ def save(place: str | os.PathLike[str], checkpoint: Checkpoint, weights: Weights
     try:
         directory = expanded(os.fsdecode(place)).resolve()
     except (OSError, ValueError, TypeError, RuntimeError) as error:  # RuntimeError: a loop of links, before 3.13
-        raise InputError(f"directory is {quoted(place)}, which cannot be the name of a directory: {error}") from error
+        raise InputError(f"directory is {quoted(place)}, which is not a valid path: {error}") from error
     if os.path.lexists(directory):
         raise InputError(f"{directory} already exists; name a new directory")
     stored = {name: (tensor.dtype, tensor.shape) for name, tensor in checkpoint.tensors.items()}

@@ -85,7 +85,7 @@ def _header_bytes(file: BufferedReader) -> tuple[bytes, int]:
     start = file.read(8)
     length = int.from_bytes(start, "little")
     if len(start) < 8 or length > size - 8:
-        raise ValueError(f"its header is cut short, for the file has {size} bytes")
+        raise ValueError(f"its header is truncated, for the file has {size} bytes")
     if length > MAX_HEADER_BYTES:
         raise ValueError(f"its header has {length:,} bytes; at most {MAX_HEADER_BYTES:,} are read")
     return start + file.read(length), size
@@ -96,7 +96,7 @@ def parse_header(path: Path, header: bytes, size: int) -> Header:
     content = json_object(header[8:], MOST_HEADER_ENTRIES)
     metadata = content.pop(_METADATA, None) or {}
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise ValueError(f"its {_METADATA} is no object of texts")
+        raise ValueError(f"its {_METADATA} is not an object with text values")
     file, end = StoredFile.of(path, header), len(header)
     tensors = {}
     for tensor in sorted((_tensor(file, *item) for item in content.items()), key=lambda tensor: tensor.offset):
@@ -117,7 +117,7 @@ def _tensor(file: StoredFile, name: str, entry: object) -> StoredTensor:
             size = _ITEMSIZES.get(dtype)  # None for a type that is never read
             if begin <= end and (size is None or size * math.prod(shape) == end - begin):
                 return StoredTensor(name, file, dtype, tuple(shape), file.header_nbytes + begin, end - begin)
-    raise ValueError(f"the entry of {name} is {quoted(entry)}, which is no tensor")
+    raise ValueError(f"the entry of {name} is {quoted(entry)}, which is not a tensor")
 
 
 def header_bytes(

@@ -53,7 +53,7 @@ class StoredFile:
             except OSError as error:
                 raise CheckpointError(f"{self.path} cannot be read: {reason(error)}") from error
             if found != self:
-                raise CheckpointError(f"{self.path} has another header by now: the file was replaced while in use")
+                raise CheckpointError(f"{self.path} has a different header now: the file was replaced while in use")
             yield file
 
 

@@ -31,7 +31,7 @@ QUANTISED = {
     "HQQ": (".W_q",),
     "MLX": (".scales",),
 }
-_UNUSABLE = "cannot be used; take the model that it was made from, or a quantised one that leaves the tower as it was"
+_UNUSABLE = "cannot be used; take the original model, or a quantised model whose tower is not quantised"
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,8 @@ def tower_among(names: Collection[str], where: Path) -> tuple[str, re.Pattern[st
         stems = tuple(end.removesuffix("weight") for end in PATCH_EMBEDDINGS)
         packed = [name for name in names if any(stem in name for stem in stems) and _library([name])]
         if packed:
-            raise CheckpointError(f"{where}: a tower that is quantised (by its names {_library(packed)}) {_UNUSABLE}")
-        no_tower = f"{where} holds no tower: no name of a tensor ends in {' or '.join(PATCH_EMBEDDINGS)}"
+            raise CheckpointError(f"{where}: a quantised tower ({_library(packed)}, by its tensor names) {_UNUSABLE}")
+        no_tower = f"{where} holds no tower: no tensor name ends in {' or '.join(PATCH_EMBEDDINGS)}"
         raise CheckpointError(f"{no_tower}; found {listed(sorted(names))}")
     if len(found) > 1:
         raise CheckpointError(f"{where} holds {len(found)} towers, expected one: {listed(sorted(found))}")
@@ -161,8 +161,10 @@ def refuse_quantised(where: Path, tensors: Mapping[str, Tensor], config: Mapping
     got = f"{where}: tensors of the tower are stored as {', '.join(dtypes)}; expected {', '.join(FLOATS)}"
     if dtypes == ["F64"]:
         raise CheckpointError(f"{got}: {listed(found)}")
-    method = _method(config) or (f"by its names {_library(found)}" if _library(found) else "quant_method: none named")
-    raise CheckpointError(f"{got}; a tower that is quantised ({method}) {_UNUSABLE}: {listed(found)}")
+    method = _method(config) or (
+        f"{_library(found)}, by its tensor names" if _library(found) else "quant_method: none named"
+    )
+    raise CheckpointError(f"{got}; a quantised tower ({method}) {_UNUSABLE}: {listed(found)}")
 
 
 def _library(names: Collection[str]) -> str:

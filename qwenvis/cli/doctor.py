@@ -16,7 +16,7 @@ from qwenvis.errors import QwenvisError
 if TYPE_CHECKING:
     from pathlib import Path
 
-SUMMARY = "report what this machine offers: instruction sets, formats, threads, OpenMP, speed"
+SUMMARY = "report the capabilities of this machine: instruction sets, formats, threads, OpenMP, speed"
 DESCRIPTION = """\
 Print the facts that a bug report needs: versions, instruction sets, formats, threads, OpenMP, speed and caches.
 The exit code is 0 if images can be encoded on this machine, else 1.
@@ -41,13 +41,13 @@ def run(args: argparse.Namespace) -> int:
         try:
             text = line()
         except (QwenvisError, ImportError) as error:
-            text = "unknown, because of that problem" if str(error) in problems else f"PROBLEM: {error}"
+            text = "unknown, because of the problem above" if str(error) in problems else f"PROBLEM: {error}"
             problems.add(str(error))
         print(f"{title:<12}{text}", flush=True)
     if problems:
-        print("qwenvis: no image can be encoded here until the problem is solved", file=sys.stderr)
+        print("qwenvis: no image can be encoded on this machine until the problem is solved", file=sys.stderr)
         return 1
-    print("All is well.")
+    print("No problems found.")
     return 0
 
 
@@ -94,7 +94,7 @@ def _isa() -> str:
 
     forced = os.environ.get("QWENVIS_ISA")
     isas = [name if present else f"{name} (not on this CPU)" for name, present in ops.isas().items()]
-    return f"{ops.isa()}, {'forced by QWENVIS_ISA' if forced else 'the best here'}; compiled: {', '.join(isas)}"
+    return f"{ops.isa()}, {'forced by QWENVIS_ISA' if forced else 'the best available'}; compiled: {', '.join(isas)}"
 
 
 def _formats() -> str:
@@ -112,7 +112,7 @@ def _threads() -> str:
     count, available = threads.resolve(), threads.available()
     variable = next((name for name in threads.VARIABLES if os.environ.get(name, "").strip()), None)
     if variable:
-        return f"{count}, from {variable}={os.environ[variable]} ({available} CPUs may be used)"
+        return f"{count}, from {variable}={os.environ[variable]} ({available} CPUs are available)"
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     source = "the quota of this cgroup" if available < affinity else "the CPUs that this process may use"
     return f"{count}, {source}"
@@ -122,7 +122,7 @@ def _openmp() -> str:
     from qwenvis import ops
 
     if not ops.openmp:
-        return "none: threads come from a pool of this build"
+        return "none: this build has its own thread pool"
     files = {words[5] for line in _proc("self/maps") if len(words := line.split(maxsplit=5)) == 6}
     loaded = sorted(file for file in files if file.rpartition("/")[2].startswith(RUNTIMES))
     return f"{ops.openmp}, {', '.join(loaded) or 'runtime library unknown'}"
@@ -155,7 +155,7 @@ def _load() -> str:
     told = f"{load:.1f} of {cpus} CPUs in the last minute"
     if load + min(resolve(), cpus) < cpus + 1:
         return told
-    return f"{told}: other programs are at work, so speeds vary, and fewer threads may be faster"
+    return f"{told}: other programs are running, so speeds vary, and fewer threads may be faster"
 
 
 def _speed() -> str:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from qwenvis.encoding.inputs import InputItem
     from qwenvis.spec import ModelSpec
 
-SUMMARY = "describe a checkpoint, and estimate what images will cost on this machine"
+SUMMARY = "describe a checkpoint, and estimate the cost of images on this machine"
 DESCRIPTION = """\
 Describe the vision tower of a checkpoint, and for each image or video its number of tokens and the memory and time
 that encoding will take on this machine. Only headers are read; no weight is loaded and nothing is encoded.

@@ -49,5 +49,5 @@ class StrictConfig(Section):
         said = [f"{name} = {quoted(value)}" for name in unknown if (value := self._values[name]) not in ("", [], {})]
         if said:
             raise ConfigError(
-                f"{self.place} says {listed(said)}; this tower does not know what that changes, so it is not used"
+                f"{self.place} says {listed(said)}; this tower does not know the effect, so the checkpoint is refused"
             )

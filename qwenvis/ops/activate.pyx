@@ -59,7 +59,7 @@ def activate(x, out, *, str activation, float limit=INFINITY):
     job.isa, job.x, job.out, job.limit = selected(), rows_of(x, "x"), rows_of(out, "out", True), limit
     job.gated = activation == "silu_gate"
     if activation not in ACTIVATIONS:
-        raise ValueError(f"there is no activation {activation!r}; there are {', '.join(ACTIVATIONS)}")
+        raise ValueError(f"unknown activation {activation!r}; expected {', '.join(ACTIVATIONS)}")
     if x.dtype != "float32":
         raise ValueError(f"x is {x.dtype}, expected float32")
     if job.x.n != job.out.n or job.x.d != (2 if job.gated else 1) * job.out.d:

@@ -40,7 +40,7 @@ def gather(x, const int64_t[::1] index, out):
         raise ValueError(f"out is {out.shape}; {index.shape[0]} rows of {x.shape} are gathered")
     for r in range(index.shape[0]):
         if not 0 <= index[r] < source.shape[0]:
-            raise ValueError(f"index {index[r]} is outside of {source.shape[0]} rows")
+            raise ValueError(f"index {index[r]} is outside {source.shape[0]} rows")
     if job.out.n == 0 or job.out.d == 0:
         return out
     if source.strides[2] != sizeof(float):

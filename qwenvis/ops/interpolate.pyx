@@ -84,5 +84,5 @@ cdef Interpolation _interpolation(pair, Py_ssize_t n, Py_ssize_t taps, Py_ssize_
     for r in range(n):
         for t in range(taps):
             if not 0 <= index[r, t] < size:
-                raise ValueError(f"index {index[r, t]} is outside of {size} places")
+                raise ValueError(f"index {index[r, t]} is outside {size} places")
     return Interpolation(&index[0, 0], &weight[0, 0]) if n and taps else Interpolation(NULL, NULL)

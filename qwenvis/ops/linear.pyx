@@ -148,7 +148,7 @@ def linear(x, PackedWeight weight, out, *, str activation="none", bint add=False
     if job.x.dtype != job.panels.format.rows_dtype or (add and job.out.dtype != QV_F32):
         raise ValueError(f"x is {x.dtype}, the weight multiplies {weight.rows_dtype}; out is {out.dtype}, add={add}")
     if job.x.n > 1 and job.x.pitch % job.panels.format.kr:
-        raise ValueError(f"rows of x lie {job.x.pitch} entries apart, no multiple of {job.panels.format.kr}")
+        raise ValueError(f"rows of x lie {job.x.pitch} entries apart; expected a multiple of {job.panels.format.kr}")
     if activation not in ACTIVATIONS or weight.gated != (activation == "silu_gate"):
         raise ValueError(f"activation {activation!r} does not fit a weight with gated={weight.gated}")
     if memory is None:

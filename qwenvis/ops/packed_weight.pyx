@@ -23,7 +23,7 @@ cdef class PackedWeight:
 
     def __cinit__(self, Py_ssize_t n, Py_ssize_t k, str format="f32", *, bint gated=False):
         if not (0 < n <= MAX_SIZE and 0 < k <= MAX_SIZE):
-            raise ValueError(f"a weight cannot be ({n}, {k}); sizes go from 1 to {MAX_SIZE}")
+            raise ValueError(f"a weight cannot have shape ({n}, {k}); expected sizes from 1 to {MAX_SIZE}")
         cdef Panels *p = &self.panels
         self.gated = gated
         p.isa = selected()

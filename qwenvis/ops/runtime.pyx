@@ -51,7 +51,7 @@ cdef const qv_format *format_named(const qv_kernels *isa, str name) except NULL:
     while format != NULL and format.name.decode() != name:
         format = format.before
     if format == NULL:
-        raise ValueError(f"there is no format {name!r}; there are {', '.join(formats())}")
+        raise ValueError(f"unknown format {name!r}; expected {', '.join(formats())}")
     return format
 
 
@@ -73,7 +73,7 @@ cdef Rows rows_of(array, str name, bint writable=False) except *:
         raise ValueError(f"{name}: rows must be contiguous")
     rows.pitch = array.strides[0] // rows.itemsize
     if rows.n > 1 and array.strides[0] % rows.itemsize:
-        raise ValueError(f"{name}: rows must lie whole entries apart")
+        raise ValueError(f"{name}: the distance between rows must be a whole number of entries")
     return rows
 
 
@@ -118,7 +118,7 @@ def use_threads(int count):
     """Run the ops that this Python thread calls inside the block on ``count`` threads."""
     global qv_thread_count
     if count < 1:
-        raise ValueError(f"{count} threads cannot run anything")
+        raise ValueError(f"the number of threads is {count}; expected at least 1")
     cdef int before = qv_thread_count
     qv_thread_count = count
     try:

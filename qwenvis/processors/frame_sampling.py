@@ -85,7 +85,7 @@ def checked_rate(value: object, name: str) -> Rate:
     Raises InputError with the ``name`` of the argument.
     """
     if isinstance(value, bool) or not isinstance(value, Real) or not 1 / LARGEST < value < LARGEST:  # type: ignore[operator]
-        raise InputError(f"{name} is {quoted(value)}; expected frames a second, above 0 and below {LARGEST:,}")
+        raise InputError(f"{name} is {quoted(value)}; expected frames per second, above 0 and below {LARGEST:,}")
     return int(value) if isinstance(value, Integral) else float(value)
 
 
@@ -221,13 +221,13 @@ def _linspace(total: int, count: int) -> list[int]:
 
 def _rate(length: Length, wanted: Wanted) -> Rate:
     if not length.fps:
-        raise VideoError("the frames a second of this video are not known; pass video_fps, or num_frames")
+        raise VideoError("the frame rate of this video is unknown; pass video_fps, or num_frames")
     return length.fps
 
 
 def _required(value: int | Rate | None) -> Rate:
     if value is None:
-        raise VideoError("the checkpoint does not say at which rate to take frames; pass fps")
+        raise VideoError("the checkpoint does not state a sampling rate; pass fps")
     return value
 
 
@@ -235,7 +235,7 @@ def _refuse_count(count: int, total: int, factor: int) -> None:
     """Raise VideoError for a rule that takes multiples of ``factor`` frames and finds none, or more than there are."""
     if not factor <= count <= total:
         raise VideoError(
-            f"the video has {total} frames, of which {count} would be taken, a multiple of {factor}; "
+            f"the video has {total} frames, of which {count} would be chosen, a multiple of {factor}; "
             f"expected {factor} to {total}: change num_frames or fps"
         )
     _bounded(count)
@@ -245,7 +245,8 @@ def _bounded(count: int) -> int:
     """Return the number of frames to take, before a list is made. Raises VideoLimitError above ``MAX_TAKEN``."""
     if count > MAX_TAKEN:
         raise VideoLimitError(
-            f"{count:,} frames would be looked at; at most {MAX_TAKEN:,} are: lower num_frames, fps or max_frames"
+            f"{count:,} frames would be examined; at most {MAX_TAKEN:,} are allowed: "
+            "lower num_frames, fps or max_frames"
         )
     return count
 

@@ -45,7 +45,9 @@ class HubName:
         if revision is not None and (
             not isinstance(revision, str) or not _REVISION.fullmatch(revision) or ".." in revision
         ):
-            raise SourceError(f"{quoted(revision)} is no revision of {match[1]}; expected a branch, a tag or a commit")
+            raise SourceError(
+                f"{quoted(revision)} is not a revision of {match[1]}; expected a branch, a tag or a commit"
+            )
         return cls(match[1], match[2] or "", revision, cache_dir)
 
     @property
@@ -86,9 +88,9 @@ class HubName:
         kind, source = ("file", f"{self.repo}/{self.file}") if self.file else ("directory", self.repo)
         options = {"--revision": self.revision, "--cache-dir": self.cache_dir}
         places = "".join(f' {option} "{value}"' for option, value in options.items() if value is not None)
-        text = f"{source} is no {kind} here, and the Hugging Face cache {self.cache} {state}."
+        text = f"{source} is not a {kind} here, and the Hugging Face cache {self.cache} {state}."
         if self.file:
-            return SourceError(f"{text}\nThis fetches it:\n  hf download {self.repo} {self.file}{places}")
+            return SourceError(f"{text}\nTo fetch it:\n  hf download {self.repo} {self.file}{places}")
         shards = [] if snapshot is None else _shards(snapshot)
         return SourceError(f"{text}\n{_fetch(self.repo, shards, places)}")
 
@@ -130,8 +132,8 @@ def _fetch(repo: str, shards: list[str], places: str) -> str:
     """Return the command that fetches the tower: its ``shards``, or every shard while they are unknown."""
     patterns = [CONFIG, *FILES, PROCESSOR, INDEX, *(shards or ["*.safetensors"])]
     included = " ".join(f'--include "{pattern}"' for pattern in patterns)
-    why = "" if shards else f" (and every shard: only {INDEX}, which is not here yet, tells which of them hold it)"
-    return f"This fetches the files that hold the tower{why}:\n  hf download {repo} {included}{places}"
+    why = "" if shards else f" (and every shard, because {INDEX}, which lists the shards of the tower, is not here yet)"
+    return f"To fetch the files that hold the tower{why}:\n  hf download {repo} {included}{places}"
 
 
 def is_directory(path: Path) -> bool:

@@ -46,7 +46,7 @@ WRITERS = 2  # threads that draw; the bytes do not depend on it
 OTHERS = ("model.embed_tokens.weight", "model.norm.weight", "lm_head.weight")  # of the language model
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
-_ELSEWHERE = "QWENVIS_CACHE names another directory to keep it in"
+_ELSEWHERE = "set QWENVIS_CACHE to another directory"
 
 
 class Shard(NamedTuple):

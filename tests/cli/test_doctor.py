@@ -42,7 +42,7 @@ def test_doctor_is_well(told):
     assert "generic" in text["ISA"]
     assert "CPUs that this process may use" in text["threads"] or "quota" in text["threads"]
     assert f"NumPy {np.__version__}" in text["libraries"]
-    assert lines[-1] == "All is well."
+    assert lines[-1] == "No problems found."
 
 
 def test_formats_are_listed_by_what_the_cpu_does_with_them(isa):
@@ -60,7 +60,7 @@ def test_doctor_names_the_variable_and_the_problem(told, monkeypatch):
     assert any(line.startswith("threads     PROBLEM: the environment variable QWENVIS_NUM_THREADS") for line in lines)
     assert err.startswith("qwenvis: ")
     assert "".join(lines).count("QWENVIS_NUM_THREADS") == 1
-    assert lines.count("load        unknown, because of that problem") == 1
+    assert lines.count("load        unknown, because of the problem above") == 1
 
 
 def test_extras_are_told_with_what_they_read(monkeypatch):

@@ -35,7 +35,7 @@ QUANTISED = {
 def test_p08_quantised_towers_are_refused_in_words(tmp_path, library, prefix):
     tensors, word = QUANTISED[library]
     source = write_single(tmp_path, tower() | tensors, prefix)
-    message = rf"stored as .*{word}.*; a tower that is quantised \(by its names {library}\) cannot be used.*{FC1}"
+    message = rf"stored as .*{word}.*; a quantised tower \({library}, by its tensor names\) cannot be used.*{FC1}"
     with pytest.raises(CheckpointError, match=message):
         open_directory(source)
 
@@ -73,7 +73,7 @@ def test_p08_float8_is_refused_in_words(tmp_path, word, scale):
 def test_p08_a_patch_embedding_that_is_packed(tmp_path, stem):
     tensors = {f"visual.{name}": array for name, array in tower().items() if name != PATCH}
     source = write_single(tmp_path, tensors | {f"visual.{stem}.qweight": I4}, prefix="")
-    with pytest.raises(CheckpointError, match=r"a tower that is quantised \(by its names AWQ\) cannot be used"):
+    with pytest.raises(CheckpointError, match=r"a quantised tower \(AWQ, by its tensor names\) cannot be used"):
         open_directory(source)
 
 
@@ -156,7 +156,7 @@ def test_configs_of_transformers_say_nothing_unknown(copied):
 
 def test_unknown_rope_is_refused_by_name(copied):
     rope = {"rope_type": "axial", "rope_theta": 10000.0, "partial_rotary_factor": 0.5}
-    with pytest.raises(ConfigError, match="rope with partial_rotary_factor; this tower knows axial rope only"):
+    with pytest.raises(ConfigError, match="rope with partial_rotary_factor; this tower supports axial rope only"):
         ModelSpec.open(edit(copied, rope_parameters=rope))
 
 
@@ -172,7 +172,7 @@ def test_near_relatives_are_told_apart(model_type, ending):
     assert model_type not in models.FAMILIES
     with pytest.raises(ConfigError) as caught:
         models.detect(model_type, {"model_type": model_type + ending}, {})
-    assert f"is no tower of this version ({UNSUPPORTED[model_type]}), which has qwen2_vl" in str(caught.value)
+    assert f"is not supported by this version ({UNSUPPORTED[model_type]}), which supports qwen2_vl" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -189,12 +189,16 @@ def test_near_relatives_as_they_are_found(tmp_path, model_type, vision_type, pat
     """Told by either name, before anybody misses a tensor."""
     config = {"model_type": model_type} | ({"vision_config": {"model_type": vision_type}} if vision_type else {})
     source = write_single(tmp_path, {patch_embedding: np.ones((4, 3, 2, 2, 2), np.float32)}, "", config)
-    with pytest.raises(ConfigError, match=rf"^model_type '{model_type}' is no tower of this version \(\w.*\), which"):
+    with pytest.raises(
+        ConfigError, match=rf"^model_type '{model_type}' is not supported by this version \(\w.*\), which"
+    ):
         ModelSpec.open(source)
 
 
 def test_strangers_are_merely_unknown():
-    with pytest.raises(ConfigError, match="model_type 'llava' is no tower of this version, which has qwen2_vl, "):
+    with pytest.raises(
+        ConfigError, match="model_type 'llava' is not supported by this version, which supports qwen2_vl, "
+    ):
         models.detect("llava", {}, {})
 
 

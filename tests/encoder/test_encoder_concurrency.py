@@ -67,7 +67,7 @@ def test_number_of_threads_belongs_to_the_encoder(dtype):
 
 
 def test_weight_that_two_threads_pack_keeps_its_memory(monkeypatch):
-    """Threads may load one outline: the second to allocate must not drop what the first one is still writing to."""
+    """Threads may load one spec: the second to allocate must not drop what the first one is still writing to."""
     weight, array, empty, placed = ops.PackedWeight(8, 6), np.ones((8, 6), np.float32), np.empty, []
 
     def interrupted(*size):

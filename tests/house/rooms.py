@@ -133,7 +133,7 @@ ROOMS = {
         "numpy",
     ),
     "encoding.stream": Room("encoding.runner encoding.inputs encoding.batching embeddings errors"),
-    # the public class knows every room
+    # the front door knows everybody
     "encoder": Room(
         "encoding.stream encoding.runner encoding.inputs encoding.outputs encoding.batching "
         "encoding.arguments embeddings spec sources checkpoints.packed videos.video models geometry ops "
@@ -149,8 +149,8 @@ ROOMS = {
     # of ops, what `doctor` reports
     "cli": Room(
         "__init__ encoder encoding.runner encoding.inputs embeddings spec cost sources videos.video "
-        "videos.animation videos.decode images.image images.decode processors.video nn.formats ops.formats "
-        "ops.isa ops.isas ops.openmp io.signatures io.drafts io.files concurrency.threads errors version",
+        "videos.animation videos.decode images.image images.decode processors.video ops.isa ops.isas "
+        "ops.openmp ops.formats nn.formats io.signatures io.drafts io.files concurrency.threads errors version",
         "numpy PIL",
     ),
     "__main__": Room("cli"),

@@ -153,6 +153,6 @@ def test_a_url_is_refused_with_the_reason():
 def test_options_that_cannot_be(source, option):
     if source.startswith("synthetic:") and "revision" in option:
         pytest.skip("a preset has no revisions")
-    with pytest.raises((InputError, SourceError), match=r"cache_dir is .*path|is no revision of") as caught:
+    with pytest.raises((InputError, SourceError), match=r"cache_dir is .*path|is not a revision of") as caught:
         Encoder.from_pretrained(source, **option)
     assert len(str(caught.value)) < 500

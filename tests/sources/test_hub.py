@@ -87,7 +87,7 @@ def test_revisions(cache):
 @pytest.mark.parametrize("revision", ["../../secret", "/etc", "", "a b", '"; id', "-x", "x" * 300])
 def test_p20_hostile_revisions(cache, revision):
     snapshot_of(cache, write_shards)
-    with pytest.raises(SourceError, match=rf"is no revision of {REPO}; expected a branch, a tag or a commit"):
+    with pytest.raises(SourceError, match=rf"is not a revision of {REPO}; expected a branch, a tag or a commit"):
         found(REPO, revision=revision)
 
 
@@ -104,9 +104,9 @@ def test_an_empty_cache_names_the_line_that_fills_it(cache):
     assert patterns == [*CONFIGS, "*.safetensors"]
     include = " ".join(f'--include "{pattern}"' for pattern in patterns)
     assert message.splitlines() == [
-        f"{REPO} is no directory here, and the Hugging Face cache {cache} holds no snapshot of its revision main.",
-        f"This fetches the files that hold the tower (and every shard: only {INDEX}, which is not here yet, "
-        "tells which of them hold it):",
+        f"{REPO} is not a directory here, and the Hugging Face cache {cache} holds no snapshot of its revision main.",
+        f"To fetch the files that hold the tower (and every shard, because {INDEX}, which lists the shards "
+        "of the tower, is not here yet):",
         f"  hf download {REPO} {include}",
     ]
 
@@ -149,7 +149,7 @@ def test_a_snapshot_without_a_tower(cache):
     with pytest.raises(CheckpointError, match="holds no tower"):
         sources.open(REPO)
     write_json(snapshot, "config.json", AUDIO)
-    with pytest.raises(CheckpointError, match="it hears and does not see"):
+    with pytest.raises(CheckpointError, match="it is an audio model without a vision tower"):
         sources.open(REPO)
 
 
@@ -157,7 +157,7 @@ def test_a_model_without_a_tower_need_not_be_fetched(cache):
     """Its config is enough to say so."""
     snapshot = snapshot_of(cache, lambda path: path.mkdir(parents=True) or write_json(path, "config.json", AUDIO))
     assert [path.name for path in snapshot.iterdir()] == ["config.json"]
-    with pytest.raises(CheckpointError, match="it hears and does not see"):
+    with pytest.raises(CheckpointError, match="it is an audio model without a vision tower"):
         sources.open(REPO)
 
 
@@ -215,6 +215,6 @@ def test_a_gguf_file_that_is_not_here_names_the_line_that_fetches_it(cache):
         found(MMPROJ, revision="v2")
     assert str(caught.value).splitlines() == [
         f"{MMPROJ} is no file here, and the Hugging Face cache {cache} holds no snapshot of its revision v2.",
-        "This fetches it:",
+        "To fetch it:",
         f'  hf download {REPO} mmproj-f16.gguf --revision "v2"',
     ]
