@@ -40,8 +40,9 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Describe the checkpoint and the images, or the families where no checkpoint is given; return the exit code."""
     sampling = arguments.sampling(args)
-    if args.source is None:
+    if not args.images:
         items.check_sampling([], sampling)
+    if args.source is None:
         print(*_families(), sep="\n")
         return 0
     from qwenvis.concurrency.threads import resolve
@@ -50,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     threads = resolve(args.threads)
     limits = {"min_pixels": args.min_pixels, "max_pixels": args.max_pixels}
     spec = ModelSpec.open(args.source, dtype=args.dtype, **limits)
-    planned = items.plan(args.images, items.inputs(spec, sampling, threads), sampling)
+    planned = items.plan(args.images, items.inputs(spec, sampling, threads), sampling) if args.images else []
     print(units.name(args.source))
     print(*units.columns([("", *row) for row in _tower(spec)], "<<<"), sep="\n")
     if planned:
