@@ -228,9 +228,9 @@ DAMAGED = {
     "nothing said": (lambda h, d: ({k: v for k, v in h.items() if k != "__metadata__"}, d), "does not describe"),
     "a tensor less": (
         lambda h, d: ({"__metadata__": h["__metadata__"], "0": h["0"]}, d[: h["0"]["shape"][0]]),
-        "does not hold what",
+        "does not hold the tensors",
     ),
-    "a tensor of another type": (lambda h, d: (h | {"0": h["0"] | {"dtype": "I8"}}, d), "does not hold what"),
+    "a tensor of another type": (lambda h, d: (h | {"0": h["0"] | {"dtype": "I8"}}, d), "does not hold the tensors"),
     "cut short": (lambda h, d: (h, d[:-1]), "cannot be read as safetensors"),
 }
 
