@@ -24,7 +24,7 @@ SHAPES = [
     *[(256, 5120, n) for n in (5120, 1536)],
     *[(6144, k, n) for k, n in ((1280, 3840), (1280, 5120), (5120, 1280))],
 ]
-# Qwen2.5-VL's and Qwen3-VL's sizes that are no multiple of a panel
+# sizes of Qwen2.5-VL and Qwen3-VL that are not a multiple of a panel
 ODD_SHAPES = [(1024, 1280, 3420), (1024, 3420, 1280), (1024, 1152, 4304), (1024, 4304, 1152)]
 # (longest segment, segments) of 16 heads of 80: one image, or windows of 8 x 8 patches
 SEGMENTS = [(256, 1), (1024, 1), (6144, 1), (64, 96)]
@@ -33,7 +33,7 @@ HEADS, HEAD_DIM = 16, 80
 
 
 def product(m: int, k: int, n: int, format: str) -> tuple[Callable[[], object], float]:
-    """A call of `ops.linear`, and its flops."""
+    """Return a call of `ops.linear`, and its flops."""
     rng = np.random.default_rng(0)
     weight = ops.PackedWeight(n, k, format)
     weight.pack(rng.standard_normal((n, k), dtype=np.float32) / np.float32(k) ** 0.5)
@@ -43,7 +43,7 @@ def product(m: int, k: int, n: int, format: str) -> tuple[Callable[[], object], 
 
 
 def attention(longest: int, segments: int, format: str) -> tuple[Callable[[], object], float]:
-    """A call of `ops.attention` with q, k and v side by side, and its flops."""
+    """Return a call of `ops.attention` with q, k and v side by side, and its flops."""
     n, d = longest * segments, HEADS * HEAD_DIM
     rng = np.random.default_rng(0)
     scratch = ops.attention_scratch(longest, segments * HEADS, HEAD_DIM, format)

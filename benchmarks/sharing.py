@@ -1,10 +1,9 @@
-"""The cost of the locks and views for objects that are passed twice: preprocessing with them, and without them.
+"""The cost of shared inputs: preprocessing with the protection of objects that are passed twice, and without it.
 
     python -m benchmarks.pixels --sharing --size 1600 1200
 
-Without them, PIL images are read without locks, which is safe for images that only one thread loads, and the bytes of a
-file are passed in place of the file object, so that no two readers share a position. Both alternate; figures are
-medians of all rounds.
+The unprotected calls read PIL images without locks, which is safe if no other thread loads them, and bytes instead of
+file objects. Both kinds of call alternate; the table shows medians over the rounds.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ Work = Callable[[], object]
 
 
 def write_video(path: Path, width: int, height: int) -> None:
-    """A file of frames that move."""
+    """Write a video file of moving frames."""
     import av
 
     noise = np.random.default_rng(0).integers(0, 256, (height // 16, width // 16, 3), np.uint8)
@@ -43,7 +42,7 @@ def write_video(path: Path, width: int, height: int) -> None:
 
 
 def unlocked(work: Work) -> Work:
-    """The same, without the locks of images."""
+    """Return the call without the locks of images."""
 
     def without() -> object:
         with mock.patch.object(sharing, "locked", nullcontext):
@@ -53,7 +52,7 @@ def unlocked(work: Work) -> Work:
 
 
 def images(prepare: Callable[..., object], paths: list[Path], file: IO[bytes]) -> dict[str, tuple[Work, Work]]:
-    """Work on images, with and without, by its name; ``file`` is that of the first path."""
+    """Return calls on images, with and without sharing, by name; ``file`` is an open file of the first path."""
     data = [path.read_bytes() for path in paths]
     files = [io.BytesIO(each) for each in data]
     with Image.open(paths[0]) as image:
@@ -74,7 +73,7 @@ def images(prepare: Callable[..., object], paths: list[Path], file: IO[bytes]) -
 
 
 def videos(prepare: Callable[..., object], file: IO[bytes]) -> dict[str, tuple[Work, Work]]:
-    """Work on videos, with and without, by its name."""
+    """Return calls on videos, with and without sharing, by name."""
     data = file.read()
     frame = Image.new("RGB", (640, 480))
 
@@ -88,7 +87,7 @@ def videos(prepare: Callable[..., object], file: IO[bytes]) -> dict[str, tuple[W
 
 
 def measure(paths: list[Path], directory: Path, threads: int, rounds: int) -> None:
-    """Print a line for each kind of work, on these photographs and on a video."""
+    """Print a line for each kind of call, on the photographs and on a video."""
     encoder = Encoder.from_pretrained("synthetic:tiny-qwen2-vl", threads=threads, max_pixels=1_003_520)
     write_video(directory / "video.mp4", 640, 480)
     with ExitStack() as stack:

@@ -105,7 +105,7 @@ def open_packed(header: Header, configs: Configs) -> Packed:
     if layout != LAYOUT or number_format not in ops.formats():
         raise CheckpointError(f"{file} was written by another version of qwenvis; {AGAIN}")
     if not isa or not header.tensors or not _are_tensors(tensors.values()):
-        raise CheckpointError(f"{file} describes content that it cannot hold; {AGAIN}")
+        raise CheckpointError(f"{file} describes impossible tensors; {AGAIN}")
     return Packed(
         file.parent,
         prefix="",

@@ -101,7 +101,7 @@ def _nothing(text: str, path: Path) -> str:
         path.stat()
         place = "is a file; name the directory that holds it"
     except FileNotFoundError:
-        place = "is no file" if _is_gguf(path) else "is no directory"
+        place = "is not a file" if _is_gguf(path) else "is not a directory"
     except (OSError, ValueError) as error:
         place = f"cannot be read: {reason(error)}"
     from qwenvis.sources.presets import suggestion

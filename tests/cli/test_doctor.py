@@ -105,7 +105,7 @@ def test_load_of_the_machine(monkeypatch, load, threads, busy):
     monkeypatch.setenv("QWENVIS_NUM_THREADS", str(threads))
     text = doctor.LINES["load"]()
     assert text.startswith(f"{load} of 8 CPUs in the last minute")
-    assert ("other programs are at work" in text) == busy
+    assert ("other programs are running" in text) == busy
 
 
 def test_system_without_a_load(monkeypatch):

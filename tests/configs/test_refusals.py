@@ -1,4 +1,4 @@
-"""What is not for this package is refused by name: quantised towers, unknown fields, near relatives."""
+"""Unsupported checkpoints are refused by name: quantised towers, unknown fields, unsupported relatives."""
 
 import json
 import shutil
@@ -51,7 +51,7 @@ def test_p08_quantised_towers_are_refused_in_words(tmp_path, library, prefix):
 def test_p08_the_config_names_the_method(tmp_path, quantisation, said):
     config = CONFIG | {"quantization_config": quantisation}
     source = write_single(tmp_path, tower() | {f"{FC1}.qweight": I4}, config=config)
-    with pytest.raises(CheckpointError, match=rf"quantised \(quant_method: {said}\) cannot be used"):
+    with pytest.raises(CheckpointError, match=rf"a quantised tower \(quant_method: {said}\) cannot be used"):
         open_directory(source)
 
 
@@ -63,9 +63,7 @@ def test_p08_float8_is_refused_in_words(tmp_path, word, scale):
     if scale:
         header[f"visual.patch_embed.proj.{scale}"] = {"dtype": "F32", "shape": [1], "data_offsets": [2, 6]}
     raw_file(tmp_path / "model.safetensors", header, b"x" * (6 if scale else 2))
-    with pytest.raises(
-        CheckpointError, match=rf"stored as .*{word}; .* a tower that is quantised \(.*\) cannot be used"
-    ):
+    with pytest.raises(CheckpointError, match=rf"stored as .*{word}; .* a quantised tower \(.*\) cannot be used"):
         open_directory(tmp_path)
 
 
@@ -80,7 +78,7 @@ def test_p08_a_patch_embedding_that_is_packed(tmp_path, stem):
 @pytest.mark.parametrize(("dtype", "word"), [(np.int32, "I32"), (np.uint8, "U8")])
 def test_p08_integers_without_a_name_for_it(tmp_path, dtype, word):
     source = write_single(tmp_path, tower() | {f"{FC1}.weight": np.ones((2, 2), dtype)})
-    with pytest.raises(CheckpointError, match=rf"stored as {word}; .*quantised \(quant_method: none named\)"):
+    with pytest.raises(CheckpointError, match=rf"stored as {word}; .*a quantised tower \(quant_method: none named\)"):
         open_directory(source)
 
 

@@ -198,7 +198,7 @@ def test_a_gguf_file_of_a_snapshot(cache):
 
     snapshot = snapshot_of(cache, write)
     assert found(MMPROJ) == snapshot / "mmproj-f16.gguf"
-    with pytest.raises(SourceError, match=r"mmproj-q8\.gguf is no file here.* lacks its mmproj-q8\.gguf"):
+    with pytest.raises(SourceError, match=r"mmproj-q8\.gguf is not a file here.* lacks its mmproj-q8\.gguf"):
         found(f"{REPO}/mmproj-q8.gguf")
 
 
@@ -214,7 +214,7 @@ def test_a_gguf_file_that_is_not_here_names_the_line_that_fetches_it(cache):
     with pytest.raises(SourceError) as caught:
         found(MMPROJ, revision="v2")
     assert str(caught.value).splitlines() == [
-        f"{MMPROJ} is no file here, and the Hugging Face cache {cache} holds no snapshot of its revision v2.",
+        f"{MMPROJ} is not a file here, and the Hugging Face cache {cache} holds no snapshot of its revision v2.",
         "To fetch it:",
         f'  hf download {REPO} mmproj-f16.gguf --revision "v2"',
     ]

@@ -242,5 +242,5 @@ def test_a_gguf_file_is_itself(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("source", ["mmproj.gguf", "a/mmproj.gguf", "a/../b/c.gguf", "a/b/../c.gguf", "/a/b/c.gguf"])
 def test_p20_what_is_no_gguf_file(source):
-    with pytest.raises(SourceError, match=r"names no checkpoint: .* is no file"):
+    with pytest.raises(SourceError, match=r"names no checkpoint: .* is not a file"):
         found(source)
