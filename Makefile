@@ -1,8 +1,8 @@
-# The verbs of the project, for use inside of a virtual environment. CI calls the same ones.
+# The commands of the project, for use in a virtual environment. CI runs the same commands.
 .DEFAULT_GOAL := help
 .PHONY: build torchvision test test-freethreaded test-slow lint check-tiles test-kernels test-emulated test-neon check-sdist wheel check-wheel check-torch lint-workflows docs bench clean help
 
-build: ## compile, and install into this environment in place, with what the tests need
+build: ## compile, and install in place into this environment, with the test extra
 	pip install -e ".[test]"
 
 torchvision: ## install torchvision into build/torchvision: only the tests of torchvision-based processors look there
@@ -11,12 +11,12 @@ torchvision: ## install torchvision into build/torchvision: only the tests of to
 test: ## run the tests
 	pytest
 
-# Their tests need neither PyTorch nor transformers, which the environment of test-freethreaded does not have.
+# These tests need neither PyTorch nor transformers, which the environment of test-freethreaded does not contain.
 THREAD_TESTS = tests/concurrency tests/encoder/test_encoder_concurrency.py tests/encoder/test_encoder_stream.py \
 	tests/io/test_sharing.py tests/ops/test_runtime.py tests/ops/test_team.py
 PYTHON = python3.14t
 
-test-freethreaded: ## run the tests of threads without the GIL, in an environment of $(PYTHON) of their own
+test-freethreaded: ## run the thread tests without the GIL, in a separate environment with $(PYTHON)
 	$(PYTHON) -m venv build/freethreaded
 	build/freethreaded/bin/pip install --only-binary safetensors -e ".[gguf,video]" pytest pytest-timeout hypothesis
 	build/freethreaded/bin/python -m pytest $(THREAD_TESTS)
@@ -33,17 +33,17 @@ lint: ## check style, format and types
 check-tiles: ## fail if the compiler keeps a tile's sums on the stack
 	python tools/check_tiles.py
 
-test-kernels: ## check the kernels of this CPU by a C program
+test-kernels: ## check the kernels of this CPU, except resampling, with a C program
 	python tools/check_kernels.py
 
 EMULATED = $(CC) -Wno-psabi -include tests/kernels/emulated.h
 
-test-emulated: ## check the kernels of all x86-64 CPUs on any of them: what it lacks is emulated
+test-emulated: ## check the kernels of every x86-64 CPU on any other: missing instructions are emulated
 	CC="$(EMULATED)" python tools/check_kernels.py avx2 avx512 avx512_bf16
 
 NEON = aarch64-linux-gnu-gcc
 
-test-neon: ## the same for 64-bit Arm, cross-compiled and emulated, with bfloat16 and without
+test-neon: ## check kernels and tiles for 64-bit Arm, cross-compiled and emulated, with and without bfloat16
 	CC=$(NEON) python tools/check_tiles.py
 	CC="$(NEON) -static" EMULATOR="qemu-aarch64 -cpu max" python tools/check_kernels.py neon neon_bf16
 	CC="$(NEON) -static" EMULATOR="qemu-aarch64 -cpu cortex-a72" python tools/check_kernels.py neon
@@ -55,7 +55,7 @@ check-sdist: ## fail if the package, built from its sdist with $CC, does not run
 	build/sdist/venv/bin/pip install build/sdist/*.whl
 	cd build/sdist && venv/bin/qwenvis doctor && venv/bin/qwenvis info synthetic:tiny-qwen2-vl
 
-wheel: ## build a wheel from the sdist, and put the libraries that it needs into it
+wheel: ## build a wheel from the sdist, and copy its shared libraries into the wheel
 	rm -rf build/wheel dist
 	python -m build --outdir build/wheel
 	auditwheel repair --strip build/wheel/*.whl --wheel-dir dist
@@ -68,7 +68,7 @@ check-wheel: ## install the wheel in dist/ into an empty environment, and test i
 
 TORCH ?= torch
 
-check-torch: ## after check-wheel: PyTorch in one process with the wheel, in both orders, must change no bit
+check-torch: ## after check-wheel: fail if PyTorch in one process with the wheel, in either order, changes a bit
 	build/empty/bin/pip install $(TORCH)
 	cd build/empty && bin/python ../../tools/check_torch.py
 
@@ -79,7 +79,7 @@ lint-workflows: ## check the workflows of CI: pip install zizmor check-jsonschem
 	zizmor --offline .github/workflows
 	check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 
-bench: ## measure the peak of this machine, and products, attention and the encoder against it
+bench: ## measure the peak of this machine, and products, attention and the encoder relative to the peak
 	python -m benchmarks.peak
 	python -m benchmarks.ops
 	python -m benchmarks.encoder
@@ -89,5 +89,5 @@ clean: ## remove what build, test and lint left behind
 	rm -f qwenvis/ops/*.c qwenvis/ops/*.so
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
-help: ## list the verbs
+help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-18s %s\n", $$1, $$2 }' Makefile

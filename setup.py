@@ -1,4 +1,4 @@
-"""Builds the compiled rooms: one extension owns the C kernels and the threads, the others reach them through it."""
+"""Build the compiled modules: `runtime` contains the C kernels and the threads, which the other modules use."""
 
 import json
 import os
@@ -15,17 +15,17 @@ from setuptools.command.build_ext import build_ext
 KERNELS = Path("qwenvis/kernels")
 # With -std=c11 GCC would stop contracting a*b+c and halve the peak. The ISA of a file is a pragma in that file.
 COMPILE = ["-O3", "-std=gnu11", "-ffp-contract=fast", "-fno-math-errno", "-Wall", "-Wno-unused-function"]
-# Without OpenMP, threads come from a pool of our own: see ops/parallel.h for why that is so on macOS and Windows.
+# Without OpenMP, threads come from the package's own pool: ops/parallel.h has the reason for macOS and Windows.
 OPENMP = sys.platform not in ("darwin", "win32") and os.environ.get("QWENVIS_NO_OPENMP") != "1"
 THREADS = [] if sys.platform == "win32" else ["-fopenmp" if OPENMP else "-pthread"]
 BOUNDS = os.environ.get("QWENVIS_BOUNDSCHECK") == "1"
 
 
 class ClangOnWindows(build_ext):
-    """MSVC has no vector extensions, so on Windows its place is taken by Clang under MSVC's command line."""
+    """A build with clang-cl instead of MSVC on Windows, because MSVC has no vector extensions."""
 
     def build_extensions(self):
-        """Every other flag is the same; what tells the features of the CPU is in Clang's own library."""
+        """Build with the same flags; link Clang's library, which detects the features of the CPU."""
         if self.compiler.compiler_type == "msvc":
             self.compiler.initialize()
             self.compiler.cc = "clang-cl"
@@ -38,10 +38,10 @@ class ClangOnWindows(build_ext):
 
 
 class WheelWithSbom(bdist_wheel):
-    """A wheel that says what is in it (PEP 770): this package, and what Cython generates into its modules."""
+    """A wheel with a bill of materials (PEP 770): this package, and Cython, whose code is in the modules."""
 
     def write_wheelfile(self, wheelfile_base, *args, **kwargs):
-        """Write the bill of materials beside the metadata. auditwheel adds one of the libraries that it copies."""
+        """Write the bill of materials beside the metadata. auditwheel adds a bill of the libraries that it copies."""
         super().write_wheelfile(wheelfile_base, *args, **kwargs)
         metadata = self.distribution.metadata
         bill = {
@@ -57,14 +57,14 @@ class WheelWithSbom(bdist_wheel):
 
 
 def component(name: str, version: str) -> dict[str, object]:
-    """A package of PyPI under this licence, as CycloneDX names it."""
+    """Describe a package of PyPI under this licence as a CycloneDX component."""
     url = f"pkg:pypi/{name}@{version}"
     licence = [{"license": {"id": "Apache-2.0"}}]
     return {"type": "library", "bom-ref": url, "name": name, "version": version, "purl": url, "licenses": licence}
 
 
 def extension(name: str, sources: tuple[Path, ...] = (), flags: tuple[str, ...] = ()) -> Extension:
-    """One module of qwenvis.ops."""
+    """Return the extension of one module of qwenvis.ops."""
     return Extension(
         f"qwenvis.ops.{name}",
         [f"qwenvis/ops/{name}.pyx", *map(str, sources)],

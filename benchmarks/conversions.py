@@ -1,8 +1,9 @@
-"""The files that engines are built from: a tower in OpenVINO's format and as ONNX, in float32 and in int8.
+"""Conversions of a tower to the files that engines read: OpenVINO's format and ONNX, in float32 and in int8.
 
-transformers' own forward cannot be converted, so both read a `plain_tower.PlainTower`. Its shapes are constants, and
-the patch embedding is the matrix product that it is, in full: halving it for stills is no part of their tower.
-Converting takes several times the memory of the tower and does not give all of it back, so it has processes of its own.
+The forward of transformers cannot be converted, so both conversions read a `plain_tower.PlainTower`. Its shapes are
+constants, and its patch embedding is the complete matrix product: the halved product for still images is not part of
+the tower of transformers. A conversion takes several times the memory of the tower and does not free all of it, so
+conversions run in separate processes.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import numpy as np
 from benchmarks.encoder import CASES, inputs
 from qwenvis.spec import ModelSpec
 
-ROUNDING = 1e-5  # of the largest token: what another order of sums may change in float32
+ROUNDING = 1e-5  # relative to the largest token: what a different order of float32 sums may change
 
 FILES = {
     "tokens": "tokens.npy",
@@ -31,23 +32,23 @@ FILES = {
     "ir_int8": "tower-int8.xml",
     "onnx_int8": "tower-int8.onnx",
 }
-# Made in one process, which holds the float32 tower; what starts from another file has a process to itself.
+# Converted in one process, which holds the float32 tower; conversions of another file have their own process.
 FROM_TORCH = ("tokens", "ir", "onnx")
 FROM_FILES = {"ir_int8": "ir", "onnx_int8": "onnx"}
 
 
 class Work:
-    """A tower, a batch of patches, and the directory for what is made of them."""
+    """A tower, a batch of patches, and the directory for the converted files."""
 
     def __init__(self, model: str, case: str, threads: int, directory: Path) -> None:
         self.model, self.case, self.threads, self.directory = model, case, threads, directory
         self.spec = ModelSpec.open(model)
         pixel_values, self.grid_thw = inputs(self.spec, CASES[case])
-        self.pixel_values = np.array(pixel_values)  # of its own: torch wants to be able to write
+        self.pixel_values = np.array(pixel_values)  # a copy: torch needs writable arrays
         self.cost = self.spec.cost(self.grid_thw, still=bool((self.grid_thw[:, 0] == 1).all()))
 
     def file(self, name: str) -> Path:
-        """The place of a file of `FILES`."""
+        """Return the path of a file of `FILES`."""
         return self.directory / FILES[name]
 
     def torch_tower(self, dtype: str) -> Any:
@@ -60,14 +61,14 @@ class Work:
         return plain_tower.load(self.spec.checkpoint, self.spec.family, getattr(torch, dtype))
 
     def torch_inputs(self) -> tuple[Any, Any]:
-        """``pixel_values`` and ``grid_thw`` as tensors."""
+        """Return ``pixel_values`` and ``grid_thw`` as tensors."""
         import torch
 
         return torch.from_numpy(self.pixel_values), torch.from_numpy(self.grid_thw)
 
 
 def convert(work: Work, names: Collection[str]) -> dict[str, float | str]:
-    """Make the files of that name: the seconds that each took, or why it cannot be made."""
+    """Convert to the named files; return the seconds for each, or the reason for a failure."""
     named = {"tokens", *names, *(FROM_FILES[name] for name in names if name in FROM_FILES)}
     made = _converted(work, [name for name in FROM_TORCH if name in named])
     for name in [name for name in FROM_FILES if name in named]:
@@ -77,17 +78,17 @@ def convert(work: Work, names: Collection[str]) -> dict[str, float | str]:
 
 
 def deviation(tokens: np.ndarray, expected: np.ndarray) -> float:
-    """Largest error, as a part of the largest number that was expected."""
+    """Return the largest error, relative to the largest expected value."""
     return float(np.abs(tokens - expected).max() / np.abs(expected).max())
 
 
 def reason(error: Exception) -> str:
-    """An exception in one line."""
+    """Format an exception as one line."""
     return ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
 
 
 def in_a_process(function: Callable[..., Any], *arguments: Any) -> Any:
-    """What a call returns that has a process to itself, and gives all of its memory back."""
+    """Run a call in its own process, which frees all of its memory at the end; return the result."""
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()
 
@@ -95,14 +96,14 @@ def in_a_process(function: Callable[..., Any], *arguments: Any) -> Any:
 def _converted(work: Work, names: list[str]) -> dict[str, float | str]:
     try:
         made: dict[str, float | str] = in_a_process(_make, names, work.model, work.case, work.threads, work.directory)
-    except Exception as error:  # the process has died, of memory most likely
+    except Exception as error:  # the process has died, probably out of memory
         return dict.fromkeys(names, reason(error))
     return made
 
 
 def _make(names: list[str], *work: Any) -> dict[str, float | str]:
-    warnings.simplefilter("ignore")  # converters warn of what is about to change in them,
-    logging.disable(logging.WARNING)  # and log what they do not need
+    warnings.simplefilter("ignore")  # converters warn about future changes,
+    logging.disable(logging.WARNING)  # and log unused inputs
     conversion, made = Conversion(Work(*work)), {}
     for name in names:
         start = time.perf_counter()
@@ -115,7 +116,7 @@ def _make(names: list[str], *work: Any) -> dict[str, float | str]:
 
 
 class Conversion:
-    """The making of files; a method has the name of its file."""
+    """Conversions to files; each method has the name of its file."""
 
     def __init__(self, work: Work) -> None:
         self.work, self.file = work, work.file
@@ -127,7 +128,7 @@ class Conversion:
 
     @cached_property
     def plain(self) -> Any:
-        """The tower without its loops, found equal to transformers' own; ValueError where it is not."""
+        """The tower without its loops, checked against transformers; raises ValueError if they differ."""
         import torch
 
         from benchmarks.plain_tower import PlainTower
@@ -141,7 +142,7 @@ class Conversion:
         return plain
 
     def tokens(self) -> None:
-        """What transformers computes, the measure of errors: (n / 4, out_hidden_size) float32."""
+        """The tokens of transformers, the reference for errors: (n / 4, out_hidden_size) float32."""
         import torch
 
         pixel_values, grid_thw = self.work.torch_inputs()
@@ -150,17 +151,17 @@ class Conversion:
         np.save(self.file("tokens"), tokens.numpy())
 
     def ir(self) -> None:
-        """OpenVINO's format, float32."""
+        """Convert to OpenVINO's format, float32."""
         import openvino
         import torch
 
         example, _ = self.work.torch_inputs()
-        with torch.no_grad():  # exported, as a trace of the same tower takes four times the memory
+        with torch.no_grad():  # exported, because tracing the same tower takes four times the memory
             model = openvino.convert_model(torch.export.export(self.plain, (example,)))
         openvino.save_model(model, self.file("ir"), compress_to_fp16=False)
 
     def ir_int8(self) -> None:
-        """The same with weights and activations in int8, calibrated on the very patches that it will be given."""
+        """Convert to OpenVINO's format with int8 weights and activations, calibrated on the benchmark's patches."""
         import nncf
         import openvino
 
@@ -170,7 +171,7 @@ class Conversion:
         openvino.save_model(model, self.file("ir_int8"), compress_to_fp16=False)
 
     def onnx(self) -> None:
-        """ONNX, float32, its attention ONNX Runtime's own operation."""
+        """Convert to ONNX, float32, with ONNX Runtime's fused attention."""
         import torch
 
         from benchmarks.plain_tower import multi_head
@@ -183,7 +184,7 @@ class Conversion:
         program.save(self.file("onnx"), external_data=True)
 
     def onnx_int8(self) -> None:
-        """The same with the weights of products in int8, a scale an output; activations become int8 as they come."""
+        """Convert to ONNX with int8 weights, one scale per output; activations are quantised dynamically."""
         from onnxruntime.quantization import quantize_dynamic
 
         settings = {"op_types_to_quantize": ["MatMul", "Gemm"], "per_channel": True, "use_external_data_format": True}

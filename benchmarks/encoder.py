@@ -1,4 +1,4 @@
-"""The whole tower: seconds, patches a second, GFLOP/s and the fraction of the peak of the same window.
+"""The whole tower: seconds, patches per second, GFLOP/s and the fraction of the peak of the same window.
 
 python -m benchmarks.encoder --model synthetic:qwen2-vl-2b --case 448
 """
@@ -30,7 +30,7 @@ TITLES = {
 
 
 def inputs(encoder: Encoder, grid_thw: list[tuple[int, int, int]]) -> tuple[np.ndarray, np.ndarray]:
-    """Random ``pixel_values`` of that grid; stills repeat their frame, as real ones do."""
+    """Return random ``pixel_values`` for a grid; still images repeat their frame, as real images do."""
     grid = np.array(grid_thw, np.int64)
     channels, frames, height, width = encoder.config.kernel
     n = int(grid.prod(axis=1).sum())

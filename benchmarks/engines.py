@@ -16,13 +16,13 @@ Run = Callable[[], np.ndarray]
 
 
 def build_qwenvis(work: Work, dtype: str) -> Run:
-    """A call of qwenvis, with the checks of its front door."""
+    """Return a call of qwenvis, including the checks of its arguments."""
     encoder = Encoder.from_pretrained(work.model, dtype=dtype, threads=work.threads)
     return lambda: encoder(work.pixel_values, work.grid_thw).embeddings
 
 
 def build_torch(work: Work, dtype: str) -> Run:
-    """A call of transformers on torch."""
+    """Return a call of transformers on torch."""
     import torch
 
     tower = work.torch_tower(dtype)
@@ -36,13 +36,13 @@ def build_torch(work: Work, dtype: str) -> Run:
 
 
 def build_openvino(work: Work, file: str, precision: str) -> Run:
-    """A call of OpenVINO's CPU plugin, one stream."""
+    """Return a call of OpenVINO's CPU plugin, with one stream."""
     import openvino
 
     settings = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": work.threads,
-        "ENABLE_HYPER_THREADING": True,  # else it may take fewer
+        "ENABLE_HYPER_THREADING": True,  # without this setting it may use fewer
         "INFERENCE_PRECISION_HINT": precision,
     }
     request = openvino.Core().compile_model(work.file(file), "CPU", settings).create_infer_request()
@@ -50,13 +50,13 @@ def build_openvino(work: Work, file: str, precision: str) -> Run:
 
 
 def build_onnxruntime(work: Work, file: str) -> Run:
-    """A call of ONNX Runtime's CPU provider."""
+    """Return a call of ONNX Runtime's CPU provider."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = work.threads
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    # Its workers spin inside a run as always, but do not go on for 40 ms after it, which another engine would pay for.
+    # Its workers spin during a run as usual, but not for 40 ms after it, which would slow another engine.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     session = onnxruntime.InferenceSession(work.file(file), options, providers=["CPUExecutionProvider"])
     feed = {session.get_inputs()[0].name: work.pixel_values}
@@ -64,7 +64,7 @@ def build_onnxruntime(work: Work, file: str) -> Run:
 
 
 def build_zentorch(work: Work, dtype: str) -> Run:
-    """A call of the tower that zentorch has compiled; RuntimeError where it would be torch's own compiler that did."""
+    """Return a call of the tower compiled by zentorch; raise RuntimeError if torch's own compiler would compile it."""
     import torch
     import zentorch  # noqa: F401, registers its compiler
     from torch._inductor import config
@@ -85,7 +85,7 @@ def build_zentorch(work: Work, dtype: str) -> Run:
     return run
 
 
-# What an engine is called, and the packages whose versions say which it is.
+# The name of an engine, and the packages whose versions identify it.
 NAMES = {
     "qwenvis": "qwenvis",
     "openvino": "OpenVINO",
@@ -102,13 +102,13 @@ PACKAGES = {
 
 
 def versions(name: str) -> dict[str, str]:
-    """Of the packages of an engine of `ENGINES`."""
+    """Return the versions of the packages of an engine of `ENGINES`."""
     return {package: version(package) for package in PACKAGES.get(name.rsplit("-", 1)[0], [])}
 
 
 @dataclass(frozen=True)
 class Engine:
-    """How to build an engine; ``file`` is what it reads of `conversions.FILES`, nothing for the checkpoint itself."""
+    """How to build an engine; ``file`` is its input in `conversions.FILES`, empty for the checkpoint itself."""
 
     format: str
     build: Callable[[Work], Run]
@@ -125,7 +125,7 @@ ENGINES = {
     "torch-bf16": Engine("bf16", partial(build_torch, dtype="bfloat16")),
     "openvino-bf16": Engine("bf16", partial(build_openvino, file="ir", precision="bf16"), "ir"),
     "zentorch-bf16": Engine("bf16", partial(build_zentorch, dtype="bfloat16")),
-    # what is left in floats has the better of two precisions
+    # operations that stay in floats use the higher of two precisions
     "openvino-int8": Engine("int8", partial(build_openvino, file="ir_int8", precision="bf16"), "ir_int8"),
     "onnxruntime-int8": Engine("int8", partial(build_onnxruntime, file="onnx_int8"), "onnx_int8"),
 }

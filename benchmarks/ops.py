@@ -24,7 +24,7 @@ SHAPES = [
     *[(256, 5120, n) for n in (5120, 1536)],
     *[(6144, k, n) for k, n in ((1280, 3840), (1280, 5120), (5120, 1280))],
 ]
-# Qwen2.5-VL's and Qwen3-VL's sizes that are no multiple of a panel
+# sizes of Qwen2.5-VL and Qwen3-VL that are not a multiple of a panel
 ODD_SHAPES = [(1024, 1280, 3420), (1024, 3420, 1280), (1024, 1152, 4304), (1024, 4304, 1152)]
 # (longest segment, segments) of 16 heads of 80: one image, or windows of 8 x 8 patches
 SEGMENTS = [(256, 1), (1024, 1), (6144, 1), (64, 96)]
@@ -33,7 +33,7 @@ HEADS, HEAD_DIM = 16, 80
 
 
 def product(m: int, k: int, n: int, format: str) -> tuple[Callable[[], object], float]:
-    """A call of `ops.linear`, and its flops."""
+    """Return a call of `ops.linear`, and its flops."""
     rng = np.random.default_rng(0)
     weight = ops.PackedWeight(n, k, format)
     weight.pack(rng.standard_normal((n, k), dtype=np.float32) / np.float32(k) ** 0.5)
@@ -43,12 +43,12 @@ def product(m: int, k: int, n: int, format: str) -> tuple[Callable[[], object], 
 
 
 def attention(longest: int, segments: int, format: str) -> tuple[Callable[[], object], float]:
-    """A call of `ops.attention` with q, k and v side by side, and its flops."""
+    """Return a call of `ops.attention` with q, k and v side by side, and its flops."""
     n, d = longest * segments, HEADS * HEAD_DIM
     rng = np.random.default_rng(0)
     scratch = ops.attention_scratch(longest, segments * HEADS, HEAD_DIM, format)
-    sizes = {"qkv": (n, 3 * d, "float32"), "out": (n, d, ops.rows_dtype(format)), "scratch": (1, scratch, "float32")}
-    ws = Workspace().fit(sizes)
+    rows = ops.formats()[format].rows_dtype
+    ws = Workspace().fit({"qkv": (n, 3 * d, "float32"), "out": (n, d, rows), "scratch": (1, scratch, "float32")})
     ws.qkv[:] = rng.standard_normal((n, 3 * d), dtype=np.float32)
     qkv = np.moveaxis(ws.qkv.reshape(n, 3, HEADS, HEAD_DIM, copy=False), 1, 0)
     angles = rng.standard_normal((n, HEAD_DIM // 2))
@@ -61,7 +61,7 @@ def attention(longest: int, segments: int, format: str) -> tuple[Callable[[], ob
 def main() -> None:
     """Print one line per shape."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--format", default="f32", choices=["f32", "bf16"])
+    parser.add_argument("--format", default="f32", choices=ops.formats())
     parser.add_argument("--isa", choices=[isa for isa, present in ops.isas().items() if present])
     parser.add_argument("--threads", type=int, default=threads.resolve())
     parser.add_argument("--rounds", type=int, default=5)

@@ -26,7 +26,7 @@ def main() -> None:
     rows: list[dict[str, object]] = []
     for isa in [isa for isa, present in ops.isas().items() if present]:
         ops.use_isa(isa)
-        formats = ["f32", "bf16"] if ops.rows_dtype("bf16") == "uint16" else ["f32"]
+        formats = [name for name, format in ops.formats().items() if not format.expanded]
         for name, count in itertools.product(formats, sorted({1, arguments.threads})):
             rates = [cost.peak_rate(count, name) / 1e9 for _ in range(arguments.rounds)]
             print(f"{isa:14s} {name:6s} {count:7d} {median(rates):15.1f} {max(rates):8.1f}", flush=True)

@@ -1,25 +1,26 @@
-"""The whole tower in one process with other engines, in turn: seconds, and the fraction of the peak of each case.
+"""A whole tower, alternating with other engines in one process: seconds, and the fraction of the peak of each case.
 
 python -m benchmarks.peers --json peers.json
 python -m benchmarks.peers --cases synthetic:qwen2-vl-2b/448 --engines qwenvis-bf16 openvino-bf16 --minutes 2
 
-Without ``--cases`` it takes more than an hour on two cores. With ``--minutes`` a case begins no round after so many
-minutes, but has one at least. Each case has a process of its own, and the JSON, which `benchmarks.plot` and
-`benchmarks.table` read, is written after each.
+Without ``--cases`` the benchmark takes more than an hour on two cores. With ``--minutes`` no round of a case begins
+after that many minutes, except the first. Each case runs in a process of its own. The JSON, which `benchmarks.plot` and
+`benchmarks.table` read, is written after each case.
 
-All have the same weights, patches and number of threads. GFLOP/s count the work that the tower needs, so they are the
-same for all: in stills the patch embedding is counted once, though only qwenvis computes it once. The fraction is that
-of the instruction peak of the engine's own format, one for all of a case: the median of those around its runs; int8 has
-none. ``error`` is the largest deviation from transformers in float32, as a part of its largest number. In seconds,
-``convert`` is the making of the engine's own file, which needs torch and is done once; ``build`` leads from this file,
-or from the checkpoint, to an engine, the import of all but qwenvis included; ``first`` is the first call, for zentorch
-the second: its first one compiles, and is a part of ``build``.
+All engines have the same weights, patches and number of threads. GFLOP/s count the work that the tower needs, which is
+the same for all engines: for still images the patch embedding is counted once, though only qwenvis computes it once.
+The fraction is relative to the instruction peak of the engine's format: the median of the peaks around all runs of the
+case. int8 has no peak. ``error`` is the largest deviation from transformers in float32, relative to its largest value.
+In seconds, ``convert`` is the conversion to the engine's own file, which needs torch and is done once; ``build`` turns
+this file, or the checkpoint, into an engine, including the imports of every package except qwenvis; ``first`` is the
+first call. For zentorch it is the second call: the first call compiles, and counts as ``build``.
 
 The engines do not disturb one another. After a call, OpenMP's workers (torch, zentorch and qwenvis share one libgomp
-and one pool) spin for 10 ms, ONNX Runtime's for 40 ms, OpenVINO's for 1 ms, and none of them leaves the process pinned.
-ONNX Runtime is told to stop with its call; every call stands between two pauses, longer than what is left. So all keep
-the way of waiting that they have alone: OMP_WAIT_POLICY=passive would slow the OpenMP engines at each of their loops.
-On cores that other programs use, that way costs OpenMP's engines far more than the others: measure on idle ones.
+and one pool) spin for 10 ms, ONNX Runtime's for 40 ms, OpenVINO's for 1 ms, and no engine leaves the process pinned.
+ONNX Runtime is set to stop spinning after a call, and every call is between two pauses that are longer than the
+remaining spinning. All engines thus keep their usual wait policy: OMP_WAIT_POLICY=passive would slow the OpenMP engines
+at each of their loops. On cores that other programs use, this policy costs OpenMP engines far more than the others:
+measure on idle cores.
 
 All engines on a tower of 665 million parameters take 13 GB of memory at 1024 patches, 16 GB at 6144, and 7 GB of disk.
 """
@@ -45,18 +46,18 @@ from qwenvis import cost
 from qwenvis.concurrency import threads
 
 PAUSE = 0.05  # seconds: OpenMP's workers spin for 10 ms
-# What is measured where no case is named.
+# The cases that are measured by default.
 TABLE = [
     *(f"synthetic:qwen2-vl-2b/{name}" for name in ("224", "448", "video8x224")),
     "synthetic:qwen2.5-vl-3b/448",
-    *(f"synthetic:{name}/1344x896" for name in ("qwen2-vl-2b", "qwen2.5-vl-3b")),  # the longest last
+    *(f"synthetic:{name}/1344x896" for name in ("qwen2-vl-2b", "qwen2.5-vl-3b")),  # the longest case last
 ]
 BY_NAME_ONLY = {"openvino-int8"}  # its quantisation takes a minute
 
 
 @dataclass
 class Built:
-    """An engine that is ready: the error of its first call, and the seconds that it took to come here."""
+    """An engine that is ready: the error of its first call, and the seconds that the preparation took."""
 
     run: Run
     error: float | None
@@ -66,12 +67,12 @@ class Built:
 
 
 def leave_out(what: str, why: str) -> None:
-    """Say what is missing from the table."""
+    """Print which row is left out of the table, and why."""
     print(f"{what} is left out: {why}", file=sys.stderr)
 
 
 def build(work: Work, names: list[str]) -> dict[str, Built]:
-    """All engines that are installed and take this tower, after their first call."""
+    """Build the engines that are installed and support this tower, and call each once."""
     made = {"": 0.0, **convert(work, {ENGINES[name].file for name in names} - {""})}
     tokens = np.load(work.file("tokens")) if isinstance(made["tokens"], float) else None
     if tokens is None:
@@ -100,7 +101,7 @@ def _first_call(work: Work, name: str, convert: float, expected: np.ndarray | No
 
 
 def has_peak(format: str) -> bool:
-    """Whether there is an instruction peak to hold a format against."""
+    """Whether an instruction peak can be measured for a format."""
     try:
         return bool(cost.peak_rate(1, format))
     except ValueError:
@@ -108,7 +109,7 @@ def has_peak(format: str) -> bool:
 
 
 def row(name: str, engine: Built, run: Measurement, work: Work) -> dict[str, object]:
-    """One line of the table, as JSON has it."""
+    """Return one line of the table, as stored in the JSON."""
     flops = work.cost.flops
     return {
         "model": work.model,
@@ -130,7 +131,7 @@ def row(name: str, engine: Built, run: Measurement, work: Work) -> dict[str, obj
 
 
 def line(row: dict[str, object]) -> str:
-    """A row for the reader."""
+    """Format a row for the terminal."""
     fraction = "-" if row["fraction"] is None else f"{row['fraction']:.3f}"
     error = "-" if row["error"] is None else f"{row['error']:.1e}"
     costs = "".join(f"{row[name]:9.1f}" for name in ("convert", "build", "first"))
@@ -139,7 +140,7 @@ def line(row: dict[str, object]) -> str:
 
 
 def measure(work: tuple[str, str, int, Path], names: list[str], rounds: int, minutes: float) -> list[dict[str, object]]:
-    """The rows of one case; ``work`` are the arguments of `Work`."""
+    """Measure one case and return its rows; ``work`` holds the arguments of `Work`."""
     case = Work(*work)
     engines = build(case, names)
     formats = {name: ENGINES[name].format for name in engines}
@@ -152,7 +153,7 @@ def measure(work: tuple[str, str, int, Path], names: list[str], rounds: int, min
 
 
 def report(rows: list[dict[str, object]]) -> None:
-    """The lines of one case."""
+    """Print the lines of one case."""
     first = rows[0]
     print(f"\n{first['model']}/{first['case']}: {first['patches']} patches, {first['flops'] / 1e9:.0f} GFLOP")
     columns = ("seconds", "GFLOP/s", "fraction", "error", "convert", "build", "first")
@@ -161,7 +162,7 @@ def report(rows: list[dict[str, object]]) -> None:
 
 
 def case(text: str) -> tuple[str, str]:
-    """A model and the name of a case, from MODEL/CASE."""
+    """Split MODEL/CASE into a model and the name of a case."""
     model, _, name = text.rpartition("/")
     if not model or name not in CASES:
         raise argparse.ArgumentTypeError(f"{text!r} is not MODEL/CASE, where CASE is one of {', '.join(CASES)}")
@@ -176,7 +177,9 @@ def main() -> None:
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=everywhere, metavar="ENGINE")
     parser.add_argument("--threads", type=int, default=threads.resolve())
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--minutes", type=float, default=math.inf, help="of the rounds of a case")
+    parser.add_argument(
+        "--minutes", type=float, default=math.inf, help="time limit for the rounds of a case, in minutes"
+    )
     parser.add_argument("--json")
     arguments = parser.parse_args()
     print(header(arguments.threads))

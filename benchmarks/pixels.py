@@ -1,10 +1,10 @@
-"""Preprocessing of photographs, from JPEG to ``pixel_values``, beside transformers' PIL class; milliseconds an image.
+"""Preprocessing of photographs, from JPEG to ``pixel_values``, beside transformers' PIL class; ms per image.
 
     python -m benchmarks.pixels --size 4000 3000 --images 16
     python -m benchmarks.pixels --sharing --size 1600 1200 --rounds 9
 
-Contenders alternate. transformers has one thread for this, whatever the machine has. With ``--sharing`` the question is
-what it costs that one image, file object or video may be passed many times (`benchmarks.sharing`).
+Contenders alternate. transformers uses one thread on every machine. With ``--sharing``, the benchmark measures the cost
+of passing one image, file object or video many times (`benchmarks.sharing`).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def photograph(path: Path, width: int, height: int) -> None:
 
 
 def transformers_class(max_pixels: int) -> Callable[[list[str]], object]:
-    """What makes ``pixel_values`` of paths in transformers."""
+    """Return the function of transformers that turns paths into ``pixel_values``."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
@@ -47,7 +47,7 @@ def transformers_class(max_pixels: int) -> Callable[[list[str]], object]:
 
 
 def ours(max_pixels: int, threads: int, backend: str = "pil") -> Callable[[list[str]], object]:
-    """The same here."""
+    """Return the function of qwenvis that turns paths into ``pixel_values``."""
     config = {"min_pixels": 3136, "max_pixels": max_pixels}
     processor = ImageProcessor.from_config(config, **TOWER, backend=backend)
 
@@ -81,10 +81,12 @@ def main() -> None:
     """Measure on a photograph, or on copies of it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=int, nargs=2, default=(4000, 3000), metavar=("WIDTH", "HEIGHT"))
-    parser.add_argument("--images", type=int, default=16, help="in a batch")
-    parser.add_argument("--threads", type=int, help="default: as the encoder's")
+    parser.add_argument("--images", type=int, default=16, help="number of images in a batch")
+    parser.add_argument("--threads", type=int, help="number of threads (default: as the encoder's)")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--sharing", action="store_true", help="one object many times, beside what needs no lock")
+    parser.add_argument(
+        "--sharing", action="store_true", help="pass one object many times, compared with inputs that need no lock"
+    )
     args = parser.parse_args()
     threads = resolve(args.threads)
     print(f"{cpu()}; JPEG of {args.size[0]} x {args.size[1]}")

@@ -1,8 +1,8 @@
-"""A tower that converters can read: transformers' own modules, without its loops over segments.
+"""A tower that converters can read: transformers' modules, without the loops over segments.
 
-transformers' forward asks ``grid_thw`` for lengths and splits by them, which neither tracing nor torch.export follows.
-For one grid all of that is known: rope tables, window order and its inverse are constants here, and the segments of a
-block, which must be of equal length, are the batch of one attention.
+The forward of transformers reads lengths from ``grid_thw`` and splits by them, which neither tracing nor torch.export
+can follow. For a single grid these values are constants: rope tables, window order and its inverse. The segments of a
+block, which must have equal lengths, are the batch of one attention.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ CLASSES = {
 
 
 def load(checkpoint: Checkpoint, family: str, dtype: torch.dtype) -> nn.Module:
-    """The tower of a checkpoint in transformers' class, its attention torch's scaled_dot_product_attention."""
+    """Load a checkpoint in transformers' class, with torch's scaled_dot_product_attention."""
     tower_class = CLASSES[family]
     config = tower_class.config_class(**checkpoint.vision_config)
     config._attn_implementation = "sdpa"
     with torch.device("meta"):
         tower = tower_class(config)
-    tower.rotary_pos_emb = type(tower.rotary_pos_emb)(config)  # its frequencies are no weights
+    tower.rotary_pos_emb = type(tower.rotary_pos_emb)(config)  # its frequencies are not weights
     checkpoint.prepare()
     state = {}
     for file in checkpoint.files:
@@ -47,13 +47,13 @@ def load(checkpoint: Checkpoint, family: str, dtype: torch.dtype) -> nn.Module:
 
 
 def sdpa(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-    """Attention of torch, which OpenVINO turns into one fused operation."""
+    """Compute attention with torch's operation, which OpenVINO converts to one fused operation."""
     context = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
     return context.transpose(1, 2).flatten(2)
 
 
 def multi_head(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-    """ONNX Runtime's own fused operation, for an export only."""
+    """Compute attention with ONNX Runtime's fused operation, for exports only."""
     heads = q.shape[2]
     q, k, v = (t.flatten(2) for t in (q, k, v))
     sizes = {"dtype": q.dtype, "shape": q.shape, "version": 1}
@@ -89,7 +89,7 @@ class PlainTower(nn.Module):
         self.register_buffer("sin", sin[:, None])
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """Formula: the forward of transformers' class, in its order of operations."""
+        """Run the forward of transformers' class, with its order of operations."""
         x = F.linear(pixel_values.to(self.patch_embed.dtype), self.patch_embed)  # (n, d)
         if self.windowed:
             x = x[self.patches]
@@ -116,7 +116,7 @@ def _length(cu_seqlens: torch.Tensor) -> int:
 
 
 def _norm(norm: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """LayerNorm as it is; RMSNorm, which transformers writes out, as the one operation that converters know."""
+    """Return LayerNorm unchanged, and RMSNorm as the single operation that converters support."""
     if isinstance(norm, nn.LayerNorm):
         return norm(x)
     return F.rms_norm(x, x.shape[-1:], norm.weight, norm.variance_epsilon)

@@ -1,4 +1,4 @@
-"""Bars of what `benchmarks.peers` measured, one panel a case.
+"""Bar charts of the results of `benchmarks.peers`, one panel per case.
 
 python -m benchmarks.plot peers.json --output peers.png
 """
@@ -20,9 +20,9 @@ HEADS = {
     "seconds": "Vision tower: seconds (shorter is better)",
 }
 
-SCALE = 2  # pixels of a point
-WIDTH, COLUMNS = 460, 2  # of a panel; panels side by side
-LABEL, VALUE, MARGIN = 140, 62, 24  # left and right of the bars, around everything
+SCALE = 2  # pixels per point
+WIDTH, COLUMNS = 460, 2  # width of a panel; number of panels side by side
+LABEL, VALUE, MARGIN = 140, 62, 24  # margins: left and right of the bars, around the picture
 BAR, STEP, GAP, HEAD, TOP = 14, 20, 26, 34, 56
 
 INK, FAINT, GRID = "#1f2933", "#7b8794", "#e4e7eb"
@@ -32,7 +32,7 @@ Panel = tuple[str, list[dict[str, Any]]]
 
 
 def panel(case: tuple[str, str], rows: list[dict[str, Any]], value: str) -> Panel:
-    """Title and rows of a case; rows that have no such value are left out."""
+    """Return the title and rows of a case; rows without the value are left out."""
     for row in rows:
         row["value"] = row["median" if value == "seconds" else value]
     shown = [row for row in rows if row["value"] is not None]
@@ -41,40 +41,40 @@ def panel(case: tuple[str, str], rows: list[dict[str, Any]], value: str) -> Pane
 
 
 def order(row: dict[str, Any], sign: int) -> tuple[int, float]:
-    """By format, and within a format the best first."""
+    """Sort key of a row: by format, and within a format the best first."""
     return list(FORMATS).index(row["format"]), sign * row["value"]
 
 
 def height(panel: Panel) -> int:
-    """Points that a panel needs."""
+    """Return the height of a panel in points."""
     formats = {row["format"] for row in panel[1]}
     return HEAD + GAP * len(formats) + STEP * len(panel[1]) + MARGIN
 
 
 class Canvas:
-    """A white picture, drawn on in points."""
+    """A white picture with coordinates in points."""
 
     def __init__(self, width: float, height: float) -> None:
         self.image = Image.new("RGB", (round(width * SCALE), round(height * SCALE)), "white")
         self.draw = ImageDraw.Draw(self.image)
 
     def text(self, at: tuple[float, float], text: str, size: float, color: str = INK, anchor: str = "lm") -> None:
-        """Text whose anchor, in Pillow's letters, stands at a point."""
+        """Draw text with its anchor, in Pillow's notation, at a point."""
         place = at[0] * SCALE, at[1] * SCALE
         self.draw.text(place, text, color, ImageFont.load_default(size * SCALE), anchor)
 
     def bar(self, left: float, middle: float, width: float, color: str) -> None:
-        """A bar from a point to the right."""
+        """Draw a bar from a point to the right."""
         box = [left, middle - BAR / 2, left + max(width, 1), middle + BAR / 2]
         self.draw.rounded_rectangle([x * SCALE for x in box], 2 * SCALE, color)
 
     def upright(self, x: float, top: float, bottom: float) -> None:
-        """A thin line."""
+        """Draw a thin vertical line."""
         self.draw.line([x * SCALE, top * SCALE, x * SCALE, bottom * SCALE], GRID, SCALE)
 
 
 def draw(canvas: Canvas, panel: Panel, corner: tuple[float, float], full: float, marks: list[float]) -> None:
-    """One panel; a bar of the value ``full`` fills its width, ``marks`` are values with a line."""
+    """Draw one panel; a bar of the value ``full`` fills its width, ``marks`` are values with a vertical line."""
     (left, y), (title, rows) = corner, panel
     bars, length = left + LABEL, WIDTH - LABEL - VALUE
     canvas.text((left, y + 8), title, 13)
@@ -96,7 +96,7 @@ def draw(canvas: Canvas, panel: Panel, corner: tuple[float, float], full: float,
 
 
 def plot(panels: list[Panel], value: str, footer: str) -> Image.Image:
-    """All panels, in rows of two; fractions share a scale, seconds have one each."""
+    """Draw all panels, in rows of two; fractions share one scale, seconds have a scale per panel."""
     columns = min(COLUMNS, len(panels))
     lines = [panels[i : i + columns] for i in range(0, len(panels), columns)]
     tall = [max(map(height, line)) for line in lines]
@@ -116,7 +116,7 @@ def plot(panels: list[Panel], value: str, footer: str) -> Image.Image:
 def main() -> None:
     """Write the plot."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("json", type=Path, nargs="+", help="what `python -m benchmarks.peers --json` has written")
+    parser.add_argument("json", type=Path, nargs="+", help="a file written by `python -m benchmarks.peers --json`")
     parser.add_argument("--value", choices=HEADS, default="fraction")
     parser.add_argument("--output", type=Path, default=Path("peers.png"))
     arguments = parser.parse_args()

@@ -1,9 +1,9 @@
-"""What it costs that one object may be passed twice: preprocessing with that safety, beside the same without.
+"""The cost of shared inputs: preprocessing with the protection of objects that are passed twice, and without it.
 
     python -m benchmarks.pixels --sharing --size 1600 1200
 
-Without: of PIL images, the locks are taken out, which is right for what nobody loads at the same time; in place of file
-objects their bytes are passed, which every reader has to itself. Both alternate; medians of so many rounds.
+The unprotected calls read PIL images without locks, which is safe if no other thread loads them, and bytes instead of
+file objects. Both kinds of call alternate; the table shows medians over the rounds.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ FRAMES = 24
 Work = Callable[[], object]
 
 
-def film(path: Path, width: int, height: int) -> None:
-    """A file of frames that move."""
+def write_video(path: Path, width: int, height: int) -> None:
+    """Write a video file of moving frames."""
     import av
 
     noise = np.random.default_rng(0).integers(0, 256, (height // 16, width // 16, 3), np.uint8)
@@ -42,7 +42,7 @@ def film(path: Path, width: int, height: int) -> None:
 
 
 def unlocked(work: Work) -> Work:
-    """The same, without the locks of images."""
+    """Return the call without the locks of images."""
 
     def without() -> object:
         with mock.patch.object(sharing, "locked", nullcontext):
@@ -52,7 +52,7 @@ def unlocked(work: Work) -> Work:
 
 
 def images(prepare: Callable[..., object], paths: list[Path], file: IO[bytes]) -> dict[str, tuple[Work, Work]]:
-    """Work on images, with and without, by its name; ``file`` is that of the first path."""
+    """Return calls on images, with and without sharing, by name; ``file`` is an open file of the first path."""
     data = [path.read_bytes() for path in paths]
     files = [io.BytesIO(each) for each in data]
     with Image.open(paths[0]) as image:
@@ -73,7 +73,7 @@ def images(prepare: Callable[..., object], paths: list[Path], file: IO[bytes]) -
 
 
 def videos(prepare: Callable[..., object], file: IO[bytes]) -> dict[str, tuple[Work, Work]]:
-    """Work on videos, with and without, by its name."""
+    """Return calls on videos, with and without sharing, by name."""
     data = file.read()
     frame = Image.new("RGB", (640, 480))
 
@@ -81,17 +81,17 @@ def videos(prepare: Callable[..., object], file: IO[bytes]) -> dict[str, tuple[W
         return prepare(videos=[[frame] * FRAMES])
 
     return {
-        "one film, repeated": (lambda: prepare(videos=[file] * 3), lambda: prepare(videos=[data] * 3)),
+        "one video, repeated": (lambda: prepare(videos=[file] * 3), lambda: prepare(videos=[data] * 3)),
         "one PIL image as all frames": (frames, unlocked(frames)),
     }
 
 
 def measure(paths: list[Path], directory: Path, threads: int, rounds: int) -> None:
-    """Print a line for each kind of work, on these photographs and on a film."""
+    """Print a line for each kind of call, on the photographs and on a video."""
     encoder = Encoder.from_pretrained("synthetic:tiny-qwen2-vl", threads=threads, max_pixels=1_003_520)
-    film(directory / "film.mp4", 640, 480)
+    write_video(directory / "video.mp4", 640, 480)
     with ExitStack() as stack:
-        file, played = (stack.enter_context(path.open("rb")) for path in (paths[0], directory / "film.mp4"))
+        file, played = (stack.enter_context(path.open("rb")) for path in (paths[0], directory / "video.mp4"))
         work = images(encoder.preprocess, paths, file) | videos(encoder.preprocess, played)
         for name, (safe, plain) in work.items():
             contenders = {"safe": safe, "plain": plain}

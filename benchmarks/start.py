@@ -1,19 +1,19 @@
-"""A cold process to its first tokens beside a warm encode, its memory, and the page faults of each call.
+"""The time from a cold start to the first tokens, compared with a warm encode; memory, and page faults of each call.
 
 python -m benchmarks.start --model synthetic:qwen2-vl-2b --side 448
 
-Every line is a process of its own, the files in the page cache: a first process that is not counted puts them there.
-In seconds, ``python`` is the start of the interpreter, ``import`` that of the package and of NumPy, ``open`` the
-reading of configs and headers, ``load`` the reading and packing of the weights, ``first`` the first encode and ``warm``
-the median of later ones; ``cold - warm`` is what the process needs until its first tokens beyond a warm encode. ``RSS``
-is the largest in the life of the process, its workspace included, as Linux tells it (getrusage would tell that of the
-parent, if that is larger). ``faults`` are the minor page faults of the first encode, of the second, and of the later
-ones together; tokens are let go of before the next call.
+Every line is a separate process, with the files in the page cache: a first process, which is not counted, reads them.
+In seconds, ``python`` is the start of the interpreter, ``import`` the import of the package and NumPy, ``open`` the
+reading of configs and headers, ``load`` the reading and packing of the weights, ``first`` the first encode, and
+``warm`` the median of later encodes; ``cold - warm`` is the time from the start to the first tokens, minus a warm
+encode. ``RSS`` is the peak of the process, workspace included, from /proc (getrusage would return the peak of the
+parent, if that is larger). ``faults`` are the minor page faults of the first encode, of the second, and of all later
+encodes together; tokens are freed before the next call.
 
-With ``--packed`` a process maps what `Encoder.save_packed` has written, and ``RSS`` counts the pages of that file.
+With ``--packed`` a process maps the file of `Encoder.save_packed`, and ``RSS`` counts the pages of that file.
 
-How long a fresh page takes depends on what ran before on the machine and its host, so the smallest load of several
-rounds says most.
+The cost of a fresh page depends on earlier programs on the machine and its host, so the smallest load of several rounds
+is the most reliable.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ STEPS = ("python", "import", "open", "load", "first")
 
 
 def measure(model: str, dtype: str, side: int, count: int, calls: int) -> dict[str, object]:
-    """One process: the seconds of its steps, and its memory."""
+    """Measure one process: the seconds of its steps, and its memory."""
     start = time.monotonic()  # one clock for all processes
     command = [sys.executable, "-c", PROGRAM, model, dtype, *map(str, (side, count, calls))]
     found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
@@ -70,7 +70,7 @@ def measure(model: str, dtype: str, side: int, count: int, calls: int) -> dict[s
 
 
 def sources(model: str, dtypes: list[str], packed: Path | None) -> dict[str, str]:
-    """What each dtype is loaded from: the model, or its packed weights in a directory."""
+    """Return the source for each dtype: the model, or a directory with its packed weights."""
     if packed is None:
         return dict.fromkeys(dtypes, model)
     for dtype in dtypes:
@@ -79,7 +79,7 @@ def sources(model: str, dtypes: list[str], packed: Path | None) -> dict[str, str
 
 
 def line(row: dict[str, object]) -> str:
-    """A row for the reader."""
+    """Format a row for the terminal."""
     seconds = "".join(f"{row[name]:8.2f}" for name in STEPS)
     first, second, *later = row["faults"]
     return (
@@ -92,12 +92,12 @@ def main() -> None:
     """Print one line per process."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="synthetic:qwen2-vl-2b")
-    parser.add_argument("--side", type=int, default=448, help="of the square image, in pixels")
+    parser.add_argument("--side", type=int, default=448, help="side of the square image, in pixels")
     parser.add_argument("--dtype", nargs="+", default=["float32", "bfloat16"])
     parser.add_argument("--threads", type=int, default=threads.resolve())
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--calls", type=int, default=4, help="encodes of each process; at least 3")
-    parser.add_argument("--packed", action="store_true", help="from packed weights, which are written first")
+    parser.add_argument("--calls", type=int, default=4, help="number of encodes in each process; at least 3")
+    parser.add_argument("--packed", action="store_true", help="load packed weights, which are written first")
     parser.add_argument("--json")
     arguments = parser.parse_args()
     arguments.calls = max(3, arguments.calls)

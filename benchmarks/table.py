@@ -1,8 +1,8 @@
-"""Tables in Markdown of what `benchmarks.peers` measured, one for each machine, printed or written into a page.
+"""Markdown tables of the results of `benchmarks.peers`, one for each machine, printed or written into a page.
 
 python -m benchmarks.table benchmarks/results/peers-*.json --into README.md
 
-In the page the tables stand between two comments, which stay.
+In the page the tables replace the text between two comments, which stay.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ BEGIN, END = "<!-- python -m benchmarks.table -->", "<!-- end of the table -->"
 
 
 def tables(paths: list[Path], formats: list[str]) -> str:
-    """One table for all runs of each machine: the same CPU, instruction set and number of threads."""
+    """Return one table per machine, for all runs with the same CPU, instruction set and number of threads."""
     machines: dict[str, list[Path]] = {}
     for path in paths:
         run = read(path)
@@ -29,7 +29,7 @@ def tables(paths: list[Path], formats: list[str]) -> str:
 
 
 def table(machine: str, paths: list[Path], formats: list[str]) -> str:
-    """One line for each case and format, one column for each engine; the fastest of several is bold."""
+    """Return a table with one line per case and format, and one column per engine; the fastest engine is bold."""
     found = sorted(cases(paths).items(), key=lambda item: item[1][0]["patches"])
     rows = [row for _, measured in found for row in measured]
     engines = [name for name in NAMES if any(engine(row) == name for row in rows)]
@@ -44,7 +44,7 @@ def table(machine: str, paths: list[Path], formats: list[str]) -> str:
 
 
 def title(machine: str, paths: list[Path]) -> str:
-    """The machine, and the command of each run."""
+    """Return the title of a table: the machine, and the command of each run."""
     commands = [f"`{command}`" for path in paths if (command := read(path).get("command"))]
     if len(commands) > 1:
         return "\n".join([f"{machine}, {len(commands)} runs:", "", *(f"- {command}" for command in commands)])
@@ -52,19 +52,19 @@ def title(machine: str, paths: list[Path]) -> str:
 
 
 def head(name: str, rows: list[dict[str, Any]]) -> str:
-    """An engine and its version, as far as it is known."""
+    """Return the head of a column: an engine, and its version if known."""
     versions = next((row["versions"] for row in rows if engine(row) == name), {})
     names = [NAMES[name], *list(versions)[1:]]
     return ", ".join(f"{n} {short(v)}" for n, v in zip(names, versions.values(), strict=False)) or NAMES[name]
 
 
 def short(version: str) -> str:
-    """The first two numbers of a version."""
+    """Return the first two numbers of a version."""
     return ".".join(version.split(".")[:2])
 
 
 def cell(row: dict[str, Any] | None, others: dict[str, dict[str, Any]]) -> str:
-    """Seconds and the fraction of the peak."""
+    """Return a cell: seconds and the fraction of the peak."""
     if row is None:
         return ""
     fraction = "" if row["fraction"] is None else f" ({row['fraction']:.2f})"
@@ -74,11 +74,11 @@ def cell(row: dict[str, Any] | None, others: dict[str, dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    """Print the tables, or put them into a page."""
+    """Print the tables, or write them into a page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("json", type=Path, nargs="+", help="what `python -m benchmarks.peers --json` has written")
+    parser.add_argument("json", type=Path, nargs="+", help="a file written by `python -m benchmarks.peers --json`")
     parser.add_argument("--formats", nargs="+", choices=FORMATS, default=["f32", "bf16"])
-    parser.add_argument("--into", type=Path, help="a page with the two comments")
+    parser.add_argument("--into", type=Path, help="a page that contains the two comments")
     arguments = parser.parse_args()
     made = tables(arguments.json, arguments.formats)
     if arguments.into is None:

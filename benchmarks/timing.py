@@ -17,22 +17,22 @@ from qwenvis import __version__, cost, ops
 
 @dataclass
 class Measurement:
-    """Runs of one contender: their seconds, and the instruction peak (flops a second) around each, if there is one."""
+    """Runs of one contender: their seconds, and the instruction peak (flops per second) around each, if measured."""
 
     seconds: list[float] = field(default_factory=list)
     peaks: list[float] = field(default_factory=list)
 
     @property
     def median(self) -> float:
-        """Median seconds of a run."""
+        """Return the median seconds of a run."""
         return median(self.seconds)
 
     def rate(self, flops: float) -> float:
-        """Flops a second in the median run."""
+        """Return the flops per second of the median run."""
         return flops / self.median
 
     def fraction(self, flops: float) -> float:
-        """Median of the fraction of the peak that each run reached in its own window."""
+        """Return the median of the fractions of the peak, each within the window of its run."""
         return median(flops / s / p for s, p in zip(self.seconds, self.peaks, strict=True))
 
 
@@ -45,10 +45,10 @@ def alternate(
     warm_up: bool = True,
     pause: float = 0.0,
 ) -> dict[str, Measurement]:
-    """Run all contenders in turn, once a round after one warm-up, each between two peaks of its format.
+    """Run all contenders in turn, once per round after a warm-up, each between two measurements of its format's peak.
 
-    - ``formats``: one for all, or that of each contender; None where its format has no measured peak.
-    - ``pause``: seconds before and after each run, in which workers of another engine stop spinning.
+    - ``formats``: one format for all contenders, or one each; None for a format without a measured peak.
+    - ``pause``: seconds before and after each run, during which workers of other engines stop spinning.
     """
     of = dict.fromkeys(contenders, formats) if isinstance(formats, str) else formats
     measured = {name: Measurement() for name in contenders}
@@ -67,7 +67,7 @@ def alternate(
 
 
 def within(minutes: float, rounds: int) -> Iterator[int]:
-    """As many rounds; those that would begin after so many minutes are left out, but for the first."""
+    """Yield up to ``rounds`` round numbers; after the time limit in minutes, no round begins except the first."""
     end = time.monotonic() + 60 * minutes
     for nth in range(rounds):
         if nth == 0 or time.monotonic() <= end:
@@ -75,12 +75,12 @@ def within(minutes: float, rounds: int) -> Iterator[int]:
 
 
 def _peak(threads: int, format: str | None) -> list[float]:
-    """The peak of a format, or nothing."""
+    """Measure the peak of a format; return an empty list without a format."""
     return [cost.peak_rate(threads, format)] if format else []
 
 
 def cpu() -> str:
-    """Name of the CPU, as Linux tells it."""
+    """Return the name of the CPU, from /proc/cpuinfo."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -90,17 +90,17 @@ def cpu() -> str:
 
 
 def command() -> str:
-    """The command of this process, as the docs of the benchmarks write it."""
+    """Return the command of this process, in the notation of the docs of the benchmarks."""
     return shlex.join(["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]])
 
 
 def header(threads: int) -> str:
-    """What a table is about: the command that makes it, the machine, the build."""
+    """Return the context of a table: its command, the machine, the build."""
     return f"{command()}\nqwenvis {__version__}, ISA {ops.isa()}, {threads} threads, {cpu()}"
 
 
 def write(path: str | None, rows: list[dict[str, object]]) -> None:
-    """Write the rows as JSON, with what they are about, if a file is asked for."""
+    """Write the rows and their context as JSON, if a file is named."""
     if path:
         about = {"command": command(), "qwenvis": __version__, "cpu": cpu(), "isa": ops.isa()}
         Path(path).write_text(json.dumps({**about, "rows": rows}, indent=2) + "\n")

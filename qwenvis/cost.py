@@ -1,4 +1,4 @@
-"""What a forward pass will cost: work, memory, and the seconds that this machine will take."""
+"""The cost of a forward pass: its work, its memory, and the speed of this machine."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from qwenvis.weights import Weights
 # A product of the shape that fills the towers: rows, columns and sum of a width of 1280.
 PROBE = (512, 1280, 1280)
 PROBE_ROUNDS = 5
-PEAK_ROUNDS, PEAK_FLOPS = 5, 1e9  # of each thread a round: 4 to 20 ms
-BEST_SECONDS, LEAST_ROUNDS = 0.4, 3  # longer than the turns that a system gives to programs, many times over
+PEAK_ROUNDS, PEAK_FLOPS = 5, 1e9  # flops of each thread in a round, which takes 4 to 20 ms
+BEST_SECONDS, LEAST_ROUNDS = 0.4, 3  # many times the time slices of a system
 
 EMBEDDING = "patch_embed."  # names of the patch embedding
 
 
 @dataclass(frozen=True)
 class Cost:
-    """One call over a ``grid_thw``; ``nbytes`` are those of its input, workspace and output."""
+    """The cost of a call over a ``grid_thw``; ``nbytes`` counts its input, workspace and output."""
 
     patches: int
     tokens: int
@@ -36,9 +36,10 @@ class Cost:
 
 
 def cost(tower: Tower, weights: Weights, grid_thw: np.ndarray, still: bool = True, threads: int = 1) -> Cost:
-    """Count two flops for each multiply-add of linears, Q Kᵀ and P V; ``still`` halves the patch embedding.
+    """Estimate the work and memory of one forward pass with ``threads`` threads over ``grid_thw`` (items, 3).
 
-    Each of the ``threads`` has scratch of its own.
+    Each multiply-add of linear layers, Q Kᵀ and P V counts as two flops; ``still`` halves the patch embedding. Each
+    thread has scratch memory of its own.
     """
     config = tower.config
     patches = patch_count(grid_thw)
@@ -57,12 +58,12 @@ def cost(tower: Tower, weights: Weights, grid_thw: np.ndarray, still: bool = Tru
 
 
 def weight_nbytes(tower: Tower, weights: Weights) -> int:
-    """Bytes of the packed weights, but for the rounding up of their panels to whole tiles and cache lines.
+    """Return the bytes of the packed weights, without the padding of their panels to whole tiles and cache lines.
 
-    Matrices are in the weights' format, biases, norms and tables float32; a patch embedding of several frames is there
-    for stills once more, with its temporal slices summed.
+    Matrices are in the format of ``weights``; biases, norms and tables are float32. A patch embedding of several frames
+    is packed a second time for stills, with its temporal slices summed.
     """
-    size, total = {"f32": 4, "bf16": 2}[weights.format], 0
+    size, total = ops.formats()[weights.format].itemsize, 0
     for request in weights.requests:
         count = math.prod(request.shape)
         total += (size if len(request.shape) > 1 and request.patches else 4) * count
@@ -72,23 +73,24 @@ def weight_nbytes(tower: Tower, weights: Weights) -> int:
 
 
 def gemm_rate(threads: int, format: str = "f32") -> float:
-    """Flops a second of `ops.linear` on a shape of the towers: the median of a few runs, some 50 ms."""
+    """Measure the flops per second of `ops.linear` on a shape of the towers: the median of a few runs, about 50 ms."""
     with ops.use_threads(threads):
         run = _product(format)
         return float(np.median([run() for _ in range(PROBE_ROUNDS)]))
 
 
 def peak_rate(threads: int, format: str = "f32") -> float:
-    """Flops a second of multiply-adds that never leave the registers: the median of a few runs, 20 to 100 ms."""
+    """Measure the flops per second of multiply-adds in registers: the median of a few runs, 20 to 100 ms."""
     with ops.use_threads(threads):
         run = _registers(threads, format)
         return float(np.median([run() for _ in range(PEAK_ROUNDS)]))
 
 
 def best_rates(threads: int, format: str = "f32") -> tuple[float, float]:
-    """The same two, each the best of many runs in turns: of what the machine can do, whoever else has it now and then.
+    """Measure both rates, each as the best of many alternating runs: the speed of the machine without other programs.
 
-    Medians of one after the other are of different moments, and beside a neighbour a product seems to pass its peak.
+    Medians that are measured one after the other belong to different moments: beside a busy program, a product would
+    seem to exceed the peak.
     """
     rates: list[tuple[float, float]] = []
     end = time.monotonic() + BEST_SECONDS
@@ -101,7 +103,7 @@ def best_rates(threads: int, format: str = "f32") -> tuple[float, float]:
 
 
 def _product(format: str) -> Callable[[], float]:
-    """One run of a product: its flops a second."""
+    """Return a function that runs a product once and returns its flops per second."""
     m, n, k = PROBE
     weight = ops.PackedWeight(n, k, format)
     ws = Workspace().fit({"x": (m, k, weight.rows_dtype), "out": (m, n, "float32")})
@@ -117,7 +119,7 @@ def _product(format: str) -> Callable[[], float]:
 
 
 def _registers(threads: int, format: str) -> Callable[[], float]:
-    """One run of multiply-adds from registers: their flops a second."""
+    """Return a function that runs multiply-adds in registers once and returns their flops per second."""
     steps = int(PEAK_FLOPS * threads / ops.peak(1, format))
 
     def run() -> float:

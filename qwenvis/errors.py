@@ -186,7 +186,7 @@ def group_errors(errors: Sequence[QwenvisError], total: int, noun: str) -> Qwenv
     kind = next(kind for kind in kinds if all(isinstance(error, kind) for error in errors))
     head = f"{len(errors)} of {total} {noun} cannot be used:"
     if len(errors) >= MAX_ERRORS:
-        head = f"{len(errors)} of the first {total} {noun} cannot be used, and no others were looked at:"
+        head = f"{len(errors)} of the first {total} {noun} cannot be used, and the others were not checked:"
     lines = [head, *map(str, errors[:MAX_LISTED])]
     if len(errors) > MAX_LISTED:
         lines.append(f"and {len(errors) - MAX_LISTED} more")

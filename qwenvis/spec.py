@@ -7,14 +7,14 @@ from typing import TypedDict, Unpack
 
 import numpy as np
 
-from qwenvis import models, ops, sources
+from qwenvis import models, sources
 from qwenvis.checkpoints.checkpoint import Checkpoint, Progress
 from qwenvis.checkpoints.extract import extract
 from qwenvis.concurrency.memo import cached_property
 from qwenvis.cost import Cost, cost, weight_nbytes
-from qwenvis.errors import CheckpointError, ConfigError, InputError, QwenvisError
+from qwenvis.errors import CheckpointError, ConfigError, InputError, QwenvisError, quoted
 from qwenvis.models import Config, Tower
-from qwenvis.nn.dtypes import AUTO, DTYPES, dtype_named
+from qwenvis.nn.formats import AUTO, automatic, format_named
 from qwenvis.processors.image import ImageProcessor, processor_class
 from qwenvis.processors.video import VideoProcessor
 from qwenvis.processors.video_families import video_processor_class
@@ -68,7 +68,7 @@ class ModelSpec:
         except QwenvisError:
             raise
         except (MemoryError, ValueError) as error:
-            raise CheckpointError(f"{checkpoint.path}: a tower of these sizes cannot be held: {error}") from error
+            raise CheckpointError(f"{checkpoint.path}: a tower of these sizes cannot be allocated: {error}") from error
         self.tower, self.weights = found
         self.checkpoint = checkpoint.holding(self.weights.requests)
         self._images = images
@@ -141,7 +141,7 @@ class ModelSpec:
     def processor_with(self, min_pixels: int | None = None, max_pixels: int | None = None) -> ImageProcessor:
         """Return `processor` with the limits of one call, in pixels; None keeps a limit.
 
-        With both given, the checkpoint needs no preprocessor config. Raises as `processor`.
+        With both given, the checkpoint needs no preprocessor config. Raises the errors of `processor`.
         """
         if not self.checkpoint.preprocessor and None not in (min_pixels, max_pixels):
             return self._read_processor({**self._images, "min_pixels": min_pixels, "max_pixels": max_pixels})
@@ -151,7 +151,7 @@ class ModelSpec:
         config, preprocessor = self.config, self.checkpoint.preprocessor
         if config.in_channels != 3:
             raise ConfigError(
-                f"the tower wants {config.in_channels} channels; images have 3: pass pixel_values instead"
+                f"the tower expects {config.in_channels} channels; images have 3: pass pixel_values instead"
             )
         return processor_class(self.family, preprocessor).from_config(
             preprocessor,
@@ -171,7 +171,7 @@ class ModelSpec:
         """The video processor of the checkpoint, as the class of transformers that its config or its family names.
 
         Raises ConfigError where the checkpoint has no config for it, or one that cannot be used, where the tower has
-        other than 3 channels, and where the family has no videos; InputError as `processor`.
+        other than 3 channels, and where the family has no videos; InputError for pixel limits that do not fit together.
         """
         config, preprocessor = self.config, self.checkpoint.video_preprocessor
         kind = video_processor_class(self.family, preprocessor)
@@ -205,14 +205,13 @@ class ModelSpec:
 
 
 def _format(dtype: object, checkpoint: Checkpoint) -> str:
-    """The number format of a dtype; "auto" is bf16 where the checkpoint is stored so and this CPU multiplies it."""
-    name = dtype_named(dtype)
-    if name == AUTO and checkpoint.format:
-        return checkpoint.format
-    if name == AUTO:
-        return "bf16" if checkpoint.dtypes == {"BF16"} and ops.rows_dtype("bf16") == "uint16" else "f32"
-    if checkpoint.format not in ("", DTYPES[name]):
+    """Return the format that ``dtype`` names; "auto" is the format of packed weights, else that of the stored types."""
+    format = format_named(dtype)
+    if format == AUTO:
+        return checkpoint.format or automatic(checkpoint.dtypes)
+    if checkpoint.format not in ("", format):
         raise InputError(
-            f'{checkpoint.path} is packed in {checkpoint.format}; dtype is {name!r}: pass dtype="auto" (--dtype auto)'
+            f'{checkpoint.path} is packed in {checkpoint.format}; dtype is {quoted(dtype)}: pass dtype="auto" '
+            "(--dtype auto)"
         )
-    return DTYPES[name]
+    return format

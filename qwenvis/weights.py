@@ -1,8 +1,8 @@
-"""What a tower asks of a checkpoint: each tensor's name, its shape, and who receives it.
+"""The requests of a tower for tensors: the name and the shape of each tensor, and its receiver.
 
-A tower is built by asking; nothing is read yet. A checkpoint then holds the whole list against its own tensors,
-raises one error if they differ, and only then answers, tensor by tensor (`Checkpoint.load`). A synthetic checkpoint
-is made from the same list, so that every tensor is named exactly once in the project: where it is used.
+Building a tower collects its requests and reads nothing. A checkpoint then compares the whole list with its own
+tensors, raises one error if they differ, and only then answers, tensor by tensor. A synthetic checkpoint is made from
+the same list, so each tensor is named exactly once in the project: where it is used.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ Kept = TypeVar("Kept")
 
 @dataclass(frozen=True)
 class Request:
-    """One tensor: ``name`` below the tower's prefix, the ``shape`` it must have, and ``receive(array)``.
+    """A request for one tensor: its ``name`` below the tower's prefix, its ``shape``, and ``receive(array)``.
 
-    A receiver raises FloatingPointError where the tensor, or what it makes of it, is not finite.
+    A receiver raises FloatingPointError if the tensor, or what the receiver makes of it, is not finite.
 
-    ``patches``: how many of them become one row of the tensor's product; 0 for a table, which has no product.
+    ``patches``: the number of patches that become one row of the tensor's product; 0 for a table, which has no product.
     """
 
     name: str
@@ -34,9 +34,9 @@ class Request:
 
 @dataclass(frozen=True)
 class Weights:
-    """A place in the tree of names, and the lists of requests and of what is kept that the whole tree shares.
+    """A place in the tree of tensor names, with the lists of requests and of kept memory that the whole tree shares.
 
-    ``format`` is how the weights of products are to be packed: "f32" or "bf16".
+    ``format`` is the number format in which the weights of products are packed, a name of `ops.formats()`.
     """
 
     prefix: str = ""
@@ -46,18 +46,18 @@ class Weights:
     patches: int = 1
 
     def scope(self, name: object) -> Weights:
-        """The place below this one: ``weights.scope("blocks").scope(0)`` asks for ``blocks.0.*``."""
+        """Return the place below this place: ``weights.scope("blocks").scope(0)`` asks for ``blocks.0.*``."""
         return replace(self, prefix=f"{self.prefix}{name}.")
 
     def per(self, patches: int) -> Weights:
-        """The same place, for products with one row for so many patches: `Request` says what it means."""
+        """Return this place for products whose rows are made of ``patches`` patches each, as `Request` explains."""
         return replace(self, patches=patches)
 
     def keep(self, memory: Kept) -> Kept:
-        """Note what tensors end up in, an array or a `PackedWeight`, and return it: all of the tower, in one order."""
+        """List and return ``memory`` of the tower, an array or a `PackedWeight`. The order is always the same."""
         self.kept.append(memory)
         return memory
 
     def ask(self, name: str, shape: tuple[int, ...], receive: Receiver) -> None:
-        """Ask for one tensor; ``receive`` gets it in its stored float type, contiguous, and must not keep it."""
+        """Ask for a tensor. ``receive`` gets it in its stored float dtype, contiguous, and must not keep it."""
         self.requests.append(Request(self.prefix + name, tuple(shape), receive, self.patches))

@@ -5,12 +5,14 @@ import math
 import tracemalloc
 
 import numpy as np
+import numpy.ma
 import pytest
 
 from made.presets import encoder, pixels
 from oracle import reference, transformers_towers
 from oracle.families import KINDS
 from qwenvis import Encoder, cost, ops
+from qwenvis.nn.formats import DTYPES
 
 every_family = pytest.mark.parametrize("family", KINDS)
 
@@ -92,7 +94,7 @@ def test_each_thread_has_scratch_of_its_own(family):
 
 
 @every_family
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_memory_of_the_weights(tmp_path, family, dtype):
     """Of towers whose panels need little rounding up."""
     transformers_towers.save(tmp_path, family, transformers_towers.make(family, hidden_size=256, num_heads=4)[0])

@@ -96,7 +96,9 @@ def test_gathering_ends_where_nothing_can_be_used():
     """An endless iterable of what cannot be used is an error all the same."""
     with pytest.raises(ImageError) as caught:
         call_all(failing(1, *[ImageError("a")] * MAX_ERRORS, "not looked at"), "images")
-    assert str(caught.value).startswith("1000 of the first 1001 images cannot be used, and no others were looked at:")
+    assert str(caught.value).startswith(
+        "1000 of the first 1001 images cannot be used, and the others were not checked:"
+    )
     assert len(caught.value.errors) == MAX_ERRORS
 
 

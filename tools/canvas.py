@@ -1,4 +1,4 @@
-"""A picture to paint on: masks, noise, strokes and text, with Pillow and NumPy.
+"""A canvas for the demo picture: masks, noise, strokes and text, with Pillow and NumPy.
 
 Coordinates are pixels of the finished picture; it is painted `SCALE` times larger and reduced, which smooths the edges.
 """
@@ -25,7 +25,7 @@ class Canvas:
         self.rows, self.columns = (a.astype(np.float32) / SCALE for a in np.mgrid[: HEIGHT * SCALE, : WIDTH * SCALE])
 
     def noise(self, width: int, height: int, octaves: int) -> Array:
-        """Smooth noise in 0..1 with cells of ``width`` x ``height`` pixels, halved from octave to octave."""
+        """Return smooth noise in 0..1 with cells of ``width`` x ``height`` pixels, halved from octave to octave."""
         total, weight = np.zeros(self.rows.shape, np.float32), 0.0
         for octave in range(octaves):
             shape = (HEIGHT * 2**octave // height + 2, WIDTH * 2**octave // width + 2)
@@ -35,7 +35,7 @@ class Canvas:
         return total / weight
 
     def mask(self, *polygons: Points, blur: float = 0) -> Array:
-        """1 inside the polygons, 0 outside, with an edge of ``blur`` pixels."""
+        """Return a mask: 1 inside the polygons, 0 outside, with an edge of ``blur`` pixels."""
         image = Image.new("L", self.rows.shape[::-1])
         draw = ImageDraw.Draw(image)
         for polygon in polygons:
@@ -45,15 +45,15 @@ class Canvas:
         return np.asarray(image, np.float32) / 255
 
     def paint(self, colour: Colour | Array, mask: Array) -> None:
-        """Lay ``colour``, one or one per pixel, over the picture where ``mask`` says how much."""
+        """Paint ``colour``, a single colour or one per pixel, over the picture with the opacity ``mask``."""
         self.pixels += mask[..., None] * (np.asarray(colour, np.float32) - self.pixels)
 
     def image(self) -> Image.Image:
-        """The picture in bytes, `SCALE` times larger than it will be."""
+        """Return the picture in bytes, `SCALE` times larger than the finished picture."""
         return Image.fromarray(self.pixels.clip(0, 255).astype(np.uint8))
 
     def draw_lines(self, lines: list[tuple[Points, Colour, float]]) -> None:
-        """Draw lines (points, colour, width) in their order."""
+        """Draw lines (points, colour, width) in order."""
         image = self.image()
         draw = ImageDraw.Draw(image)
         for points, colour, width in lines:
@@ -61,7 +61,7 @@ class Canvas:
         self.pixels = np.asarray(image).astype(np.float32)
 
     def draw_ellipses(self, ellipses: list[tuple[Point, Point, Colour]]) -> None:
-        """Draw ellipses (centre, radii, colour), each with a darker rim, in their order."""
+        """Draw ellipses (centre, radii, colour), each with a darker rim, in order."""
         image = self.image()
         draw = ImageDraw.Draw(image)
         for (x, y), (a, b), colour in ellipses:
@@ -78,7 +78,7 @@ class Canvas:
 
 
 def box(left: float, top: float, right: float, bottom: float) -> Points:
-    """The corners of a rectangle."""
+    """Return the corners of a rectangle."""
     return [(left, top), (right, top), (right, bottom), (left, bottom)]
 
 
@@ -89,6 +89,6 @@ def step(low: float, high: float, x: Array) -> Array:
 
 
 def blend(stops: list[tuple[float, Colour]], x: Array) -> Array:
-    """Colours along ``stops`` (position, colour) at each ``x``."""
+    """Interpolate the colours of ``stops`` (position, colour) at each ``x``."""
     places = [place for place, _ in stops]
     return np.stack([np.interp(x, places, [c[i] for _, c in stops]) for i in range(3)], -1).astype(np.float32)

@@ -1,7 +1,7 @@
-"""Fails if the installed package is not what a user should get: it is slow to import, or its tokens are wrong.
+"""Fail if the installed package is slow to import, or computes wrong tokens.
 
-Run it where the package is installed, and from a directory that does not hold its sources. What is imported must be the
-installed package, so that a wheel is tested and not a checkout.
+Run this program in the environment of the installed package, from a directory without its sources: it imports the
+installed package, and so tests a wheel instead of a checkout.
 
     python tools/check_installed.py
 """
@@ -15,20 +15,20 @@ from pathlib import Path
 
 import golden
 
-SECONDS = 0.150  # of `import qwenvis`, the best of some processes: the first one reads from the disk
+SECONDS = 0.150  # for `import qwenvis`, the best of several processes: the first process reads from the disk
 TRIES = 7
 CODE = "import time; t = time.perf_counter(); import qwenvis; print(time.perf_counter() - t, qwenvis.__file__)"
 
 
 def imported() -> tuple[float, Path]:
-    """Seconds of an import in a fresh process, and the file that was imported."""
+    """Return the seconds of an import in a fresh process, and the file that was imported."""
     done = subprocess.run([sys.executable, "-P", "-c", CODE], check=True, capture_output=True, text=True)
     seconds, file = done.stdout.strip().split(maxsplit=1)
     return float(seconds), Path(file)
 
 
 def main() -> int:
-    """Print what was found; 1 if something is wrong."""
+    """Print the findings; return 1 if something is wrong."""
     runs = [imported() for _ in range(TRIES)]
     seconds, file = min(runs)
     print(f"{file}: imported in {1000 * seconds:.0f} ms", flush=True)

@@ -1,7 +1,7 @@
-"""Fails if a kernel is wrong on this CPU, or on one that is emulated: no Python runs there, only a C program.
+"""Fail if a kernel is wrong on this CPU or on an emulated CPU, which runs only a C program and no Python.
 
-Compiles kernels/ and tests/kernels/ with the flags of setup.py, and runs the program with the instruction sets that
-have to be present as its arguments.
+Compiles kernels/ and tests/kernels/ with the flags of setup.py, and runs the program. The arguments are the instruction
+sets that must be present.
 
     python tools/check_kernels.py avx2                             # with $CC, else cc
     CC="aarch64-linux-gnu-gcc -static" EMULATOR="qemu-aarch64 -cpu max" python tools/check_kernels.py neon neon_bf16
@@ -29,7 +29,7 @@ def build(compiler: str, program: Path, kernels: Path = KERNELS) -> None:
 
 
 def main() -> int:
-    """The exit code of the checks."""
+    """Run the checks; return their exit code."""
     with tempfile.TemporaryDirectory() as directory:
         program = Path(directory, "kernels")
         build(os.environ.get("CC", "cc"), program)

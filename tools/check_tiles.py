@@ -1,8 +1,8 @@
-"""Fails if a compiler keeps a tile's accumulators on the stack: the same results at a fraction of the speed.
+"""Fail if a compiler keeps the accumulators of a tile on the stack: the same results at a fraction of the speed.
 
 Compiles the kernels of each instruction set of the compiler's CPU family to assembly, with the flags of setup.py, and
-looks for vector instructions that touch the stack in the inner loops of the tiles. Fails too if the compiler leaves all
-instruction sets out but the generic one.
+looks for vector instructions that touch the stack in the inner loops of the tiles. Also fails if the compiler leaves
+out every instruction set except the generic set.
 
     python tools/check_tiles.py                               # with $CC, else cc
     CC=aarch64-linux-gnu-gcc python tools/check_tiles.py      # for another CPU
@@ -24,12 +24,12 @@ KERNELS = ROOT / "qwenvis" / "kernels"
 TILE = re.compile(r"^(\w*(?:tile|chunk|words)\w*):", re.M)
 PRODUCT = re.compile(r"\b(v?f?n?madd\w+ps|vdpbf16ps|v?mulps|fmla|bfdot)\b")
 STACK = re.compile(r"\(%rsp|\[sp\b")
-FRAME = re.compile(r"\((?:%rsp|%rbp)|\[(?:sp|x29)\b")  # where a frame pointer is kept
+FRAME = re.compile(r"\((?:%rsp|%rbp)|\[(?:sp|x29)\b")  # if the frame pointer is kept
 VECTOR = re.compile(r"%[xyz]mm|\b[vq]\d+")
 
 
 class Tiles(NamedTuple):
-    """What a compiler made of one file: nothing, or loops of products and the lines that keep vectors on the stack."""
+    """The code of one file: nothing, or the loops of products and the lines that keep vectors on the stack."""
 
     compiled: bool
     loops: int
@@ -37,7 +37,7 @@ class Tiles(NamedTuple):
 
 
 def compile_flags() -> list[str]:
-    """The flags that setup.py compiles the kernels with."""
+    """Return the flags that setup.py uses for the kernels."""
     tree = ast.parse((ROOT / "setup.py").read_text())
     assigned = {
         target.id: node.value
@@ -51,21 +51,21 @@ def compile_flags() -> list[str]:
 
 
 def assembly(source: Path, compiler: str) -> str:
-    """A C file as the compiler's assembly."""
+    """Compile a C file to assembly."""
     shared = [] if sys.platform == "win32" else ["-fPIC"]
     command = [*shlex.split(compiler), *compile_flags(), "-S", *shared, "-o", "-", str(source)]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def functions(text: str) -> dict[str, list[str]]:
-    """Lines of each tile function."""
+    """Yield the lines of each tile function."""
     parts = re.split(r"^(\w+):(?:\s*[#@/].*)?$", text, flags=re.M)
     named = zip(parts[1::2], parts[2::2], strict=True)
     return {name: body.splitlines() for name, body in named if TILE.match(f"{name}:")}
 
 
 def inner_loops(lines: list[str]) -> list[list[str]]:
-    """Runs of lines from a label back to which a later line jumps, with no label between that is one itself."""
+    """Yield the lines of each innermost loop: from a label to the line that jumps back to it."""
     labels = {match[1]: i for i, line in enumerate(lines) if (match := re.match(r"^(\.?L\w+):", line))}
     loops = []
     for end, line in enumerate(lines):
@@ -77,7 +77,7 @@ def inner_loops(lines: list[str]) -> list[list[str]]:
 
 
 def faults(source: Path, compiler: str) -> Tiles:
-    """Loops of products in a file, and the lines in them by which vectors go to or come from the stack."""
+    """Return the loops of products in a file, and their lines that move vectors to or from the stack."""
     count, found, text = 0, [], assembly(source, compiler)
     for name, lines in functions(text).items():
         stack = FRAME if any(re.search(r"movq\s+%rsp, %rbp|mov\s+x29, sp", line) for line in lines) else STACK
@@ -92,7 +92,7 @@ def faults(source: Path, compiler: str) -> Tiles:
 
 
 def main() -> int:
-    """Print one line per ISA; 1 if a tile spills, if no tile is found, or if only the generic ISA is compiled."""
+    """Print one line per ISA; return 1 if a tile spills, no tile is found, or only the generic ISA is compiled."""
     compiler = os.environ.get("CC", "cc")
     checked, sound = 0, True
     for source in sorted(KERNELS.glob("*.c")):

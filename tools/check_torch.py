@@ -1,7 +1,7 @@
-"""Fails if PyTorch in the same process hangs, ends it, or changes a bit of a token.
+"""Fail if PyTorch in the same process hangs, ends the process, or changes a bit of a token.
 
-A wheel carries an OpenMP runtime of its own, so two pools of threads are in the process. They take turns, and then work
-at the same time, in both orders of the imports.
+A wheel contains its own OpenMP runtime, so the process has two thread pools. The pools work in turns, and then at the
+same time, in both orders of the imports.
 
     python tools/check_torch.py
 """
@@ -16,19 +16,19 @@ from collections.abc import Callable
 
 import golden
 
-SECONDS = 300  # of one order, before it counts as hung
+SECONDS = 300  # seconds for one order, before it counts as hung
 ROUNDS = 8
 ALONE, BEFORE, AFTER = ORDERS = ("alone", "torch first", "qwenvis first")
 
 
 def digest() -> str:
-    """The bits of the tokens of every golden tower, on two threads."""
+    """Hash the tokens of every golden tower, on two threads."""
     made = [golden.tokens(name, dtype, 2).tobytes() for name in golden.TOWERS for dtype in golden.TOLERANCE]
     return hashlib.sha256(b"".join(made)).hexdigest()
 
 
 def product() -> float:
-    """A product of PyTorch on two threads, and its gradient."""
+    """Compute a product and its gradient with PyTorch on two threads."""
     import torch
 
     torch.set_num_threads(2)
@@ -38,12 +38,12 @@ def product() -> float:
 
 
 def repeated(work: Callable[[], object], seen: set[object]) -> None:
-    """Collect what a piece of work returns each time."""
+    """Repeat a call; return its results."""
     seen.update(work() for _ in range(ROUNDS))
 
 
 def together(order: str) -> str:
-    """The digest, made while PyTorch works; it must be the same each time, and so must PyTorch's result."""
+    """Compute the digest while PyTorch works; the results of both must be the same each time."""
     if order == BEFORE:
         product()
     tokens: set[object] = {digest()}
@@ -64,7 +64,7 @@ def together(order: str) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Every order in a process of its own; 1 if one fails or has other bits."""
+    """Run every order of imports in a process of its own; return 1 if an order fails or changes bits."""
     if arguments:
         print(together(arguments[0]))
         return 0

@@ -1,8 +1,8 @@
-"""Fails if a wheel holds what it should not, lacks what it should have, or is too large.
+"""Fail if a wheel contains unexpected files, lacks expected files, or is too large.
 
     python tools/check_wheel.py dist/*.whl
 
-It is not installed; tools/check_installed.py tests what is.
+The wheel is not installed; tools/check_installed.py tests an installed wheel.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ SOURCES = (".c", ".h", ".pyx", ".pxd")
 
 
 def faults(path: Path) -> list[str]:
-    """What is wrong with a wheel."""
+    """Return the faults of a wheel."""
     with ZipFile(path) as wheel:
         names = wheel.namelist()
     found = [f"has no {end}" for end in NEEDED if not any(name.endswith(end) for name in names)]
@@ -34,7 +34,7 @@ def faults(path: Path) -> list[str]:
 
 
 def main(arguments: list[str]) -> int:
-    """Print one line for each wheel, and its faults; 1 if there are any, or no wheel."""
+    """Print one line for each wheel, and its faults; return 1 if there are faults, or no wheel."""
     status = int(not arguments)
     for path in map(Path, arguments):
         found = faults(path)

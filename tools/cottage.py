@@ -7,7 +7,7 @@ from canvas import SCALE, Canvas, Colour, Points, blend, box, step
 
 
 def house(canvas: Canvas) -> None:
-    """A brick house with a shingled roof."""
+    """Paint a brick house with a shingled roof."""
     left, right, top, bottom = 576, 896, 418, 622
     ground = [(left - 8, bottom - 6), (right + 96, bottom - 6), (right + 40, bottom + 22), (left + 6, bottom + 14)]
     canvas.paint((34, 46, 26), 0.6 * canvas.mask(ground, blur=5))
@@ -21,7 +21,7 @@ def house(canvas: Canvas) -> None:
 
 
 def chimney(canvas: Canvas) -> None:
-    """A chimney and its smoke; painted before the roof that hides its foot."""
+    """Paint a chimney and its smoke, before the roof that hides its foot."""
     bricks(canvas, 800, 268, 836, 330)
     canvas.paint((120, 112, 110), canvas.mask(box(795, 262, 841, 271)))
     puffs = canvas.noise(34, 26, 5)
@@ -33,7 +33,7 @@ def chimney(canvas: Canvas) -> None:
 
 
 def bricks(canvas: Canvas, left: float, top: float, right: float, bottom: float) -> None:
-    """A wall of bricks in a running bond, lit from the left."""
+    """Paint a wall of bricks in a running bond, lit from the left."""
     canvas.paint((196, 178, 160), canvas.mask(box(left, top, right, bottom)))
     for row, y in enumerate(np.arange(top, bottom - 1, 8.5)):
         for x in np.arange(left - 11 * (row % 2), right, 22):
@@ -46,7 +46,7 @@ def bricks(canvas: Canvas, left: float, top: float, right: float, bottom: float)
 
 
 def shingles(canvas: Canvas, outline: Points) -> None:
-    """A roof of overlapping shingles inside a convex ``outline``."""
+    """Paint a roof of overlapping shingles inside a convex ``outline``."""
     roof = canvas.mask(outline)
     canvas.paint((44, 42, 56), roof)
     before = canvas.pixels.copy()
@@ -63,7 +63,7 @@ def shingles(canvas: Canvas, outline: Points) -> None:
 
 
 def window(canvas: Canvas, x: float, y: float) -> None:
-    """A lit window with a white frame, shutters and a box of flowers around its centre."""
+    """Paint a lit window with a white frame, shutters and a flower box around its centre."""
     for side in (-41, 27):
         canvas.paint((44, 92, 96), canvas.mask(box(x + side, y - 34, x + side + 14, y + 34)))
         slats = [box(x + side + 2, y + k, x + side + 12, y + k + 1.6) for k in range(-31, 31, 4)]
@@ -82,7 +82,7 @@ def window(canvas: Canvas, x: float, y: float) -> None:
 
 
 def door(canvas: Canvas, x: float, bottom: float) -> None:
-    """A door, its step and the sign above it."""
+    """Paint a door, its step and the sign above it."""
     canvas.paint((246, 240, 228), canvas.mask(box(x - 30, bottom - 112, x + 30, bottom)))
     canvas.paint((36, 74, 92), canvas.mask(box(x - 25, bottom - 107, x + 25, bottom)))
     canvas.paint((24, 54, 70), canvas.mask(box(x - 18, bottom - 52, x + 18, bottom - 10)))

@@ -1,9 +1,9 @@
 """Draw qwenvis/demo.jpg, the picture that ``qwenvis demo`` encodes.
 
-Usage: ``python tools/draw_demo.py [FILE]``. Everything is drawn from one seed with NumPy and Pillow, so the picture has
-no author to ask and no licence to keep; one version of Pillow writes the same bytes every time. Reduced to half of its
-1008 x 784 pixels it is 1008 patches, 252 tokens. The scene has what an encoder tells apart: smooth regions (sky), soft
-edges (clouds, water), sharp edges (house), fine texture (bricks, shingles, grass) and text.
+Usage: ``python tools/draw_demo.py [FILE]``. Everything is drawn from one seed with NumPy and Pillow, so no other author
+or licence is involved; a version of Pillow writes the same bytes every time. At half of its 1008 x 784 pixels, the
+picture has 1008 patches and 252 tokens. The scene has structures that an encoder distinguishes: smooth regions (sky),
+soft edges (clouds, water), sharp edges (house), fine texture (bricks, shingles, grass) and text.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SUN = (522, 306)
 
 
 def sky(canvas: Canvas) -> None:
-    """An evening sky, its sun and its clouds."""
+    """Paint an evening sky with its sun and clouds."""
     stops = [
         (0, (38, 74, 138)),
         (150, (92, 134, 186)),
@@ -41,7 +41,7 @@ def sky(canvas: Canvas) -> None:
 
 
 def mountains(canvas: Canvas) -> None:
-    """Three ranges, each nearer, darker and greener; snow on the first."""
+    """Paint three mountain ranges, each nearer, darker and greener, with snow on the first."""
     ranges = [
         (300, 130, 7, (116, 128, 168), (176, 160, 172)),
         (362, 70, 6, (74, 96, 130), (126, 122, 140)),
@@ -64,7 +64,7 @@ def mountains(canvas: Canvas) -> None:
 
 
 def firs(canvas: Canvas) -> None:
-    """A forest on the far shore."""
+    """Paint a forest on the far shore."""
     trees = []
     for x in np.sort(canvas.random.uniform(-10, WIDTH + 10, 420)):
         height = canvas.random.uniform(14, 34) * (0.7 + 0.5 * np.sin(x / 90) ** 2)
@@ -77,7 +77,7 @@ def firs(canvas: Canvas) -> None:
 
 
 def lake(canvas: Canvas) -> None:
-    """Water that mirrors what stands above it, broken by ripples and by the sun's path."""
+    """Paint water that mirrors the scene above, broken by ripples and by the sun's path."""
     below = canvas.rows > HORIZON
     depth = (canvas.rows - HORIZON).clip(0, None)
     ripple = canvas.noise(46, 5, 3) - 0.5
@@ -91,7 +91,7 @@ def lake(canvas: Canvas) -> None:
 
 
 def meadow(canvas: Canvas) -> None:
-    """The near shore: ground, then blades of grass from far to near."""
+    """Paint the near shore: ground, then blades of grass from far to near."""
     edge = SHORE + 10 * np.sin(canvas.columns / 120) - 26 * step(380, 760, canvas.columns)
     tufts = canvas.noise(150, 40, 4)
     light = 1.06 - 0.3 * step(SHORE, HEIGHT, canvas.rows)
@@ -113,7 +113,7 @@ def meadow(canvas: Canvas) -> None:
 
 
 def path(canvas: Canvas) -> None:
-    """Cobbles from the door to the lower edge."""
+    """Paint cobbles from the door to the lower edge."""
     place = {y: (736 - 246 * ((y - 630) / 154) ** 1.5, 24 + 62 * (y - 630) / 154) for y in range(630, HEIGHT + 16)}
     left, right = ([(x + side * half, y) for y, (x, half) in place.items()] for side in (-1, 1))
     canvas.paint((96, 92, 80), canvas.mask(left + right[::-1], blur=1))
@@ -130,7 +130,7 @@ def path(canvas: Canvas) -> None:
 
 
 def board(canvas: Canvas) -> None:
-    """A blackboard on two posts, with text in four sizes."""
+    """Paint a blackboard on two posts, with text in four sizes."""
     left, top, right, bottom = 92, 508, 388, 672
     shadow = [(left + 8, 716), (right - 8, 716), (right + 34, 730), (left + 44, 730)]
     canvas.paint((30, 44, 20), 0.55 * canvas.mask(shadow, blur=4))
@@ -149,7 +149,7 @@ def board(canvas: Canvas) -> None:
 
 
 def poppies(canvas: Canvas) -> None:
-    """Flowers in the grass of both lower corners."""
+    """Paint flowers in the grass of both lower corners."""
     stalks, petals = [], []
     for y in np.sort(canvas.random.uniform(590, HEIGHT, 150)):
         near = (y - 560) / (HEIGHT - 560)
@@ -167,7 +167,7 @@ def poppies(canvas: Canvas) -> None:
 
 
 def main() -> None:
-    """Draw the scene from far to near and save it."""
+    """Draw the scene from far to near, and save the picture."""
     canvas = Canvas(SEED)
     for part in (sky, mountains, firs, lake, meadow, path, chimney, house, board, poppies):
         part(canvas)

@@ -1,6 +1,6 @@
-"""Prints the minimax polynomials of the kernels as they stand in the headers, with their errors.
+"""Print the minimax polynomials of the kernels, in the form of the headers, with their errors.
 
-Remez' exchange fits each of them in float64; then the coefficients are rounded to float32.
+The Remez exchange algorithm fits each polynomial in float64; then the coefficients are rounded to float32.
 tests/kernels/test_minimax.py compares the headers with the output of this program.
 
     python tools/minimax.py
@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-HALF_LOG2_E = float(np.float32(0.5 / math.log(2)))  # act_gelu's factor of -m^2
+HALF_LOG2_E = float(np.float32(0.5 / math.log(2)))  # the factor of -m^2 in act_gelu
 SCALE = float(np.float32(0.3411))  # of m in t; between 0.335 and 0.35, all scales fit about as well
 LARGEST = math.sqrt(126 / HALF_LOG2_E)  # m, where 2^(-m^2 log2(e) / 2) reaches its lower limit
 POINTS, EXCHANGES = 100_001, 12
@@ -28,15 +28,15 @@ class Polynomial(NamedTuple):
 
 
 def chebyshev_points(low: float, high: float) -> np.ndarray:
-    """Points of [low, high], dense at its ends, (POINTS,)."""
+    """Return points of [low, high], dense at both ends, (POINTS,)."""
     return (low + high) / 2 - (high - low) / 2 * np.cos(np.linspace(0, np.pi, POINTS))
 
 
 def minimax(x: np.ndarray, wanted: np.ndarray, weight: np.ndarray, degree: int) -> np.ndarray:
-    """The polynomial p that minimises max|weight (p(x) - wanted)|: (degree + 1,) float64, lowest first.
+    """Return the polynomial p that minimises max|weight (p(x) - wanted)|: (degree + 1,) float64, lowest first.
 
-    Its error has degree + 2 extrema of one size and alternating sign. Each round makes it so at as many points, then
-    moves them to the extrema of what came out (Remez 1934).
+    Its error has degree + 2 extrema of equal size and alternating sign. Each round enforces this at degree + 2 points,
+    then moves the points to the extrema of the new error (Remez 1934).
     """
     count = degree + 2
     powers = np.vander(x, degree + 1, increasing=True)
@@ -72,7 +72,7 @@ def exp2_coarse() -> Polynomial:
 
 
 def as_c(coefficients: np.ndarray, variable: str) -> str:
-    """Horner's rule, as the kernels write it."""
+    """Format a polynomial by Horner's rule, as in the kernels."""
     highest, *others = coefficients[::-1]
     lines = [f"vf p = splat({_literal(highest)});"]
     lines += [f"p = p * {variable} {'-' if c < 0 else '+'} {_literal(abs(c))};" for c in others]

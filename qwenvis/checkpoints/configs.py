@@ -1,4 +1,4 @@
-"""The configs of a directory in the Hub's layout: of the tower, of its images and of its videos."""
+"""The configs of a directory in the Hub's layout: of the tower, the image processor and the video processor."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def read_configs(directory: Path) -> Configs:
     `CheckpointError` for a file that cannot be read.
     """
     if not directory.is_dir():
-        raise SourceError(f"{directory} is no directory, so it holds no checkpoint")
+        raise SourceError(f"{directory} is not a directory, so it holds no checkpoint")
     config = read_json(directory, CONFIG, ConfigError)
     if config is None:
         files = sorted(path.name for path in directory.glob("*.gguf"))
         hint = f"; to read {listed(files)}, name the file itself" if files else ""
-        raise SourceError(f"{directory} holds no {CONFIG}, so it is no checkpoint in the Hub's layout{hint}")
+        raise SourceError(f"{directory} holds no {CONFIG}, so it is not a checkpoint in the Hub's layout{hint}")
     return configs_of(directory, config, *preprocessors(directory))
 
 

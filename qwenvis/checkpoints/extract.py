@@ -17,8 +17,8 @@ import numpy as np
 
 from qwenvis.checkpoints.checkpoint import Checkpoint, Progress
 from qwenvis.checkpoints.shards import SINGLE, header_bytes
-from qwenvis.checkpoints.stored import TYPES
-from qwenvis.checkpoints.tensors import FLOATS, Tensor
+from qwenvis.checkpoints.stored import FLOATS
+from qwenvis.checkpoints.tensors import Tensor
 from qwenvis.errors import InputError
 from qwenvis.io.drafts import whole_directory
 from qwenvis.weights import Request
@@ -58,8 +58,8 @@ def _entries(tensors: Mapping[str, Tensor]) -> dict[str, tuple[str, tuple[int, .
     entries = {}
     for name, tensor in tensors.items():
         dtype = tensor.dtype if tensor.dtype in FLOATS else "F32"
-        entries[name] = dtype, tensor.shape, TYPES[dtype].dtype.itemsize * math.prod(tensor.shape)
-    return dict(sorted(entries.items(), key=lambda item: -TYPES[item[1][0]].dtype.itemsize))
+        entries[name] = dtype, tensor.shape, FLOATS[dtype].itemsize * math.prod(tensor.shape)
+    return dict(sorted(entries.items(), key=lambda item: -FLOATS[item[1][0]].itemsize))
 
 
 def _origin(checkpoint: Checkpoint) -> dict[str, str]:

@@ -32,7 +32,7 @@ def read_json(
         with open_regular(path) as file:
             text = file.read(most + 1) or b""  # None for a file of /proc that has nothing to tell yet
         if len(text) > most:
-            raise ValueError(f"it has more than {most:,} bytes, which are the most that are read")
+            raise ValueError(f"it has more than {most:,} bytes, the limit")
         return json_object(text, entries)
     except (OSError, ValueError, RecursionError) as cause:
         raise error(f"{path} cannot be read as JSON: {cause}") from cause
@@ -41,7 +41,7 @@ def read_json(
 def json_object(text: bytes, entries: int) -> dict[str, Any]:
     """Parse an object of JSON in UTF-8. Raises ValueError or RecursionError; counts of entries are checked first."""
     if text.count(b",") >= entries or text.count(b"[") >= entries or text.count(b"{") >= entries:
-        raise ValueError(f"it has more than {entries:,} entries, which are the most that are read")
+        raise ValueError(f"it has more than {entries:,} entries, the limit")
     content = json.loads(str(text, "utf-8"))
     if not isinstance(content, dict):
         raise ValueError(f"it holds a JSON {type(content).__name__}; expected an object")

@@ -1,8 +1,8 @@
 """The header of a GGUF file: its metadata, and its tensors by name. The gguf package knows the format.
 
-The package maps the file and believes every length in it. Here the header is read by pread and within bounds: a file
-that is cut short while it is read is an error and never a SIGBUS, and an array that claims 2⁶⁰ entries ends with the
-file.
+The package reads a map of the file and believes every length in it. Here the header is read from the file, within
+bounds: a file that is cut short while it is read is an error and never a SIGBUS, and an array that claims 2⁶⁰ entries
+ends with the file. The package still makes its map, of the open file, and nothing is read through it.
 """
 
 from __future__ import annotations
@@ -67,7 +67,8 @@ class _Reader(GGUFReader):
         self._left = MOST_IN_ALL
         self.end = 0
         self.entries: dict[str, tuple[str, tuple[int, ...], int, int]] = {}
-        super().__init__(__file__)  # which the package maps, and never reads: the file itself may not be here
+        # The package maps this file, and never reads it: the GGUF file itself may be elsewhere.
+        super().__init__(__file__)
 
     def _get(
         self,
@@ -87,7 +88,7 @@ class _Reader(GGUFReader):
         self._file.seek(offset)
         content = self._file.read(nbytes)
         if len(content) < nbytes:
-            raise ValueError("its header is cut short")
+            raise ValueError("its header is truncated")
         self.end = max(self.end, offset + nbytes)
         return np.frombuffer(content, entry.newbyteorder(override_order or self.byte_order))
 
@@ -108,7 +109,7 @@ class _Reader(GGUFReader):
                 raise ValueError(f"rows of {field.name} have {shape[-1]} entries, not blocks of {block}")
             begin, nbytes = start_offs + int(offset[0]), math.prod(shape) // block * size
             if begin + nbytes > self._size:
-                raise ValueError(f"it is cut short: {field.name} ends at byte {begin + nbytes}")
+                raise ValueError(f"it is truncated: {field.name} ends at byte {begin + nbytes}")
             if int(offset[0]) != expected:  # as gguf_init_from_file of ggml
                 raise ValueError(f"{field.name} begins at byte {offset[0]} of its data; expected {expected}")
             expected += -(-nbytes // self.alignment) * self.alignment

@@ -1,9 +1,9 @@
 """llama.cpp's mmproj files: towers as its converter writes them, turned back into those of transformers.
 
 The converter renames tensors, cuts the temporal axis of the patch embedding into two convolutions, some towers' qkv
-into three linears, and writes metadata of its own. What the tensors tell is read from them, for the metadata is wrong
-in places: ``feed_forward_length`` of a Qwen2-VL is the width of the language model (0 in old files), the epsilon of the
-norms is the language model's, and ``use_gelu`` and ``use_silu`` depend on the converter's version.
+into three linears, and writes metadata of its own. Sizes are read from the shapes of the tensors, because the metadata
+is wrong in places: ``feed_forward_length`` of a Qwen2-VL is the width of the language model (0 in old files), the
+epsilon of the norms is the language model's, and ``use_gelu`` and ``use_silu`` depend on the converter's version.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def open_mmproj(header: Header) -> Checkpoint:
 
 
 def _family(keys: Section, names: Collection[str]) -> tuple[str, Mmproj]:
-    """The family whose tower a file holds, and what it states of such files."""
+    """Find the family whose tower a file holds; return its name, and its statement about mmproj files."""
     architecture = keys.word("general.architecture")
     if architecture != "clip":
         what = f"is the model of the architecture {shown(architecture)}" if architecture else "names no architecture"
@@ -74,7 +74,7 @@ def _family(keys: Section, names: Collection[str]) -> tuple[str, Mmproj]:
     if fitting:
         return max(fitting, key=lambda found: len(found[1].signature))
     known = ", ".join(dict.fromkeys(mmproj.projector_type for mmproj in every.values()))
-    said = f"the projector type {shown(kind or 'None')} is no tower of this version, which has {known}"
+    said = f"the projector type {shown(kind or 'None')} is not supported by this version, which supports {known}"
     raise ConfigError(f"{keys.place}: {said}")
 
 
@@ -91,7 +91,7 @@ def _refuse_other_types(path: str, stored: Mapping[str, StoredTensor]) -> None:
 
 
 def _vision_config(keys: Section, stated: Mmproj, stored: Mapping[str, StoredTensor]) -> dict[str, Any]:
-    """Read the values that no tensor tells, under the names of transformers' configs."""
+    """Read the values that do not follow from the tensors, under the names of transformers' configs."""
     config: dict[str, Any] = {
         "depth": _needed(keys, "clip.vision.block_count"),
         "num_heads": _needed(keys, "clip.vision.attention.head_count"),
@@ -122,18 +122,18 @@ def _grid_side(path: str, stored: Mapping[str, StoredTensor]) -> int:
     """Find the side of the learned grid of positions, for the file's image_size may come from the limits of images."""
     for name in ("v.patch_embd.weight", "v.position_embd.weight"):
         if name not in stored or len(stored[name].shape) < 2:
-            raise CheckpointError(f"{path} lacks {name}, or it is no matrix")
+            raise CheckpointError(f"{path} lacks {name}, or the tensor is not a matrix")
     return math.isqrt(stored["v.position_embd.weight"].shape[0])
 
 
 def _needed(keys: Section, key: str, least: int = 1) -> int:
     if key not in keys:
-        raise ConfigError(f"{keys.place} lacks {key} in its metadata, which no tensor tells")
+        raise ConfigError(f"{keys.place} lacks {key} in its metadata, and no tensor determines the value")
     return keys.whole(key, 0, least)
 
 
 def _preprocessors(keys: Section, stated: Processors, published_limits: bool) -> tuple[Section, Section]:
-    """The configs of the image processor and of the video processor: the published ones, changed as the file says."""
+    """Make the configs of both processors: the published values, except those that the file states."""
     limits = dict(stated.limits if published_limits else {})
     limits |= {name: keys.whole(key, 0) for name, key in LIMITS.items() if key in keys}
     normalisation = {**stated.normalisation}

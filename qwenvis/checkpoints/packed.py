@@ -1,7 +1,7 @@
 """Packed checkpoints: a tower as the kernels read it, in a file that is mapped, so that processes share its pages.
 
-Beside the configs of the checkpoint lies one safetensors file, whose tensors are the bytes of all that the tower keeps,
-in its order, each on a cache line. The file fits the instruction set and the format that it was packed for.
+Beside the configs of the checkpoint lies one safetensors file, whose tensors are the bytes of all memory that the tower
+keeps, in its order, each on a cache line. The file fits the instruction set and the format that it was packed for.
 """
 
 from __future__ import annotations
@@ -24,11 +24,10 @@ from qwenvis.checkpoints.stored import TYPES, Header, StoredTensor
 from qwenvis.checkpoints.tensors import Tensor
 from qwenvis.errors import CheckpointError, IsaError, shown
 from qwenvis.io.drafts import whole_directory
-from qwenvis.weights import Weights
+from qwenvis.weights import Request, Weights
 
 FILE = "packed.safetensors"
-LAYOUT = "1"  # of panels and of what a tower keeps; a change of either is another one
-FORMATS = ("f32", "bf16")
+LAYOUT = "1"  # of panels, and of the memory that a tower keeps: raise it with a change of either
 PAGE = 4096  # bytes
 MAX_SIDE = 1 << 32  # of a tensor
 AGAIN = "pack the checkpoint again with `qwenvis pack`"
@@ -51,10 +50,10 @@ class Packed(Checkpoint):
         return self.stored[-1].offset + self.stored[-1].nbytes
 
     def fill(self, weights: Weights, progress: Progress | None = None) -> None:
-        """Map all that the tower keeps.
+        """Map all memory that the tower keeps.
 
-        Raises CheckpointError where the file does not hold it, IsaError where it was packed for another instruction
-        set.
+        Raises CheckpointError for a file with other contents, and IsaError for a file that was packed for another
+        instruction set.
         """
         self._compare(weights.requests)
         wanted = {memory.isa for memory in weights.kept if isinstance(memory, ops.PackedWeight)}
@@ -66,13 +65,17 @@ class Packed(Checkpoint):
         if progress is not None:
             progress(sum(sizes), sum(sizes))
 
+    def load(self, requests: Sequence[Request], progress: Progress | None = None) -> None:
+        """Raise CheckpointError: the tensors have become packed weights, which `fill` maps."""
+        raise CheckpointError(f"the tensors of {self.path} are packed; load those of the checkpoint that was packed")
+
     def _mapped(self, sizes: list[int]) -> list[np.ndarray]:
         """Map the stored bytes, which must have these sizes, and return views of the pages."""
         file, start = self.stored[0].file, self.stored[0].offset
         if [(stored.dtype, stored.nbytes) for stored in self.stored] != [("U8", size) for size in sizes]:
-            raise CheckpointError(f"{file.path} does not hold what this tower keeps; {AGAIN}")
+            raise CheckpointError(f"{file.path} does not hold the tensors of this tower; {AGAIN}")
         if start % ops.cache_line:
-            raise CheckpointError(f"the tensors of {file.path} do not begin with a cache line; {AGAIN}")
+            raise CheckpointError(f"the tensors of {file.path} do not begin at a cache line; {AGAIN}")
         with file.opened(self.open_file) as raw:
             try:
                 pages = np.memmap(raw, np.uint8, "r", start, (sum(sizes),)).view(np.ndarray)
@@ -84,7 +87,9 @@ class Packed(Checkpoint):
 def packed_file(directory: Path) -> Path | None:
     """Find the file of packed weights in a directory; None where there is none, or where there are other weights."""
     file = regular_file(directory, FILE)
-    return None if any(regular_file(directory, name) for name in (SINGLE, INDEX)) else file
+    if file is None or any(regular_file(directory, name) for name in (SINGLE, INDEX)):
+        return None
+    return file
 
 
 def open_packed(header: Header, configs: Configs) -> Packed:
@@ -94,11 +99,11 @@ def open_packed(header: Header, configs: Configs) -> Packed:
         tensors = {name: (kind, tuple(shape)) for name, (kind, shape) in json.loads(about["tensors"]).items()}
         layout, isa, number_format = about["layout"], about["isa"], about["format"]
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise CheckpointError(f"{file} does not say what it holds; {AGAIN}") from error
-    if layout != LAYOUT or number_format not in FORMATS:
+        raise CheckpointError(f"{file} does not describe its content; {AGAIN}") from error
+    if layout != LAYOUT or number_format not in ops.formats():
         raise CheckpointError(f"{file} was written by another version of qwenvis; {AGAIN}")
     if not isa or not header.tensors or not _are_tensors(tensors.values()):
-        raise CheckpointError(f"{file} says that it holds what it cannot; {AGAIN}")
+        raise CheckpointError(f"{file} describes impossible tensors; {AGAIN}")
     return Packed(
         file.parent,
         prefix="",
@@ -154,7 +159,7 @@ def _take(memory: Any, part: np.ndarray) -> None:
 
 
 def _are_tensors(stored: Collection[tuple[Any, tuple[Any, ...]]]) -> bool:
-    """Whether these are types and shapes of tensors, of at least one."""
+    """Return whether these are the types and shapes of one or more tensors."""
     sizes = [size for _, shape in stored for size in shape]
     known = all(isinstance(kind, str) and kind in TYPES and len(shape) <= 5 for kind, shape in stored)
     return bool(stored) and known and all(type(size) is int and 0 <= size < MAX_SIDE for size in sizes)

@@ -18,7 +18,7 @@ from typing import Any
 from qwenvis.checkpoints.checkpoint import Checkpoint
 from qwenvis.checkpoints.configs import Configs
 from qwenvis.checkpoints.files import LOCAL, Files, json_object, read_json, regular_file
-from qwenvis.checkpoints.stored import TYPES, Header, OpenFile, StoredFile, StoredTensor
+from qwenvis.checkpoints.stored import FLOATS, Header, OpenFile, StoredFile, StoredTensor
 from qwenvis.checkpoints.tensors import Tensor, channels_first, refuse_quantised, tower_among
 from qwenvis.errors import CheckpointError, listed, quoted, shown
 from qwenvis.io.files import open_regular, reason
@@ -33,12 +33,12 @@ MAX_HEADER_BYTES = 32_000_000  # of one file
 MOST_HEADER_ENTRIES = 2_000_000  # commas, or brackets, of one header: each tensor has some eight
 
 _METADATA = "__metadata__"
-_ITEMSIZES = {"U8": 1, **{name: kind.block.itemsize for name, kind in TYPES.items() if name != "Q8_0"}}
+_ITEMSIZES = {"U8": 1, **{name: dtype.itemsize for name, dtype in FLOATS.items()}}
 
-# The whole of what an index may call a shard: nothing that a path, a shell or a terminal could read as more.
+# The names that an index may give a shard: without any character that is special in a path, a shell or a terminal.
 _SHARD_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+=@-]{0,200}\.safetensors")
 _WEIGHTS = {".safetensors", ".bin", ".gguf", ".npz", ".pt", ".pth"}
-# What lies in a directory without a model.safetensors -> the advice of the message.
+# The end of a file's name in a directory without a model.safetensors -> the advice of the message.
 _HINTS = {
     ".gguf": "; name the mmproj file itself to read it",
     "adapter_model.safetensors": "; an adapter has no tower: merge it into the model that it was made for",
@@ -86,7 +86,7 @@ def _header_bytes(file: BufferedReader) -> tuple[bytes, int]:
     start = file.read(8)
     length = int.from_bytes(start, "little")
     if len(start) < 8 or length > size - 8:
-        raise ValueError(f"its header is cut short, for the file has {size} bytes")
+        raise ValueError(f"its header is truncated, for the file has {size} bytes")
     if length > MAX_HEADER_BYTES:
         raise ValueError(f"its header has {length:,} bytes; at most {MAX_HEADER_BYTES:,} are read")
     return start + file.read(length), size
@@ -97,7 +97,7 @@ def parse_header(path: Path, header: bytes, size: int) -> Header:
     content = json_object(header[8:], MOST_HEADER_ENTRIES)
     metadata = content.pop(_METADATA, None) or {}
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise ValueError(f"its {_METADATA} is no object of texts")
+        raise ValueError(f"its {_METADATA} is not an object with text values")
     file, end = StoredFile.of(path, header), len(header)
     tensors = {}
     for tensor in sorted((_tensor(file, *item) for item in content.items()), key=lambda tensor: tensor.offset):
@@ -118,7 +118,7 @@ def _tensor(file: StoredFile, name: str, entry: object) -> StoredTensor:
             size = _ITEMSIZES.get(dtype)  # None for a type that is never read
             if begin <= end and (size is None or size * math.prod(shape) == end - begin):
                 return StoredTensor(name, file, dtype, tuple(shape), file.header_nbytes + begin, end - begin)
-    raise ValueError(f"the entry of {name} is {quoted(entry)}, which is no tensor")
+    raise ValueError(f"the entry of {name} is {quoted(entry)}, which is not a tensor")
 
 
 def header_bytes(

@@ -1,6 +1,6 @@
 """How the tensors of a tower lie in files: behind which prefix, in which parts, with which axes, quantised or not.
 
-What leaves this room has the names, shapes and axes that transformers gives the tower, whoever wrote the file.
+Tensors leave this room with the names, shapes and axes of transformers, whichever library wrote the file.
 """
 
 from __future__ import annotations
@@ -13,15 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from qwenvis.checkpoints.stored import TYPES, Read, StoredFile, StoredTensor
+from qwenvis.checkpoints.stored import FLOATS, TYPES, Read, StoredFile, StoredTensor
 from qwenvis.errors import CheckpointError, listed, shown
 from qwenvis.models import FAMILIES
 
-# Every tower has exactly one patch embedding, whatever stands in front of its names.
+# Every tower has exactly one patch embedding, behind any prefix.
 PATCH_EMBEDDINGS = tuple(dict.fromkeys(family.tensors.patch_embedding for family in FAMILIES.values()))
-
-# The types that a checkpoint in the Hub's layout may have; others are those of quantised towers.
-FLOATS = ("F32", "F16", "BF16")
 
 # How libraries mark the tensors that they have quantised: the ends of names beside, or in place of, ".weight".
 QUANTISED = {
@@ -34,7 +31,7 @@ QUANTISED = {
     "HQQ": (".W_q",),
     "MLX": (".scales",),
 }
-_UNUSABLE = "cannot be used; take the model that it was made from, or a quantised one that leaves the tower as it was"
+_UNUSABLE = "cannot be used; take the original model, or a quantised model whose tower is not quantised"
 
 
 @dataclass(frozen=True)
@@ -88,8 +85,8 @@ def tower_among(names: Collection[str], where: Path) -> tuple[str, re.Pattern[st
         stems = tuple(end.removesuffix("weight") for end in PATCH_EMBEDDINGS)
         packed = [name for name in names if any(stem in name for stem in stems) and _library([name])]
         if packed:
-            raise CheckpointError(f"{where}: a tower that is quantised (by its names {_library(packed)}) {_UNUSABLE}")
-        no_tower = f"{where} holds no tower: no name of a tensor ends in {' or '.join(PATCH_EMBEDDINGS)}"
+            raise CheckpointError(f"{where}: a quantised tower ({_library(packed)}, by its tensor names) {_UNUSABLE}")
+        no_tower = f"{where} holds no tower: no tensor name ends in {' or '.join(PATCH_EMBEDDINGS)}"
         raise CheckpointError(f"{no_tower}; found {listed(sorted(names))}")
     if len(found) > 1:
         raise CheckpointError(f"{where} holds {len(found)} towers, expected one: {listed(sorted(found))}")
@@ -99,10 +96,10 @@ def tower_among(names: Collection[str], where: Path) -> tuple[str, re.Pattern[st
 
 
 def _own(patch_embedding: str, prefix: str) -> str:
-    """How the names behind ``prefix`` begin that are a tower's: with a part of any family of this patch embedding."""
+    """Return a pattern for the start of a tower's names behind ``prefix``, from the families with this embedding."""
     found = [each.tensors for each in FAMILIES.values() if each.tensors.patch_embedding == patch_embedding]
     if prefix and not any(names.shares_prefix for names in found):
-        return ""  # whatever stands there
+        return ""  # all names behind the prefix
     parts = dict.fromkeys(part for names in found for part in names.parts)
     return rf"(?:{'|'.join(parts)})\."
 
@@ -164,8 +161,10 @@ def refuse_quantised(where: Path, tensors: Mapping[str, Tensor], config: Mapping
     got = f"{where}: tensors of the tower are stored as {', '.join(dtypes)}; expected {', '.join(FLOATS)}"
     if dtypes == ["F64"]:
         raise CheckpointError(f"{got}: {listed(found)}")
-    method = _method(config) or (f"by its names {_library(found)}" if _library(found) else "quant_method: none named")
-    raise CheckpointError(f"{got}; a tower that is quantised ({method}) {_UNUSABLE}: {listed(found)}")
+    method = _method(config) or (
+        f"{_library(found)}, by its tensor names" if _library(found) else "quant_method: none named"
+    )
+    raise CheckpointError(f"{got}; a quantised tower ({method}) {_UNUSABLE}: {listed(found)}")
 
 
 def _library(names: Collection[str]) -> str:

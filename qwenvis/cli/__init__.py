@@ -52,12 +52,12 @@ a SOURCE is one of
   synthetic:PRESET  random weights in a published shape, such as synthetic:qwen2-vl-2b
 
 examples
-  qwenvis demo                                    see it work, without a model or a network
-  qwenvis info Qwen/Qwen2-VL-2B-Instruct cat.jpg  estimate what cat.jpg will cost on this machine
+  qwenvis demo                                    try qwenvis, without a model or a network
+  qwenvis info Qwen/Qwen2-VL-2B-Instruct cat.jpg  estimate the cost of cat.jpg on this machine
   qwenvis encode *.jpg --model Qwen/Qwen2-VL-2B-Instruct -o tokens.safetensors
 
 environment
-  QWENVIS_NUM_THREADS  threads without --threads (default: OMP_NUM_THREADS, else the CPUs that may be used)
+  QWENVIS_NUM_THREADS  number of threads without --threads (default: OMP_NUM_THREADS, else the available CPUs)
   QWENVIS_ISA          the instruction set to use; `qwenvis doctor` lists the available ones
   QWENVIS_CACHE        the directory of synthetic checkpoints and of downloaded towers (default: ~/.cache/qwenvis)
   HF_HUB_OFFLINE       1: send no request, as --local-files-only
@@ -66,8 +66,8 @@ environment
 
 exit codes
   0    success
-  1    a file or an argument could not be used, or a file not written; one message on stderr says why
-  2    the command line is wrong
+  1    a file or an argument is unusable, or a file could not be written; a message on stderr says why
+  2    invalid command line
   130  interrupted by Ctrl-C
   141  the reader of the output has closed the pipe
 """
@@ -104,7 +104,7 @@ def _outcome(argv: Sequence[str] | None) -> int:
         what = f"{error.filename}: " if error.filename else ""
         return _fail(f"{what}{error.strerror or error}")
     except MemoryError:
-        return _fail("not enough memory; `qwenvis info SOURCE IMAGE` tells how much an image takes")
+        return _fail("not enough memory; `qwenvis info SOURCE IMAGE` estimates the memory that an image needs")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -43,7 +43,7 @@ def add_threads(parser: argparse.ArgumentParser) -> None:
 def add_dtype(parser: argparse.ArgumentParser) -> None:
     """Add ``--dtype``."""
     formats = "float32 (or f32), bfloat16 (or bf16), or auto"
-    text = f"{formats}, which is bfloat16 if checkpoint and CPU both have it (default: %(default)s)"
+    text = f"{formats}, which selects bfloat16 if checkpoint and CPU support it (default: %(default)s)"
     parser.add_argument("--dtype", default="float32", help=text)
 
 
@@ -86,19 +86,19 @@ def rule(text: str) -> str:
 def add_sampling(parser: argparse.ArgumentParser) -> None:
     """Add ``--fps``, ``--num-frames`` and ``--sampling``."""
     parser.add_argument(
-        "--fps", type=rate, metavar="N", help="frames per second of a video to encode (default: the rule of the model)"
+        "--fps", type=rate, metavar="N", help="frames to encode per second of a video (default: the rule of the model)"
     )
     parser.add_argument(
-        "--num-frames", type=positive, metavar="N", help="number of frames of a video to encode, instead of --fps"
+        "--num-frames", type=positive, metavar="N", help="number of frames to encode of a video, instead of --fps"
     )
-    text = "how the frames of a video are chosen: natural, transformers, qwen-vl-utils or all (default: natural)"
+    text = "the rule that chooses the frames of a video: natural, transformers, qwen-vl-utils or all (default: natural)"
     parser.add_argument("--sampling", type=rule, metavar="RULE", help=text)
 
 
 def sampling(args: argparse.Namespace) -> Sampling:
     """Return the options of `add_sampling` as arguments of the encoder."""
-    asked: Sampling = {"fps": args.fps, "num_frames": args.num_frames}
-    return asked if args.sampling is None else {**asked, "sampling": args.sampling}
+    options: Sampling = {"fps": args.fps, "num_frames": args.num_frames}
+    return options if args.sampling is None else {**options, "sampling": args.sampling}
 
 
 def add_limits(parser: argparse.ArgumentParser) -> None:

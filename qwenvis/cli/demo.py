@@ -50,7 +50,7 @@ class Timed(NamedTuple):
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
     parser.add_argument(
-        "image", nargs="?", metavar="IMAGE", help="the image to encode (default: one that ships with the package)"
+        "image", nargs="?", metavar="IMAGE", help="the image to encode (default: an image from the package)"
     )
     parser.add_argument(
         "--model", default=MODEL, metavar="SOURCE", help=f"the checkpoint: {arguments.SOURCE} (default: %(default)s)"

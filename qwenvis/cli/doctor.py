@@ -1,4 +1,4 @@
-"""``qwenvis doctor``: what this machine offers, and what was made of it."""
+"""``qwenvis doctor``: the features of this machine, and the choices that follow from them."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from qwenvis.errors import QwenvisError
 if TYPE_CHECKING:
     from pathlib import Path
 
-SUMMARY = "report what this machine offers: instruction sets, threads, OpenMP, speed"
+SUMMARY = "report the capabilities of this machine: instruction sets, formats, threads, OpenMP, speed"
 DESCRIPTION = """\
-Print the facts that a bug report needs: versions, instruction sets, threads, the OpenMP runtime, speed and caches.
+Print the facts that a bug report needs: versions, instruction sets, formats, threads, OpenMP, speed and caches.
 The exit code is 0 if images can be encoded on this machine, else 1.
 """
 EXAMPLES = """\
@@ -31,7 +31,7 @@ RUNTIMES = ("libgomp", "libomp", "libiomp", "vcomp")  # files of OpenMP runtimes
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Add no argument: it always tells everything."""
+    """Add no arguments: the command always prints everything."""
 
 
 def run(args: argparse.Namespace) -> int:
@@ -41,13 +41,13 @@ def run(args: argparse.Namespace) -> int:
         try:
             text = line()
         except (QwenvisError, ImportError) as error:
-            text = "unknown, because of that problem" if str(error) in problems else f"PROBLEM: {error}"
+            text = "unknown, because of the problem above" if str(error) in problems else f"PROBLEM: {error}"
             problems.add(str(error))
         print(f"{title:<12}{text}", flush=True)
     if problems:
-        print("qwenvis: no image can be encoded here until the problem is solved", file=sys.stderr)
+        print("qwenvis: no image can be encoded on this machine until the problem is solved", file=sys.stderr)
         return 1
-    print("All is well.")
+    print("No problems found.")
     return 0
 
 
@@ -72,7 +72,7 @@ def _extras() -> str:
 
 
 def _extra(package: str, extra: str, reads: str) -> str:
-    """A package that is here or not, and what for."""
+    """Describe a package of an extra, installed or not, and its purpose."""
     try:
         module = importlib.import_module(package)
     except ImportError as error:
@@ -94,7 +94,16 @@ def _isa() -> str:
 
     forced = os.environ.get("QWENVIS_ISA")
     isas = [name if present else f"{name} (not on this CPU)" for name, present in ops.isas().items()]
-    return f"{ops.isa()}, {'forced by QWENVIS_ISA' if forced else 'the best here'}; compiled: {', '.join(isas)}"
+    return f"{ops.isa()}, {'forced by QWENVIS_ISA' if forced else 'the best available'}; compiled: {', '.join(isas)}"
+
+
+def _formats() -> str:
+    """List the dtypes of weights, and which of them this CPU cannot multiply."""
+    from qwenvis import ops
+    from qwenvis.nn.formats import DTYPES
+
+    expanded = {name for name, format in ops.formats().items() if format.expanded}
+    return ", ".join(f"{dtype}{' (stored; multiplied as float32)' * (DTYPES[dtype] in expanded)}" for dtype in DTYPES)
 
 
 def _threads() -> str:
@@ -103,7 +112,7 @@ def _threads() -> str:
     count, available = threads.resolve(), threads.available()
     variable = next((name for name in threads.VARIABLES if os.environ.get(name, "").strip()), None)
     if variable:
-        return f"{count}, from {variable}={os.environ[variable]} ({available} CPUs may be used)"
+        return f"{count}, from {variable}={os.environ[variable]} ({available} CPUs are available)"
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     source = "the quota of this cgroup" if available < affinity else "the CPUs that this process may use"
     return f"{count}, {source}"
@@ -113,14 +122,14 @@ def _openmp() -> str:
     from qwenvis import ops
 
     if not ops.openmp:
-        return "none: threads come from a pool of this build"
+        return "none: this build has its own thread pool"
     files = {words[5] for line in _proc("self/maps") if len(words := line.split(maxsplit=5)) == 6}
     loaded = sorted(file for file in files if file.rpartition("/")[2].startswith(RUNTIMES))
     return f"{ops.openmp}, {', '.join(loaded) or 'runtime library unknown'}"
 
 
 def _waiting() -> str:
-    """What OpenMP's threads do between two loops; its runtime looks at its own variable first."""
+    """Describe what threads do between two loops. An OpenMP runtime reads its own variable before OMP_WAIT_POLICY."""
     from qwenvis import ops
 
     if not ops.openmp:
@@ -135,7 +144,7 @@ def _waiting() -> str:
 
 
 def _load() -> str:
-    """How busy the machine is: threads that wait for one another, of which one has no CPU, are slow all together."""
+    """Describe the load: if one thread of a loop waits for a CPU, the others wait for that thread."""
     from qwenvis.concurrency.threads import resolve
 
     try:
@@ -146,7 +155,7 @@ def _load() -> str:
     told = f"{load:.1f} of {cpus} CPUs in the last minute"
     if load + min(resolve(), cpus) < cpus + 1:
         return told
-    return f"{told}: other programs are at work, so speeds vary, and fewer threads may be faster"
+    return f"{told}: other programs are running, so speeds vary, and fewer threads may be faster"
 
 
 def _speed() -> str:
@@ -155,7 +164,7 @@ def _speed() -> str:
     from qwenvis.cost import best_rates
 
     threads = resolve()
-    formats = ["f32", "bf16"] if ops.rows_dtype("bf16") == "uint16" else ["f32"]
+    formats = [name for name, format in ops.formats().items() if not format.expanded]
     speeds = [f"{format} products {units.speed(*best_rates(threads, format))}" for format in formats]
     return f"{'; '.join(speeds)}, on {threads} thread{'s' * (threads > 1)}"
 
@@ -186,7 +195,7 @@ def _towers() -> str:
 
 
 def _proc(name: str) -> list[str]:
-    """Lines of a file that Linux has in /proc, none elsewhere."""
+    """Return the lines of a file in /proc, or none where the system has no such file."""
     from pathlib import Path
 
     try:
@@ -196,7 +205,7 @@ def _proc(name: str) -> list[str]:
 
 
 def _place(directory: Path, pattern: str, noun: str) -> str:
-    """A cache directory and how much it holds."""
+    """Describe a cache directory and the number of its entries."""
     try:
         found = len(list(directory.glob(pattern)))
     except OSError as error:
@@ -211,6 +220,7 @@ LINES: dict[str, Callable[[], str]] = {
     "extras": _extras,
     "CPU": _cpu,
     "ISA": _isa,
+    "formats": _formats,
     "threads": _threads,
     "OpenMP": _openmp,
     "waiting": _waiting,

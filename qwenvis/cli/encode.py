@@ -19,8 +19,8 @@ Write the visual tokens of images and videos to one safetensors file:
   metadata     sources, a JSON list of the file names; and the provenance of the tokens: checkpoint,
                family, format of the weights (f32 or bf16), instruction set, version, limits
 
-One line for each item goes to stdout: name, width x height, grid_thw, number of tokens. All files are opened before the
-first is encoded, and one message lists those that cannot be used. If anything fails, nothing is written.
+Prints one line for each item: name, width x height, grid_thw, number of tokens. All files are opened before the first
+file is encoded, and one message lists all unusable files. If anything fails, nothing is written.
 """
 EXAMPLES = """\
   qwenvis encode cat.jpg --model Qwen/Qwen2-VL-2B-Instruct

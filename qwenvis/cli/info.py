@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from qwenvis.encoding.inputs import InputItem
     from qwenvis.spec import ModelSpec
 
-SUMMARY = "describe a checkpoint, and estimate what images will cost on this machine"
+SUMMARY = "describe a checkpoint, and estimate the cost of images on this machine"
 DESCRIPTION = """\
 Describe the vision tower of a checkpoint, and for each image or video its number of tokens and the memory and time
 that encoding will take on this machine. Only headers are read, of a Hub id that no cache holds by byte ranges; no
@@ -42,8 +42,9 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Describe the checkpoint and the images, or the families where no checkpoint is given; return the exit code."""
     sampling = arguments.sampling(args)
-    if args.source is None:
+    if not args.images:
         items.check_sampling([], sampling)
+    if args.source is None:
         print(*_families(), sep="\n")
         return 0
     from qwenvis.concurrency.threads import resolve
@@ -52,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     threads = resolve(args.threads)
     limits = {"min_pixels": args.min_pixels, "max_pixels": args.max_pixels}
     spec = ModelSpec.open(args.source, dtype=args.dtype, **arguments.hub(args), **limits)
-    planned = items.plan(args.images, items.inputs(spec, sampling, threads), sampling)
+    planned = items.plan(args.images, items.inputs(spec, sampling, threads), sampling) if args.images else []
     print(units.name(args.source))
     print(*units.columns([("", *row) for row in _tower(spec)], "<<<"), sep="\n")
     if planned:

@@ -11,7 +11,7 @@ DESCRIPTION = """\
 Write the vision tower of a checkpoint in the layout of the kernels, packed for the instruction set of this CPU and one
 number format. Pass the directory as a SOURCE with --dtype auto: it is mapped into memory instead of being read and
 packed, and processes share that memory. The directory is a cache, not a format to distribute: another CPU or version
-may need another one. It must not exist yet, and nothing is left of it if writing fails.
+may need a new directory. It must not exist yet, and is removed if writing fails.
 """
 EXAMPLES = """\
   qwenvis pack Qwen/Qwen2-VL-2B-Instruct qwen2-vl.packed --dtype auto

@@ -1,4 +1,4 @@
-"""The other arguments of an encoder's methods, checked: ``pixel_values``, ``grid_thw``, flags and words."""
+"""Checks of the arguments of an encoder's methods other than images and videos."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _T = TypeVar("_T")
 
 
 def takes_one_list(method: Callable[Concatenate[_S, _P], _T]) -> Callable[Concatenate[_S, _P], _T]:
-    """Make a method of an encoder say, for images passed as several arguments, that it takes them as one list."""
+    """Decorate a method of an encoder: its TypeError for images passed as several arguments says to pass a list."""
 
     @wraps(method)
     def checked(self: _S, /, *args: _P.args, **options: _P.kwargs) -> _T:
@@ -64,7 +64,7 @@ def checked_grid(grid_thw: ArrayLike, config: Config) -> NDArray[np.int64]:
                 f"grid_thw[{i}] is ({t}, {h}, {w}); expected t >= 1 and positive h and w that {merge} divides"
             )
     if sum(math.prod(item) for item in grid.tolist()) > MAX_PATCHES:
-        raise InputError(f"grid_thw has more than {MAX_PATCHES:,} patches in all")
+        raise InputError(f"grid_thw has more than {MAX_PATCHES:,} patches in total")
     return np.ascontiguousarray(grid, np.int64).reshape(-1, 3)
 
 
@@ -88,7 +88,7 @@ def checked_pixel_values(pixel_values: ArrayLike, grid_thw: NDArray[np.int64], c
     if len(values) != patches:
         raise InputError(f"pixel_values has {len(values)} rows; grid_thw {grid_thw.tolist()} adds up to {patches}")
     if values.dtype.kind != "f" and values.dtype.name != "bfloat16":
-        raise InputError(f"pixel_values is {values.dtype}; expected floats, normalised as the checkpoint asks")
+        raise InputError(f"pixel_values is {values.dtype}; expected floats, normalised as the checkpoint requires")
     for first in range(0, patches, CHECKED_ROWS):
         with np.errstate(over="ignore"):  # values beyond float32 become infinity, which is refused
             rows = values[first : first + CHECKED_ROWS].astype(np.float32, copy=False)

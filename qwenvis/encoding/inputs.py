@@ -108,7 +108,8 @@ class Inputs:
             nouns = [noun for noun, given in (("images", images), ("videos", videos)) if given is not None]
             raise group_errors(errors, len(items) + len(errors), " and ".join(nouns))
         if self._rules and items and not any(isinstance(each.item, VideoItem) for each in items):
-            raise InputError(f"{' and '.join(self._rules)} would choose the frames of videos, but all items are stills")
+            rules = " and ".join(self._rules)
+            raise InputError(f"{rules} would choose the frames of videos, but all items are still images")
         return self.plan(items), errors
 
     def plan(self, items: Sequence[InputItem]) -> Plan[InputItem]:
@@ -118,9 +119,11 @@ class Inputs:
     def factories(self, images: Images | None, videos: Videos | None) -> Iterator[Callable[[], InputItem]]:
         """Yield for each item, as it comes, a function that plans the item: images first, then videos."""
         if images is None and videos is None:
-            raise InputError("neither images nor videos are given")
+            raise InputError("neither images nor videos were passed")
         if videos is None and self._rules:
-            raise InputError(f"{' and '.join(self._rules)} would choose the frames of videos, but no videos are given")
+            raise InputError(
+                f"{' and '.join(self._rules)} would choose the frames of videos, but no videos were passed"
+            )
         if images is not None:
             self.image_processor  # noqa: B018  a checkpoint without one is an error of the call, even of an empty list
             for index, (source, lasts) in enumerate(with_lifetime(_image_list(images))):
@@ -205,8 +208,8 @@ def _video_list(videos: Videos) -> Iterable[VideoInput | ImageInput]:
     listed = videos if isinstance(videos, list | tuple) else ()
     if listed and all(map(is_still, listed)):
         raise InputError(
-            f"videos is a {type(videos).__name__} of {len(listed)} pictures: for the frames of one video pass "
-            "videos=[frames], for stills pass images"
+            f"videos is a {type(videos).__name__} of {len(listed)} images: for the frames of one video pass "
+            "videos=[frames], for still images pass images"
         )
     return cast(Iterable[VideoInput | ImageInput], as_iterable(cast(Any, videos)))
 

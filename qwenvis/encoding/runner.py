@@ -160,7 +160,7 @@ class Run:
 def _item_fields(items: Sequence[InputItem]) -> dict[str, Any]:
     """Return the fields of `Embeddings` that say of each item its source and size, and of videos frames and times.
 
-    Frames and times are empty for a still, and left out if all items are stills.
+    Frames and times are empty for a still, and left out if all items are still images.
     """
     videos = [each.item if isinstance(each.item, VideoItem) else None for each in items]
     fields: dict[str, Any] = {

@@ -59,7 +59,7 @@ def whole_directory(place: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         target = expanded(os.fsdecode(place)).resolve()
     except (OSError, ValueError, TypeError, RuntimeError) as error:  # RuntimeError: a loop of links, before 3.13
-        raise InputError(f"directory is {quoted(place)}, which cannot be the name of one: {error}") from error
+        raise InputError(f"directory is {quoted(place)}, which is not a valid path: {error}") from error
     if os.path.lexists(target):
         raise InputError(f"{target} already exists; name a new directory")
     try:

@@ -53,8 +53,20 @@ static void bf16_pack_transposed(const float *w, ptrdiff_t pitch, ptrdiff_t colu
         }
 }
 
-#define BF16_FORMAT                                                                                                    \
-    {                                                                                                                  \
-        .name = "bf16", .rows_kind = QV_BF16, .mr = MR, .nr = NR, .kr = 2, .itemsize = 2,                              \
-        .pack = bf16_pack, .pack_transposed = bf16_pack_transposed, .tile = bf16_tile, .peak = bf16_words_peak         \
-    }
+static const qv_format bf16_format = {
+    .name = "bf16",
+    .before = LAST_FORMAT,
+    .attention = &bf16_format,
+    .rows_dtype = QV_BF16,
+    .source_dtype = QV_BF16,
+    .mr = MR,
+    .nr = NR,
+    .kr = 2,
+    .itemsize = 2,
+    .pack = bf16_pack,
+    .pack_transposed = bf16_pack_transposed,
+    .tile = bf16_tile,
+    .peak = bf16_words_peak,
+};
+#undef LAST_FORMAT
+#define LAST_FORMAT &bf16_format

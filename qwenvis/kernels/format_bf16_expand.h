@@ -18,17 +18,20 @@ static void bf16_pack(const void *w, ptrdiff_t pitch, ptrdiff_t columns, ptrdiff
             out[c] = c < columns ? from[c * pitch + p] : 0;
 }
 
-static void bf16_pack_transposed(const float *w, ptrdiff_t pitch, ptrdiff_t columns, ptrdiff_t k, void *panel,
-                                 ptrdiff_t width)
-{
-    uint16_t *out = panel;
-    for (ptrdiff_t p = 0; p < k; p++, w += pitch, out += width)
-        EACH_VECTOR(i, lanes, columns)
-            store_as(out, i, load_n(w + i, lanes), VL, QV_BF16);
-}
-
-#define BF16_FORMAT                                                                                                    \
-    {                                                                                                                  \
-        .name = "bf16", .rows_kind = QV_F32, .mr = MR, .nr = NR, .kr = 1, .itemsize = 2, .expand = bf16_expand,        \
-        .pack = bf16_pack, .pack_transposed = bf16_pack_transposed, .tile = f32_tile, .peak = f32_chunk_peak           \
-    }
+static const qv_format bf16_format = {
+    .name = "bf16",
+    .before = LAST_FORMAT,
+    .attention = &f32_format, /* whose keys and values need no expansion */
+    .rows_dtype = QV_F32,
+    .source_dtype = QV_BF16,
+    .mr = MR,
+    .nr = NR,
+    .kr = 1,
+    .itemsize = 2,
+    .expand = bf16_expand,
+    .pack = bf16_pack,
+    .tile = f32_tile,
+    .peak = f32_chunk_peak,
+};
+#undef LAST_FORMAT
+#define LAST_FORMAT &bf16_format

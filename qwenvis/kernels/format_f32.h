@@ -39,8 +39,20 @@ static void f32_pack_transposed(const float *w, ptrdiff_t pitch, ptrdiff_t colum
                 store(out + p * width + i, load_n(w + p * pitch + i, lanes));
 }
 
-#define F32_FORMAT                                                                                                     \
-    {                                                                                                                  \
-        .name = "f32", .rows_kind = QV_F32, .mr = MR, .nr = NR, .kr = 1, .itemsize = 4,                                \
-        .pack = f32_pack, .pack_transposed = f32_pack_transposed, .tile = f32_tile, .peak = f32_chunk_peak             \
-    }
+static const qv_format f32_format = {
+    .name = "f32",
+    .before = LAST_FORMAT,
+    .attention = &f32_format,
+    .rows_dtype = QV_F32,
+    .source_dtype = QV_F32,
+    .mr = MR,
+    .nr = NR,
+    .kr = 1,
+    .itemsize = 4,
+    .pack = f32_pack,
+    .pack_transposed = f32_pack_transposed,
+    .tile = f32_tile,
+    .peak = f32_chunk_peak,
+};
+#undef LAST_FORMAT
+#define LAST_FORMAT &f32_format

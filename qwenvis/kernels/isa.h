@@ -1,4 +1,4 @@
-/* Everything that one ISA compiles, and its table. The file that includes this gives
+/* Everything that one ISA compiles, and its table. The file that includes this defines
  *
  *     QV_ISA, QV_NAME, QV_PRESENT   the table, its name, and the test for this CPU
  *     VL, MR                        floats of a vector, rows of a tile
@@ -21,12 +21,7 @@
 enum { NV = 2, NR = NV * VL };
 _Static_assert(MR <= (int)QV_MAX_MR && NR <= (int)QV_MAX_NR, "the ops' tiles are too small for this ISA");
 
-#include "format_f32.h"
-#ifdef QV_BF16_DOT
-#include "format_bf16_dot.h"
-#else
-#include "format_bf16_expand.h"
-#endif
+#include "formats.h"
 
 static int present(void) { return QV_PRESENT; }
 
@@ -36,7 +31,7 @@ const qv_kernels QV_ISA = {
     .name = QV_NAME,
     .present = present,
     .rows_nbytes = ROWS_NBYTES,
-    .formats = {[QV_F32] = F32_FORMAT, [QV_BF16] = BF16_FORMAT},
+    .formats = LAST_FORMAT,
     .finish = {QV_ACTIVATIONS(QV_FINISH)},
     .store = store_tile,
     .layer_norm = layer_norm,

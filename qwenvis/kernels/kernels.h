@@ -38,8 +38,21 @@
 enum { QV_ACTIVATIONS(QV_ENUM) QV_ACTIVATION_COUNT };
 #undef QV_ENUM
 
-/* What rows of activations and packed weights are made of. */
-typedef enum { QV_F32, QV_BF16, QV_KIND_COUNT } qv_kind;
+/* The dtypes of rows of activations, each with the type of an entry. */
+#define QV_DTYPES(X) X(F32, float) X(BF16, uint16_t)
+
+#define QV_ENUM(name, entry) QV_##name,
+typedef enum { QV_DTYPES(QV_ENUM) QV_DTYPE_COUNT } qv_dtype;
+#undef QV_ENUM
+
+/* Bytes of an entry. */
+static inline ptrdiff_t qv_itemsize(qv_dtype dtype)
+{
+#define QV_SIZE(name, entry) [QV_##name] = sizeof(entry),
+    static const ptrdiff_t sizes[] = {QV_DTYPES(QV_SIZE)};
+#undef QV_SIZE
+    return sizes[dtype];
+}
 
 enum {
     QV_MAX_MR = 16,
@@ -47,20 +60,23 @@ enum {
     QV_CHUNK = 512, /* products of f32 that are summed before they join the others */
 };
 
-/* How a weight is stored and multiplied. */
-typedef struct {
-    const char *name;  /* "f32" */
-    qv_kind rows_kind; /* what the tile reads on its left side */
-    int mr, nr, kr;    /* rows and columns of a tile, entries of K that one step takes */
-    int itemsize;      /* bytes of one stored entry */
+/* A number format: how a weight is stored and multiplied. */
+typedef struct qv_format {
+    const char *name;                  /* "f32" */
+    const struct qv_format *before;    /* the format before it in formats.h, NULL for the first */
+    const struct qv_format *attention; /* the format of keys and values, where weights are in this one */
+    qv_dtype rows_dtype;               /* of the rows that the tile reads on its left side */
+    qv_dtype source_dtype;             /* of the weight that `pack` reads; what is finite there is finite once packed */
+    int mr, nr, kr;                    /* rows and columns of a tile, entries of K that one step takes */
+    int itemsize;                      /* bytes of one stored entry */
 
     /* NULL, or: `steps` entries of K of a panel, widened for a tile that reads f32 panels */
     void (*expand)(const void *panel, ptrdiff_t steps, ptrdiff_t width, float *out);
-    /* The first `fill` columns of a panel of `width` columns <- rows of w (columns, k), of what the format stores, then
-     * zeros */
+    /* The first `fill` columns of a panel of `width` columns <- rows of w (columns, k) in `source_dtype`, then zeros */
     void (*pack)(const void *w, ptrdiff_t pitch, ptrdiff_t columns, ptrdiff_t k, void *panel, ptrdiff_t fill,
                  ptrdiff_t width);
-    /* A whole panel <- columns of w (k, columns) in f32, then zeros; `width` is nr / 2 where that holds them */
+    /* A whole panel <- columns of w (k, columns) in f32, then zeros; `width` is nr / 2 where that holds them. NULL
+     * where attention is in another format */
     void (*pack_transposed)(const float *w, ptrdiff_t pitch, ptrdiff_t columns, ptrdiff_t k, void *panel,
                             ptrdiff_t width);
     /* sums[r][c] = a[r][:] . panel[:][c], added to what is there if `add`; rows <= mr, width nr or nr / 2,
@@ -74,7 +90,7 @@ typedef struct {
 } qv_format;
 
 typedef void (*qv_norm)(const float *x, ptrdiff_t d, const float *weight, const float *bias, float eps, void *out,
-                     qv_kind kind);
+                     qv_dtype dtype);
 
 /* Output i of a resampling along one axis is the sum of weights[i * taps + k] * input[starts[i] + k] over k < taps, in
  * fixed point: over 2^precision, rounded half up, between 0 and 255. The sums fit int32. */
@@ -88,15 +104,16 @@ typedef struct {
     const char *name;     /* as in /proc/cpuinfo; NULL where the compiler or the CPU family lacks it */
     int (*present)(void); /* does this CPU have it? */
     ptrdiff_t rows_nbytes; /* most bytes of the rows that one task of a product should take */
-    qv_format formats[QV_KIND_COUNT]; /* by what they store */
+    const qv_format *formats; /* the last one of formats.h; each knows the one before it */
 
-    /* Epilogue of a tile. sums[r][c] = activation(sums[r][c] + bias[c]), in place */
+    /* Epilogue of a tile. sums[r][c] = activation(sums[r][c] + bias[c]), in place; `width` is a whole number of
+     * vectors, and twice that for silu_gate */
     void (*finish[QV_ACTIVATION_COUNT])(float *sums, ptrdiff_t rows, ptrdiff_t width, const float *bias);
     /* out[r][c] = sums[r][c]; an f32 out adds it to what is there if `add` */
     void (*store)(const float *sums, ptrdiff_t sums_pitch, ptrdiff_t rows, ptrdiff_t columns, void *out,
-                  ptrdiff_t pitch, qv_kind kind, int add);
+                  ptrdiff_t pitch, qv_dtype dtype, int add);
 
-    /* Rows. `kind` is that of out; bfloat16 is rounded to nearest, ties to even.
+    /* Rows. `dtype` is that of out; bfloat16 is rounded to nearest, ties to even.
      *
      * out = (x - mean(x)) / sqrt(var(x) + eps) * weight + bias, over d entries; out may be x, if it is f32 */
     qv_norm layer_norm;
@@ -104,18 +121,18 @@ typedef struct {
     qv_norm rms_norm;
     /* out = scale * (x cos + rotate_half(x) sin), over 2 * half entries; cos and sin have `half` */
     void (*rope)(const float *x, const float *cos, const float *sin, ptrdiff_t half, float scale, void *out,
-                 qv_kind kind);
+                 qv_dtype dtype);
     /* One block of n scores of each of `rows` <= mr queries, in units of log 2, online: with m the running maximum and
      * l the running sum of a query, m' = max(m, max s), factor = 2^(m - m'), out = 2^(s - m'), l <- l factor + sum out,
      * m <- m'. Earlier results of a query take its factor. For a bf16 out, powers are off by up to 1.1e-4 before their
      * rounding, in l too. Rows of s and of out lie `pitch` apart and are written up to a whole vector; out may be s, if
      * it is f32. */
     void (*softmax)(float *s, ptrdiff_t pitch, ptrdiff_t rows, ptrdiff_t n, float *m, float *l, float *factors,
-                    void *out, qv_kind kind);
+                    void *out, qv_dtype dtype);
     /* out = x * factor, over d entries; out may be x, if it is f32 */
-    void (*scale)(const float *x, ptrdiff_t d, float factor, void *out, qv_kind kind);
+    void (*scale)(const float *x, ptrdiff_t d, float factor, void *out, qv_dtype dtype);
     /* out = x, over n entries */
-    void (*copy)(const float *x, ptrdiff_t n, void *out, qv_kind kind);
+    void (*copy)(const float *x, ptrdiff_t n, void *out, qv_dtype dtype);
     /* out[i] = table[x[i * stride]], over n entries; table has 256 */
     void (*lookup)(const uint8_t *x, ptrdiff_t stride, ptrdiff_t n, const float *table, float *out);
     /* One row of n pixels of RGB bytes, resampled from the row x of `width` pixels */
@@ -124,8 +141,8 @@ typedef struct {
     void (*resample_column)(const uint8_t *x, ptrdiff_t bytes, const qv_resampling *r, ptrdiff_t i, uint8_t *out);
     /* out = x, widened from bfloat16 */
     void (*widen_bf16)(const uint16_t *x, ptrdiff_t n, float *out);
-    /* 1 if each of n entries is finite, also once it is rounded to the kind `to`; else 0 */
-    int (*all_finite)(const void *x, ptrdiff_t n, qv_kind kind, qv_kind to);
+    /* 1 if each of n entries is finite, else 0 */
+    int (*all_finite)(const void *x, ptrdiff_t n, qv_dtype dtype);
 } qv_kernels;
 
 extern const qv_kernels qv_generic, qv_avx2, qv_avx512, qv_avx512_bf16, qv_neon, qv_neon_bf16;

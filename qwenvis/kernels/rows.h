@@ -36,48 +36,65 @@ static float inverse_root(float squares, ptrdiff_t d, float eps)
     return squares < INFINITY ? 1.0f / sqrtf(squares / (float)d + eps) : NAN;
 }
 
+INLINE void shift_and_scale(const float *x, ptrdiff_t d, float mean, float scale, const float *weight,
+                            const float *bias, void *out, qv_dtype dtype)
+{
+    EACH_VECTOR(i, lanes, d) {
+        vf y = (load_n(x + i, lanes) - mean) * scale;
+        store_as(out, i, y * load_n(weight + i, lanes) + load_n(bias + i, lanes), lanes, dtype);
+    }
+}
+
 /* torch.nn.LayerNorm */
 static void layer_norm(const float *x, ptrdiff_t d, const float *weight, const float *bias, float eps, void *out,
-                       qv_kind kind)
+                       qv_dtype dtype)
 {
     float mean = sum(x, d) / (float)d;
     float scale = inverse_root(sum_of_squares(x, d, mean), d, eps);
-    EACH_VECTOR(i, lanes, d) {
-        vf y = (load_n(x + i, lanes) - mean) * scale;
-        store_as(out, i, y * load_n(weight + i, lanes) + load_n(bias + i, lanes), lanes, kind);
-    }
+    DISPATCH(dtype, shift_and_scale, x, d, mean, scale, weight, bias, out);
+}
+
+INLINE void scale_by_weight(const float *x, ptrdiff_t d, float scale, const float *weight, void *out, qv_dtype dtype)
+{
+    EACH_VECTOR(i, lanes, d)
+        store_as(out, i, load_n(x + i, lanes) * scale * load_n(weight + i, lanes), lanes, dtype);
 }
 
 /* transformers Qwen2_5_VLRMSNorm */
 static void rms_norm(const float *x, ptrdiff_t d, const float *weight, const float *bias, float eps, void *out,
-                     qv_kind kind)
+                     qv_dtype dtype)
 {
     (void)bias;
     float scale = inverse_root(sum_of_squares(x, d, 0), d, eps);
-    EACH_VECTOR(i, lanes, d)
-        store_as(out, i, load_n(x + i, lanes) * scale * load_n(weight + i, lanes), lanes, kind);
+    DISPATCH(dtype, scale_by_weight, x, d, scale, weight, out);
 }
 
 /* Rotate entries i .. i + lanes of both halves of a row. */
 INLINE void rotate(const float *x, const float *cos, const float *sin, ptrdiff_t half, float scale, void *out,
-                 qv_kind kind, ptrdiff_t i, ptrdiff_t lanes)
+                   ptrdiff_t i, ptrdiff_t lanes, qv_dtype dtype)
 {
     vf a = load_n(x + i, lanes), b = load_n(x + half + i, lanes);
     vf c = load_n(cos + i, lanes) * scale, s = load_n(sin + i, lanes) * scale;
-    store_as(out, i, a * c - b * s, lanes, kind);
-    store_as(out, half + i, b * c + a * s, lanes, kind);
+    store_as(out, i, a * c - b * s, lanes, dtype);
+    store_as(out, half + i, b * c + a * s, lanes, dtype);
 }
 
-/* transformers apply_rotary_pos_emb_vision: entries i and i + half are a pair. The last vector of a half overlaps the
- * vector before it, so that every vector is whole. */
+/* Rotate a row in whole vectors: the last vector of a half overlaps the vector before it. */
+INLINE void rotate_row(const float *x, const float *cos, const float *sin, ptrdiff_t half, float scale, void *out,
+                       qv_dtype dtype)
+{
+    for (ptrdiff_t i = 0; i < half; i += VL)
+        rotate(x, cos, sin, half, scale, out, i + VL > half ? half - VL : i, VL, dtype);
+}
+
+/* transformers apply_rotary_pos_emb_vision: entries i and i + half are a pair. */
 static void rope(const float *x, const float *cos, const float *sin, ptrdiff_t half, float scale, void *out,
-                 qv_kind kind)
+                 qv_dtype dtype)
 {
     if (half < VL)
-        rotate(x, cos, sin, half, scale, out, kind, 0, half);
+        rotate(x, cos, sin, half, scale, out, 0, half, dtype);
     else
-        for (ptrdiff_t i = 0; i < half; i += VL)
-            rotate(x, cos, sin, half, scale, out, kind, i + VL > half ? half - VL : i, VL);
+        DISPATCH(dtype, rotate_row, x, cos, sin, half, scale, out);
 }
 
 /* The largest of n scores and of `top`. The last vector is filled up with minus infinity. */
@@ -96,12 +113,12 @@ INLINE float largest(float *s, ptrdiff_t n, float top)
 }
 
 /* out = 2^(s - top) for n scores; returns their sum. */
-INLINE float powers(const float *s, ptrdiff_t n, float top, void *out, ptrdiff_t at, qv_kind kind)
+INLINE float powers(const float *s, ptrdiff_t n, float top, void *out, ptrdiff_t at, qv_dtype dtype)
 {
     vf total = {0};
     for (ptrdiff_t j = 0; j < n; j += VL) {
-        vf e = kind == QV_F32 ? exp2_(load(s + j) - top) : exp2_coarse(load(s + j) - top);
-        store_as(out, at + j, e, VL, kind);
+        vf e = dtype == QV_F32 ? exp2_(load(s + j) - top) : exp2_coarse(load(s + j) - top);
+        store_as(out, at + j, e, VL, dtype);
         total += e;
     }
     return sum_lanes(total);
@@ -109,29 +126,39 @@ INLINE float powers(const float *s, ptrdiff_t n, float top, void *out, ptrdiff_t
 
 /* Find the maxima of all rows first: joining the lanes of a maximum takes long, and the rows overlap while it does. */
 static void softmax(float *s, ptrdiff_t pitch, ptrdiff_t rows, ptrdiff_t n, float *m, float *l, float *factors,
-                    void *out, qv_kind kind)
+                    void *out, qv_dtype dtype)
 {
     float tops[QV_MAX_MR];
     for (ptrdiff_t r = 0; r < rows; r++)
         tops[r] = largest(s + r * pitch, n, m[r]);
     for (ptrdiff_t r = 0; r < rows; r++) {
-        float total = powers(s + r * pitch, n, tops[r], out, r * pitch, kind);
+        float total = DISPATCH(dtype, powers, s + r * pitch, n, tops[r], out, r * pitch);
         factors[r] = exp2_(splat(m[r] - tops[r]))[0];
         l[r] = l[r] * factors[r] + total;
         m[r] = tops[r];
     }
 }
 
-static void scale(const float *x, ptrdiff_t d, float factor, void *out, qv_kind kind)
+INLINE void scale_row(const float *x, ptrdiff_t d, float factor, void *out, qv_dtype dtype)
 {
     EACH_VECTOR(i, lanes, d)
-        store_as(out, i, load_n(x + i, lanes) * factor, lanes, kind);
+        store_as(out, i, load_n(x + i, lanes) * factor, lanes, dtype);
 }
 
-static void copy(const float *x, ptrdiff_t n, void *out, qv_kind kind)
+static void scale(const float *x, ptrdiff_t d, float factor, void *out, qv_dtype dtype)
+{
+    DISPATCH(dtype, scale_row, x, d, factor, out);
+}
+
+INLINE void copy_row(const float *x, ptrdiff_t n, void *out, qv_dtype dtype)
 {
     EACH_VECTOR(i, lanes, n)
-        store_as(out, i, load_n(x + i, lanes), lanes, kind);
+        store_as(out, i, load_n(x + i, lanes), lanes, dtype);
+}
+
+static void copy(const float *x, ptrdiff_t n, void *out, qv_dtype dtype)
+{
+    DISPATCH(dtype, copy_row, x, n, out);
 }
 
 static void lookup(const uint8_t *x, ptrdiff_t stride, ptrdiff_t n, const float *table, float *out)
@@ -148,15 +175,14 @@ static void widen_bf16(const uint16_t *x, ptrdiff_t n, float *out)
     }
 }
 
-/* All bits of the exponent of NaN and infinity are set, so adding one step of the exponent carries into the sign. With
- * half an ulp of bfloat16 more, numbers that rounding would make infinite carry too. A word is one entry of f32 or two
- * entries of bfloat16. */
-static int all_finite(const void *x, ptrdiff_t n, qv_kind kind, qv_kind to)
+/* All bits of the exponent of NaN and infinity are set, so adding one step of the exponent carries into the sign. A
+ * word is one entry of f32 or two entries of bfloat16. */
+static int all_finite(const void *x, ptrdiff_t n, qv_dtype dtype)
 {
     const char *bytes = x;
-    const ptrdiff_t size = n * (kind == QV_F32 ? 4 : 2), whole = size - size % (ptrdiff_t)sizeof(vu);
-    const uint32_t step = kind == QV_BF16 ? 0x00800080 : to == QV_BF16 ? 0x00808000 : 0x00800000;
-    const uint32_t signs = kind == QV_BF16 ? 0x80008000 : 0x80000000;
+    const ptrdiff_t size = n * qv_itemsize(dtype), whole = size - size % (ptrdiff_t)sizeof(vu);
+    const uint32_t step = dtype == QV_BF16 ? 0x00800080 : 0x00800000;
+    const uint32_t signs = dtype == QV_BF16 ? 0x80008000 : 0x80000000;
     vu last = {0}, changed;
     memcpy(&last, bytes + whole, (size_t)(size - whole));
     changed = (last + step) ^ last;

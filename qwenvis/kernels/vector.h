@@ -72,10 +72,10 @@ INLINE vh narrow(vf x)
 }
 #endif
 
-/* Store x as entries i .. i + n of a row of `kind`: a whole vector for n >= VL, nothing for n <= 0. */
-INLINE void store_as(void *row, ptrdiff_t i, vf x, ptrdiff_t n, qv_kind kind)
+/* Store x as entries i .. i + n of a row of `dtype`: a whole vector for n >= VL, nothing for n <= 0. */
+INLINE void store_as(void *row, ptrdiff_t i, vf x, ptrdiff_t n, qv_dtype dtype)
 {
-    if (kind == QV_F32) {
+    if (dtype == QV_F32) {
         store_n((float *)row + i, x, n);
     } else if (n > 0) {
         vh half = narrow(x);
@@ -89,6 +89,10 @@ INLINE void store_as(void *row, ptrdiff_t i, vf x, ptrdiff_t n, qv_kind kind)
     UNROLL for (int rest_ = 0; rest_ < 2; rest_++)                                                                     \
         for (ptrdiff_t i = rest_ ? (size) / VL * VL : 0, lanes = rest_ ? (size) % VL : VL;                             \
              lanes > 0 && i + lanes <= (size); i += VL)
+
+/* Call an inline function, whose last argument is a dtype, with that dtype as a constant: each has loops of its own. */
+#define DISPATCH(dtype, function, ...)                                                                                 \
+    ((dtype) == QV_F32 ? function(__VA_ARGS__, QV_F32) : function(__VA_ARGS__, QV_BF16))
 
 /* Join the lanes of a vector by halves: a fixed order, so a sum has the same bits on every run. */
 #define BY_HALVES(x, join)                                                                                             \

@@ -60,7 +60,7 @@ def named(model_type: str, vision_config: Mapping[str, Any]) -> list[str]:
         name = next(filter(difference, said), said[1] or said[0] or "missing")
         why = f" ({difference(name)})" if difference(name) else ""
         raise ConfigError(
-            f"model_type {quoted(name)} is no tower of this version{why}, which has {', '.join(FAMILIES)}"
+            f"model_type {quoted(name)} is not supported by this version{why}, which supports {', '.join(FAMILIES)}"
         )
     return found
 

@@ -169,7 +169,7 @@ class Fields(Section):
         """Return the number of heads; raises ConfigError for a ``head_dim`` that does not follow from the number."""
         _, heads = self.either("num_heads", "num_attention_heads", default)
         if "head_dim" in self and self.integer("head_dim", 1) * heads != width:
-            raise self.refused("head_dim", f"that of {heads} heads of a width of {width}")
+            raise self.refused("head_dim", f"{width} / {heads}, the hidden size over the number of heads")
         return heads
 
     def positive(self, name: str, default: float) -> float:
@@ -179,7 +179,7 @@ class Fields(Section):
     def only(self, name: str, value: bool) -> None:
         """Raise ConfigError for a flag unless it has the one ``value`` that the mathematics here covers."""
         if self.flag(name, value) is not value:
-            raise ConfigError(f"{self.place} says {name} = {not value}; this tower knows {value} only")
+            raise ConfigError(f"{self.place} says {name} = {not value}; this tower supports {value} only")
 
     def positions(self, image_size: int, patch_size: int, tensor: str) -> int:
         """Return the number of learned positions: the patches of a square image whose side is ``image_size``.
@@ -213,10 +213,10 @@ class Fields(Section):
         parameters, scaling = self.part("rope_parameters"), self.part("rope_scaling")
         rope = scaling or parameters  # in transformers' order
         if unknown := sorted(rope.keys() - {"rope_type", "type", "rope_theta"}):
-            raise ConfigError(f"{self.place} asks for rope with {listed(unknown)}; this tower knows axial rope only")
+            raise ConfigError(f"{self.place} requires rope with {listed(unknown)}; this tower supports axial rope only")
         kind = rope.word("rope_type") or rope.word("type") or "axial"
         if kind not in ("axial", "default"):
-            raise ConfigError(f"{self.place} asks for rope {quoted(kind)}; this tower knows axial rope only")
+            raise ConfigError(f"{self.place} requires rope {quoted(kind)}; this tower supports axial rope only")
         return (rope if "rope_theta" in rope else self).number("rope_theta", 10000.0, 1, LARGEST_THETA)
 
     def indexes(self, name: str, default: tuple[int, ...] = ()) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""A ``vision_config`` that records which fields are read: a field that nobody reads may change the mathematics."""
+"""A ``vision_config`` that records which fields are read: an unread field may change the mathematics."""
 
 from __future__ import annotations
 
@@ -49,5 +49,5 @@ class StrictConfig(Section):
         said = [f"{name} = {quoted(value)}" for name in unknown if (value := self._values[name]) not in ("", [], {})]
         if said:
             raise ConfigError(
-                f"{self.place} says {listed(said)}; this tower does not know what that changes, so it is not used"
+                f"{self.place} says {listed(said)}; this tower does not know the effect, so the checkpoint is refused"
             )

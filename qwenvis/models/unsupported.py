@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-ANOTHER = "its vision tower is another one"
-ERNIE = "its patches have no time, and a resampler of space and time stands where others have a merger"
-SIGLIP = "its tower is a SigLIP with a projector of its own"
+ANOTHER = "its vision tower is different"
+ERNIE = "its patches have no temporal axis, and a spatio-temporal resampler takes the place of the merger"
+SIGLIP = "its tower is a SigLIP with its own projector"
 
 # model_type -> the difference. Models of another lineage (LLaVA, InternVL ...) are merely unknown.
 UNSUPPORTED = {
@@ -25,8 +25,8 @@ UNSUPPORTED = {
     "minimax_m3_vl": "the rope of its tower has a third axis, and patches attend across frames",
     "muse": ANOTHER,
     "qwen": "the first Qwen-VL has a CLIP tower and a resampler",
-    "qwen2_audio": "it hears and does not see",
-    "qwen3_asr": "it hears and does not see",
+    "qwen2_audio": "it is an audio model without a vision tower",
+    "qwen3_asr": "it is an audio model without a vision tower",
     "step3p7": ANOTHER,
     "video_llama_3": SIGLIP,
     "videollama3": SIGLIP,

@@ -15,12 +15,12 @@ from qwenvis.ops.packed_weight import PackedWeight
 from qwenvis.ops.resample import resample_columns, resample_rows
 from qwenvis.ops.runtime import (
     cache_line,
+    formats,
     granted_threads,
     isa,
     isas,
     openmp,
     peak,
-    rows_dtype,
     use_isa,
     use_threads,
 )
@@ -35,6 +35,7 @@ __all__ = [
     "attention",
     "attention_scratch",
     "cache_line",
+    "formats",
     "gather",
     "granted_threads",
     "isa",
@@ -46,7 +47,6 @@ __all__ = [
     "resample_columns",
     "resample_rows",
     "rms_norm",
-    "rows_dtype",
     "use_isa",
     "use_threads",
     "vol2col",

@@ -2,7 +2,7 @@
 
 from libc.math cimport INFINITY
 
-from qwenvis.ops.kernels cimport QV_F32, QV_MAX_NR, qv_kernels
+from qwenvis.ops.kernels cimport QV_MAX_NR, qv_kernels
 from qwenvis.ops.linear import ACTIVATIONS
 from qwenvis.ops.runtime cimport Rows, ceil_div, parallel_for, rows_of, selected
 
@@ -28,7 +28,7 @@ cdef void _task(const void *context, Py_ssize_t index, int worker) noexcept nogi
     cdef const Job *job = <const Job *>context
     cdef float tile[QV_MAX_NR]
     cdef float zeros[QV_MAX_NR]
-    cdef Py_ssize_t width = job.isa.formats[<int>QV_F32].nr, step = width // 2 if job.gated else width
+    cdef Py_ssize_t width = QV_MAX_NR, step = width // 2 if job.gated else width
     cdef Py_ssize_t row, part, column, count, i
     cdef const float *x
     for i in range(width):
@@ -45,7 +45,7 @@ cdef void _task(const void *context, Py_ssize_t index, int worker) noexcept nogi
                     tile[step + i] = _clamped(x[job.out.d + i], -job.limit, job.limit)
             job.isa.finish[job.activation](tile, 1, width, zeros)
             job.isa.store(tile, width, 1, count, job.out.data + (row * job.out.pitch + column) * job.out.itemsize,
-                          job.out.pitch, job.out.kind, False)
+                          job.out.pitch, job.out.dtype, False)
 
 
 def activate(x, out, *, str activation, float limit=INFINITY):
@@ -59,7 +59,7 @@ def activate(x, out, *, str activation, float limit=INFINITY):
     job.isa, job.x, job.out, job.limit = selected(), rows_of(x, "x"), rows_of(out, "out", True), limit
     job.gated = activation == "silu_gate"
     if activation not in ACTIVATIONS:
-        raise ValueError(f"there is no activation {activation!r}; there are {', '.join(ACTIVATIONS)}")
+        raise ValueError(f"unknown activation {activation!r}; expected {', '.join(ACTIVATIONS)}")
     if x.dtype != "float32":
         raise ValueError(f"x is {x.dtype}, expected float32")
     if job.x.n != job.out.n or job.x.d != (2 if job.gated else 1) * job.out.d:

@@ -2,11 +2,11 @@
 
 from libc.math cimport INFINITY, sqrt
 
-from qwenvis.ops.kernels cimport QV_F32, QV_MAX_MR, qv_format
-from qwenvis.ops.runtime cimport CACHE_LINE, ceil_div, itemsize_of, prefetch, round_up
+from qwenvis.ops.kernels cimport QV_F32, QV_MAX_MR, qv_dtype, qv_format, qv_itemsize
+from qwenvis.ops.runtime cimport CACHE_LINE, ceil_div, prefetch, round_up
 
 cdef enum:
-    AHEAD = 8  # rows from the one that is rotated to the one that is asked for
+    AHEAD = 8  # rows from the rotated row to the prefetched row
 
 cdef double LOG2_E = 1.4426950408889634
 
@@ -26,21 +26,22 @@ cdef const float *_head(const Heads *x, Py_ssize_t row, Py_ssize_t head) noexcep
     return x.data + row * x.row + head * x.head
 
 
-cdef void _rotate(const Job *job, const float *x, Py_ssize_t row, float scale, void *out) noexcept nogil:
-    """One head of one row, rotated by rope, in the format's rows."""
+cdef void _rotate(const Job *job, const float *x, Py_ssize_t row, float scale, void *out,
+                  qv_dtype dtype) noexcept nogil:
+    """Rotate one head of one row by rope, and store it in ``dtype``."""
     cdef Py_ssize_t half = job.head_dim // 2
-    job.isa.rope(x, job.cos + row * half, job.sin + row * half, half, scale, out, job.format.rows_kind)
+    job.isa.rope(x, job.cos + row * half, job.sin + row * half, half, scale, out, dtype)
 
 
 cdef void prefetch_rows(const Heads *x, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t head, Py_ssize_t d) noexcept nogil:
-    """Fetch rows that will be needed soon: they lie pages apart, which no hardware foresees."""
+    """Prefetch rows that are needed soon: they lie pages apart, so the hardware does not prefetch them."""
     cdef Py_ssize_t r
     for r in range(row, row + rows):
         prefetch(<const char *>_head(x, r, head), ceil_div(d * sizeof(float), CACHE_LINE))
 
 
 cdef Pair pair_of(const Job *job, Py_ssize_t index, char *packed) noexcept nogil:
-    """The pair of that index, with its keys and values at ``packed``."""
+    """Return the pair with this index, whose keys and values are packed at ``packed``."""
     cdef Pair pair
     cdef Py_ssize_t segment = index // job.heads
     pair.head = index % job.heads
@@ -52,16 +53,16 @@ cdef Pair pair_of(const Job *job, Py_ssize_t index, char *packed) noexcept nogil
 
 
 cdef void pack_keys_values(const Job *job, const Pair *pair, Py_ssize_t block, char *scratch) noexcept nogil:
-    """Keys of one panel, rotated by rope; and their values."""
+    """Pack the keys of one panel, rotated by rope, and their values."""
     cdef const qv_format *fmt = job.format
     cdef Py_ssize_t nr = fmt.nr, d = job.head_dim, head = pair.head // job.group
     cdef Py_ssize_t first = block * nr, count = min(nr, pair.n - first), row, panel, width
-    cdef Py_ssize_t size = d * itemsize_of(fmt.rows_kind)
+    cdef Py_ssize_t size = d * qv_itemsize(fmt.source_dtype)
     prefetch_rows(&job.k, pair.start + first, AHEAD, head, d)
     for row in range(pair.start + first, pair.start + first + count):
         prefetch_rows(&job.k, row + AHEAD, 1, head, d)
         prefetch_rows(&job.v, row, 1, head, d)
-        _rotate(job, _head(&job.k, row, head), row, 1, scratch + (row - pair.start - first) * size)
+        _rotate(job, _head(&job.k, row, head), row, 1, scratch + (row - pair.start - first) * size, fmt.source_dtype)
     if count > 0:
         fmt.pack(scratch, d, count, d, pair.keys + first * d * fmt.itemsize, nr, nr)
     for panel in range(ceil_div(d, nr) if count > 0 else 0):
@@ -72,7 +73,7 @@ cdef void pack_keys_values(const Job *job, const Pair *pair, Py_ssize_t block, c
 
 
 cdef void attend_queries(const Job *job, const Pair *pair, Py_ssize_t block, char *scratch) noexcept nogil:
-    """One block of queries against all keys."""
+    """Attend with one block of queries to all keys."""
     cdef Py_ssize_t d = job.head_dim, mr = job.format.mr, most = QUERY_TILES * mr, first = block * most
     cdef Py_ssize_t start = pair.start + first, row, key, tile
     cdef float scale = <float>(LOG2_E / sqrt(<double>d))  # here, in the floating-point mode of a task
@@ -83,7 +84,7 @@ cdef void attend_queries(const Job *job, const Pair *pair, Py_ssize_t block, cha
     for row in range(queries.rows):
         prefetch_rows(&job.q, start + row + AHEAD, 1, pair.head, d)
         _rotate(job, _head(&job.q, start + row, pair.head), start + row, scale,
-                queries.rotated + row * d * itemsize_of(job.format.rows_kind))
+                queries.rotated + row * d * qv_itemsize(job.format.rows_dtype), job.format.rows_dtype)
         queries.tops[row], queries.totals[row] = -INFINITY, 0
     for key in range(ceil_div(pair.n, KEYS)):
         for tile in range(ceil_div(queries.rows, mr)):
@@ -91,27 +92,27 @@ cdef void attend_queries(const Job *job, const Pair *pair, Py_ssize_t block, cha
     for row in range(queries.rows):
         prefetch(_place(job, pair, start + row + AHEAD), ceil_div(d * job.out.itemsize, CACHE_LINE) + 1)
         job.isa.scale(queries.sums + row * job.padded_dim, d, 1 / queries.totals[row], _place(job, pair, start + row),
-                      job.out.kind)
+                      job.out.dtype)
 
 
 cdef char *_place(const Job *job, const Pair *pair, Py_ssize_t row) noexcept nogil:
-    """Where the result of a query goes."""
+    """Return the place of the result of a query."""
     return job.out.data + (row * job.out.pitch + pair.head * job.head_dim) * job.out.itemsize
 
 
 cdef void _attend_tile(const Job *job, const Pair *pair, const Queries *queries, Py_ssize_t row,
                        Py_ssize_t first) noexcept nogil:
-    """A tile of queries, from ``row``, and a block of keys, from ``first``.
+    """Attend with a tile of queries, from ``row`` on, to a block of keys, from ``first`` on.
 
     sums += 2^(S - tops) V and totals += 2^(S - tops), rescaled as tops rise.
     """
     cdef Py_ssize_t rows = min(<Py_ssize_t>job.format.mr, queries.rows - row), count = min(KEYS, pair.n - first), r
     cdef float factors[QV_MAX_MR]
     cdef float *sums = queries.sums + row * job.padded_dim
-    _multiply_keys(job, queries.rotated + row * job.head_dim * itemsize_of(job.format.rows_kind), rows,
+    _multiply_keys(job, queries.rotated + row * job.head_dim * qv_itemsize(job.format.rows_dtype), rows,
                    pair.keys + first * job.head_dim * job.format.itemsize, count, queries.scores)
     job.isa.softmax(queries.scores, KEYS, rows, count, queries.tops + row, queries.totals + row, factors,
-                    queries.weights, job.format.rows_kind)
+                    queries.weights, job.format.rows_dtype)
     for r in range(rows if first else 0):
         if factors[r] != 1:
             job.isa.scale(sums + r * job.padded_dim, job.padded_dim, factors[r], sums + r * job.padded_dim, QV_F32)
@@ -120,7 +121,7 @@ cdef void _attend_tile(const Job *job, const Pair *pair, const Queries *queries,
 
 cdef void _multiply_keys(const Job *job, const char *rotated, Py_ssize_t rows, const char *keys, Py_ssize_t count,
                          float *scores) noexcept nogil:
-    """scores = Q Kᵀ for ``count`` keys."""
+    """Compute scores = Q Kᵀ for ``count`` keys."""
     cdef const qv_format *fmt = job.format
     cdef Py_ssize_t d = job.head_dim, nr = fmt.nr, panel
     for panel in range(ceil_div(count, nr)):
@@ -129,7 +130,7 @@ cdef void _multiply_keys(const Job *job, const char *rotated, Py_ssize_t rows, c
 
 cdef void _add_values(const Job *job, const char *weights, Py_ssize_t rows, const Pair *pair, Py_ssize_t first,
                       float *sums) noexcept nogil:
-    """sums += weights V for the block of keys from ``first``; the first block begins them."""
+    """Compute sums += weights V for the block of keys from ``first`` on; the first block sets the sums."""
     cdef const qv_format *fmt = job.format
     cdef Py_ssize_t panel, column, width, count = min(KEYS, pair.n - first), keys = round_up(pair.n, fmt.nr)
     for panel in range(ceil_div(job.head_dim, fmt.nr)):
@@ -140,22 +141,23 @@ cdef void _add_values(const Job *job, const char *weights, Py_ssize_t rows, cons
 
 
 cdef Py_ssize_t _lay_out(const Job *job, char *scratch, Queries *queries) noexcept nogil:
-    """Give a worker's arrays their places in its scratch; returns the bytes that they take, in whole cache lines."""
-    cdef Py_ssize_t mr = job.format.mr, rows = QUERY_TILES * mr
+    """Place the arrays of a worker in its scratch; return their bytes, in whole cache lines."""
+    cdef Py_ssize_t mr = job.format.mr, rows = QUERY_TILES * mr, itemsize = qv_itemsize(job.format.rows_dtype)
+    cdef char *end
     queries.scores = <float *>scratch
     queries.sums = queries.scores + mr * KEYS
     queries.tops = queries.sums + rows * job.padded_dim
     queries.totals = queries.tops + rows
     queries.rotated = <char *>(queries.totals + rows)
-    queries.weights = queries.rotated + rows * job.head_dim * itemsize_of(job.format.rows_kind)
-    if job.format.rows_kind == QV_F32:
-        queries.weights = <char *>queries.scores
-        return round_up(queries.rotated - scratch + rows * job.head_dim * 4, CACHE_LINE)
-    return round_up(queries.weights - scratch + mr * KEYS * 2, CACHE_LINE)
+    queries.weights = queries.rotated + rows * job.head_dim * itemsize
+    end = queries.weights + mr * KEYS * itemsize
+    if job.format.rows_dtype == QV_F32:
+        queries.weights, end = <char *>queries.scores, queries.weights
+    return round_up(end - scratch, CACHE_LINE)
 
 
 cdef Py_ssize_t scratch_size(const Job *job) noexcept nogil:
-    """Bytes of a worker: `attend_queries` and `pack_keys_values` want them in turns."""
+    """Return the scratch bytes of a worker, which `attend_queries` and `pack_keys_values` use in turn."""
     cdef Queries queries
-    cdef Py_ssize_t rotated = job.format.nr * job.head_dim * itemsize_of(job.format.rows_kind)
+    cdef Py_ssize_t rotated = job.format.nr * job.head_dim * qv_itemsize(job.format.source_dtype)
     return max(_lay_out(job, NULL, &queries), round_up(rotated, CACHE_LINE))

@@ -16,8 +16,7 @@ cdef void _task(const void *context, Py_ssize_t index, int worker) noexcept nogi
     cdef const Job *job = <const Job *>context
     cdef Py_ssize_t row
     for row in range(index * ROWS, min((index + 1) * ROWS, job.x.n)):
-        if not job.isa.all_finite(job.x.data + row * job.x.pitch * job.x.itemsize, job.x.d, job.x.kind,
-                                      job.x.kind):
+        if not job.isa.all_finite(job.x.data + row * job.x.pitch * job.x.itemsize, job.x.d, job.x.dtype):
             lower(job.finite)
             return
 

@@ -23,7 +23,7 @@ cdef void _task(const void *context, Py_ssize_t index, int worker) noexcept nogi
     for r in range(index * ROWS, min((index + 1) * ROWS, job.out.n)):
         for p in range(job.parts):
             job.isa.copy(<const float *>(job.x + job.index[r] * job.x_row + p * job.x_part), job.size,
-                         job.out.data + (r * job.out.pitch + p * job.size) * job.out.itemsize, job.out.kind)
+                         job.out.data + (r * job.out.pitch + p * job.size) * job.out.itemsize, job.out.dtype)
 
 
 def gather(x, const int64_t[::1] index, out):
@@ -40,7 +40,7 @@ def gather(x, const int64_t[::1] index, out):
         raise ValueError(f"out is {out.shape}; {index.shape[0]} rows of {x.shape} are gathered")
     for r in range(index.shape[0]):
         if not 0 <= index[r] < source.shape[0]:
-            raise ValueError(f"index {index[r]} is outside of {source.shape[0]} rows")
+            raise ValueError(f"index {index[r]} is outside {source.shape[0]} rows")
     if job.out.n == 0 or job.out.d == 0:
         return out
     if source.strides[2] != sizeof(float):

@@ -38,7 +38,7 @@ cdef void _task(const void *context, Py_ssize_t index, int worker) noexcept nogi
 
 cdef inline void _weighted_sum(const Job *job, Py_ssize_t r, Py_ssize_t column, Py_ssize_t count,
                                float *sums) noexcept nogil:
-    """``count`` columns of the interpolated row r, from ``column`` on, summed in the order of the taps."""
+    """Sum ``count`` columns of the interpolated row r, from ``column`` on, in the order of the taps."""
     cdef Py_ssize_t a, b, c
     cdef const float *place
     cdef float weight
@@ -84,5 +84,5 @@ cdef Interpolation _interpolation(pair, Py_ssize_t n, Py_ssize_t taps, Py_ssize_
     for r in range(n):
         for t in range(taps):
             if not 0 <= index[r, t] < size:
-                raise ValueError(f"index {index[r, t]} is outside of {size} places")
+                raise ValueError(f"index {index[r, t]} is outside {size} places")
     return Interpolation(&index[0, 0], &weight[0, 0]) if n and taps else Interpolation(NULL, NULL)

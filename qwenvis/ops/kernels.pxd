@@ -8,14 +8,18 @@ cdef extern from "kernels.h" nogil:
         QV_CHUNK
         QV_ACTIVATION_COUNT
 
-    ctypedef enum qv_kind:
+    ctypedef enum qv_dtype:
         QV_F32
         QV_BF16
-        QV_KIND_COUNT
+
+    Py_ssize_t qv_itemsize(qv_dtype dtype)
 
     ctypedef struct qv_format:
         const char *name
-        qv_kind rows_kind
+        const qv_format *before
+        const qv_format *attention
+        qv_dtype rows_dtype
+        qv_dtype source_dtype
         int mr
         int nr
         int kr
@@ -30,7 +34,7 @@ cdef extern from "kernels.h" nogil:
         double (*peak)(Py_ssize_t steps, float *sink) noexcept nogil
 
     ctypedef void (*qv_norm)(const float *x, Py_ssize_t d, const float *weight, const float *bias, float eps, void *out,
-                             qv_kind kind) noexcept nogil
+                             qv_dtype dtype) noexcept nogil
 
     ctypedef struct qv_resampling:
         const int32_t *starts
@@ -43,24 +47,24 @@ cdef extern from "kernels.h" nogil:
         const char *name
         int (*present)() noexcept nogil
         Py_ssize_t rows_nbytes
-        const qv_format formats[1]  # QV_KIND_COUNT of them
+        const qv_format *formats
         void (*finish[1])(float *sums, Py_ssize_t rows, Py_ssize_t width,
                           const float *bias) noexcept nogil  # QV_ACTIVATION_COUNT of them
         void (*store)(const float *sums, Py_ssize_t sums_pitch, Py_ssize_t rows, Py_ssize_t columns, void *out,
-                      Py_ssize_t pitch, qv_kind kind, int add) noexcept nogil
+                      Py_ssize_t pitch, qv_dtype dtype, int add) noexcept nogil
         qv_norm layer_norm
         qv_norm rms_norm
         void (*rope)(const float *x, const float *cos, const float *sin, Py_ssize_t half, float scale, void *out,
-                     qv_kind kind) noexcept nogil
+                     qv_dtype dtype) noexcept nogil
         void (*softmax)(float *s, Py_ssize_t pitch, Py_ssize_t rows, Py_ssize_t n, float *m, float *l, float *factors,
-                        void *out, qv_kind kind) noexcept nogil
-        void (*scale)(const float *x, Py_ssize_t d, float factor, void *out, qv_kind kind) noexcept nogil
-        void (*copy)(const float *x, Py_ssize_t n, void *out, qv_kind kind) noexcept nogil
+                        void *out, qv_dtype dtype) noexcept nogil
+        void (*scale)(const float *x, Py_ssize_t d, float factor, void *out, qv_dtype dtype) noexcept nogil
+        void (*copy)(const float *x, Py_ssize_t n, void *out, qv_dtype dtype) noexcept nogil
         void (*lookup)(const uint8_t *x, Py_ssize_t stride, Py_ssize_t n, const float *table, float *out) noexcept nogil
         void (*resample_row)(const uint8_t *x, Py_ssize_t width, const qv_resampling *r, uint8_t *out) noexcept nogil
         void (*resample_column)(const uint8_t *x, Py_ssize_t bytes, const qv_resampling *r, Py_ssize_t i,
                                 uint8_t *out) noexcept nogil
         void (*widen_bf16)(const uint16_t *x, Py_ssize_t n, float *out) noexcept nogil
-        int (*all_finite)(const void *x, Py_ssize_t n, qv_kind kind, qv_kind to) noexcept nogil
+        int (*all_finite)(const void *x, Py_ssize_t n, qv_dtype dtype) noexcept nogil
 
     const qv_kernels *const qv_isas[]

@@ -22,7 +22,7 @@ cdef void _task(const void *context, Py_ssize_t index, int worker) noexcept nogi
         for h in range(job.x.d // d):
             job.norm(<const float *>job.x.data + r * job.x.pitch + h * d, d, job.weight, job.bias, job.eps,
                      job.out.data + ((r // job.group) * job.out.pitch + (r % job.group) * job.x.d + h * d)
-                     * job.out.itemsize, job.out.kind)
+                     * job.out.itemsize, job.out.dtype)
 
 
 cdef _run(qv_norm norm, x, const float[::1] weight, const float[::1] bias, float eps, out):

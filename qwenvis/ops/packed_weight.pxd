@@ -1,11 +1,10 @@
 # A weight in panels, for the op that multiplies by it.
-from qwenvis.ops.kernels cimport qv_format, qv_kernels, qv_kind
+from qwenvis.ops.kernels cimport qv_format, qv_kernels
 
 # A weight (n, k) in panels, and the table that it was packed with.
 cdef struct Panels:
     const qv_kernels *isa
     const qv_format *format
-    qv_kind weight_kind
     char *data
     float *bias            # of each packed column
     Py_ssize_t n, k
@@ -26,7 +25,7 @@ cdef class PackedWeight:
 
 
 cdef inline Py_ssize_t panel_width(const Panels *p, Py_ssize_t panel) noexcept nogil:
-    """Packed columns of a panel."""
+    """Return the packed columns of a panel."""
     return p.last_width if panel == p.count - 1 else p.format.nr
 
 

@@ -1,4 +1,4 @@
-"""A weight as the kernels want it: packed once into panels of the selected instruction set."""
+"""A weight in the layout of the kernels: packed once into panels of the selected instruction set."""
 
 from libc.stdint cimport uint16_t
 
@@ -6,27 +6,28 @@ import cython
 import numpy as np
 
 from qwenvis.ops.finite cimport lower
-from qwenvis.ops.kernels cimport QV_BF16, QV_F32, qv_kind
-from qwenvis.ops.runtime cimport CACHE_LINE, ceil_div, itemsize_of, kind_of, parallel_on, round_up, selected, threads
+from qwenvis.ops.kernels cimport QV_BF16, QV_F32, qv_dtype, qv_itemsize
+from qwenvis.ops.runtime cimport (
+    CACHE_LINE, ceil_div, dtype_name, format_named, parallel_on, round_up, selected, threads
+)
 
 cdef enum:
     MAX_SIZE = 1 << 26  # of n and of k: the bytes of a weight fit 63 bits
 
 
 cdef class PackedWeight:
-    """A weight (n, k) and its bias as panels of the selected ISA, packed once, in "f32" or "bf16".
+    """A weight (n, k) and its bias as panels of the selected ISA, packed once, in one of `formats`.
 
     With ``gated`` the panels hold two weights (n, k) side by side, gate and up, for the activation "silu_gate".
     """
 
     def __cinit__(self, Py_ssize_t n, Py_ssize_t k, str format="f32", *, bint gated=False):
         if not (0 < n <= MAX_SIZE and 0 < k <= MAX_SIZE):
-            raise ValueError(f"a weight cannot be ({n}, {k}); sizes go from 1 to {MAX_SIZE}")
+            raise ValueError(f"a weight cannot have shape ({n}, {k}); expected sizes from 1 to {MAX_SIZE}")
         cdef Panels *p = &self.panels
         self.gated = gated
         p.isa = selected()
-        p.weight_kind = kind_of(format)
-        p.format = &p.isa.formats[<int>p.weight_kind]
+        p.format = format_named(p.isa, format)
         p.n, p.k = n, k
         p.columns = p.format.nr // 2 if gated else p.format.nr
         p.count = ceil_div(n, p.columns)
@@ -37,7 +38,7 @@ cdef class PackedWeight:
         self._memory = None
 
     cdef held(self, Panels *panels):
-        """Copy where panels and bias lie now; return their memory, for the caller to hold while it uses them.
+        """Copy the places of panels and bias; return their memory, for the caller to hold while it uses them.
 
         Another thread may map the weight anew at any time, so both are taken in one step.
         """
@@ -47,7 +48,7 @@ cdef class PackedWeight:
         return memory
 
     cdef _writable(self, Panels *panels):
-        """As `held`; memory is allocated, from a cache line on, when there is something to pack."""
+        """Return the memory as `held` does; if there is none yet, allocate it from a cache line on."""
         memory = self.held(panels)
         if memory is None:
             raw = np.empty(self.nbytes + CACHE_LINE, np.uint8)
@@ -61,7 +62,7 @@ cdef class PackedWeight:
         return memory
 
     cdef _place(self, memory, bint only_first=False):
-        """Put panels and bias there from now on; with ``only_first``, unless another thread has put them elsewhere."""
+        """Take panels and bias from ``memory`` from now on; with ``only_first``, unless there is memory already."""
         cdef const unsigned char[::1] bytes_ = memory
         cdef char *data = <char *>&bytes_[0]
         cdef float *bias = <float *>(data + round_up(self._filled(), CACHE_LINE))
@@ -71,13 +72,14 @@ cdef class PackedWeight:
                 self.panels.data, self.panels.bias, self._memory = data, bias, memory
 
     cdef Py_ssize_t _filled(self):
-        """Bytes of all panels; the bias follows in the next cache line."""
+        """Return the bytes of all panels; the bias follows in the next cache line."""
         return self.packed_columns * self.panels.k_padded * self.panels.format.itemsize
 
     def map(self, memory):
         """Take panels and bias from the ``memory`` of another weight like this one, and never write there.
 
-        (nbytes,) uint8, beginning with a cache line: the bytes of a file that is mapped, say.
+        ``memory`` is (nbytes,) uint8 and begins with a cache line, such as the bytes of a mapped file. Raises
+        ValueError for any other array.
         """
         if memory.shape != (self.nbytes,) or memory.dtype != np.uint8 or memory.ctypes.data % CACHE_LINE:
             raise ValueError(f"memory is {memory.shape} {memory.dtype}; expected ({self.nbytes},) uint8, aligned")
@@ -93,28 +95,29 @@ cdef class PackedWeight:
 
     @property
     def isa(self):
-        """The instruction set that it is packed for."""
+        """The instruction set that the weight is packed for."""
         return self.panels.isa.name.decode()
 
     @property
     def shape(self):
-        """(n, k): columns of the product, and the sum's length."""
+        """(n, k): the columns of the product, and the length of its sums."""
         return self.panels.n, self.panels.k
 
     @property
     def rows_dtype(self):
-        """What `linear` multiplies it with: "float32", or "uint16", which holds bfloat16."""
-        return "uint16" if self.panels.format.rows_kind == QV_BF16 else "float32"
+        """The dtype of the rows that `linear` multiplies by it: "float32", or "uint16", which holds bfloat16."""
+        return dtype_name(self.panels.format.rows_dtype)
 
     @property
     def nbytes(self):
-        """Bytes that the packed weight and its bias take, in whole cache lines."""
+        """The bytes of the packed weight and its bias, in whole cache lines."""
         return round_up(self._filled(), CACHE_LINE) + round_up(self.packed_columns * sizeof(float), CACHE_LINE)
 
     def pack(self, array, Py_ssize_t half=0):
-        """Take the weight, (n, k) or (n, ...) with k entries a row, any float type; half 1 is ``up`` of a gated one.
+        """Pack the weight, (n, k) or (n, ...) with k entries a row, any float type; half 1 is ``up`` of a gated weight.
 
-        Raises FloatingPointError where it is not finite, or is not once it is in the format; then pack it anew.
+        Raises FloatingPointError for an array that is not finite, or not finite in the format, after which the weight
+        has to be packed again; and ValueError for another shape, and if the weight is mapped.
         """
         array = np.ascontiguousarray(array).reshape(len(array), -1)
         if array.shape != self.shape:
@@ -131,7 +134,7 @@ cdef class PackedWeight:
         packing.rows = &rows[0]
         cdef float[:, :, ::1] scratch
         cdef int workers = threads()
-        if packing.source != self.panels.weight_kind:
+        if packing.source != self.panels.format.source_dtype:
             scratch = np.empty((workers, self.panels.columns, self.panels.k), np.float32)
             packing.scratch = &scratch[0, 0, 0]
         with nogil:
@@ -140,14 +143,14 @@ cdef class PackedWeight:
             raise FloatingPointError("the weight is not finite")
 
     def pack_bias(self, array, Py_ssize_t half=0):
-        """Take the bias: (n,), any float type. Raises FloatingPointError where it is not finite."""
+        """Pack the bias, (n,) of any float type, as `pack`. Raises FloatingPointError unless it is finite."""
         _check_half(self.gated, half)
         cdef Panels panels
         cdef Panels *p = &self.panels
         cdef const float[::1] values = np.ascontiguousarray(array, np.float32)
         if values.shape[0] != p.n:
             raise ValueError(f"bias has {values.shape[0]} entries, expected {p.n}")
-        if not p.isa.all_finite(&values[0], p.n, QV_F32, QV_F32):
+        if not p.isa.all_finite(&values[0], p.n, QV_F32):
             raise FloatingPointError("the bias is not finite")
         memory = self._writable(&panels)  # held until all is there
         cdef Py_ssize_t i
@@ -163,28 +166,28 @@ cdef _check_half(bint gated, Py_ssize_t half):
 cdef struct Packing:
     Panels panels
     const char *rows  # of the weight, as it was passed
-    qv_kind source
+    qv_dtype source
     float *scratch    # where each worker turns them into what the format stores
     Py_ssize_t half
     int *finite
 
 
 cdef void _pack_task(const void *context, Py_ssize_t panel, int worker) noexcept nogil:
-    """One panel: its columns are rows of the weight."""
+    """Pack one panel, whose columns are rows of the weight."""
     cdef const Packing *job = <const Packing *>context
     cdef const Panels *p = &job.panels
     cdef Py_ssize_t first = panel * p.columns, columns = min(p.columns, p.n - first)
     cdef Py_ssize_t width = panel_width(p, panel)
-    cdef const char *rows = job.rows + first * p.k * itemsize_of(job.source)
+    cdef const char *rows = job.rows + first * p.k * qv_itemsize(job.source)
     cdef float *scratch = job.scratch + worker * p.columns * p.k
-    if not p.isa.all_finite(rows, columns * p.k, job.source, p.weight_kind):  # and they are in L2 from here on
-        lower(job.finite)
-    if job.source != p.weight_kind:
+    if job.source != p.format.source_dtype:
         if job.source == QV_BF16:
             p.isa.widen_bf16(<const uint16_t *>rows, columns * p.k, scratch)
         else:
-            p.isa.copy(<const float *>rows, columns * p.k, scratch, p.weight_kind)
+            p.isa.copy(<const float *>rows, columns * p.k, scratch, p.format.source_dtype)
         rows = <const char *>scratch
+    if not p.isa.all_finite(rows, columns * p.k, p.format.source_dtype):  # and they are in L2 from here on
+        lower(job.finite)
     p.format.pack(rows, p.k, columns, p.k,
                   panel_at(p, panel) + job.half * p.columns * p.format.kr * p.format.itemsize, min(p.columns, width),
                   width)

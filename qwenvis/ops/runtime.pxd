@@ -1,5 +1,5 @@
-# The door to the kernels, to the threads and to arrays, for the other ops.
-from qwenvis.ops.kernels cimport QV_F32, qv_kernels, qv_kind
+# Access to the kernels, the threads and arrays, for the other ops.
+from qwenvis.ops.kernels cimport qv_dtype, qv_format, qv_kernels
 
 cdef extern from "prefetch.h" nogil:
     enum:
@@ -15,26 +15,22 @@ cdef struct Rows:
     Py_ssize_t n, d
     Py_ssize_t pitch  # entries from row to row
     Py_ssize_t itemsize
-    qv_kind kind
+    qv_dtype dtype
 
 cdef const qv_kernels *selected() noexcept nogil
-cdef qv_kind kind_of(str name) except *
+cdef const qv_format *format_named(const qv_kernels *isa, str name) except NULL
+cdef str dtype_name(qv_dtype dtype)
 cdef Rows rows_of(array, str name, bint writable=*) except *
 cdef int threads() noexcept nogil
 cdef void parallel_for(task_t task, const void *context, Py_ssize_t n) noexcept nogil
 cdef void parallel_on(int most, task_t task, const void *context, Py_ssize_t n) noexcept nogil
 
 
-cdef inline Py_ssize_t itemsize_of(qv_kind kind) noexcept nogil:
-    """Bytes of an entry of a row."""
-    return 4 if kind == QV_F32 else 2
-
-
 cdef inline Py_ssize_t ceil_div(Py_ssize_t n, Py_ssize_t size) noexcept nogil:
-    """How many parts of at most ``size`` hold n."""
+    """Return the number of parts of at most ``size`` that hold n."""
     return (n + size - 1) // size
 
 
 cdef inline Py_ssize_t round_up(Py_ssize_t n, Py_ssize_t unit) noexcept nogil:
-    """The least whole number of units that holds n."""
+    """Return the smallest multiple of ``unit`` that is not below n."""
     return ceil_div(n, unit) * unit

@@ -1,14 +1,17 @@
 """The selected instruction set and the package's only parallel loop."""
 
 import os
+from collections import namedtuple
 from contextlib import contextmanager
+
+import numpy as np
 
 from qwenvis.errors import IsaError, quoted
 
 from cython.parallel cimport prange, threadid
-from libc.stdint cimport uint16_t
+from cpython.buffer cimport PyBUF_STRIDED_RO, PyBuffer_Release, PyObject_GetBuffer
 
-from qwenvis.ops.kernels cimport QV_BF16, QV_F32, QV_KIND_COUNT, qv_format, qv_isas, qv_kernels, qv_kind
+from qwenvis.ops.kernels cimport QV_BF16, QV_F32, qv_dtype, qv_format, qv_isas, qv_itemsize, qv_kernels
 
 cdef extern from "parallel.h" nogil:
     const int qv_openmp
@@ -19,7 +22,7 @@ cdef extern from "parallel.h" nogil:
 cdef extern from *:
     """
     static _Thread_local int qv_thread_count = 1;
-    static int qv_forked = 0; /* workers do not survive a fork: a child that asked for them would hang */
+    static int qv_forked = 0; /* workers do not survive a fork: a child that started a loop on them would hang */
     #define qv_load(pointer) __atomic_load_n(&(pointer), __ATOMIC_RELAXED)
     #define qv_store(pointer, value) __atomic_store_n(&(pointer), value, __ATOMIC_RELAXED)
     """
@@ -33,41 +36,44 @@ cdef const qv_kernels *_selected = NULL  # through `selected` alone: any thread 
 openmp = qv_openmp  # the version (a date, yyyymm) that the compiler implements; 0: a pool of our own
 cache_line = CACHE_LINE  # bytes
 
+# The NumPy dtype of the arrays that hold rows of each dtype. NumPy has no bfloat16.
+cdef dict _HOLDERS = {QV_F32: np.dtype("float32"), QV_BF16: np.dtype("uint16")}
+cdef dict _HELD = {holder: dtype for dtype, holder in _HOLDERS.items()}
+
 
 cdef const qv_kernels *selected() noexcept nogil:
     return qv_load(_selected)
 
 
-cdef qv_kind kind_of(str name) except *:
-    """The number format of that name."""
-    cdef int kind
-    for kind in range(<int>QV_KIND_COUNT):
-        if selected().formats[kind].name.decode() == name:
-            return <qv_kind>kind
-    raise ValueError(f"there is no format {name!r}")
+cdef const qv_format *format_named(const qv_kernels *isa, str name) except NULL:
+    """Return the number format of an ISA with that name."""
+    cdef const qv_format *format = isa.formats
+    while format != NULL and format.name.decode() != name:
+        format = format.before
+    if format == NULL:
+        raise ValueError(f"unknown format {name!r}; expected {', '.join(formats())}")
+    return format
 
 
 cdef Rows rows_of(array, str name, bint writable=False) except *:
-    """A (n, d) array of float32, or of bfloat16 as uint16, with contiguous rows of any pitch."""
-    cdef const float[:, :] wide
-    cdef const uint16_t[:, :] half
+    """Take a (n, d) array of float32, or of bfloat16 as uint16, with contiguous rows of any pitch."""
+    cdef Py_buffer view
     cdef Rows rows
     if writable and not array.flags.writeable:
         raise ValueError(f"{name} is read-only")
-    if array.dtype.itemsize == 2:
-        half = array
-        rows.kind, rows.n, rows.d = QV_BF16, half.shape[0], half.shape[1]
-        rows.data = <char *>&half[0, 0] if rows.n and rows.d else NULL
-    else:
-        wide = array
-        rows.kind, rows.n, rows.d = QV_F32, wide.shape[0], wide.shape[1]
-        rows.data = <char *>&wide[0, 0] if rows.n and rows.d else NULL
-    rows.itemsize = itemsize_of(rows.kind)
+    if array.dtype not in _HELD or array.ndim != 2:
+        raise ValueError(f"{name} has {array.ndim} dimensions and dtype {array.dtype}; expected 2 and float32, or "
+                         "uint16 for bfloat16")
+    PyObject_GetBuffer(array, &view, PyBUF_STRIDED_RO)
+    rows.data, rows.n, rows.d = <char *>view.buf, view.shape[0], view.shape[1]
+    PyBuffer_Release(&view)
+    rows.dtype = _HELD[array.dtype]
+    rows.itemsize = qv_itemsize(rows.dtype)
     if rows.n and rows.d > 1 and array.strides[1] != rows.itemsize:
         raise ValueError(f"{name}: rows must be contiguous")
     rows.pitch = array.strides[0] // rows.itemsize
     if rows.n > 1 and array.strides[0] % rows.itemsize:
-        raise ValueError(f"{name}: rows must lie whole entries apart")
+        raise ValueError(f"{name}: the distance between rows must be a whole number of entries")
     return rows
 
 
@@ -76,17 +82,17 @@ cdef int threads() noexcept nogil:
 
 
 cdef int granted(int count) noexcept nogil:
-    """As many of ``count`` threads as the operating system starts for this Python thread's ops, and starts them."""
+    """Start up to ``count`` threads for the ops of this Python thread; return the number that the system grants."""
     return 1 if qv_forked or count < 2 else qv_granted(count)
 
 
 cdef void parallel_for(task_t task, const void *context, Py_ssize_t n) noexcept nogil:
-    """Run task(context, 0 .. n-1, worker) on this call's threads, handing out tasks as they come free."""
+    """Run task(context, 0 .. n-1, worker) on the threads of this call; a free thread takes the next task."""
     parallel_on(threads(), task, context, n)
 
 
 cdef void parallel_on(int most, task_t task, const void *context, Py_ssize_t n) noexcept nogil:
-    """`parallel_for` on at most ``most`` threads: an op passes the number that its scratch memory was allocated for.
+    """Run `parallel_for` on at most ``most`` threads: the number for which an op has allocated its scratch memory.
 
     Any Python code may run after an allocation and change `threads`, such as a finalizer that ends `use_threads`.
     """
@@ -103,16 +109,16 @@ cdef void parallel_on(int most, task_t task, const void *context, Py_ssize_t n) 
 
 
 def granted_threads(int count):
-    """How many of ``count`` threads the operating system starts for the ops of this Python thread."""
+    """Return how many of ``count`` threads the operating system starts for the ops of this Python thread."""
     return granted(count)
 
 
 @contextmanager
 def use_threads(int count):
-    """Ops that this Python thread calls inside the block run on ``count`` threads."""
+    """Run the ops that this Python thread calls inside the block on ``count`` threads."""
     global qv_thread_count
     if count < 1:
-        raise ValueError(f"{count} threads cannot run anything")
+        raise ValueError(f"the number of threads is {count}; expected at least 1")
     cdef int before = qv_thread_count
     qv_thread_count = count
     try:
@@ -122,7 +128,7 @@ def use_threads(int count):
 
 
 def isas():
-    """Names of the instruction sets: ``{name: present}`` for each that was compiled, plainest first."""
+    """Return ``{name: present}`` for each instruction set that was compiled, plainest first."""
     found = {}
     cdef int i = 0
     while qv_isas[i] != NULL:
@@ -133,7 +139,7 @@ def isas():
 
 
 def isa():
-    """Name of the selected instruction set."""
+    """Return the name of the selected instruction set."""
     return selected().name.decode()
 
 
@@ -156,9 +162,28 @@ def use_isa(name=None):
     qv_store(_selected, qv_isas[i])
 
 
-def rows_dtype(str format):
-    """What the selected ISA multiplies with weights of a format: "float32" or "uint16", which holds bfloat16."""
-    return "uint16" if selected().formats[<int>kind_of(format)].rows_kind == QV_BF16 else "float32"
+Format = namedtuple("Format", "itemsize rows_dtype expanded")
+
+
+def formats():
+    """Return the number formats of weights on the selected ISA, by name, the most precise first.
+
+    ``itemsize``: bytes of a stored weight; ``rows_dtype``: the dtype of the rows that `linear` multiplies by it,
+    "float32", or "uint16", which holds bfloat16; ``expanded``: the ISA cannot multiply the format, so the weights are
+    expanded to float32 as they are used.
+    """
+    found = []
+    cdef const qv_format *format = selected().formats
+    while format != NULL:
+        facts = Format(format.itemsize, dtype_name(format.rows_dtype), format.expand != NULL)
+        found.append((format.name.decode(), facts))
+        format = format.before
+    return dict(reversed(found))
+
+
+cdef str dtype_name(qv_dtype dtype):
+    """Return the name of the NumPy dtype that holds rows of ``dtype``."""
+    return _HOLDERS[dtype].name
 
 
 cdef struct Probe:
@@ -180,7 +205,7 @@ def peak(Py_ssize_t steps, str format="f32"):
     cdef double flops
     cdef int count = threads()
     cdef Probe probe
-    probe.format, probe.steps, probe.flops = &selected().formats[<int>kind_of(format)], steps, &flops
+    probe.format, probe.steps, probe.flops = format_named(selected(), format), steps, &flops
     with nogil:
         parallel_for(_probe, &probe, count)
     return count * flops

@@ -85,7 +85,7 @@ def checked_rate(value: object, name: str) -> Rate:
     Raises InputError with the ``name`` of the argument.
     """
     if isinstance(value, bool) or not isinstance(value, Real) or not 1 / LARGEST < value < LARGEST:  # type: ignore[operator]
-        raise InputError(f"{name} is {quoted(value)}; expected frames a second, above 0 and below {LARGEST:,}")
+        raise InputError(f"{name} is {quoted(value)}; expected frames per second, above 0 and below {LARGEST:,}")
     return int(value) if isinstance(value, Integral) else float(value)
 
 
@@ -100,9 +100,9 @@ def even(length: Length, wanted: Wanted) -> list[int]:
     if wanted.num_frames is not None:
         count = round(wanted.num_frames / factor) * factor
     elif wanted.fps is not None:
-        most = math.floor(min(_told(wanted.max_frames), total) / factor) * factor
+        most = math.floor(min(_required(wanted.max_frames), total) / factor) * factor
         exact = total / _rate(length, wanted) * wanted.fps
-        count = math.floor(min(max(exact, _told(wanted.min_frames)), most, total) / factor) * factor
+        count = math.floor(min(max(exact, _required(wanted.min_frames)), most, total) / factor) * factor
     else:
         return every(length, wanted)
     _refuse_count(count, total, factor)
@@ -127,7 +127,7 @@ def _arange(total: int, count: int) -> list[int]:
 
 def ends(length: Length, wanted: Wanted) -> list[int]:
     """Take frames evenly from the first to the last: Qwen3VLVideoProcessor. An unknown rate counts as 24."""
-    total, least, most = length.frames, int(_told(wanted.min_frames)), int(_told(wanted.max_frames))
+    total, least, most = length.frames, int(_required(wanted.min_frames)), int(_required(wanted.max_frames))
     if wanted.num_frames is not None:
         return _linspace(total, wanted.num_frames)
     if wanted.fps is None:
@@ -153,13 +153,13 @@ def reference(length: Length, wanted: Wanted) -> list[int]:
 
 
 def seconds(length: Length, wanted: Wanted) -> list[int]:
-    """Take ``fps`` frames of each second; beyond max_duration, as many as it holds, evenly: Glm4vVideoProcessor."""
-    last, rate, fps = length.frames - 1, _rate(length, wanted), _told(wanted.fps)
+    """Take ``fps`` frames of each second; beyond max_duration, the number it holds, evenly: Glm4vVideoProcessor."""
+    last, rate, fps = length.frames - 1, _rate(length, wanted), _required(wanted.fps)
     duration = length.duration or round(last / rate) + 1
-    if duration <= _told(wanted.max_duration):
+    if duration <= _required(wanted.max_duration):
         count = _bounded(max(math.floor(duration * fps), 1))
         indices = [min(last, math.ceil(i * rate / fps)) for i in range(count)]
-    elif (count := int(_told(wanted.max_duration) * fps)) >= length.frames:
+    elif (count := int(_required(wanted.max_duration) * fps)) >= length.frames:
         indices = every(length, wanted)
     else:
         indices = [min(last, math.ceil(t * rate)) for t in np.linspace(0, duration, _bounded(count)).tolist()]
@@ -182,9 +182,9 @@ def dynamic(length: Length, wanted: Wanted) -> list[int]:
 def clock(length: Length, wanted: Wanted) -> list[int]:
     """Take the first frame at or after each tick of 1 / fps seconds: Glm5NextVideoProcessor."""
     duration = length.duration or round((length.frames - 1) / _rate(length, wanted)) + 1
-    limit, fps = wanted.max_duration, _told(wanted.fps)
+    limit, fps = wanted.max_duration, _required(wanted.fps)
     looked_at = min(duration, limit) if limit else duration
-    count = int(min(int(looked_at * fps), _told(wanted.max_frames)))
+    count = int(min(int(looked_at * fps), _required(wanted.max_frames)))
     return _by_the_clock(length, _rate(length, wanted), count, fps, int(duration))
 
 
@@ -209,7 +209,7 @@ def _by_the_clock(length: Length, rate: Rate, count: int, fps: Rate, most_second
 
 
 def _paired(indices: Sequence[int]) -> list[int]:
-    """Return each frame once, and the last one twice where their number is odd."""
+    """Return each frame once, and the last frame twice if the number is odd."""
     once = list(dict.fromkeys(indices))
     return once + once[-1:] if len(once) % 2 else once
 
@@ -221,13 +221,13 @@ def _linspace(total: int, count: int) -> list[int]:
 
 def _rate(length: Length, wanted: Wanted) -> Rate:
     if not length.fps:
-        raise VideoError("the frames a second of this video are not known; pass video_fps, or num_frames")
+        raise VideoError("the frame rate of this video is unknown; pass video_fps, or num_frames")
     return length.fps
 
 
-def _told(value: int | Rate | None) -> Rate:
+def _required(value: int | Rate | None) -> Rate:
     if value is None:
-        raise VideoError("the checkpoint does not say at which rate to take frames; pass fps")
+        raise VideoError("the checkpoint does not state a sampling rate; pass fps")
     return value
 
 
@@ -235,7 +235,7 @@ def _refuse_count(count: int, total: int, factor: int) -> None:
     """Raise VideoError for a rule that takes multiples of ``factor`` frames and finds none, or more than there are."""
     if not factor <= count <= total:
         raise VideoError(
-            f"the video has {total} frames, of which {count} would be taken, a multiple of {factor}; "
+            f"the video has {total} frames, of which {count} would be chosen, a multiple of {factor}; "
             f"expected {factor} to {total}: change num_frames or fps"
         )
     _bounded(count)
@@ -245,7 +245,8 @@ def _bounded(count: int) -> int:
     """Return the number of frames to take, before a list is made. Raises VideoLimitError above ``MAX_TAKEN``."""
     if count > MAX_TAKEN:
         raise VideoLimitError(
-            f"{count:,} frames would be looked at; at most {MAX_TAKEN:,} are: lower num_frames, fps or max_frames"
+            f"{count:,} frames would be examined; at most {MAX_TAKEN:,} are allowed: "
+            "lower num_frames, fps or max_frames"
         )
     return count
 

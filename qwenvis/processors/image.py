@@ -87,7 +87,7 @@ class ImageProcessor:
         tower = {"patch_size": patch_size, "merge_size": merge_size, "temporal_patch_size": temporal_patch_size}
         refuse_other_steps(config, tower)
         if backend == "pil" and config.get("resample") == "bicubic":
-            raise config.refused("resample", "3: transformers' Pillow classes take the word for bilinear")
+            raise config.refused("resample", "3: transformers' Pillow classes read the word as bilinear")
         smallest, largest = cls.limits_of(config, patch_size * merge_size, temporal_patch_size)
         normalisation = Normalisation.from_config(config, fused=backend == "torchvision")
         sizes = patch_size, merge_size, temporal_patch_size
@@ -217,7 +217,7 @@ def processor_class(family: str, preprocessor: Mapping[str, Any]) -> type[ImageP
     if not config and not stated.class_normalisation:
         raise missing("mean and std")
     if config and "image_processor_type" not in config and not stated.auto:
-        raise config.refused("image_processor_type", f"a name: transformers has none of its own for {family}")
+        raise config.refused("image_processor_type", f"a name: transformers has no image processor for {family}")
     name = config.word("image_processor_type") if "image_processor_type" in config else stated.image
     kin = family_of_class(_stem(name), "ImageProcessor")
     found = TYPES.get(_stem(name)) or (kin and TYPES.get(_stem(kin.processors.image)))
@@ -246,7 +246,7 @@ def refuse_other_steps(config: Section, tower: Mapping[str, int], noun: str = "i
     """
     for key in (*STEPS, *tower):
         if key in config.nulls:
-            raise config.refused(key, "a value, or no such field: null takes away the one that transformers has")
+            raise config.refused(key, "a value, or no such field: null removes the default of transformers")
     for key in SWITCHES:
         if not config.flag(key, True):
             raise config.refused(key, f"true: {noun} are prepared so, or not at all")

@@ -57,7 +57,10 @@ class VideoProcessor:
     def from_config(
         cls, preprocessor: Mapping[str, Any], *, patch_size: int, merge_size: int, temporal_patch_size: int
     ) -> VideoProcessor:
-        """Read a video preprocessor config; the sizes are the tower's. Raises ConfigError for a config without use."""
+        """Read a video preprocessor config; the sizes are the tower's.
+
+        Raises ConfigError for a config that cannot be used.
+        """
         given = Section(preprocessor, PLACE)
         config = Section({**cls.defaults, **given.written}, given.place)
         tower = {"patch_size": patch_size, "merge_size": merge_size, "temporal_patch_size": temporal_patch_size}
@@ -89,7 +92,7 @@ class VideoProcessor:
         numbers = checked(given)
         if unread := [name for name in numbers if name not in self.arguments]:
             known = " or ".join(self.arguments) or "nothing"
-            raise InputError(f"{unread[0]} is not read where this model chooses frames; it reads {known}")
+            raise InputError(f"{unread[0]} has no effect on the frames of this model, which reads {known}")
         if "fps" in numbers and "num_frames" in numbers:
             raise InputError("num_frames and fps are mutually exclusive; pass one of them")
         if "fps" in numbers or "num_frames" in numbers:

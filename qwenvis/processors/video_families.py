@@ -184,7 +184,7 @@ def video_processor_class(family: str, preprocessor: Mapping[str, Any]) -> type[
         found = TYPES.get(images.replace("ImageProcessor", "VideoProcessor")) or TYPES.get(own)
         if found is None:
             raise ConfigError(
-                f"{family} has no videos: transformers has no video processor for it; pass pictures as images"
+                f"{family} has no videos: transformers has no video processor for it; pass still images as images"
             )
         return found
     kind = name.removesuffix("Fast")

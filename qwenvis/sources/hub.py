@@ -74,14 +74,16 @@ class HubName:
 
     @classmethod
     def of(cls, text: str, options: HubOptions) -> Self | None:
-        """Read a Hub id; None where the text is none. Raises SourceError for what cannot be a revision."""
+        """Parse a Hub id; return None for any other text. Raises SourceError for an invalid revision."""
         match, revision = _ID.fullmatch(text), options.revision
         if match is None or "--" in text or ".." in text or bool(match[2]) != text.lower().endswith(GGUF):
             return None
         if revision is not None and (
             not isinstance(revision, str) or not _REVISION.fullmatch(revision) or ".." in revision
         ):
-            raise SourceError(f"{quoted(revision)} is no revision of {match[1]}; expected a branch, a tag or a commit")
+            raise SourceError(
+                f"{quoted(revision)} is not a revision of {match[1]}; expected a branch, a tag or a commit"
+            )
         return cls(match[1], match[2] or "", options)
 
     @property
@@ -114,18 +116,16 @@ class HubName:
         return (cache_root() / "towers" / self.folder.name / commit).absolute()
 
     def path_in(self, snapshot: Path) -> Path:
-        """Find the checkpoint: the snapshot, or the file in it.
+        """Return the path of the checkpoint: the snapshot, or the file in it, which may be missing.
 
-        Raises SourceError where there is no file, and CheckpointError for a link that leads out of the snapshot.
+        Raises CheckpointError for a link that leads out of the snapshot.
         """
-        if not self.file:
-            return snapshot
-        if not exists(snapshot / self.file) or (path := regular_file(snapshot, self.file)) is None:
-            raise self.refusal(f"lacks its {self.file}")
-        return path
+        if self.file:
+            regular_file(snapshot, self.file)
+        return snapshot / self.file
 
     def pinned(self, commit: str) -> dict[str, Any]:
-        """The arguments of `qwenvis.sources.open` that name this very commit, from any directory: all but a token."""
+        """Return the arguments with which `qwenvis.sources.open` opens this commit from any directory: no token."""
         cache_dir, flags = self.options.cache_dir, ("local_files_only", "tower_only")
         cache = None if cache_dir is None else str(given_path(cache_dir, "cache_dir").absolute())
         chosen = {name: True for name in flags if getattr(self.options, name)}
@@ -137,15 +137,15 @@ class HubName:
         return [name for name in needed if not exists(snapshot / name)]
 
     def refusal(self, state: str, snapshot: Path | None = None) -> SourceError:
-        """Make the error for a cache in a ``state``, with the line that fetches what is missing."""
+        """Return the error for a cache in this ``state``, with the command that fetches the missing files."""
         kind = "file" if self.file else "directory"
         options = {"--revision": self.options.revision, "--cache-dir": self.options.cache_dir}
         places = "".join(f' {option} "{value}"' for option, value in options.items() if value is not None)
-        text = f"{self.source} is no {kind} here, and the Hugging Face cache {self.options.cache} {state}."
+        text = f"{self.source} is not a {kind} here, and the Hugging Face cache {self.options.cache} {state}."
         if reason := self.options.forbidden:
-            text += f" Nothing is downloaded, for {reason}."
+            text += f" Nothing is downloaded, because {reason}."
         if self.file:
-            return SourceError(f"{text}\nThis fetches it:\n  hf download {self.repo} {self.file}{places}")
+            return SourceError(f"{text}\nTo fetch it:\n  hf download {self.repo} {self.file}{places}")
         shards = [] if snapshot is None else _shards(snapshot)
         return SourceError(f"{text}\n{_fetch(self.repo, shards, places)}")
 
@@ -163,20 +163,20 @@ def _read_ref(ref: Path) -> str:
 
 
 def _shards(snapshot: Path) -> list[str]:
-    """Name the files that hold the tower, as far as the snapshot tells; none where it has neither file nor index."""
-    telling = [name for name in (SINGLE, INDEX) if (snapshot / name).exists()]
+    """Name the files that hold the tower, or an unusable index; none for a snapshot without both."""
+    present = [name for name in (SINGLE, INDEX) if (snapshot / name).exists()]
     try:
-        return tower_shards(snapshot) if telling else []
+        return tower_shards(snapshot) if present else []
     except CheckpointError:
-        return telling
+        return present
 
 
 def _fetch(repo: str, shards: list[str], places: str) -> str:
-    """Write the line that fetches the files of the tower; every shard where nothing tells which of them hold it."""
+    """Return the command that fetches the tower: its ``shards``, or every shard while they are unknown."""
     patterns = [CONFIG, *FILES, PROCESSOR, INDEX, *(shards or ["*.safetensors"])]
     included = " ".join(f'--include "{pattern}"' for pattern in patterns)
-    why = "" if shards else f" (and every shard: only {INDEX}, which is not here yet, tells which of them hold it)"
-    return f"This fetches the files that hold the tower{why}:\n  hf download {repo} {included}{places}"
+    why = "" if shards else f" (and every shard, because {INDEX}, which lists the shards of the tower, is not here yet)"
+    return f"To fetch the files that hold the tower{why}:\n  hf download {repo} {included}{places}"
 
 
 def is_commit(text: str) -> bool:
@@ -185,7 +185,7 @@ def is_commit(text: str) -> bool:
 
 
 def is_directory(path: Path) -> bool:
-    """Whether there is a directory at a path, however strange the path is."""
+    """Return whether a path is a directory; False for a path that no file can have."""
     try:
         return path.is_dir()
     except (OSError, ValueError):  # a text that is too long for a path, or has a NUL
@@ -193,7 +193,7 @@ def is_directory(path: Path) -> bool:
 
 
 def exists(path: Path) -> bool:
-    """Whether there is something at a path, however strange the path is."""
+    """Return whether a path exists; False for a path that no file can have."""
     try:
         return path.exists()
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""A source, as a caller names it, opens as a checkpoint: its path, and the reader of its layout."""
+"""Open a source: find the path that it names, and the reader for the layout of the checkpoint there."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def open(
     - ``local_files_only``: send no request, as with ``HF_HUB_OFFLINE=1``.
     - ``tower_only``: download the tower's byte ranges instead of whole shards, into the cache of qwenvis.
 
-    Raises InputError for an argument that cannot be one, SourceError where the source names nothing that is here or can
-    be downloaded, ConfigError for a config that cannot be used, and CheckpointError for weights that are missing,
+    Raises InputError for an invalid argument, SourceError for a source that is not found or cannot be downloaded,
+    ConfigError for a config that cannot be used, and CheckpointError for weights that are missing,
     damaged, quantised or without a tower.
     """
     text = os.fspath(source) if isinstance(source, str | os.PathLike) else source
@@ -71,7 +71,7 @@ def open_at(path: Path, files: Files = LOCAL) -> Checkpoint:
     if _is_gguf(path) and not path.is_dir():
         return _gguf(path, files)
     configs = read_configs(path)
-    models.named(configs["model_type"], configs["vision_config"])  # a family is named, or a tower is not looked for
+    models.named(configs["model_type"], configs["vision_config"])  # refuse an unknown family before looking for a tower
     if (file := packed_file(path)) is not None:
         return open_packed(read_header(file), configs)
     return open_shards(path, configs, files)
@@ -124,14 +124,14 @@ def _is_gguf(path: Path) -> bool:
 
 
 def _nothing(text: str, path: Path) -> str:
-    """Say why a source names nothing that is here."""
+    """Return the message for a source that is not found."""
     if "://" in text:
         return f"{quoted(text)} names no checkpoint: it is a URL, and URLs are not downloaded; a Hub id is ORG/NAME"
     try:
         path.stat()
         place = "is a file; name the directory that holds it"
     except FileNotFoundError:
-        place = "is no file" if _is_gguf(path) else "is no directory"
+        place = "is not a file" if _is_gguf(path) else "is not a directory"
     except (OSError, ValueError) as error:
         place = f"cannot be read: {reason(error)}"
     from qwenvis.sources.presets import suggestion

@@ -41,13 +41,13 @@ from qwenvis.weights import Request
 Shapes = dict[str, tuple[int, ...]]
 
 RECIPE = 2  # part of the directory's name: raise it with any change of the bytes that are written
-SHARD_BYTES = 350_000_000  # the most that one shard holds, and so most of the memory that writing takes
+SHARD_BYTES = 350_000_000  # the largest shard, and most of the memory that writing takes
 CHUNK = 1 << 16  # numbers drawn at a time: the float32 draft stays in the L2 cache
 WRITERS = 2  # threads that draw; the bytes do not depend on it
 OTHERS = ("model.embed_tokens.weight", "model.norm.weight", "lm_head.weight")  # of the language model
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
-_ELSEWHERE = "QWENVIS_CACHE names another directory to keep it in"
+_ELSEWHERE = "set QWENVIS_CACHE to another directory"
 
 
 class Shard(NamedTuple):
@@ -66,7 +66,7 @@ class Shard(NamedTuple):
 class Listing(Mapping[str, Tensor]):
     """The tensors of a preset's tower by name, and the shards that they will lie in.
 
-    Nothing is listed before somebody looks: without the ``requests`` of a tower, that builds one.
+    The list is made at first use; without the ``requests`` of a tower, that builds the tower.
     """
 
     def __init__(self, directory: Path, preset: str, requests: Sequence[Request] | None = None) -> None:
@@ -111,7 +111,7 @@ class Synthetic(Checkpoint):
 
     @property
     def evidence(self) -> dict[str, tuple[int, ...]]:
-        """No shapes: those of the tensors follow from the config."""
+        """No shapes: the shapes of the tensors follow from the config."""
         return {}
 
     def holding(self, requests: Sequence[Request]) -> Self:

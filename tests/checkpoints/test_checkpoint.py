@@ -192,12 +192,12 @@ def test_where_the_preprocessor_is(tmp_path):
 
 
 def test_no_directory(tmp_path):
-    with pytest.raises(SourceError, match=r"nowhere is no directory"):
+    with pytest.raises(SourceError, match=r"nowhere is not a directory"):
         open_directory(tmp_path / "nowhere")
 
 
 def test_no_config(tmp_path):
-    with pytest.raises(SourceError, match=r"holds no config\.json, so it is no checkpoint in the Hub's layout$"):
+    with pytest.raises(SourceError, match=r"holds no config\.json, so it is not a checkpoint in the Hub's layout$"):
         open_directory(tmp_path)
     (tmp_path / "mmproj-f16.gguf").touch()
     with pytest.raises(SourceError, match=r"; to read mmproj-f16\.gguf, name the file itself$"):

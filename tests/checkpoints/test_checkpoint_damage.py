@@ -127,7 +127,7 @@ def test_p25_a_file_truncated_while_it_is_in_use(tmp_path):
 def test_p25_a_file_replaced_while_it_is_in_use(tmp_path, other):
     checkpoint = open_directory(write_single(tmp_path, {PATCH: np.ones(4, np.float32)}))
     write_single(tmp_path, other)
-    with pytest.raises(CheckpointError, match="has another header by now: the file was replaced while in use"):
+    with pytest.raises(CheckpointError, match="has a different header now: the file was replaced while in use"):
         checkpoint.load([Request(PATCH, (4,), pytest.fail)])
 
 

@@ -15,6 +15,7 @@ from made.resaved import config_of, save, tensors_of
 from oracle.families import FAMILIES
 from qwenvis import CheckpointError, Encoder, ops
 from qwenvis.checkpoints.gguf import read_header
+from qwenvis.nn.formats import DTYPES
 
 BF16 = np.dtype(ml_dtypes.bfloat16)
 BAD = [np.nan, np.inf, -np.inf]
@@ -40,7 +41,7 @@ def full(family):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_tensor_is_named(tmp_path, family):
     """NaN and both infinities in turn, in each stored type and each format, somewhere in each kind of tensor."""
-    tensors, cases = full(family), itertools.cycle(itertools.product(STORED, ["float32", "bfloat16"], BAD))
+    tensors, cases = full(family), itertools.cycle(itertools.product(STORED, DTYPES, BAD))
     rng = np.random.default_rng(0)
     for name, (stored, dtype, bad) in zip(one_of_each_kind(tensors), cases, strict=False):
         array = tensors[name].astype(stored)
@@ -99,7 +100,7 @@ def test_frames_of_the_kernel_whose_sum_float32_cannot_hold(tmp_path):
 
 
 @pytest.mark.parametrize("stored", STORED)
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_what_is_finite_is_accepted(tmp_path, stored, dtype):
     """Zeros of both signs, denormals, and the largest that both the stored type and bfloat16 have."""
     tensors = full("qwen3_vl")
@@ -149,7 +150,7 @@ def test_each_entry_is_looked_at(isa, dtype, columns):
 
 
 @pytest.mark.parametrize("stored", STORED)
-@pytest.mark.parametrize("format", ["f32", "bf16"])
+@pytest.mark.parametrize("format", ops.formats())
 def test_each_entry_of_a_weight(isa, stored, format):
     weight = np.ones((35, 37), stored)
     packed = ops.PackedWeight(35, 37, format)

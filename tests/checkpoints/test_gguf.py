@@ -175,7 +175,9 @@ def test_p25_replaced_while_it_is_in_use(tmp_path, array, kind):
     found = sources.open(small(tmp_path / "x.gguf"))
     entries = [(name, *rest) for name, rest in ARRAYS.items() if name != "v.blk.0.ln1.weight"]
     mmproj_files.write(tmp_path / "x.gguf", [*entries, ("v.blk.0.ln1.weight", array.astype(np.float32), kind)], KEYS)
-    with pytest.raises(CheckpointError, match=r"x\.gguf has another header by now: the file was replaced while in use"):
+    with pytest.raises(
+        CheckpointError, match=r"x\.gguf has a different header now: the file was replaced while in use"
+    ):
         load_all(found)
 
 

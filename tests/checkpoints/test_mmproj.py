@@ -202,10 +202,10 @@ def test_what_no_tensor_tells_must_be_there(tmp_path, family, key):
         (
             "qwen2_vl",
             {"clip.projector_type": "gemma3"},
-            r"projector type gemma3 is no tower .*qwen2vl_merger, qwen2\.5vl",
+            r"projector type gemma3 is not supported .*qwen2vl_merger, qwen2\.5vl",
         ),
-        ("qwen2_vl", {"clip.projector_type": None}, r"projector type None is no tower"),
-        ("qwen2_vl", {"clip.projector_type": "\x1b[31m"}, r"projector type '\\x1b\[31m' is no tower"),
+        ("qwen2_vl", {"clip.projector_type": None}, r"projector type None is not supported"),
+        ("qwen2_vl", {"clip.projector_type": "\x1b[31m"}, r"projector type '\\x1b\[31m' is not supported"),
         ("qwen2_vl", {"clip.has_vision_encoder": False}, r"holds no vision tower"),
     ],
     ids=str,

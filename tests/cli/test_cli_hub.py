@@ -53,7 +53,7 @@ def test_a_revision_that_is_not_there(hub, capsys):
     assert cli.main(["pack", REPO, "packed", "--revision", "v7"]) == 1
     assert f"{REPO} has no revision v7 on 127.0.0.1" in capsys.readouterr().err
     assert cli.main(["extract", REPO, "-o", "tower", "--local-files-only"]) == 1
-    assert "Nothing is downloaded, for local_files_only is set" in capsys.readouterr().err
+    assert "Nothing is downloaded, because local_files_only is set" in capsys.readouterr().err
 
 
 def test_extract(hub, tmp_path, capsys):

@@ -123,4 +123,4 @@ def test_the_order_of_what_is_named(run, tmp_path):
 def test_counts_that_are_too_large(run):
     code, _, err = run("info synthetic:tiny-qwen3-vl clip.mp4 --num-frames 2000000000")
     assert code == 1
-    assert "2,000,000,000 frames would be looked at" in err
+    assert "2,000,000,000 frames would be examined" in err

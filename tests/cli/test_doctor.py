@@ -8,6 +8,7 @@ import pytest
 
 from qwenvis import cli, cost, ops
 from qwenvis.cli import doctor, units
+from qwenvis.nn.formats import DTYPES
 
 VARIABLES = ("QWENVIS_NUM_THREADS", "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
@@ -41,7 +42,13 @@ def test_doctor_is_well(told):
     assert "generic" in text["ISA"]
     assert "CPUs that this process may use" in text["threads"] or "quota" in text["threads"]
     assert f"NumPy {np.__version__}" in text["libraries"]
-    assert lines[-1] == "All is well."
+    assert lines[-1] == "No problems found."
+
+
+def test_formats_are_listed_by_what_the_cpu_does_with_them(isa):
+    text = doctor.LINES["formats"]()
+    assert [word.split()[0] for word in text.split(", ")] == list(DTYPES)
+    assert ("bfloat16 (stored; multiplied as float32)" in text) == ops.formats()["bf16"].expanded
 
 
 def test_doctor_names_the_variable_and_the_problem(told, monkeypatch):
@@ -53,7 +60,7 @@ def test_doctor_names_the_variable_and_the_problem(told, monkeypatch):
     assert any(line.startswith("threads     PROBLEM: the environment variable QWENVIS_NUM_THREADS") for line in lines)
     assert err.startswith("qwenvis: ")
     assert "".join(lines).count("QWENVIS_NUM_THREADS") == 1
-    assert lines.count("load        unknown, because of that problem") == 1
+    assert lines.count("load        unknown, because of the problem above") == 1
 
 
 def test_extras_are_told_with_what_they_read(monkeypatch):
@@ -98,7 +105,7 @@ def test_load_of_the_machine(monkeypatch, load, threads, busy):
     monkeypatch.setenv("QWENVIS_NUM_THREADS", str(threads))
     text = doctor.LINES["load"]()
     assert text.startswith(f"{load} of 8 CPUs in the last minute")
-    assert ("other programs are at work" in text) == busy
+    assert ("other programs are running" in text) == busy
 
 
 def test_system_without_a_load(monkeypatch):

@@ -49,7 +49,7 @@ print(rest(half) == want[taken:], wait_for(child))
 def test_child_converts_frames_as_its_parent_has(tmp_path):
     """PyAV 19 keeps one reformatter per Python thread, whose threads stay in the parent: the child needs its own."""
     path = tmp_path / "film.mp4"
-    path.write_bytes(video_files.film(video_files.frames(4, 64, 64)))
+    path.write_bytes(video_files.encoded(video_files.frames(4, 64, 64)))
     code = """
 import av
 from qwenvis.videos.decode import VideoDecoder

@@ -72,7 +72,11 @@ def test_dead_fields_change_no_bit(tmp_path, family):
 @pytest.mark.parametrize(
     ("family", "fields", "message"),
     [
-        ("qwen3_omni_moe", {"apply_vit_abs_pos_embed": False}, r"apply_vit_abs_pos_embed = False; .* knows True only"),
+        (
+            "qwen3_omni_moe",
+            {"apply_vit_abs_pos_embed": False},
+            r"apply_vit_abs_pos_embed = False; .* supports True only",
+        ),
         ("qwen3_omni_moe", {"apply_vit_abs_pos_embed": "no"}, r"expected true or false"),
         ("qwen2_5_vl", {"num_hidden_layers": 1}, r"depth = 4, but num_hidden_layers = 1"),
         ("paddleocr_vl", {"num_heads": 2}, r"num_heads = 2, but num_attention_heads = 4"),

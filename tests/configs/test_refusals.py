@@ -1,4 +1,4 @@
-"""What is not for this package is refused by name: quantised towers, unknown fields, near relatives."""
+"""Unsupported checkpoints are refused by name: quantised towers, unknown fields, unsupported relatives."""
 
 import json
 import shutil
@@ -35,7 +35,7 @@ QUANTISED = {
 def test_p08_quantised_towers_are_refused_in_words(tmp_path, library, prefix):
     tensors, word = QUANTISED[library]
     source = write_single(tmp_path, tower() | tensors, prefix)
-    message = rf"stored as .*{word}.*; a tower that is quantised \(by its names {library}\) cannot be used.*{FC1}"
+    message = rf"stored as .*{word}.*; a quantised tower \({library}, by its tensor names\) cannot be used.*{FC1}"
     with pytest.raises(CheckpointError, match=message):
         open_directory(source)
 
@@ -51,7 +51,7 @@ def test_p08_quantised_towers_are_refused_in_words(tmp_path, library, prefix):
 def test_p08_the_config_names_the_method(tmp_path, quantisation, said):
     config = CONFIG | {"quantization_config": quantisation}
     source = write_single(tmp_path, tower() | {f"{FC1}.qweight": I4}, config=config)
-    with pytest.raises(CheckpointError, match=rf"quantised \(quant_method: {said}\) cannot be used"):
+    with pytest.raises(CheckpointError, match=rf"a quantised tower \(quant_method: {said}\) cannot be used"):
         open_directory(source)
 
 
@@ -63,9 +63,7 @@ def test_p08_float8_is_refused_in_words(tmp_path, word, scale):
     if scale:
         header[f"visual.patch_embed.proj.{scale}"] = {"dtype": "F32", "shape": [1], "data_offsets": [2, 6]}
     raw_file(tmp_path / "model.safetensors", header, b"x" * (6 if scale else 2))
-    with pytest.raises(
-        CheckpointError, match=rf"stored as .*{word}; .* a tower that is quantised \(.*\) cannot be used"
-    ):
+    with pytest.raises(CheckpointError, match=rf"stored as .*{word}; .* a quantised tower \(.*\) cannot be used"):
         open_directory(tmp_path)
 
 
@@ -73,14 +71,14 @@ def test_p08_float8_is_refused_in_words(tmp_path, word, scale):
 def test_p08_a_patch_embedding_that_is_packed(tmp_path, stem):
     tensors = {f"visual.{name}": array for name, array in tower().items() if name != PATCH}
     source = write_single(tmp_path, tensors | {f"visual.{stem}.qweight": I4}, prefix="")
-    with pytest.raises(CheckpointError, match=r"a tower that is quantised \(by its names AWQ\) cannot be used"):
+    with pytest.raises(CheckpointError, match=r"a quantised tower \(AWQ, by its tensor names\) cannot be used"):
         open_directory(source)
 
 
 @pytest.mark.parametrize(("dtype", "word"), [(np.int32, "I32"), (np.uint8, "U8")])
 def test_p08_integers_without_a_name_for_it(tmp_path, dtype, word):
     source = write_single(tmp_path, tower() | {f"{FC1}.weight": np.ones((2, 2), dtype)})
-    with pytest.raises(CheckpointError, match=rf"stored as {word}; .*quantised \(quant_method: none named\)"):
+    with pytest.raises(CheckpointError, match=rf"stored as {word}; .*a quantised tower \(quant_method: none named\)"):
         open_directory(source)
 
 
@@ -156,7 +154,7 @@ def test_configs_of_transformers_say_nothing_unknown(copied):
 
 def test_unknown_rope_is_refused_by_name(copied):
     rope = {"rope_type": "axial", "rope_theta": 10000.0, "partial_rotary_factor": 0.5}
-    with pytest.raises(ConfigError, match="rope with partial_rotary_factor; this tower knows axial rope only"):
+    with pytest.raises(ConfigError, match="rope with partial_rotary_factor; this tower supports axial rope only"):
         ModelSpec.open(edit(copied, rope_parameters=rope))
 
 
@@ -172,7 +170,7 @@ def test_near_relatives_are_told_apart(model_type, ending):
     assert model_type not in models.FAMILIES
     with pytest.raises(ConfigError) as caught:
         models.detect(model_type, {"model_type": model_type + ending}, {})
-    assert f"is no tower of this version ({UNSUPPORTED[model_type]}), which has qwen2_vl" in str(caught.value)
+    assert f"is not supported by this version ({UNSUPPORTED[model_type]}), which supports qwen2_vl" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -189,12 +187,16 @@ def test_near_relatives_as_they_are_found(tmp_path, model_type, vision_type, pat
     """Told by either name, before anybody misses a tensor."""
     config = {"model_type": model_type} | ({"vision_config": {"model_type": vision_type}} if vision_type else {})
     source = write_single(tmp_path, {patch_embedding: np.ones((4, 3, 2, 2, 2), np.float32)}, "", config)
-    with pytest.raises(ConfigError, match=rf"^model_type '{model_type}' is no tower of this version \(\w.*\), which"):
+    with pytest.raises(
+        ConfigError, match=rf"^model_type '{model_type}' is not supported by this version \(\w.*\), which"
+    ):
         ModelSpec.open(source)
 
 
 def test_strangers_are_merely_unknown():
-    with pytest.raises(ConfigError, match="model_type 'llava' is no tower of this version, which has qwen2_vl, "):
+    with pytest.raises(
+        ConfigError, match="model_type 'llava' is not supported by this version, which supports qwen2_vl, "
+    ):
         models.detect("llava", {}, {})
 
 

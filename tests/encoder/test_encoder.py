@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from made.presets import DTYPES, checkpoint, encoder, forward_passes, grouped, patches_of, picture, pixels, same_bits
+from made.presets import checkpoint, encoder, forward_passes, grouped, patches_of, picture, pixels, same_bits
 from oracle.families import KINDS
 from qwenvis import Encoder
 from qwenvis.errors import InputError, SourceError
+from qwenvis.nn.formats import DTYPES
 
 every_family = pytest.mark.parametrize("family", KINDS)
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)

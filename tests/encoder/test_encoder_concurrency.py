@@ -8,12 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from made.presets import DTYPES, encoder, picture, pixels, same_bits
+from made.presets import encoder, picture, pixels, same_bits
 from oracle.families import KINDS
 from oracle.tolerance import ROUNDED, TOWER, assert_close
 from processes.encoder_programs import ONE_PICTURE
 from processes.programs import launch, output
 from qwenvis import ops
+from qwenvis.nn.formats import DTYPES
 
 every_family = pytest.mark.parametrize("family", KINDS)
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)
@@ -66,7 +67,7 @@ def test_number_of_threads_belongs_to_the_encoder(dtype):
 
 
 def test_weight_that_two_threads_pack_keeps_its_memory(monkeypatch):
-    """Threads may load one outline: the second to allocate must not drop what the first one is still writing to."""
+    """Threads may load one spec: the second to allocate must not drop what the first one is still writing to."""
     weight, array, empty, placed = ops.PackedWeight(8, 6), np.ones((8, 6), np.float32), np.empty, []
 
     def interrupted(*size):
@@ -119,8 +120,8 @@ def test_pool_of_forked_workers_works():
 
 
 @pytest.mark.parametrize("forced", [*(name for name, present in ops.isas().items() if present), None])
-@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", TOWER), ("bfloat16", ROUNDED)])
-def test_p06_isa_is_forced_by_the_environment(tmp_path, forced, dtype, tolerance):
+@every_dtype
+def test_p06_isa_is_forced_by_the_environment(tmp_path, forced, dtype):
     """And gives the bits that it gives in this process."""
     code = "np.save(sys.argv[1], encoder.encode(picture).embeddings); print(ops.isa(), encoder.isa)"
     environment = {"QWENVIS_ISA": forced or "", "DTYPE": dtype}
@@ -130,7 +131,7 @@ def test_p06_isa_is_forced_by_the_environment(tmp_path, forced, dtype, tolerance
     found = encoder("qwen2_5_vl", dtype=dtype)
     want = found.encode(np.random.default_rng(0).integers(0, 256, (200, 300, 3), np.uint8)).embeddings
     got = np.load(tmp_path / "tokens.npy")
-    assert_close(got, want, tolerance)
+    assert_close(got, want, TOWER if dtype == "float32" else ROUNDED)
     assert same_bits(got, want) or names[0] != found.isa
 
 

@@ -8,10 +8,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from made.presets import DTYPES, encoder, forward_passes, grouped, patches_of, picture, pixels, same_bits
+from made.presets import encoder, forward_passes, grouped, patches_of, picture, pixels, same_bits
 from oracle.families import KINDS
 from qwenvis.errors import ImageError, InputError, LimitError
 from qwenvis.nn import workspace
+from qwenvis.nn.formats import DTYPES
 
 every_family = pytest.mark.parametrize("family", KINDS)
 

@@ -123,9 +123,9 @@ def test_a_stream_gives_out_what_was_before_the_bad_one():
         ({}, "neither images nor videos"),
         (
             {"images": [], "fps": 2, "num_frames": None},
-            "fps would choose the frames of videos, but no videos are given",
+            "fps would choose the frames of videos, but no videos were passed",
         ),
-        ({"videos": [picture(56, 56), picture(56, 56)]}, r"videos is a list of 2 pictures: .* pass videos=\[frames\]"),
+        ({"videos": [picture(56, 56), picture(56, 56)]}, r"videos is a list of 2 images: .* pass videos=\[frames\]"),
         ({"videos": CLIP, "min_pixels": 10**6, "max_pixels": 10**3}, "min_pixels 1000000 is larger"),
         ({"videos": CLIP, "sampling": "best"}, "sampling is 'best'"),
     ],
@@ -224,10 +224,12 @@ def test_paths_of_pictures_alone_are_no_list_of_videos(tmp_path):
     for i in range(4):
         paths.append(tmp_path / f"{i}.png")
         Image.fromarray(np.full((56, 84, 3), 60 * i, np.uint8)).save(paths[-1])
-    with pytest.raises(InputError, match=r"list of 4 pictures: for the frames of one video pass videos=\[frames\]"):
+    with pytest.raises(InputError, match=r"list of 4 images: for the frames of one video pass videos=\[frames\]"):
         encoder().encode(videos=paths, num_frames=2)
     assert encoder().encode(videos=[paths]).grid_thw.tolist() == [[2, 4, 6]]
-    with pytest.raises(InputError, match="num_frames would choose the frames of videos, but all items are stills"):
+    with pytest.raises(
+        InputError, match="num_frames would choose the frames of videos, but all items are still images"
+    ):
         encoder().encode(videos=paths[0], num_frames=2)
 
 

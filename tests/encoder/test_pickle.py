@@ -74,7 +74,7 @@ def test_packed_encoders(tmp_path):
     assert same_bits(again(found).encode(IMAGES).embeddings, found.encode(IMAGES).embeddings)
 
 
-def test_encoder_of_an_outline_says_why_it_cannot():
+def test_encoder_of_a_spec_says_why_it_cannot():
     found = Encoder.from_spec(ModelSpec.open(checkpoint()))
     with pytest.raises(InputError, match="made by from_spec: make it with from_pretrained"):
         pickle.dumps(found)

@@ -32,9 +32,9 @@ ROOMS = {
     "io.signatures": Room(),
     "weights": Room(others="numpy"),
     "kernels": Room(),
-    "ops": Room("errors", "numpy cython libc typing_extensions"),
+    "ops": Room("errors", "numpy cpython cython libc typing_extensions"),
     "geometry": Room(others="numpy"),
-    "nn.dtypes": Room("errors", "numpy"),
+    "nn.formats": Room("ops.formats errors", "numpy"),
     "nn.workspace": Room("ops", "numpy"),
     "nn.layers": Room("nn.workspace geometry ops weights", "numpy"),
     "nn.blocks": Room("nn.layers nn.workspace ops weights", "numpy"),
@@ -88,7 +88,7 @@ ROOMS = {
     ),
     "checkpoints.packed": Room(
         "checkpoints.shards checkpoints.checkpoint checkpoints.tensors checkpoints.stored checkpoints.configs "
-        "checkpoints.files ops.PackedWeight ops.cache_line weights io.drafts errors",
+        "checkpoints.files ops.PackedWeight ops.formats ops.cache_line weights io.drafts errors",
         "numpy",
     ),
     "checkpoints.extract": Room(
@@ -124,7 +124,7 @@ ROOMS = {
     "cost": Room("models nn.workspace geometry ops weights", "numpy"),
     "spec": Room(
         "cost sources checkpoints.extract checkpoints.checkpoint processors.video_families processors.video "
-        "processors.image models nn.dtypes ops.rows_dtype weights concurrency.memo errors",
+        "processors.image models nn.formats weights concurrency.memo errors",
         "numpy",
     ),
     "embeddings.file": Room("io.drafts io.files errors", "numpy safetensors"),
@@ -163,7 +163,7 @@ ROOMS = {
     "cli": Room(
         "__init__ encoder encoding.runner encoding.inputs embeddings spec cost sources videos.video "
         "videos.animation videos.decode images.image images.decode processors.video ops.isa ops.isas "
-        "ops.openmp ops.rows_dtype io.signatures io.drafts io.files concurrency.threads errors version",
+        "ops.openmp ops.formats nn.formats io.signatures io.drafts io.files concurrency.threads errors version",
         "numpy PIL",
     ),
     "__main__": Room("cli"),

@@ -12,6 +12,7 @@ from PIL import Image
 from house.source_files import ROOT
 from made.tile_sizes import using_isa
 from qwenvis import ops
+from qwenvis.nn.formats import DTYPES
 from qwenvis.sources.presets import PRESETS
 
 # What each engine needs, with its converter.
@@ -57,7 +58,7 @@ def convert_in_this_process(monkeypatch):
     monkeypatch.setattr(conversions.logging, "disable", lambda level: None)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_encoder(dtype, monkeypatch, capsys, tmp_path):
     options = ["--dtype", dtype, "--threads", 1, "--rounds", 1, "--json", tmp_path / "out.json"]
     run(monkeypatch, "encoder", "--model", "synthetic:tiny-qwen2-vl", "--case", "224", *options)
@@ -72,7 +73,7 @@ def test_scaling(monkeypatch, capsys):
     assert rows == [["1", "1024"], ["2", "4"], ["2", "16"]]
 
 
-@pytest.mark.parametrize("format", ["f32", "bf16"])
+@pytest.mark.parametrize("format", ops.formats())
 def test_ops(format, monkeypatch, capsys):
     module = importlib.import_module("benchmarks.ops")
     monkeypatch.setattr(module, "SHAPES", [(8, 16, 24)])

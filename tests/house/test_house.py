@@ -10,6 +10,7 @@ import pytest
 from house import source_files
 from house.rooms import PLANNED, ROOMS
 from house.source_files import PACKAGE, ROOT
+from qwenvis import ops
 
 LINES_OF_A_FILE = 300
 LINES_OF_A_FUNCTION = 40
@@ -78,6 +79,14 @@ def test_c_symbols_carry_the_project_name():
     for path in C_FILES:
         for symbol in source_files.external_symbols(path.read_text(encoding="utf-8"), macros):
             assert symbol.lower().startswith("qv_"), f"{path.name}: {symbol} is neither static nor qv_"
+
+
+@pytest.mark.parametrize("path", source_files.files(".pyx"), ids=source_files.name_in_package)
+def test_no_op_has_a_branch_for_a_format(path):
+    """Ops ask a format for its facts. Only `runtime` looks one up; elsewhere names are default arguments at most."""
+    code = re.sub(r'"""[\s\S]*?"""|#.*|str format="\w+"', "", path.read_text(encoding="utf-8"))
+    assert not re.findall(rf"\b(?:{'|'.join(ops.formats())})\b|\b(?:itemsize|mr|nr|kr) *[!=]=", code)
+    assert path.stem == "runtime" or not re.findall(r"\.formats\b|\bformat\.name\b", code)
 
 
 def test_no_room_without_a_noun():

@@ -132,15 +132,15 @@ uint16_t rounded(const qv_kernels *isa, float x) { return is(isa, "avx512_bf16")
 
 int multiplies_without_subnormals(const qv_kernels *isa) { return is(isa, "avx512_bf16") || is(isa, "neon_bf16"); }
 
-float entry(const void *row, ptrdiff_t i, qv_kind kind)
+float entry(const void *row, ptrdiff_t i, qv_dtype dtype)
 {
-    return kind == QV_F32 ? ((const float *)row)[i] : from_bf16(((const uint16_t *)row)[i]);
+    return dtype == QV_F32 ? ((const float *)row)[i] : from_bf16(((const uint16_t *)row)[i]);
 }
 
-void *row_of(ptrdiff_t n, qv_kind kind) { return kind == QV_F32 ? (void *)floats(n) : (void *)halves(n); }
+void *row_of(ptrdiff_t n, qv_dtype dtype) { return dtype == QV_F32 ? (void *)floats(n) : (void *)halves(n); }
 
 double growth(ptrdiff_t length) { return fmin((double)length, 8 * sqrt((double)length)) + 2; }
-double stored(double want, qv_kind kind) { return kind == QV_F32 ? UNIT * fabs(want) : UNIT_BF16 * fabs(want); }
+double stored(double want, qv_dtype dtype) { return dtype == QV_F32 ? UNIT * fabs(want) : UNIT_BF16 * fabs(want); }
 
 static int present(const char *name)
 {

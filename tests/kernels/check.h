@@ -18,7 +18,7 @@ void close_to(double got, double want, double bound, ptrdiff_t at);
 void equal(const void *got, const void *want, size_t bytes);
 void true_that(int holds, const char *what);
 
-/* Allocate an array of n entries, filled with NaN of its kind, that lives until `release`, which checks all fences. */
+/* Allocate an array of n entries, filled with NaN of its dtype, that lives until `release`, which checks all fences. */
 float *floats(ptrdiff_t n);
 uint16_t *halves(ptrdiff_t n);
 void release(void);
@@ -32,17 +32,17 @@ float from_bf16(uint16_t x);
  * subnormal sums, as some instructions do: docs/kernels.md. */
 uint16_t rounded(const qv_kernels *isa, float x);
 int multiplies_without_subnormals(const qv_kernels *isa);
-/* Entry i of a row of either kind. */
-float entry(const void *row, ptrdiff_t i, qv_kind kind);
-void *row_of(ptrdiff_t n, qv_kind kind);
+/* Entry i of a row of either dtype. */
+float entry(const void *row, ptrdiff_t i, qv_dtype dtype);
+void *row_of(ptrdiff_t n, qv_dtype dtype);
 
 /* Units of round-off that a sum of `length` products may gather (tolerance.growth); UNIT is half an ulp of 1. */
 double growth(ptrdiff_t length);
 #define ELEMENTARY 8 /* units of an elementary function (tolerance.ELEMENTARY) */
 #define UNIT 0x1p-24
 #define UNIT_BF16 0x1p-8
-/* The part of a bound that rounding a result to the kind of its row adds. */
-double stored(double want, qv_kind kind);
+/* The part of a bound that rounding a result to the dtype of its row adds. */
+double stored(double want, qv_dtype dtype);
 
 void check_instructions(void);
 void check_products(const qv_kernels *isa);

@@ -50,29 +50,29 @@ static void check_finish(const qv_kernels *isa, int activation, ptrdiff_t rows, 
 }
 
 /* A result is rounded at most once, so its bits are known. Between rows nothing is written. */
-static void check_store(const qv_kernels *isa, ptrdiff_t rows, ptrdiff_t columns, qv_kind kind, int add)
+static void check_store(const qv_kernels *isa, ptrdiff_t rows, ptrdiff_t columns, qv_dtype dtype, int add)
 {
     ptrdiff_t sums_pitch = QV_MAX_NR + 3, pitch = columns + 5;
     float *sums = numbers(rows * sums_pitch, 4), *before = numbers(rows * pitch, 4);
-    void *out = row_of((rows - 1) * pitch + columns, kind);
+    void *out = row_of((rows - 1) * pitch + columns, dtype);
     for (ptrdiff_t r = 0; add && r < rows; r++)
         memcpy((float *)out + r * pitch, before + r * pitch, (size_t)columns * sizeof *before);
-    isa->store(sums, sums_pitch, rows, columns, out, pitch, kind, add);
+    isa->store(sums, sums_pitch, rows, columns, out, pitch, dtype, add);
     for (ptrdiff_t r = 0; r < rows; r++) {
         for (ptrdiff_t c = 0; c < columns; c++) {
             float x = sums[r * sums_pitch + c];
             if (add)
                 x += before[r * pitch + c];
-            true_that(entry(out, r * pitch + c, kind) == (kind == QV_F32 ? x : from_bf16(to_bf16(x))), "it is stored");
+            true_that(entry(out, r * pitch + c, dtype) == (dtype == QV_F32 ? x : from_bf16(to_bf16(x))), "it is stored");
         }
         for (ptrdiff_t c = columns; r + 1 < rows && c < pitch; c++)
-            true_that(isnan(entry(out, r * pitch + c, kind)), "nothing is written between rows");
+            true_that(isnan(entry(out, r * pitch + c, dtype)), "nothing is written between rows");
     }
 }
 
 void check_epilogue(const qv_kernels *isa)
 {
-    ptrdiff_t mr = isa->formats[QV_F32].mr, nr = isa->formats[QV_F32].nr;
+    ptrdiff_t mr = isa->formats->mr, nr = isa->formats->nr;
     for (int activation = 0; activation < QV_ACTIVATION_COUNT; activation++)
         for (ptrdiff_t rows = 1; rows <= mr; rows++) {
             subject("%s %s of %td rows", isa->name, NAMES[activation], rows);

@@ -11,15 +11,15 @@ enum { LENGTH_COUNT = sizeof LENGTHS / sizeof *LENGTHS, EXTRA = 6 }; /* entries 
 typedef struct {
     const qv_format *format;
     ptrdiff_t columns, k, width, pitch;
-    float *w;    /* as the format rounds it, (columns, pitch) */
+    float *w;    /* as the format stores it, (columns, pitch) */
     void *panel; /* as the tile reads it */
     void *a;     /* (mr, pitch) */
 } product;
 
-/* Round numbers to what the format stores, in place; returns them as its `pack` reads them. */
-static void *as_stored(float *w, ptrdiff_t n, qv_kind kind)
+/* Round numbers to a dtype, in place; returns them in that dtype. */
+static void *in_dtype(float *w, ptrdiff_t n, qv_dtype dtype)
 {
-    if (kind == QV_F32)
+    if (dtype == QV_F32)
         return w;
     uint16_t *half = halves(n);
     for (ptrdiff_t i = 0; i < n; i++)
@@ -32,17 +32,13 @@ static size_t panel_bytes(const product *p)
     return (size_t)((p->k + p->format->kr - 1) / p->format->kr * p->format->kr * p->width * p->format->itemsize);
 }
 
-static void *panel_of(const product *p)
-{
-    return p->format->itemsize == 2 ? (void *)halves((ptrdiff_t)panel_bytes(p) / 2)
-                                    : (void *)floats((ptrdiff_t)panel_bytes(p) / 4);
-}
+static void *panel_of(const product *p) { return halves((ptrdiff_t)panel_bytes(p) / 2); }
 
 /* Packing the transpose of the weight must give the same panel. */
 static void check_transposed(const product *p)
 {
-    if (p->columns <= p->width - p->format->nr / 2)
-        return; /* columns of a narrower panel */
+    if (!p->format->pack_transposed || p->columns <= p->width - p->format->nr / 2)
+        return; /* attention is in another format, or these are columns of a narrower panel */
     ptrdiff_t pitch = p->columns + EXTRA;
     float *turned = floats((p->k - 1) * pitch + p->columns);
     for (ptrdiff_t c = 0; c < p->columns; c++)
@@ -68,10 +64,15 @@ static void check_fill(const product *p, const void *w)
     }
 }
 
+/* Does the format store the entries that it packs as they are? */
+static int keeps_entries(const qv_format *format) { return format->itemsize == qv_itemsize(format->source_dtype); }
+
 /* Check that a panel is laid out as the picture in kernels.h. */
 static void check_panel(const product *p, const char *w)
 {
     ptrdiff_t kr = p->format->kr, size = p->format->itemsize;
+    if (!keeps_entries(p->format))
+        return; /* `expand` shows the stored entries */
     const char zero[4] = {0};
     for (ptrdiff_t c = 0; c < p->width; c++)
         for (ptrdiff_t i = 0; i < p->k || i % kr; i++) {
@@ -80,38 +81,44 @@ static void check_panel(const product *p, const char *w)
         }
 }
 
-/* Pack a weight into a panel; returns the stored weight. */
-static void *pack(product *p, qv_kind kind)
+/* Pack a weight into a panel; returns the weight in the dtype that `pack` reads. */
+static void *pack(product *p)
 {
-    void *w = as_stored(p->w, p->columns * p->pitch, kind);
+    void *w = in_dtype(p->w, p->columns * p->pitch, p->format->source_dtype);
     p->panel = panel_of(p);
     p->format->pack(w, p->pitch, p->columns, p->k, p->panel, p->width, p->width);
     check_panel(p, w);
     return w;
 }
 
+/* Expand the panel if the tile wants that. A format keeps a weight as it is, or its leading 8 bits at least. */
 static void expand(product *p)
 {
     if (!p->format->expand)
         return;
+    double unit = keeps_entries(p->format) ? 0 : UNIT_BF16;
     float *wide = floats(p->k * p->width);
     p->format->expand(p->panel, p->k, p->width, wide);
-    for (ptrdiff_t i = 0; i < p->k * p->width; i++)
-        true_that(wide[i] == from_bf16(((uint16_t *)p->panel)[i]), "an expanded entry has its value");
+    for (ptrdiff_t c = 0; c < p->width; c++)
+        for (ptrdiff_t i = 0; i < p->k; i++) {
+            float want = c < p->columns ? p->w[c * p->pitch + i] : 0, *entry = wide + i * p->width + c;
+            close_to(*entry, want, unit * fabs((double)want), i * p->width + c);
+            if (c < p->columns)
+                p->w[c * p->pitch + i] = *entry;
+        }
     p->panel = wide;
 }
 
-static product made(const qv_kernels *isa, qv_kind kind, ptrdiff_t width, ptrdiff_t columns, ptrdiff_t k)
+static product made(const qv_format *format, ptrdiff_t width, ptrdiff_t columns, ptrdiff_t k)
 {
-    const qv_format *format = &isa->formats[kind];
     product p = {.format = format, .columns = columns, .k = k, .width = width};
     p.pitch = (k + format->kr - 1) / format->kr * format->kr + EXTRA;
     p.w = numbers(columns * p.pitch, 1);
-    void *w = pack(&p, kind);
+    void *w = pack(&p);
     check_transposed(&p);
     check_fill(&p, w);
     expand(&p);
-    p.a = as_stored(numbers(format->mr * p.pitch, 1), format->mr * p.pitch, format->rows_kind);
+    p.a = in_dtype(numbers(format->mr * p.pitch, 1), format->mr * p.pitch, format->rows_dtype);
     return p;
 }
 
@@ -138,7 +145,7 @@ static void check_sums(const product *p, const float *sums, double before)
         for (ptrdiff_t c = 0; c < p->width; c++) {
             double want = before, size = fabs(before);
             for (ptrdiff_t i = 0; c < p->columns && i < p->k; i++) {
-                double term = (double)entry(p->a, r * p->pitch + i, p->format->rows_kind) * p->w[c * p->pitch + i];
+                double term = (double)entry(p->a, r * p->pitch + i, p->format->rows_dtype) * p->w[c * p->pitch + i];
                 want += term;
                 size += fabs(term);
             }
@@ -160,11 +167,10 @@ static void check_tile(const product *p)
 }
 
 /* k equal products, with a subnormal factor or subnormal themselves: the sum is exact, or zero. */
-static void check_subnormals(const qv_kernels *isa, qv_kind kind, ptrdiff_t k)
+static void check_subnormals(const qv_kernels *isa, const qv_format *format, ptrdiff_t k)
 {
-    const qv_format *format = &isa->formats[kind];
     const float factors[][2] = {{0x1p-130f, 0x1p100f}, {-0x1p100f, 0x1p-130f}, {0x1p-64f, -0x1p-70f}};
-    int kept = format->rows_kind == QV_F32 || !multiplies_without_subnormals(isa);
+    int kept = format->rows_dtype == QV_F32 || !multiplies_without_subnormals(isa);
     for (int i = 0; i < 3; i++) {
         subject("%s %s product of %g and %g, K %td", isa->name, format->name, factors[i][0], factors[i][1], k);
         product p = {.format = format, .columns = format->nr, .k = k, .width = format->nr, .pitch = k + k % 2 + EXTRA};
@@ -174,9 +180,9 @@ static void check_subnormals(const qv_kernels *isa, qv_kind kind, ptrdiff_t k)
             a[j] = factors[i][0];
         for (ptrdiff_t j = 0; j < p.columns * p.pitch; j++)
             p.w[j] = factors[i][1];
-        pack(&p, kind);
+        pack(&p);
         expand(&p);
-        p.a = as_stored(a, format->mr * p.pitch, format->rows_kind);
+        p.a = in_dtype(a, format->mr * p.pitch, format->rows_dtype);
         float want = kept ? (float)k * factors[i][0] * factors[i][1] : 0, *sums = sums_of(&p, format->mr, 0, 0);
         for (ptrdiff_t r = 0; r < format->mr; r++)
             for (ptrdiff_t c = 0; c < p.width; c++)
@@ -195,18 +201,17 @@ static void check_peak(const qv_kernels *isa, const qv_format *format)
 
 void check_products(const qv_kernels *isa)
 {
-    for (int kind = 0; kind < QV_KIND_COUNT; kind++) {
-        const qv_format *format = &isa->formats[kind];
+    for (const qv_format *format = isa->formats; format; format = format->before) {
         true_that(format->mr <= QV_MAX_MR && format->nr <= QV_MAX_NR, "the ops have room for the tile");
         check_peak(isa, format);
         for (ptrdiff_t k = 1; k <= 3; k++)
-            check_subnormals(isa, (qv_kind)kind, k);
+            check_subnormals(isa, format, k);
         for (ptrdiff_t width = format->nr; width >= format->nr / 2; width -= format->nr / 2)
             for (int length = 0; length < LENGTH_COUNT; length++)
                 for (ptrdiff_t columns = width; columns > 0; columns -= columns > 1 ? width / 2 - 1 : 1) {
                     subject("%s %s product of %td columns in %td, K %td", isa->name, format->name, columns, width,
                             LENGTHS[length]);
-                    product p = made(isa, (qv_kind)kind, width, columns, LENGTHS[length]);
+                    product p = made(format, width, columns, LENGTHS[length]);
                     check_tile(&p);
                     release();
                 }

@@ -8,11 +8,11 @@ static const ptrdiff_t WIDTHS[] = {1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 6
 enum { WIDTH_COUNT = sizeof WIDTHS / sizeof *WIDTHS };
 
 /* LayerNorm with a bias, RMSNorm without: tolerance.norm_tolerance. */
-static void check_norm(qv_norm norm, int layer, ptrdiff_t d, qv_kind kind)
+static void check_norm(qv_norm norm, int layer, ptrdiff_t d, qv_dtype dtype)
 {
     float *x = numbers(d, 3), *weight = numbers(d, 2), *bias = numbers(d, 1);
-    void *out = row_of(d, kind);
-    norm(x, d, weight, bias, 1e-6f, out, kind);
+    void *out = row_of(d, dtype);
+    norm(x, d, weight, bias, 1e-6f, out, dtype);
     double mean = 0, size = 0, square = 0, units = growth(d);
     for (ptrdiff_t i = 0; i < d; i++)
         mean += layer ? (double)x[i] / (double)d : 0, size += layer ? fabs((double)x[i]) / (double)d : 0;
@@ -22,24 +22,24 @@ static void check_norm(qv_norm norm, int layer, ptrdiff_t d, qv_kind kind)
     for (ptrdiff_t i = 0; i < d; i++) {
         double shift = layer ? bias[i] : 0, want = (x[i] - mean) * rstd * weight[i] + shift;
         double off = (units * size + (units + 4) * fabs(x[i] - mean)) * rstd * fabs(weight[i]) + fabs(shift);
-        close_to(entry(out, i, kind), want, UNIT * off + stored(want, kind), i);
+        close_to(entry(out, i, dtype), want, UNIT * off + stored(want, dtype), i);
     }
-    if (kind == QV_F32) {
-        norm(x, d, weight, bias, 1e-6f, x, kind);
+    if (dtype == QV_F32) {
+        norm(x, d, weight, bias, 1e-6f, x, dtype);
         equal(x, out, (size_t)d * sizeof *x);
     }
 }
 
-static void check_rope(const qv_kernels *isa, ptrdiff_t half, qv_kind kind)
+static void check_rope(const qv_kernels *isa, ptrdiff_t half, qv_dtype dtype)
 {
     float *x = numbers(2 * half, 2), *cosine = numbers(half, 1), *sine = numbers(half, 1), scale = 0.7f;
-    void *out = row_of(2 * half, kind);
-    isa->rope(x, cosine, sine, half, scale, out, kind);
+    void *out = row_of(2 * half, dtype);
+    isa->rope(x, cosine, sine, half, scale, out, dtype);
     for (ptrdiff_t i = 0; i < half; i++) {
         double a = x[i], b = x[half + i], c = (double)scale * cosine[i], s = (double)scale * sine[i];
         double bound = 4 * UNIT * (fabs(a) + fabs(b));
-        close_to(entry(out, i, kind), a * c - b * s, bound + stored(a * c - b * s, kind), i);
-        close_to(entry(out, half + i, kind), b * c + a * s, bound + stored(b * c + a * s, kind), half + i);
+        close_to(entry(out, i, dtype), a * c - b * s, bound + stored(a * c - b * s, dtype), i);
+        close_to(entry(out, half + i, dtype), b * c + a * s, bound + stored(b * c + a * s, dtype), half + i);
     }
 }
 
@@ -84,10 +84,10 @@ void check_rows(const qv_kernels *isa)
 {
     for (int i = 0; i < WIDTH_COUNT; i++) {
         subject("%s row of %td", isa->name, WIDTHS[i]);
-        for (int kind = 0; kind < QV_KIND_COUNT; kind++) {
-            check_norm(isa->layer_norm, 1, WIDTHS[i], (qv_kind)kind);
-            check_norm(isa->rms_norm, 0, WIDTHS[i], (qv_kind)kind);
-            check_rope(isa, WIDTHS[i], (qv_kind)kind);
+        for (int dtype = 0; dtype < QV_DTYPE_COUNT; dtype++) {
+            check_norm(isa->layer_norm, 1, WIDTHS[i], (qv_dtype)dtype);
+            check_norm(isa->rms_norm, 0, WIDTHS[i], (qv_dtype)dtype);
+            check_rope(isa, WIDTHS[i], (qv_dtype)dtype);
         }
         check_conversions(isa, WIDTHS[i]);
         check_lookup(isa, WIDTHS[i]);
@@ -98,7 +98,7 @@ void check_rows(const qv_kernels *isa)
 enum { BLOCKS = 3, PITCH = 528 }; /* a whole number of vectors of any set */
 
 /* The error of a result in bfloat16 before it is rounded. */
-static double coarse(qv_kind kind) { return kind == QV_BF16 ? 1.1e-4 : 0; }
+static double coarse(qv_dtype dtype) { return dtype == QV_BF16 ? 1.1e-4 : 0; }
 
 /* The bound of 2^below. Below the smallest normal number, a result may be that number. */
 static double off(double below, double error)
@@ -107,7 +107,7 @@ static double off(double below, double error)
 }
 
 /* Blocks of scores of some queries, with rising maxima, against the softmax of all scores in double. */
-static void check_online(const qv_kernels *isa, ptrdiff_t rows, ptrdiff_t n, float span, qv_kind kind)
+static void check_online(const qv_kernels *isa, ptrdiff_t rows, ptrdiff_t n, float span, qv_dtype dtype)
 {
     float *m = floats(rows), *l = floats(rows), *factors = floats(rows), top[QV_MAX_MR];
     double total[QV_MAX_MR] = {0};
@@ -116,8 +116,8 @@ static void check_online(const qv_kernels *isa, ptrdiff_t rows, ptrdiff_t n, flo
     for (int block = 0; block < BLOCKS; block++) {
         float *s = numbers(rows * PITCH, span), *scores = floats(rows * PITCH);
         memcpy(scores, s, (size_t)(rows * PITCH) * sizeof *s);
-        void *out = kind == QV_F32 && n % 2 ? (void *)s : row_of(rows * PITCH, kind); /* in place too */
-        isa->softmax(s, PITCH, rows, n, m, l, factors, out, kind);
+        void *out = dtype == QV_F32 && n % 2 ? (void *)s : row_of(rows * PITCH, dtype); /* in place too */
+        isa->softmax(s, PITCH, rows, n, m, l, factors, out, dtype);
         for (ptrdiff_t r = 0; r < rows; r++) {
             float before = top[r];
             for (ptrdiff_t j = 0; j < n; j++)
@@ -128,11 +128,11 @@ static void check_online(const qv_kernels *isa, ptrdiff_t rows, ptrdiff_t n, flo
             total[r] *= factor;
             for (ptrdiff_t j = 0; j < n; j++) {
                 double below = (double)scores[r * PITCH + j] - top[r], want = exp2(below);
-                close_to(entry(out, r * PITCH + j, kind), want, off(below, coarse(kind)) + stored(want, kind), j);
+                close_to(entry(out, r * PITCH + j, dtype), want, off(below, coarse(dtype)) + stored(want, dtype), j);
                 total[r] += want;
             }
             double units = growth((block + 1) * n) + 3 * (ELEMENTARY + 2 * span);
-            close_to(l[r], total[r], (UNIT * units + coarse(kind)) * total[r], r);
+            close_to(l[r], total[r], (UNIT * units + coarse(dtype)) * total[r], r);
         }
     }
 }
@@ -141,11 +141,11 @@ void check_softmax(const qv_kernels *isa)
 {
     const ptrdiff_t lengths[] = {1, 3, 4, 16, 63, 64, 65, 512};
     const float spans[] = {0, 1, 30, 200};
-    for (int kind = 0; kind < QV_KIND_COUNT; kind++)
+    for (int dtype = 0; dtype < QV_DTYPE_COUNT; dtype++)
         for (int i = 0; i < 8; i++)
             for (int j = 0; j < 4; j++) {
                 subject("%s softmax of %td scores to %g", isa->name, lengths[i], spans[j]);
-                check_online(isa, 1 + (i + j) % isa->formats[kind].mr, lengths[i], spans[j], (qv_kind)kind);
+                check_online(isa, 1 + (i + j) % isa->formats->mr, lengths[i], spans[j], (qv_dtype)dtype);
                 release();
             }
 }

@@ -13,7 +13,6 @@ from qwenvis import Encoder, models, sources
 from qwenvis.models import FAMILIES
 
 PRESETS = {name: next(each for each in f.published if each.startswith("tiny-")) for name, f in FAMILIES.items()}
-DTYPES = ["float32", "bfloat16"]
 
 
 @functools.cache

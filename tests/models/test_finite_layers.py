@@ -12,6 +12,7 @@ from oracle.families import KINDS
 from qwenvis import Encoder, NumericalError, ops
 from qwenvis.checkpoints.packed import FILE
 from qwenvis.images.image import ImageItem
+from qwenvis.nn.formats import DTYPES
 
 GRIDS = [[1, 4, 6], [2, 4, 4], [1, 6, 4]]
 BAD = [np.nan, np.inf, -np.inf]
@@ -30,7 +31,7 @@ def spoil(monkeypatch, module):
     monkeypatch.setattr(type(module), "__call__", spoilt)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("family", KINDS)
 @pytest.mark.parametrize("bad", [0, 1, 2])
 def test_pixel_values_that_overflow(family, dtype, bad):

@@ -63,7 +63,7 @@ def test_nearer_to_the_truth_than_transformers(tmp_path, isa, family, moving):
 @pytest.mark.parametrize("family", list(FAMILIES))
 def test_only_the_inputs_of_products_are_rounded(tmp_path, isa, family):
     """Where they are float32 too, which is on CPUs without such products, nothing but the weights is."""
-    native = ops.rows_dtype("bf16") == "uint16"
+    native = not ops.formats()["bf16"].expanded
     out, want = loaded(tmp_path, family)(*inputs(family, True), hidden_states=True), exact(family, True)
     pairs = [(out.embeddings, want.tokens), *zip(out.deepstack, want.deepstack, strict=True)]
     for got, right in [*pairs, *zip(out.hidden_states, want.hidden_states, strict=True)]:

@@ -10,11 +10,11 @@ import torch
 
 from made.presets import cache, checkpoint, encoder
 from processes.programs import run
-from qwenvis import Encoder, InputError, SourceError, cli
-from qwenvis.nn.dtypes import dtype_named
+from qwenvis import Encoder, InputError, SourceError, cli, ops
+from qwenvis.nn.formats import AUTO, DTYPES, automatic, format_named
 
 MEANT = {
-    "float32": [
+    "f32": [
         "float32",
         "f32",
         "fp32",
@@ -26,38 +26,56 @@ MEANT = {
         np.float32,
         torch.float,
     ],
-    "bfloat16": ["bf16", "BF16", "bfloat16", "torch.bfloat16", torch.bfloat16, ml_dtypes.bfloat16],
+    "bf16": ["bf16", "BF16", "bfloat16", "torch.bfloat16", torch.bfloat16, ml_dtypes.bfloat16],
     "auto": ["auto", "Auto"],
 }
+EXPECTED = f"expected {', '.join([AUTO, *DTYPES])}"
 
 
-@pytest.mark.parametrize(("name", "spelling"), [(name, one) for name, each in MEANT.items() for one in each], ids=repr)
-def test_what_is_meant(name, spelling):
-    assert dtype_named(spelling) == name
+@pytest.mark.parametrize(
+    ("format", "spelling"), [(name, one) for name, each in MEANT.items() for one in each], ids=repr
+)
+def test_what_is_meant(format, spelling):
+    assert format_named(spelling) == format
+
+
+def test_every_format_is_named_by_its_dtype_and_by_itself():
+    assert list(DTYPES.values()) == list(ops.formats())
+    for dtype, format in DTYPES.items():
+        assert format_named(dtype) == format_named(format) == format
+
+
+@pytest.mark.parametrize(
+    ("stored", "format"),
+    [({"F32"}, "f32"), ({"BF16"}, "bf16"), ({"F16"}, "f32"), ({"BF16", "F32"}, "f32"), ({"Q8_0", "F32"}, "f32")],
+    ids=str,
+)
+def test_auto_takes_what_holds_the_checkpoint_and_is_multiplied(isa, stored, format):
+    assert automatic(stored) == ("f32" if ops.formats()[format].expanded else format)
 
 
 def test_a_type_of_ml_dtypes_as_numpy_has_it():
-    assert dtype_named(np.dtype(ml_dtypes.bfloat16)) == "bfloat16"
+    assert format_named(np.dtype(ml_dtypes.bfloat16)) == "bf16"
 
 
 @pytest.mark.parametrize("half", ["float16", "half", "fp16", "F16", np.float16, np.dtype("f2"), torch.half], ids=repr)
 def test_half_is_refused_with_the_reason(half):
     with pytest.raises(InputError, match=r"65,504, its largest: pass bfloat16, .*or float32\); expected auto, float32"):
-        dtype_named(half)
+        format_named(half)
 
 
 @pytest.mark.parametrize("other", ["int8", np.int8, torch.int8, "double", float, np.float64, torch.float64], ids=repr)
 def test_what_is_no_format_is_refused_in_words(other):
-    with pytest.raises(InputError, match=r"dtype is .* \(.*\); expected auto, float32, bfloat16$"):
-        dtype_named(other)
+    with pytest.raises(InputError, match=rf"dtype is .* \(.*\); {EXPECTED}$"):
+        format_named(other)
 
 
 @pytest.mark.parametrize(
     "nothing", [None, 3, "", "x" * 10**6, b"float32", ["float32"], np.float32(1), Path("float32"), object(), "\x1b[31m"]
 )
 def test_what_is_no_type_is_refused_shortly(nothing):
-    with pytest.raises(InputError, match=r"expected auto, float32, bfloat16$") as caught:
-        dtype_named(nothing)
+    with pytest.raises(InputError, match=rf"{EXPECTED}$") as caught:
+        format_named(nothing)
     assert len(str(caught.value)) < 500
     assert str(caught.value).isprintable()
 
@@ -73,7 +91,7 @@ def test_an_encoder_and_a_command_take_every_spelling(capsys):
 def test_torch_is_not_imported_for_its_name():
     assert (
         run(
-            "import sys, qwenvis.nn.dtypes as d; d.dtype_named('torch.bfloat16'); sys.exit('torch' in sys.modules)"
+            "import sys, qwenvis.nn.formats as f; f.format_named('torch.bfloat16'); sys.exit('torch' in sys.modules)"
         ).returncode
         == 0
     )
@@ -135,6 +153,6 @@ def test_a_url_is_refused_with_the_reason():
 def test_options_that_cannot_be(source, option):
     if source.startswith("synthetic:") and "revision" in option:
         pytest.skip("a preset has no revisions")
-    with pytest.raises((InputError, SourceError), match=r"cache_dir is .*path|is no revision of") as caught:
+    with pytest.raises((InputError, SourceError), match=r"cache_dir is .*path|is not a revision of") as caught:
         Encoder.from_pretrained(source, **option)
     assert len(str(caught.value)) < 500

@@ -58,9 +58,9 @@ def zeros(*shape, dtype=np.float32):
 @pytest.mark.parametrize(
     ("x", "index", "out", "message"),
     [
-        (zeros(5, 4), [0, 5], zeros(2, 4), "index 5 is outside of 5 rows"),
-        (zeros(5, 4), [0, -1], zeros(2, 4), "index -1 is outside of 5 rows"),
-        (zeros(0, 4), [0], zeros(1, 4), "index 0 is outside of 0 rows"),
+        (zeros(5, 4), [0, 5], zeros(2, 4), "index 5 is outside 5 rows"),
+        (zeros(5, 4), [0, -1], zeros(2, 4), "index -1 is outside 5 rows"),
+        (zeros(0, 4), [0], zeros(1, 4), "index 0 is outside 0 rows"),
         (zeros(5, 4), [0], zeros(2, 4), r"out is \(2, 4\); 1 rows of \(5, 4\)"),
         (zeros(5, 4), [0, 1], zeros(2, 3), r"out is \(2, 3\)"),
         (zeros(5, 2, 3), [0, 1], zeros(2, 4), r"out is \(2, 4\)"),

@@ -50,9 +50,9 @@ def test_no_rows(rng):
 
 def test_what_does_not_fit_is_refused(rng):
     grid, y, x, out = normal(rng, 5, 7, 6), places(rng, 9, 2, 5), places(rng, 9, 2, 7), fenced(normal(rng, 9, 6))
-    with pytest.raises(ValueError, match="index 5 is outside of 5 places"):
+    with pytest.raises(ValueError, match="index 5 is outside 5 places"):
         ops.add_interpolated(grid, (np.full((9, 2), 5, np.int32), y[1]), x, out)
-    with pytest.raises(ValueError, match="index -1 is outside of 7 places"):
+    with pytest.raises(ValueError, match="index -1 is outside 7 places"):
         ops.add_interpolated(grid, y, (np.full((9, 2), -1, np.int32), x[1]), out)
     with pytest.raises(ValueError, match=r"expected \(9, 2\)"):
         ops.add_interpolated(grid, y, (x[0], x[1][:, :1].copy()), out)

@@ -130,22 +130,22 @@ def test_how_many_frames_the_reference_takes(length, wanted, count):
 @pytest.mark.parametrize(
     ("sampler", "length", "wanted", "words"),
     [
-        (frame_sampling.even, Length(9, 10), Wanted(num_frames=10), "has 9 frames, of which 10 would be taken"),
-        (frame_sampling.even, Length(9, 10), Wanted(num_frames=1), "of which 0 would be taken"),
+        (frame_sampling.even, Length(9, 10), Wanted(num_frames=10), "has 9 frames, of which 10 would be chosen"),
+        (frame_sampling.even, Length(9, 10), Wanted(num_frames=1), "of which 0 would be chosen"),
         (frame_sampling.even, Length(9, None), Wanted(fps=1, min_frames=4, max_frames=8), "pass video_fps"),
         (
             frame_sampling.reference,
             Length(1, 10),
             Wanted(),
-            "of which 0 would be taken, a multiple of 2; expected 2 to 1",
+            "of which 0 would be chosen, a multiple of 2; expected 2 to 1",
         ),
         (
             frame_sampling.seconds,
             Length(9, None),
             Wanted(fps=1, max_duration=9),
-            "frames a second of this video are not known",
+            "the frame rate of this video is unknown",
         ),
-        (frame_sampling.clock, Length(9, 3), Wanted(), "does not say at which rate"),
+        (frame_sampling.clock, Length(9, 3), Wanted(), "does not state a sampling rate"),
     ],
 )
 def test_what_cannot_be_is_refused(sampler, length, wanted, words):
@@ -193,7 +193,9 @@ def test_counts_are_bounded(sampler, length, wanted):
 def test_a_count_that_is_too_large(name):
     counts = {"num_frames": HUGE if name == "ends" else None, "min_frames": 4, "max_frames": HUGE}
     wanted = Wanted(fps=2.0**30, max_duration=HUGE, **counts)
-    with pytest.raises(LimitError, match=r"[\d,]+ frames would be looked at; at most 1,048,576 are: lower num_frames"):
+    with pytest.raises(
+        LimitError, match=r"[\d,]+ frames would be examined; at most 1,048,576 are allowed: lower num_frames"
+    ):
         getattr(frame_sampling, name)(Length(4 * 10**6, 25.0), wanted)
 
 

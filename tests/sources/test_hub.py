@@ -88,7 +88,7 @@ def test_revisions(cache):
 @pytest.mark.parametrize("revision", ["../../secret", "/etc", "", "a b", '"; id', "-x", "x" * 300])
 def test_p20_hostile_revisions(cache, revision):
     snapshot_of(cache, write_shards)
-    with pytest.raises(SourceError, match=rf"is no revision of {REPO}; expected a branch, a tag or a commit"):
+    with pytest.raises(SourceError, match=rf"is not a revision of {REPO}; expected a branch, a tag or a commit"):
         found(REPO, revision=revision)
 
 
@@ -105,10 +105,10 @@ def test_an_empty_cache_names_the_line_that_fills_it(cache):
     assert patterns == [*CONFIGS, "*.safetensors"]
     include = " ".join(f'--include "{pattern}"' for pattern in patterns)
     assert message.splitlines() == [
-        f"{REPO} is no directory here, and the Hugging Face cache {cache} holds no snapshot of its revision main. "
-        "Nothing is downloaded, for HF_HUB_OFFLINE is set.",
-        f"This fetches the files that hold the tower (and every shard: only {INDEX}, which is not here yet, "
-        "tells which of them hold it):",
+        f"{REPO} is not a directory here, and the Hugging Face cache {cache} holds no snapshot of its revision main. "
+        "Nothing is downloaded, because HF_HUB_OFFLINE is set.",
+        f"To fetch the files that hold the tower (and every shard, because {INDEX}, which lists the shards "
+        "of the tower, is not here yet):",
         f"  hf download {REPO} {include}",
     ]
 
@@ -151,7 +151,7 @@ def test_a_snapshot_without_a_tower(cache):
     with pytest.raises(CheckpointError, match="holds no tower"):
         sources.open(REPO)
     write_json(snapshot, "config.json", AUDIO)
-    with pytest.raises(CheckpointError, match="it hears and does not see"):
+    with pytest.raises(CheckpointError, match="it is an audio model without a vision tower"):
         sources.open(REPO)
 
 
@@ -159,7 +159,7 @@ def test_a_model_without_a_tower_need_not_be_fetched(cache):
     """Its config is enough to say so."""
     snapshot = snapshot_of(cache, lambda path: path.mkdir(parents=True) or write_json(path, "config.json", AUDIO))
     assert [path.name for path in snapshot.iterdir()] == ["config.json"]
-    with pytest.raises(CheckpointError, match="it hears and does not see"):
+    with pytest.raises(CheckpointError, match="it is an audio model without a vision tower"):
         sources.open(REPO)
 
 
@@ -200,7 +200,7 @@ def test_a_gguf_file_of_a_snapshot(cache):
 
     snapshot = snapshot_of(cache, write)
     assert found(MMPROJ) == snapshot / "mmproj-f16.gguf"
-    with pytest.raises(SourceError, match=r"mmproj-q8\.gguf is no file here.* lacks its mmproj-q8\.gguf"):
+    with pytest.raises(SourceError, match=r"mmproj-q8\.gguf is not a file here.* lacks its mmproj-q8\.gguf"):
         found(f"{REPO}/mmproj-q8.gguf")
 
 
@@ -216,8 +216,8 @@ def test_a_gguf_file_that_is_not_here_names_the_line_that_fetches_it(cache):
     with pytest.raises(SourceError) as caught:
         found(MMPROJ, revision="v2")
     assert str(caught.value).splitlines() == [
-        f"{MMPROJ} is no file here, and the Hugging Face cache {cache} holds no snapshot of its revision v2. "
-        "Nothing is downloaded, for HF_HUB_OFFLINE is set.",
-        "This fetches it:",
+        f"{MMPROJ} is not a file here, and the Hugging Face cache {cache} holds no snapshot of its revision v2. "
+        "Nothing is downloaded, because HF_HUB_OFFLINE is set.",
+        "To fetch it:",
         f'  hf download {REPO} mmproj-f16.gguf --revision "v2"',
     ]

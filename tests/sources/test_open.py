@@ -15,7 +15,7 @@ from made.presets import checkpoint as preset_of
 from made.presets import materialise
 from made.resaved import config_of, save, tensors_of
 from qwenvis import Encoder, cli, models, sources
-from qwenvis.errors import InputError, SourceError, quoted
+from qwenvis.errors import CheckpointError, InputError, SourceError, quoted
 
 FAMILY, REPO = "qwen2_vl", "org/name"
 
@@ -124,6 +124,12 @@ def test_a_checkpoint_knows_how_to_open_itself_again(folder, monkeypatch, kind):
     assert again.path.samefile(checkpoint.path) if kind != "synthetic" else again.path == checkpoint.path
 
 
+def test_packed_tensors_cannot_be_loaded(folder):
+    checkpoint = sources.open(KINDS["packed"](folder))
+    with pytest.raises(CheckpointError, match="are packed; load those of the checkpoint that was packed"):
+        checkpoint.load([])
+
+
 @each_kind
 def test_every_stored_tensor_knows_its_bytes(folder, kind):
     """File, offset and length: with no reader of ours, they are those that the reader returns."""
@@ -193,7 +199,7 @@ def test_what_is_nothing_is_told_what_was_looked_for(source):
         found(source)
     message = str(caught.value)
     assert message.startswith(f"{quoted(source)} names no checkpoint: ")
-    assert re.search(r"is no directory|it is a URL|cannot be read: (embedded|File name too long)", message)
+    assert re.search(r"is not a directory|it is a URL|cannot be read: (embedded|File name too long)", message)
     assert "; a Hub id is ORG/NAME" in message
     assert "://" in source or "; presets are written as synthetic:" in message
     assert message.isprintable()
@@ -236,5 +242,5 @@ def test_a_gguf_file_is_itself(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("source", ["mmproj.gguf", "a/mmproj.gguf", "a/../b/c.gguf", "a/b/../c.gguf", "/a/b/c.gguf"])
 def test_p20_what_is_no_gguf_file(source):
-    with pytest.raises(SourceError, match=r"names no checkpoint: .* is no file"):
+    with pytest.raises(SourceError, match=r"names no checkpoint: .* is not a file"):
         found(source)

@@ -210,7 +210,7 @@ def test_unknown_preset_suggests_others():
 def test_a_full_disk_is_told_before_writing(tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)._replace(free=10**8)
     monkeypatch.setattr(synthetic.shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(SourceError, match=r"takes 1\.33 GB and .* has 0\.10 GB free; QWENVIS_CACHE"):
+    with pytest.raises(SourceError, match=r"takes 1\.33 GB and .* has 0\.10 GB free; set QWENVIS_CACHE"):
         materialise("qwen2-vl-2b", tmp_path / "deep" / "cache")
     assert not list(tmp_path.iterdir())
 

@@ -110,7 +110,7 @@ def test_what_transformers_refuses():
         (QWEN2, {}, {}, {}, 2, 4, 1000),
         (QWEN2, {}, {"do_sample_frames": True, "num_frames": 8}, {"num_frames": 8}, 5, 64, 64),
     ]
-    words = ["t:1 must be larger", "aspect ratio must be smaller than 200", "has 5 frames, of which 8 would be taken"]
+    words = ["t:1 must be larger", "aspect ratio must be smaller than 200", "has 5 frames, of which 8 would be chosen"]
     results = torchvision_results([call_of(case) for case in cases])
     for (name, config, _, ours, *shape), result, word in zip(cases, results, words, strict=True):
         assert "error" in result
@@ -215,15 +215,15 @@ def test_rates_of_other_libraries(number):
     [
         (QWEN2, {"sampling": "some"}, "sampling is 'some'; expected natural, transformers, qwen-vl-utils or all"),
         (QWEN2, {"fps": 2, "num_frames": 8}, "mutually exclusive"),
-        (QWEN2, {"fps": 0}, "fps is 0; expected frames a second, above 0 and below 2,147,483,647"),
+        (QWEN2, {"fps": 0}, "fps is 0; expected frames per second, above 0 and below 2,147,483,647"),
         (QWEN2, {"fps": True}, "fps is True"),
         (QWEN2, {"fps": float("nan")}, "fps is nan"),
         (QWEN2, {"num_frames": 2.5}, "num_frames is 2.5; expected a whole number from 1 to 2,147,483,647"),
         (QWEN2, {"min_frames": -1}, "min_frames is -1"),
         (QWEN2, {"video_fps": "fast"}, "video_fps is 'fast'"),
         (QWEN2, {"video_fps": 0}, "video_fps is 0"),
-        (GLM, {"num_frames": 8}, "num_frames is not read where this model chooses frames; it reads fps"),
-        ("Glm46VVideoProcessor", {"fps": 1}, "fps is not read .* it reads nothing"),
+        (GLM, {"num_frames": 8}, "num_frames has no effect on the frames of this model, which reads fps"),
+        ("Glm46VVideoProcessor", {"fps": 1}, "fps has no effect .* which reads nothing"),
     ],
 )
 def test_wishes_that_cannot_be(name, given, words):
