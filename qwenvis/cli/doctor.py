@@ -26,7 +26,11 @@ EXAMPLES = """\
   QWENVIS_ISA=avx2 qwenvis doctor
 """
 LIBRARIES = {"NumPy": "numpy", "Pillow": "PIL", "safetensors": "safetensors", "ml_dtypes": "ml_dtypes"}
-EXTRAS = (("gguf", "gguf", "the mmproj files of llama.cpp"), ("av", "video", "videos"))
+EXTRAS = (
+    ("gguf", "gguf", "the mmproj files of llama.cpp"),
+    ("av", "video", "videos"),
+    ("huggingface_hub", "hub", "Hub ids that no cache holds"),
+)
 RUNTIMES = ("libgomp", "libomp", "libiomp", "vcomp")  # files of OpenMP runtimes: GCC, LLVM, Intel, Microsoft
 
 

@@ -115,7 +115,9 @@ class Client:
         except RemoteEntryNotFoundError:
             raise FileNotFoundError from None
         except (OSError, ValueError, httpx2.HTTPError, httpx2.InvalidURL) as error:
-            raise SourceError(f"{self.name.source} cannot be downloaded: {self._reason(error)}") from None
+            raise SourceError(
+                f"{self.name.source} is not here and cannot be downloaded: {self._reason(error)}"
+            ) from None
 
     def _reason(self, error: BaseException | None) -> str:
         """Say in a clause what went wrong."""

@@ -198,7 +198,7 @@ def test_a_pickle_names_the_commit(hub):
         ({"revision": "v9"}, f"{REPO} has no revision v9 on 127.0.0.1"),
         ({"endpoint": "http://127.0.0.1:9"}, r"the transfer from 127\.0\.0\.1:9 failed \(ConnectError\)"),
         ({"commit": "x"}, "names no commit"),
-        ({"commit": "../../x"}, f"{REPO} cannot be downloaded"),
+        ({"commit": "../../x"}, f"{REPO} is not here and cannot be downloaded"),
     ],
     ids=str,
 )

@@ -132,7 +132,9 @@ def test_answers_that_do_not_pass(hub, tmp_path, status, headers, message):
     assert not (tmp_path / "tower").exists()
 
 
-def test_p25_a_shard_that_changes_between_two_requests(hub, tmp_path, published):
+@pytest.mark.parametrize("conditions_ignored", [False, True])
+def test_p25_a_shard_that_changes_between_two_requests(hub, tmp_path, published, conditions_ignored):
+    hub.conditions_ignored = conditions_ignored
     spec = ModelSpec.open(REPO, tower_only=True)
     hub.epoch = 1
     with pytest.raises(SourceError, match="changed on the server between two requests; try again"):
