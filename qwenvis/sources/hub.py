@@ -50,6 +50,10 @@ class HubOptions:
             if not isinstance(value := getattr(self, name), bool):
                 raise InputError(f"{name} is {quoted(value)}; expected True or False")
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state of a pickle, which has no token."""
+        return {**self.__dict__, "token": None}
+
     @property
     def cache(self) -> Path:
         """The Hugging Face cache."""

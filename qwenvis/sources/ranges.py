@@ -11,7 +11,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from functools import partial
 from itertools import pairwise
@@ -60,7 +60,7 @@ class Location:
     url: str
     size: int
     etag: str
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = field(repr=False)  # with a token, if the URL is the Hub's own
     commit: str
 
 

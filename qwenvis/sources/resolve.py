@@ -115,7 +115,9 @@ def _in_hub(name: HubName) -> Checkpoint:
     try:
         from qwenvis.sources.remote import open_remote
     except ImportError as error:
-        raise SourceError(f"{name.refusal(state, snapshot)}\nOr let qwenvis do it: {INSTALL} ({error})") from cause
+        raise SourceError(
+            f"{name.refusal(state, snapshot)}\nOr install the client, and qwenvis downloads it: {INSTALL} ({error})"
+        ) from cause
     return open_remote(name, commit, open_at)
 
 

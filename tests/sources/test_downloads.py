@@ -14,6 +14,8 @@ from processes.hub_server import COMMIT, TOKEN
 from processes.programs import launch, output, run
 from qwenvis import Encoder, sources
 from qwenvis.errors import CheckpointError, ConfigError, InputError, SourceError
+from qwenvis.sources.hub import HubOptions
+from qwenvis.sources.ranges import Location
 from qwenvis.spec import ModelSpec
 
 REPO = "Some/Model"
@@ -167,6 +169,14 @@ def test_p24_tokens_go_to_the_hub_alone(hub, tmp_path):
     assert TOKEN not in repr(kept)
     assert TOKEN.encode() not in pickle.dumps(found)
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and TOKEN.encode() in path.read_bytes()]
+
+
+def test_p24_pickles_of_arguments_have_no_token():
+    options = HubOptions(revision="v1", token=TOKEN)
+    again = pickle.loads(pickle.dumps(options))
+    assert (again.revision, again.token) == ("v1", None)
+    assert TOKEN not in repr(options)
+    assert TOKEN not in repr(Location("http://a", 1, "b", {"authorization": TOKEN}, "c"))
 
 
 def test_the_token_of_the_environment(hub, monkeypatch):
