@@ -115,9 +115,8 @@ def _in_hub(name: HubName) -> Checkpoint:
     try:
         from qwenvis.sources.remote import open_remote
     except ImportError as error:
-        raise SourceError(
-            f"{name.refusal(state, snapshot)}\nOr install the client, and qwenvis downloads it: {INSTALL} ({error})"
-        ) from cause
+        text = f"{name.refusal(state, snapshot)}\nqwenvis downloads it itself after {INSTALL} ({error})"
+        raise SourceError(text) from cause
     return open_remote(name, commit, open_at)
 
 
