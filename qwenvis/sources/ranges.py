@@ -1,7 +1,7 @@
-"""Files of the Hub, read by byte ranges over HTTP.
+"""Read files of the Hub by byte ranges over HTTP.
 
-A transfer that breaks goes on at the byte that it has reached. A server tells a file by its ETag: where that changes
-between two requests, the bytes may be of two files, which is an error.
+A broken transfer resumes at the byte that it has reached. If the ETag or the length of a file changes between two
+requests, the bytes may come from two versions of the file, which is an error.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from huggingface_hub.utils import get_session
 from qwenvis.checkpoints.stored import StoredTensor
 from qwenvis.concurrency.tasks import run_ahead
 
-HEAD = 1 << 17  # bytes of the first request: the header of a shard of 700 tensors has some 80 kB
-PIECE = 8 << 20  # bytes of one request for tensors, so that a bar moves every second or so on a usual line
-AHEAD = 4  # requests side by side, whose pieces are in memory: one connection rarely fills a line
-# Ranges whose gap is at most this long are one request: another one costs a round trip or two, some 100 ms, in which a
-# line of 20 Mbit/s moves as much. All gaps together are at most one 64th of what is wanted.
+HEAD = 1 << 17  # bytes of the first request; the header of a shard with 700 tensors has about 80 kB
+PIECE = 8 << 20  # bytes of a request for tensors: a progress bar moves about once a second at 10 MB/s
+AHEAD = 4  # requests in parallel, whose pieces are held in memory: one connection is often slower than the line
+# Ranges with a gap of at most GAP bytes are merged: a second request costs one or two round trips, about 100 ms, in
+# which a line of 20 Mbit/s transfers as much. All gaps together are at most 1/64 of the requested bytes.
 GAP = 1 << 18
 GAPS = 64
-TIMEOUT = 20  # seconds without a byte, after which a connection is taken for broken
+TIMEOUT = 20  # seconds without a byte, after which a connection counts as broken
 RETRIES = 5  # failures in a row, without `MOVED` bytes in between
 MOVED = 1 << 16
 PAUSE = 0.5  # seconds before the first retry; doubled for each further one
-LONGEST = 120  # seconds that a server may tell to wait
+LONGEST = 120  # the longest Retry-After that is obeyed, in seconds
 
 _RETRIED = {408, 425, 429, 500, 502, 503, 504}
 _EXPIRED = {401, 403, 404, 410}  # what the host of a signed URL may answer once its signature is too old
@@ -46,7 +46,7 @@ class TransferError(OSError):
 
 
 class _Retry(Exception):
-    """A failure that may pass: why, and after how many seconds to try again (None: no word of the server)."""
+    """A temporary failure, and the seconds to wait that the server has stated, if any."""
 
     def __init__(self, why: str, after: float | None = None) -> None:
         super().__init__(why)
@@ -55,7 +55,7 @@ class _Retry(Exception):
 
 @dataclass(frozen=True)
 class Location:
-    """Where a file is: its URL, which may be signed for a while, size, ETag on the Hub, headers to send, and commit."""
+    """The URL of a file, which may expire, the headers to send, and the file's size, ETag and commit on the Hub."""
 
     url: str
     size: int
@@ -65,13 +65,13 @@ class Location:
 
 
 class RemoteFile:
-    """A file of the Hub, which ``locate()`` finds, at first and when its URL has expired. Threads may share it."""
+    """A file of the Hub. ``locate()`` finds its URL, again when it has expired. Threads may share the file."""
 
     def __init__(self, name: str, locate: Callable[[], Location]) -> None:
         self.name, self._locate = name, locate
         self._location, self._relocating = locate(), threading.Lock()
-        self._served: dict[str, str] = {}  # the ETag that each host has sent first
-        self.head = b""  # the bytes from the first one on that have been read
+        self._served: dict[str, str] = {}  # the first ETag of each host
+        self.head = b""  # the first bytes of the file, as far as they have been read
 
     @property
     def commit(self) -> str:

@@ -83,12 +83,12 @@ class Remote(Checkpoint):
 
     @property
     def pending(self) -> str:
-        """What is to be downloaded."""
+        """The files to download; empty once the tower is here."""
         if self._place() is not None:
             return ""
         count, nbytes = len(self.files), self.hub.nbytes(self.files)
         whole = f"{count} file{'s' * (count > 1)} of {nbytes / 1e9:.2f} GB"
-        return f"downloads {f'its bytes of {whole}' if self._name.options.tower_only else whole}"
+        return f"downloads {f'its bytes of {whole}' if self._by_ranges else whole}"
 
     def prepare(self, progress: Progress | None = None) -> None:
         """Download the tower, unless it is here: its shards, or with ``tower_only`` an extract.
