@@ -25,8 +25,9 @@ from made.checkpoints import (
 )
 from qwenvis.checkpoints import shards
 from qwenvis.checkpoints.checkpoint import Checkpoint
-from qwenvis.checkpoints.files import MAX_JSON_BYTES
-from qwenvis.checkpoints.shards import tower_shards
+from qwenvis.checkpoints.configs import read_configs
+from qwenvis.checkpoints.files import MAX_JSON_BYTES, Files, regular_file
+from qwenvis.checkpoints.shards import open_shards, tower_shards
 from qwenvis.errors import CheckpointError, ConfigError, SourceError
 from qwenvis.weights import Request
 
@@ -100,8 +101,8 @@ def test_a_single_file_is_opened_once_for_its_header_and_once_for_its_tensors(tm
     spy, parsed = Spy(), []
     parse = shards.parse_header
     monkeypatch.setattr(shards, "parse_header", lambda path, *rest: parsed.append(path) or parse(path, *rest))
-    monkeypatch.setattr(shards.read_header, "__defaults__", (spy,))
-    checkpoint = replace(open_directory(write_single(tmp_path, tower())), open_file=spy)
+    write_single(tmp_path, tower())
+    checkpoint = open_shards(tmp_path, read_configs(tmp_path), Files(regular_file, spy))
     assert spy.opened == {"model.safetensors": 1}
     load_all(checkpoint)
     assert spy.opened == {"model.safetensors": 2}
