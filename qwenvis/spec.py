@@ -183,7 +183,7 @@ class ModelSpec:
 
 
 def _format(dtype: object, checkpoint: Checkpoint) -> str:
-    """Return the format that ``dtype`` names: for "auto", the one that the weights are packed in, else stored in."""
+    """Return the format that ``dtype`` names; "auto" means the format of the packed, or else the stored, weights."""
     format = format_named(dtype)
     if format == AUTO:
         return checkpoint.format or automatic(checkpoint.dtypes)

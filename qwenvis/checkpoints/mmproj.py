@@ -1,4 +1,4 @@
-"""llama.cpp's mmproj files: towers as its converter writes them, turned back into those of transformers.
+"""llama.cpp's mmproj files: towers as its converter writes them, converted back to transformers' names and axes.
 
 The converter renames tensors, cuts the temporal axis of the patch embedding into two convolutions, some towers' qkv
 into three linears, and writes metadata of its own. What the tensors tell is read from them, for the metadata is wrong
@@ -57,7 +57,7 @@ def open_mmproj(header: Header) -> Checkpoint:
 
 
 def _family(keys: Section, names: Collection[str]) -> tuple[str, Mmproj]:
-    """The family whose tower a file holds, and what it states of such files."""
+    """Return the family of the tower in a file, and its statements about mmproj files."""
     architecture = keys.word("general.architecture")
     if architecture != "clip":
         what = f"is the model of the architecture {shown(architecture)}" if architecture else "names no architecture"
@@ -91,7 +91,7 @@ def _refuse_other_types(path: str, stored: Mapping[str, StoredTensor]) -> None:
 
 
 def _vision_config(keys: Section, stated: Mmproj, stored: Mapping[str, StoredTensor]) -> dict[str, Any]:
-    """Read the values that no tensor tells, under the names of transformers' configs."""
+    """Read the values that do not follow from the tensors, under the names of transformers' configs."""
     config: dict[str, Any] = {
         "depth": _needed(keys, "clip.vision.block_count"),
         "num_heads": _needed(keys, "clip.vision.attention.head_count"),
@@ -110,7 +110,7 @@ def _vision_config(keys: Section, stated: Mmproj, stored: Mapping[str, StoredTen
 
 
 def _full_attention(keys: Section, blocks: list[int]) -> list[int]:
-    """Find the blocks without windows: every n-th block, or those that an old file lists."""
+    """Find the blocks without windows: every n-th block, or the blocks that an old file lists."""
     listed_key, pattern_key = "clip.vision.fullatt_block_indexes", "clip.vision.n_wa_pattern"
     if listed_key in keys:
         return list(keys.indexes(listed_key))
@@ -184,7 +184,7 @@ def _spelt_out(stored: Mapping[str, StoredTensor], names: MmprojNames) -> Iterat
 
 
 def _unswapped(stored: Mapping[str, StoredTensor], names: MmprojNames) -> MmprojNames:
-    """Correct old files, which call the first linear of the MLP "down" and the second "up": the widths tell.
+    """Correct old files, which call the first linear of the MLP "down" and the second "up", by the widths.
 
     llama.cpp decides in the same way.
     """
@@ -199,7 +199,7 @@ def _unswapped(stored: Mapping[str, StoredTensor], names: MmprojNames) -> Mmproj
 
 
 def _rows(stored: Sequence[StoredTensor]) -> Tensor:
-    """Join tensors whose rows follow one another; one alone is a tensor that is stored whole."""
+    """Join tensors along their rows; a single tensor is complete already."""
     if len(stored) == 1:
         return Tensor.of(stored[0])
     _refuse_misfits(stored, {entry.shape[1:] for entry in stored})

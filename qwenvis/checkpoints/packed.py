@@ -29,7 +29,7 @@ from qwenvis.io.files import expanded
 from qwenvis.weights import Weights
 
 FILE = "packed.safetensors"
-LAYOUT = "1"  # of panels and of what a tower keeps; a change of either is another one
+LAYOUT = "1"  # version of the panels and of the kept tensors; a change of either needs a new number
 PAGE = 4096  # bytes
 MAX_SIDE = 1 << 32  # of a tensor
 AGAIN = "pack the checkpoint again with `qwenvis pack`"
@@ -43,7 +43,7 @@ class Packed(Checkpoint):
 
     @property
     def files(self) -> list[Path]:
-        """The one file."""
+        """The only file."""
         return [self.path / FILE]
 
     @property
@@ -136,7 +136,7 @@ def save(place: str | os.PathLike[str], checkpoint: Checkpoint, weights: Weights
 
 
 def _write_configs(directory: Path, checkpoint: Checkpoint) -> None:
-    """Write the configs in the order of transformers, so that what the checkpoint lacks is not found elsewhere."""
+    """Write the configs in the order of transformers, so that a missing config is not found in another file."""
     processors = zip(PARTS, (checkpoint.preprocessor, checkpoint.video_preprocessor), strict=True)
     files = {
         CONFIG: {"model_type": checkpoint.model_type, "vision_config": dict(checkpoint.vision_config)},

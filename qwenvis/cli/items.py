@@ -55,7 +55,7 @@ def _asked(sampling: Sampling) -> list[str]:
 
 
 def verify(paths: Sequence[str], inputs: Inputs, sampling: Sampling) -> list[InputItem]:
-    """Plan as `plan`, and decode every image, so that damage is found now and not in the midst of hours of work.
+    """Plan as `plan`, and decode every image, so that damage is found now and not during hours of work.
 
     The packets and the first frame of a video are read.
     """

@@ -10,7 +10,7 @@
 #define BY_ROWS JOIN(TILE, _by_rows)
 #define PEAK JOIN(TILE, _peak)
 #define LINE 16 /* floats of a cache line */
-/* Steps from the one that is multiplied to the one that is asked for, as the panel streams from L2: tuned by
+/* Steps between the step that is multiplied and the step that is prefetched, as the panel streams from L2: tuned by
  * benchmarks.ops. */
 #define AHEAD 32
 

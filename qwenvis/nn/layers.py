@@ -1,4 +1,4 @@
-"""Layers: weights bound to operations. Each layer asks for its tensors by name and shape, and packs them once.
+"""Layers: weights bound to operations. Each layer requests its tensors by name and shape, and packs them once.
 
 The first argument of a call is the input, the last one the output, which is returned. ``x`` is the residual stream,
 which blocks update in place. In the shapes: n patches, d hidden_size, h heads, m tokens.
@@ -94,7 +94,7 @@ class PatchEmbed:
 
     The frames of a still are equal, and those of a temporal step of a video may be. Then the product with one frame and
     the sum of the kernel's temporal slices, taken in float32, gives the same with half the work. Each temporal step is
-    judged by itself, so its bits do not depend on the other steps.
+    checked separately, so its bits do not depend on the other steps.
     ``stored`` is the shape of the kernel in the checkpoint, where that has no axis of frames.
     """
 

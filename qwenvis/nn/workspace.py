@@ -72,7 +72,7 @@ def nbytes(*sizes: Sizes) -> int:
 
 
 def _pitch(size: Size) -> int:
-    """Bytes from row to row: whole cache lines, and one more line.
+    """Return the bytes from row to row: whole cache lines, and one more line.
 
     If the pitch were a power of two, all rows of a tile would fall into one set of the L1 cache.
     """

@@ -6,7 +6,7 @@ from qwenvis.ops.kernels cimport QV_F32, QV_MAX_MR, qv_dtype, qv_format, qv_item
 from qwenvis.ops.runtime cimport CACHE_LINE, ceil_div, prefetch, round_up
 
 cdef enum:
-    AHEAD = 8  # rows from the one that is rotated to the one that is asked for
+    AHEAD = 8  # rows between the row that is rotated and the row that is prefetched
 
 cdef double LOG2_E = 1.4426950408889634
 

@@ -1,4 +1,4 @@
-# The door to the kernels, to the threads and to arrays, for the other ops.
+# The interface to kernels, threads and arrays for the other ops.
 from qwenvis.ops.kernels cimport qv_dtype, qv_format, qv_kernels
 
 cdef extern from "prefetch.h" nogil:

@@ -22,7 +22,7 @@ cdef extern from "parallel.h" nogil:
 cdef extern from *:
     """
     static _Thread_local int qv_thread_count = 1;
-    static int qv_forked = 0; /* workers do not survive a fork: a child that asked for them would hang */
+    static int qv_forked = 0; /* workers do not survive a fork: a child that used them would hang */
     #define qv_load(pointer) __atomic_load_n(&(pointer), __ATOMIC_RELAXED)
     #define qv_store(pointer, value) __atomic_store_n(&(pointer), value, __ATOMIC_RELAXED)
     """

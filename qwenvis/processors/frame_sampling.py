@@ -209,7 +209,7 @@ def _by_the_clock(length: Length, rate: Rate, count: int, fps: Rate, most_second
 
 
 def _paired(indices: Sequence[int]) -> list[int]:
-    """Return each frame once, and the last one twice where their number is odd."""
+    """Return each frame once, and the last frame twice if their number is odd."""
     once = list(dict.fromkeys(indices))
     return once + once[-1:] if len(once) % 2 else once
 

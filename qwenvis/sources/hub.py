@@ -38,7 +38,7 @@ class HubName:
 
     @classmethod
     def of(cls, text: str, revision: str | None, cache_dir: str | os.PathLike[str] | None) -> Self | None:
-        """Read a Hub id; None where the text is none. Raises SourceError for what cannot be a revision."""
+        """Parse a Hub id; None if the text is not a Hub id. Raises SourceError for an invalid revision."""
         match = _ID.fullmatch(text)
         if match is None or "--" in text or ".." in text or bool(match[2]) != text.lower().endswith(GGUF):
             return None
@@ -86,7 +86,7 @@ class HubName:
         return [name for name in needed if not exists(snapshot / name)]
 
     def refusal(self, state: str, snapshot: Path | None = None) -> SourceError:
-        """Make the error for a cache in a ``state``, with the line that fetches what is missing."""
+        """Make the error for a cache in a ``state``, with the command that fetches the missing files."""
         kind, source = ("file", f"{self.repo}/{self.file}") if self.file else ("directory", self.repo)
         options = {"--revision": self.revision, "--cache-dir": self.cache_dir}
         places = "".join(f' {option} "{value}"' for option, value in options.items() if value is not None)
@@ -105,7 +105,7 @@ def hub_cache() -> Path:
 
 
 def _commit(folder: Path, revision: str) -> Path | None:
-    """Find the snapshot that a branch, tag or commit stands for; None where it is not in the cache."""
+    """Find the snapshot of a branch, tag or commit; None if it is not in the cache."""
     snapshots = folder / "snapshots"
     if _COMMIT.fullmatch(revision):
         commit = revision
@@ -122,7 +122,7 @@ def _commit(folder: Path, revision: str) -> Path | None:
 
 
 def _shards(snapshot: Path) -> list[str]:
-    """Name the files that hold the tower, as far as the snapshot tells; none where it has neither file nor index."""
+    """Name the files that hold the tower, if the snapshot has the single file or the index; else none."""
     telling = [name for name in (SINGLE, INDEX) if (snapshot / name).exists()]
     try:
         return tower_shards(snapshot) if telling else []
@@ -131,7 +131,7 @@ def _shards(snapshot: Path) -> list[str]:
 
 
 def _fetch(repo: str, shards: list[str], places: str) -> str:
-    """Write the line that fetches the files of the tower; every shard where nothing tells which of them hold it."""
+    """Format the command that fetches the files of the tower, or every shard if the tower's shards are unknown."""
     patterns = [CONFIG, *FILES, PROCESSOR, INDEX, *(shards or ["*.safetensors"])]
     included = " ".join(f'--include "{pattern}"' for pattern in patterns)
     why = "" if shards else f" (and every shard, because {INDEX}, which lists the shards of the tower, is not here yet)"

@@ -1,4 +1,4 @@
-"""The checkpoints that `synthetic:` can make: what the config.json of each says around its tower.
+"""The checkpoints that `synthetic:` can generate, with the content of each config.json around the tower.
 
 A family states the sizes of its towers, and how the Hub holds them; this room makes whole configs of both.
 """
