@@ -26,8 +26,8 @@ FRAMES = 24
 Work = Callable[[], object]
 
 
-def film(path: Path, width: int, height: int) -> None:
-    """Return a video file of moving frames."""
+def write_video(path: Path, width: int, height: int) -> None:
+    """Write a video file of moving frames."""
     import av
 
     noise = np.random.default_rng(0).integers(0, 256, (height // 16, width // 16, 3), np.uint8)
@@ -81,7 +81,7 @@ def videos(prepare: Callable[..., object], file: IO[bytes]) -> dict[str, tuple[W
         return prepare(videos=[[frame] * FRAMES])
 
     return {
-        "one film, repeated": (lambda: prepare(videos=[file] * 3), lambda: prepare(videos=[data] * 3)),
+        "one video, repeated": (lambda: prepare(videos=[file] * 3), lambda: prepare(videos=[data] * 3)),
         "one PIL image as all frames": (frames, unlocked(frames)),
     }
 
@@ -89,9 +89,9 @@ def videos(prepare: Callable[..., object], file: IO[bytes]) -> dict[str, tuple[W
 def measure(paths: list[Path], directory: Path, threads: int, rounds: int) -> None:
     """Print a line for each kind of call, on the photographs and on a video."""
     encoder = Encoder.from_pretrained("synthetic:tiny-qwen2-vl", threads=threads, max_pixels=1_003_520)
-    film(directory / "film.mp4", 640, 480)
+    write_video(directory / "video.mp4", 640, 480)
     with ExitStack() as stack:
-        file, played = (stack.enter_context(path.open("rb")) for path in (paths[0], directory / "film.mp4"))
+        file, played = (stack.enter_context(path.open("rb")) for path in (paths[0], directory / "video.mp4"))
         work = images(encoder.preprocess, paths, file) | videos(encoder.preprocess, played)
         for name, (safe, plain) in work.items():
             contenders = {"safe": safe, "plain": plain}

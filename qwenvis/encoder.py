@@ -1,4 +1,4 @@
-"""The public class: an encoder of a checkpoint, which turns images and videos into visual tokens."""
+"""The encoder of a checkpoint, which turns images and videos into visual tokens."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from qwenvis.videos.video import Sampling
 class Encoder:
     """The vision encoder of one checkpoint. Python threads may share it.
 
-    The child of a fork may use it too, but on one thread, whatever ``threads`` says: threads do not survive a fork. A
+    The child of a fork may use it too, but on one thread only, because threads do not survive a fork. A
     pickle holds the arguments of `from_pretrained`, and loading it reads the checkpoint again. Copies share the
     weights, which never change.
 
@@ -47,7 +47,7 @@ class Encoder:
     threads: int
 
     def __init__(self, spec: ModelSpec, *, threads: int) -> None:
-        """Bind a spec whose weights have been read; use `from_pretrained` or `from_spec` instead."""
+        """Bind a spec whose weights have been read; `from_pretrained` and `from_spec` do both."""
         self._spec, self._runner = spec, Runner(spec, threads)
         self.isa, self.format, self.threads = self._runner.isa, spec.format, threads
         self._arguments: dict[str, Any] | None = None  # of `from_pretrained`, for another process

@@ -119,7 +119,7 @@ class ModelSpec:
     def processor_with(self, min_pixels: int | None = None, max_pixels: int | None = None) -> ImageProcessor:
         """Return `processor` with the limits of one call, in pixels; None keeps a limit.
 
-        With both given, the checkpoint needs no preprocessor config. Raises as `processor`.
+        With both given, the checkpoint needs no preprocessor config. Raises the errors of `processor`.
         """
         if not self.checkpoint.preprocessor and None not in (min_pixels, max_pixels):
             return self._read_processor({**self._images, "min_pixels": min_pixels, "max_pixels": max_pixels})
@@ -149,7 +149,7 @@ class ModelSpec:
         """The video processor of the checkpoint, as the class of transformers that its config or its family names.
 
         Raises ConfigError where the checkpoint has no config for it, or one that cannot be used, where the tower has
-        other than 3 channels, and where the family has no videos; InputError as `processor`.
+        other than 3 channels, and where the family has no videos; InputError for pixel limits that do not fit together.
         """
         config, preprocessor = self.config, self.checkpoint.video_preprocessor
         kind = video_processor_class(self.family, preprocessor)
@@ -183,7 +183,7 @@ class ModelSpec:
 
 
 def _format(dtype: object, checkpoint: Checkpoint) -> str:
-    """Return the format that ``dtype`` names; "auto" means the format of the packed, or else the stored, weights."""
+    """Return the format that ``dtype`` names; "auto" is the format of packed weights, else that of the stored types."""
     format = format_named(dtype)
     if format == AUTO:
         return checkpoint.format or automatic(checkpoint.dtypes)

@@ -1,4 +1,4 @@
-"""A checkpoint: its configs, and the tensors of its tower by name, whatever the layout of its files.
+"""A checkpoint: its configs, and the tensors of its tower by name, for every layout of files.
 
 Each layout has a room that lists the tensors: `shards`, `packed`, `mmproj`, and `synthetic` in `sources`. Only the
 tower's bytes are read, tensor by tensor: while one is packed, the next is read.
@@ -37,10 +37,10 @@ class Checkpoint:
       where the checkpoint has none.
     - ``prefix``: what precedes the names of the tower's tensors in the files.
     - ``tensors``: the tower's tensors by the names behind the prefix, in the order of the files.
-    - ``source``: the arguments with which `qwenvis.sources.open` opens this checkpoint again, from any directory.
+    - ``source``: the arguments with which `qwenvis.sources.open` opens this checkpoint again from any directory.
     - ``open_file``: opens a file of the checkpoint for reading.
-    - ``format``, ``isa``: what the weights are packed in and for, "f32" or "bf16" and the name of an instruction set;
-      empty where they are not packed.
+    - ``format``, ``isa``: the format and the instruction set that the weights are packed for, such as "bf16" and
+      "avx2"; empty where they are not packed.
     """
 
     path: Path
@@ -84,7 +84,7 @@ class Checkpoint:
     def holding(self, requests: Sequence[Request]) -> Self:
         """Return the checkpoint for a tower that makes these requests.
 
-        The files have listed the tensors already; a synthetic checkpoint has whatever tensors its tower requests.
+        The files have listed the tensors already; a synthetic checkpoint has the tensors that its tower requests.
         """
         return self
 

@@ -1,4 +1,4 @@
-"""The configs of a directory in the Hub's layout: of the tower, of its images and of its videos."""
+"""The configs of a directory in the Hub's layout: of the tower, the image processor and the video processor."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The header of a GGUF file: its metadata, and its tensors by name. The gguf package knows the format.
 
-The package maps the file and believes every length in it. Here the header is read by pread and within bounds: a file
-that is cut short while it is read is an error and never a SIGBUS, and an array that claims 2⁶⁰ entries ends with the
-file.
+The package reads a map of the file and believes every length in it. Here the header is read from the file, within
+bounds: a file that is cut short while it is read is an error and never a SIGBUS, and an array that claims 2⁶⁰ entries
+ends with the file. The package still makes its map, of the open file, and nothing is read through it.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def read_header(path: Path, open_file: OpenFile = open_regular) -> Header:
 
 
 def _header(path: Path, file: BufferedReader) -> Header:
-    reader = _Reader(path, file)
+    reader = _Reader(file)
     fields = {name: field for name, field in reader.fields.items() if name.startswith(("general.", "clip."))}
     metadata = {name: field.contents() for name, field in fields.items()}
     file.seek(0)
@@ -62,12 +62,12 @@ class _Reader(GGUFReader):
     ``end`` is the length of the header; ``entries`` are (type, shape in the order of NumPy, offset, bytes) by name.
     """
 
-    def __init__(self, path: Path, file: BufferedReader) -> None:
+    def __init__(self, file: BufferedReader) -> None:
         self._file, self._size, self._reads = file, file.seek(0, os.SEEK_END), 0
         self._left = MOST_IN_ALL
         self.end = 0
         self.entries: dict[str, tuple[str, tuple[int, ...], int, int]] = {}
-        super().__init__(path)
+        super().__init__(file)  # type: ignore[arg-type]  # numpy.memmap takes an open file, too
 
     def _get(
         self,

@@ -1,9 +1,9 @@
 """llama.cpp's mmproj files: towers as its converter writes them, converted back to transformers' names and axes.
 
 The converter renames tensors, cuts the temporal axis of the patch embedding into two convolutions, some towers' qkv
-into three linears, and writes metadata of its own. What the tensors tell is read from them, for the metadata is wrong
-in places: ``feed_forward_length`` of a Qwen2-VL is the width of the language model (0 in old files), the epsilon of the
-norms is the language model's, and ``use_gelu`` and ``use_silu`` depend on the converter's version.
+into three linears, and writes metadata of its own. Sizes are read from the shapes of the tensors, because the metadata
+is wrong in places: ``feed_forward_length`` of a Qwen2-VL is the width of the language model (0 in old files), the
+epsilon of the norms is the language model's, and ``use_gelu`` and ``use_silu`` depend on the converter's version.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def open_mmproj(header: Header) -> Checkpoint:
 
 
 def _family(keys: Section, names: Collection[str]) -> tuple[str, Mmproj]:
-    """Return the family of the tower in a file, and its statements about mmproj files."""
+    """Find the family whose tower a file holds; return its name, and its statement about mmproj files."""
     architecture = keys.word("general.architecture")
     if architecture != "clip":
         what = f"is the model of the architecture {shown(architecture)}" if architecture else "names no architecture"
@@ -133,7 +133,7 @@ def _needed(keys: Section, key: str, least: int = 1) -> int:
 
 
 def _preprocessors(keys: Section, stated: Processors, published_limits: bool) -> tuple[Section, Section]:
-    """The configs of the image processor and of the video processor: the published ones, changed as the file says."""
+    """Make the configs of both processors: the published values, except those that the file states."""
     limits = dict(stated.limits if published_limits else {})
     limits |= {name: keys.whole(key, 0) for name, key in LIMITS.items() if key in keys}
     normalisation = {**stated.normalisation}

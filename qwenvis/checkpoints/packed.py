@@ -1,7 +1,7 @@
 """Packed checkpoints: a tower as the kernels read it, in a file that is mapped, so that processes share its pages.
 
-Beside the configs of the checkpoint lies one safetensors file, whose tensors are the bytes of all that the tower keeps,
-in its order, each on a cache line. The file fits the instruction set and the format that it was packed for.
+Beside the configs of the checkpoint lies one safetensors file, whose tensors are the bytes of all memory that the tower
+keeps, in its order, each on a cache line. The file fits the instruction set and the format that it was packed for.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from qwenvis.errors import CheckpointError, InputError, IsaError, quoted, shown
 from qwenvis.io.drafts import draft_of
 from qwenvis.io.fields import Section
 from qwenvis.io.files import expanded
-from qwenvis.weights import Weights
+from qwenvis.weights import Request, Weights
 
 FILE = "packed.safetensors"
-LAYOUT = "1"  # version of the panels and of the kept tensors; a change of either needs a new number
+LAYOUT = "1"  # of panels, and of the memory that a tower keeps: raise it with a change of either
 PAGE = 4096  # bytes
 MAX_SIDE = 1 << 32  # of a tensor
 AGAIN = "pack the checkpoint again with `qwenvis pack`"
@@ -52,10 +52,10 @@ class Packed(Checkpoint):
         return self.stored[-1].offset + self.stored[-1].nbytes
 
     def fill(self, weights: Weights, progress: Progress | None = None) -> None:
-        """Map all that the tower keeps.
+        """Map all memory that the tower keeps.
 
-        Raises CheckpointError where the file does not hold it, IsaError where it was packed for another instruction
-        set.
+        Raises CheckpointError for a file with other contents, and IsaError for a file that was packed for another
+        instruction set.
         """
         self._compare(weights.requests)
         wanted = {memory.isa for memory in weights.kept if isinstance(memory, ops.PackedWeight)}
@@ -66,6 +66,10 @@ class Packed(Checkpoint):
             _take(memory, part)
         if progress is not None:
             progress(sum(sizes), sum(sizes))
+
+    def load(self, requests: Sequence[Request], progress: Progress | None = None) -> None:
+        """Raise CheckpointError: the tensors have become packed weights, which `fill` maps."""
+        raise CheckpointError(f"the tensors of {self.path} are packed; load those of the checkpoint that was packed")
 
     def _mapped(self, sizes: list[int]) -> list[np.ndarray]:
         """Map the stored bytes, which must have these sizes, and return views of the pages."""
@@ -85,7 +89,9 @@ class Packed(Checkpoint):
 def packed_file(directory: Path) -> Path | None:
     """Find the file of packed weights in a directory; None where there is none, or where there are other weights."""
     file = regular_file(directory, FILE)
-    return None if any(regular_file(directory, name) for name in (SINGLE, INDEX)) else file
+    if file is None or any(regular_file(directory, name) for name in (SINGLE, INDEX)):
+        return None
+    return file
 
 
 def open_packed(header: Header, configs: Configs) -> Packed:
@@ -136,7 +142,7 @@ def save(place: str | os.PathLike[str], checkpoint: Checkpoint, weights: Weights
 
 
 def _write_configs(directory: Path, checkpoint: Checkpoint) -> None:
-    """Write the configs in the order of transformers, so that a missing config is not found in another file."""
+    """Write the configs in transformers' order of lookup, so that none is found that the checkpoint lacks."""
     processors = zip(PARTS, (checkpoint.preprocessor, checkpoint.video_preprocessor), strict=True)
     files = {
         CONFIG: {"model_type": checkpoint.model_type, "vision_config": dict(checkpoint.vision_config)},
@@ -180,7 +186,7 @@ def _take(memory: Any, part: np.ndarray) -> None:
 
 
 def _are_tensors(stored: Collection[tuple[Any, tuple[Any, ...]]]) -> bool:
-    """Whether these are types and shapes of tensors, of at least one."""
+    """Return whether these are the types and shapes of one or more tensors."""
     sizes = [size for _, shape in stored for size in shape]
     known = all(isinstance(kind, str) and kind in TYPES and len(shape) <= 5 for kind, shape in stored)
     return bool(stored) and known and all(type(size) is int and 0 <= size < MAX_SIDE for size in sizes)

@@ -18,7 +18,7 @@ from typing import Any
 from qwenvis.checkpoints.checkpoint import Checkpoint
 from qwenvis.checkpoints.configs import Configs
 from qwenvis.checkpoints.files import json_object, read_json, regular_file
-from qwenvis.checkpoints.stored import TYPES, Header, OpenFile, StoredFile, StoredTensor
+from qwenvis.checkpoints.stored import FLOATS, Header, OpenFile, StoredFile, StoredTensor
 from qwenvis.checkpoints.tensors import Tensor, channels_first, refuse_quantised, tower_among
 from qwenvis.errors import CheckpointError, listed, quoted, shown
 from qwenvis.io.files import open_regular, reason
@@ -33,12 +33,12 @@ MAX_HEADER_BYTES = 32_000_000  # of one file
 MOST_HEADER_ENTRIES = 2_000_000  # commas, or brackets, of one header: each tensor has some eight
 
 _METADATA = "__metadata__"
-_ITEMSIZES = {"U8": 1, **{name: kind.block.itemsize for name, kind in TYPES.items() if name != "Q8_0"}}
+_ITEMSIZES = {"U8": 1, **{name: dtype.itemsize for name, dtype in FLOATS.items()}}
 
-# The whole of what an index may call a shard: nothing that a path, a shell or a terminal could read as more.
+# The names that an index may give a shard: without any character that is special in a path, a shell or a terminal.
 _SHARD_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+=@-]{0,200}\.safetensors")
 _WEIGHTS = {".safetensors", ".bin", ".gguf", ".npz", ".pt", ".pth"}
-# What lies in a directory without a model.safetensors -> the advice of the message.
+# The end of a file's name in a directory without a model.safetensors -> the advice of the message.
 _HINTS = {
     ".gguf": "; name the mmproj file itself to read it",
     "adapter_model.safetensors": "; an adapter has no tower: merge it into the model that it was made for",

@@ -97,11 +97,12 @@ def _dequantize_q8_0(blocks: np.ndarray) -> np.ndarray:
     return out
 
 
-_FLOATS = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype(ml_dtypes.bfloat16)}
+# The types that a checkpoint in the Hub's layout may have; others are those of quantised towers.
+FLOATS = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype(ml_dtypes.bfloat16)}
 _Q8_0 = np.dtype([("scale", "<f2"), ("entries", "i1", (32,))])
 TYPES = {
-    **{name: StoredType(dtype, dtype) for name, dtype in _FLOATS.items()},
-    "Q8_0": StoredType(_Q8_0, _FLOATS["F32"], _dequantize_q8_0),
+    **{name: StoredType(dtype, dtype) for name, dtype in FLOATS.items()},
+    "Q8_0": StoredType(_Q8_0, FLOATS["F32"], _dequantize_q8_0),
 }
 
 Read = Callable[[StoredTensor], np.ndarray]

@@ -1,6 +1,6 @@
 """How the tensors of a tower lie in files: behind which prefix, in which parts, with which axes, quantised or not.
 
-What leaves this room has the names, shapes and axes that transformers gives the tower, whoever wrote the file.
+Tensors leave this room with the names, shapes and axes of transformers, whichever library wrote the file.
 """
 
 from __future__ import annotations
@@ -13,15 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from qwenvis.checkpoints.stored import TYPES, Read, StoredFile, StoredTensor
+from qwenvis.checkpoints.stored import FLOATS, TYPES, Read, StoredFile, StoredTensor
 from qwenvis.errors import CheckpointError, listed, shown
 from qwenvis.models import FAMILIES
 
-# Every tower has exactly one patch embedding, whatever stands in front of its names.
+# Every tower has exactly one patch embedding, behind any prefix.
 PATCH_EMBEDDINGS = tuple(dict.fromkeys(family.tensors.patch_embedding for family in FAMILIES.values()))
-
-# The types that a checkpoint in the Hub's layout may have; others are those of quantised towers.
-FLOATS = ("F32", "F16", "BF16")
 
 # How libraries mark the tensors that they have quantised: the ends of names beside, or in place of, ".weight".
 QUANTISED = {
@@ -99,10 +96,10 @@ def tower_among(names: Collection[str], where: Path) -> tuple[str, re.Pattern[st
 
 
 def _own(patch_embedding: str, prefix: str) -> str:
-    """How the names behind ``prefix`` begin that are a tower's: with a part of any family of this patch embedding."""
+    """Return a pattern for the start of a tower's names behind ``prefix``, from the families with this embedding."""
     found = [each.tensors for each in FAMILIES.values() if each.tensors.patch_embedding == patch_embedding]
     if prefix and not any(names.shares_prefix for names in found):
-        return ""  # whatever stands there
+        return ""  # all names behind the prefix
     parts = dict.fromkeys(part for names in found for part in names.parts)
     return rf"(?:{'|'.join(parts)})\."
 

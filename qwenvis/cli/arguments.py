@@ -73,8 +73,8 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
 
 def sampling(args: argparse.Namespace) -> Sampling:
     """Return the options of `add_sampling` as arguments of the encoder."""
-    asked: Sampling = {"fps": args.fps, "num_frames": args.num_frames}
-    return asked if args.sampling is None else {**asked, "sampling": args.sampling}
+    options: Sampling = {"fps": args.fps, "num_frames": args.num_frames}
+    return options if args.sampling is None else {**options, "sampling": args.sampling}
 
 
 def add_limits(parser: argparse.ArgumentParser) -> None:

@@ -27,13 +27,13 @@ def plan(
 ) -> list[InputItem]:
     """Plan every file by its header, as an image or a video, and call ``visit`` with each item.
 
-    Raises one error that lists all files that cannot be used, and InputError if ``sampling`` asks for frames of videos
-    and there is no video.
+    Raises one error that lists all files that cannot be used, and InputError if ``sampling`` is given and there is
+    no video.
     """
-    asked = _asked(sampling)
+    sampled = bool(_given(sampling))
 
     def plan_one(path: str, index: int) -> InputItem:
-        is_video = is_video_file(path) or (bool(asked) and is_animated(path))
+        is_video = is_video_file(path) or (sampled and is_animated(path))
         item = inputs.video(path, index) if is_video else inputs.image(path, index)
         visit(item)
         return item
@@ -44,18 +44,19 @@ def plan(
 
 
 def check_sampling(items: Sequence[InputItem], sampling: Sampling) -> None:
-    """Raise InputError if the options ask for frames of videos, and there is no video."""
-    if (asked := _asked(sampling)) and not any(item.place.argument == "videos" for item in items):
-        options = " and ".join(f"--{name.replace('_', '-')}" for name in asked)
+    """Raise InputError if options that choose frames are given, and there is no video."""
+    if (given := _given(sampling)) and not any(item.place.argument == "videos" for item in items):
+        options = " and ".join(f"--{name.replace('_', '-')}" for name in given)
         raise InputError(f"{options} would choose the frames of videos, but there is no video")
 
 
-def _asked(sampling: Sampling) -> list[str]:
+def _given(sampling: Sampling) -> list[str]:
+    """Name the options that are given."""
     return [name for name in ("fps", "num_frames", "sampling") if sampling.get(name) is not None]
 
 
 def verify(paths: Sequence[str], inputs: Inputs, sampling: Sampling) -> list[InputItem]:
-    """Plan as `plan`, and decode every image, so that damage is found now and not during hours of work.
+    """Plan as `plan`, and decode every image, so that damage is found now and not after hours of work.
 
     The packets and the first frame of a video are read.
     """
@@ -75,7 +76,7 @@ def verify(paths: Sequence[str], inputs: Inputs, sampling: Sampling) -> list[Inp
 
 
 def is_video_file(path: str) -> bool:
-    """Whether a file is a video: by its first bytes, or by its name if they are unknown and it is not an image."""
+    """Return whether a file is a video: by its first bytes, else by its name, unless Pillow reads it as an image."""
     from qwenvis.images.decode import probe
     from qwenvis.io.signatures import HEAD, video_container
     from qwenvis.videos.decode import SUFFIXES, first_bytes
@@ -92,7 +93,7 @@ def is_video_file(path: str) -> bool:
 
 
 def is_animated(path: str) -> bool:
-    """Whether a file is an animated image."""
+    """Return whether a file is an animated image."""
     from qwenvis.videos.animation import format_of
 
     return format_of(path) is not None

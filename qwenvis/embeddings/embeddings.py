@@ -65,7 +65,7 @@ class Embeddings:
     errors: tuple[QwenvisError, ...] = ()
 
     def __post_init__(self) -> None:
-        """Name items without sources. Raises InputError unless there are as many sources and sizes as items."""
+        """Name items without sources. Raises InputError unless each item has one source and one size."""
         if not len(self.sources):
             object.__setattr__(self, "sources", [f"item {index}" for index in range(len(self))])
         if not len(self.sizes):

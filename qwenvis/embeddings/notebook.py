@@ -18,7 +18,7 @@ SIDE = 128  # the longer side of an image in pixels, about
 HEADINGS = ("tokens", "source", "height x width", "grid_thw", "count")
 
 
-class Item(Protocol):
+class ItemEmbeddings(Protocol):
     """An `Embeddings` of one item."""
 
     @property
@@ -42,7 +42,7 @@ class Item(Protocol):
         """The (height, width) in pixels, (1, 2)."""
 
 
-def page(summary: str, items: Iterable[Item], left: int) -> str:
+def page(summary: str, items: Iterable[ItemEmbeddings], left: int) -> str:
     """Return the table as self-contained HTML; ``left`` is the number of items that are not shown."""
     rows = [_row(item) for item in items]
     heading = "".join(f"<th>{each}</th>" for each in HEADINGS)
@@ -51,7 +51,7 @@ def page(summary: str, items: Iterable[Item], left: int) -> str:
     return f"<div><p>{escape(summary)}</p>{table}{more}</div>"
 
 
-def _row(item: Item) -> str:
+def _row(item: ItemEmbeddings) -> str:
     height, width = item.sizes[0].tolist()
     size = f"{height} x {width}" if height else ""
     grid = " ".join(map(str, item.grid_thw[0].tolist()))
@@ -59,7 +59,7 @@ def _row(item: Item) -> str:
     return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
 
 
-def _picture(item: Item) -> str:
+def _picture(item: ItemEmbeddings) -> str:
     """Return an img element with the tokens of the first temporal step; empty if a token is NaN or infinite."""
     rows, columns = (item.grid_thw[0, 1:] // item.merge_size).tolist()
     tokens = item.embeddings[: rows * columns]

@@ -1,4 +1,4 @@
-"""The other arguments of an encoder's methods, checked: ``pixel_values``, ``grid_thw``, flags and words."""
+"""Checks of the arguments of an encoder's methods other than images and videos."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _T = TypeVar("_T")
 
 
 def takes_one_list(method: Callable[Concatenate[_S, _P], _T]) -> Callable[Concatenate[_S, _P], _T]:
-    """Make a method of an encoder say, for images passed as several arguments, that it takes them as one list."""
+    """Decorate a method of an encoder: its TypeError for images passed as several arguments says to pass a list."""
 
     @wraps(method)
     def checked(self: _S, /, *args: _P.args, **options: _P.kwargs) -> _T:

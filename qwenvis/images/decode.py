@@ -30,7 +30,15 @@ from qwenvis.io import files as io_files
 from qwenvis.io.signatures import HEAD, video_container
 
 ImageInput: TypeAlias = (
-    str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image.Image | NDArray[Any] | arrays.Tensor
+    str
+    | os.PathLike[str]
+    | bytes
+    | bytearray
+    | memoryview
+    | IO[bytes]
+    | Image.Image
+    | NDArray[Any]
+    | arrays.SupportsArray
 )
 EXPECTED = "a path, bytes, a binary file object, a PIL image, or a uint8 array or tensor"
 

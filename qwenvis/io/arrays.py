@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from qwenvis.errors import InputError
 
 
-class Tensor(Protocol):
+class SupportsArray(Protocol):
     """An array of another package, as type checkers see it."""
 
     def __array__(self, *args: Any, **options: Any) -> NDArray[Any]:

@@ -32,7 +32,7 @@ class Section(Mapping[str, Any]):
             self.nulls = frozenset(values.keys() - self._values.keys())
 
     def __getitem__(self, name: str) -> Any:
-        """The value of a field, whatever its type."""
+        """The value of a field, of any type."""
         return self._values[name]
 
     def __iter__(self) -> Iterator[str]:

@@ -1,8 +1,8 @@
 /* The tile, a template: MR rows by two vectors of columns, or one, every accumulator in a register.
  *
- * Whoever includes this gives TILE, the name of the function, WORD, a type of four bytes, WORD_ENTRY, the bytes of one
- * entry in it, and DOT(c, a, b): c plus the product of a word of a row with a vector of words of a panel. A word is one
- * f32 or two neighbours in K of two bytes, so one addressing serves every format. */
+ * The file that includes this defines TILE, the name of the function, WORD, a type of four bytes, WORD_ENTRY, the bytes
+ * of one entry in it, and DOT(c, a, b): c plus the product of a word of a row with a vector of words of a panel. A word
+ * is one f32 or two neighbours in K of two bytes, so one addressing serves every format. */
 
 #define JOIN_(a, b) a##b
 #define JOIN(a, b) JOIN_(a, b)
@@ -10,7 +10,7 @@
 #define BY_ROWS JOIN(TILE, _by_rows)
 #define PEAK JOIN(TILE, _peak)
 #define LINE 16 /* floats of a cache line */
-/* Steps between the step that is multiplied and the step that is prefetched, as the panel streams from L2: tuned by
+/* Steps from the multiplied step to the prefetched step, as the panel streams from L2: tuned by
  * benchmarks.ops. */
 #define AHEAD 32
 

@@ -169,7 +169,7 @@ class Fields(Section):
         """Return the number of heads; raises ConfigError for a ``head_dim`` that does not follow from the number."""
         _, heads = self.either("num_heads", "num_attention_heads", default)
         if "head_dim" in self and self.integer("head_dim", 1) * heads != width:
-            raise self.refused("head_dim", f"that of {heads} heads of a width of {width}")
+            raise self.refused("head_dim", f"{width} / {heads}, the hidden size over the number of heads")
         return heads
 
     def positive(self, name: str, default: float) -> float:

@@ -20,7 +20,7 @@ from qwenvis.weights import Weights
 VisionConfig = Mapping[str, Any]
 
 # watch(x, order): the hidden states after the patch embedding and after each block, depth + 1 times; row r of x
-# belongs to row order[r] of pixel_values. x is live: whoever keeps it copies it.
+# belongs to row order[r] of pixel_values. x changes after the call: copy it to keep it.
 Watch = Callable[[np.ndarray, np.ndarray], object]
 
 
@@ -125,7 +125,7 @@ class Mmproj(NamedTuple):
     ``windows``, the metadata says which blocks attend to whole frames. With ``image_size``, the ``vision_config``
     states the side of the learned grid of positions as the size of an image.
 
-    ``unread`` are tensors that an old converter adds and nobody reads, with the shapes that tell them. With
+    ``unread`` are superfluous tensors of an old converter, with the shapes by which they are known. With
     ``published_limits``, a file that states no limits of images has those of `Processors`.
     """
 

@@ -45,7 +45,7 @@ class Framewise:
 
     def order(self, grid_thw: np.ndarray) -> np.ndarray:
         """Return the rows of ``pixel_values`` (n,) in the order of the sequence: merge unit by merge unit."""
-        return np.arange(grid_thw.prod(axis=1).sum())
+        return np.arange(geometry.patch_count(grid_thw))
 
     def embed(self, patches: np.ndarray, order: np.ndarray, grid_thw: np.ndarray, ws: Workspace) -> np.ndarray:
         """Embed the patches: (n, C·T·p²) -> ``ws.x`` (n, d), row r of row ``order[r]``."""

@@ -147,7 +147,7 @@ FAMILY = Family(
     Tower,
     signature_tensors=frozenset({PATCH_EMBEDDING}),
     published={"paddleocr-vl": SIZE, "tiny-paddleocr-vl": TINY},
-    # The tower holds parts that nobody uses: a pooling head, and positions of packed images.
+    # The tower holds unused parts: a pooling head, and positions of packed images.
     tensors=TensorNames(
         (r"visual\.vision_model(?!\.head\.|\..*packing_)", PROJECTOR), PATCH_EMBEDDING, shares_prefix=True
     ),

@@ -31,7 +31,7 @@ def config(vision_config: Mapping[str, Any], shapes: Shapes) -> Config:
     width, sizes = fields.size("hidden_size", 3584, PATCH_EMBED), patch_sizes(fields)
     window = fields.integer("window_size", 112)
     if window < sizes["spatial_merge_size"] * sizes["patch_size"]:
-        raise fields.refused("window_size", "a merge unit at least", window)
+        raise fields.refused("window_size", "at least the side of a merge unit in pixels", window)
     return Config(
         depth=fields.depth(32),
         hidden_size=width,

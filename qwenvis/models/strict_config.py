@@ -1,4 +1,4 @@
-"""A ``vision_config`` that records which fields are read: a field that nobody reads may change the mathematics."""
+"""A ``vision_config`` that records which fields are read: an unread field may change the mathematics."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ class Attention:
     """Multi-head self-attention with rope on queries and keys: transformers VisionAttention.
 
     The columns of ``qkv`` are the queries of all heads, then the keys, then the values. Keys and values may have fewer
-    heads than the queries; several heads of queries then share one of theirs.
+    heads than the queries; several heads of queries then share one head of keys and values.
     """
 
     def __init__(self, qkv: Linear | SplitLinear, proj: Linear, num_heads: int, key_value_heads: int) -> None:
@@ -30,7 +30,7 @@ class Attention:
 
     @classmethod
     def fused(cls, weights: Weights, d: int, num_heads: int, key_value_heads: int) -> Attention:
-        """Attention of the tensors ``qkv`` and ``proj``, with biases."""
+        """Build an attention with the tensors ``qkv`` and ``proj``, both with biases."""
         width = d // num_heads * (num_heads + 2 * key_value_heads)
         qkv, proj = Linear(weights.scope("qkv"), width, d), Linear(weights.scope("proj"), d, d)
         return cls(qkv, proj, num_heads, key_value_heads)
@@ -45,7 +45,7 @@ class Attention:
         }
 
     def heads(self, h: np.ndarray, ws: Workspace) -> list[np.ndarray]:
-        """Queries, keys and values of ``h``: (n, their heads, d / h) each."""
+        """Return the queries, keys and values of ``h``: (n, their heads, d / h) each."""
         qkv = self.qkv(h, ws.qkv)  # h Wᵀ + b
         return [part.reshape(len(h), -1, self.head_dim) for part in np.split(qkv, self.columns, axis=1)]
 
@@ -64,7 +64,7 @@ class NormedAttention(Attention):
         self.q_norm, self.k_norm = q_norm, k_norm
 
     def heads(self, h: np.ndarray, ws: Workspace) -> list[np.ndarray]:
-        """Queries, keys and values (n, h, d / h); queries and keys are normalised in place."""
+        """Return the queries, keys and values, (n, h, d / h) each; queries and keys are normalised in place."""
         parts = super().heads(h, ws)
         q, k, _ = np.split(ws.qkv, self.columns, axis=1)
         self.q_norm(q, q)  # (n, d), each head by itself

@@ -1,4 +1,4 @@
-"""The dtypes that callers and checkpoints name, and the number format of weights that each of them means.
+"""The names of dtypes in arguments and checkpoints, and the number format of weights that each name means.
 
 The formats themselves, and what this CPU does with each, are `ops.formats()`.
 """
@@ -16,7 +16,7 @@ from qwenvis.errors import InputError, quoted
 AUTO = "auto"
 
 
-class Names(NamedTuple):
+class DtypeNames(NamedTuple):
     """The dtype of a format, its other spellings, and the stored dtypes for which "auto" takes the format."""
 
     dtype: str
@@ -26,10 +26,10 @@ class Names(NamedTuple):
 
 # By format. A format that is not listed goes by its own name, and "auto" never takes it.
 _NAMES = {
-    "f32": Names("float32", ("fp32", "float", "single"), frozenset({"F32"})),
-    "bf16": Names("bfloat16", stored=frozenset({"BF16"})),
+    "f32": DtypeNames("float32", ("fp32", "float", "single"), frozenset({"F32"})),
+    "bf16": DtypeNames("bfloat16", stored=frozenset({"BF16"})),
 }
-_FORMATS = {format: _NAMES.get(format, Names(format)) for format in ops.formats()}
+_FORMATS = {format: _NAMES.get(format, DtypeNames(format)) for format in ops.formats()}
 
 DTYPES = {names.dtype: format for format, names in _FORMATS.items()}
 _MEANT = {

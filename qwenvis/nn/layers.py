@@ -18,14 +18,14 @@ from qwenvis.geometry import Interpolation
 from qwenvis.nn.workspace import Size, Workspace
 from qwenvis.weights import Weights
 
-# Rows of a chunk of the MLP: its inner activations take 10 MB at 5120 columns, whatever the image.
+# Rows of a chunk of the MLP: its inner activations take 10 MB at 5120 columns, for an image of any size.
 MLP_ROWS = 512
 # Patches that are gathered at a time
 PATCH_ROWS = 1024
 
 
 def chunks(stop: int, rows: int, start: int = 0) -> list[slice]:
-    """Slices of at most ``rows`` rows from start to stop. Rows are independent, so no bit depends on ``rows``."""
+    """Cut start to stop into slices of at most ``rows`` rows. Rows are independent, so no bit depends on ``rows``."""
     return [slice(first, min(first + rows, stop)) for first in range(start, stop, rows)]
 
 
@@ -94,8 +94,8 @@ class PatchEmbed:
 
     The frames of a still are equal, and those of a temporal step of a video may be. Then the product with one frame and
     the sum of the kernel's temporal slices, taken in float32, gives the same with half the work. Each temporal step is
-    checked separately, so its bits do not depend on the other steps.
-    ``stored`` is the shape of the kernel in the checkpoint, where that has no axis of frames.
+    checked by itself, so its bits do not depend on the other steps.
+    ``stored`` is the shape of the kernel in the checkpoint, if it has no axis of frames there.
     """
 
     def __init__(
@@ -206,7 +206,7 @@ class GatedMlp:
         return {self.scratch: (min(n, MLP_ROWS), self.down.shape[1], self.down.rows)}
 
     def gated(self, h: np.ndarray, ws: Workspace) -> np.ndarray:
-        """silu(gate(h)) * up(h), (rows, inner)."""
+        """Compute silu(gate(h)) * up(h), (rows, inner)."""
         out = getattr(ws, self.scratch)[: len(h)]
         return ops.linear(h, self.gate_up, out, activation="silu_gate")
 
@@ -218,7 +218,7 @@ class GatedMlp:
 class ClampedGatedMlp(GatedMlp):
     """GatedMlp with gate at most ``limit`` and up between -limit and limit: transformers Glm5NextVisionMLP.
 
-    Gate and up are two linears here, and `ops.activate` clamps them: no epilogue of a tile does.
+    Gate and up are two linears here, and `ops.activate` clamps them, because the epilogue of a tile has no limits.
     """
 
     def __init__(
@@ -233,7 +233,7 @@ class ClampedGatedMlp(GatedMlp):
         return super().sizes(n) | {f"{self.scratch}_both": (min(n, MLP_ROWS), self.both.shape[0], "float32")}
 
     def gated(self, h: np.ndarray, ws: Workspace) -> np.ndarray:
-        """silu(min(gate(h), limit)) * clip(up(h), limit), (rows, inner)."""
+        """Compute silu(min(gate(h), limit)) * max(-limit, min(up(h), limit)), (rows, inner)."""
         both = self.both(h, getattr(ws, f"{self.scratch}_both")[: len(h)])
         out = getattr(ws, self.scratch)[: len(h)]
         return ops.activate(both, out, activation="silu_gate", limit=self.limit)

@@ -33,7 +33,7 @@ class PatchMerger:
     """Norm, the patches of a merge unit joined, two linears: transformers PatchMerger.
 
     Joining costs nothing, because the norm writes the rows of a unit side by side. The activation is GELU with erf,
-    whatever the config's hidden_act is.
+    not the hidden_act of the config.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class DeepstackMerger(PatchMerger):
     def join(self, x: np.ndarray, out: np.ndarray, ws: Workspace) -> np.ndarray:
         """Join the patches of each unit, then norm them: x (m·u, d) -> (m, u·d)."""
         joined, shape = ws.joined[: len(out)], (len(out), self.unit, x.shape[1])
-        np.copyto(joined.reshape(shape), x.reshape(shape))  # views, whatever the pitch
+        np.copyto(joined.reshape(shape), x.reshape(shape))  # views, at any pitch
         return self.norm(joined, out)
 
 

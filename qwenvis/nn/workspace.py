@@ -66,13 +66,13 @@ class Workspaces:
 
 
 def nbytes(*sizes: Sizes) -> int:
-    """Bytes of a workspace that has had each of these sizes."""
+    """Return the bytes of a workspace after a `fit` to each of these sizes."""
     names = {name for each in sizes for name in each}
     return sum(max(_nbytes(each[name]) for each in sizes if name in each) for name in names)
 
 
 def _pitch(size: Size) -> int:
-    """Return the bytes from row to row: whole cache lines, and one more line.
+    """Return the bytes from row to row: whole cache lines, and one more.
 
     If the pitch were a power of two, all rows of a tile would fall into one set of the L1 cache.
     """

@@ -3,7 +3,7 @@
 For each pair of a segment and a head, keys are rotated by rope and packed like a weight, values are packed as its
 transpose; then blocks of queries pass by. Scores S = Q Kᵀ and results O = P V are both products with the GEMM tile, and
 between them a tile of scores stays in L1. Where there are many pairs, a thread packs one and goes through its queries;
-else all threads pack a wave, as many pairs as the scratch holds, and then share its queries.
+else all threads pack a wave, the pairs that fit into the scratch, and then share its queries.
 """
 
 from libc.stdint cimport int32_t
@@ -32,7 +32,7 @@ cdef void _plan(Job *job, Py_ssize_t heads, Py_ssize_t head_dim, Py_ssize_t long
 
 
 def attention_scratch(Py_ssize_t longest, Py_ssize_t pairs, Py_ssize_t head_dim, str format="f32"):
-    """Floats of scratch that `attention` wants: ``longest`` segment, ``pairs`` = segments * heads."""
+    """Return the floats of scratch for `attention`: ``longest`` segment, ``pairs`` = segments * heads."""
     cdef Job job
     _plan(&job, 1, head_dim, longest, format)
     cdef Py_ssize_t wave = max(1, min(pairs, PACKED_NBYTES // max(1, job.pair_size)))
@@ -40,12 +40,12 @@ def attention_scratch(Py_ssize_t longest, Py_ssize_t pairs, Py_ssize_t head_dim,
 
 
 def attention(qkv, rope, const int32_t[::1] cu_seqlens, out, float[::1] scratch, *, str format="f32"):
-    """out = softmax(q kᵀ / sqrt(head_dim)) v by segment and head, with q and k rotated by rope.
+    """Compute out = softmax(q kᵀ / sqrt(head_dim)) v by segment and head, with q and k rotated by rope; return ``out``.
 
     ``qkv`` = (q, k, v): q is (n, heads, head_dim), k and v (n, kv_heads, head_dim), float32, any strides but the last;
     ``rope`` = (cos, sin), each (n, head_dim / 2); ``cu_seqlens`` (segments + 1,) int32 from 0 to n; ``out``
-    (n, heads * head_dim) float32, or bfloat16 in uint16; ``scratch`` at least `attention_scratch` floats for one pair,
-    more is used where given. ``format`` is what rotated queries and keys, values and softmax weights are rounded to,
+    (n, heads * head_dim) float32, or bfloat16 in uint16; ``scratch`` at least `attention_scratch` floats for one pair;
+    more floats hold more pairs. ``format`` is what rotated queries and keys, values and softmax weights are rounded to,
     where the ISA multiplies that; scores, sums and the softmax itself are float32.
     Formula: transformers VisionAttention and apply_rotary_pos_emb_vision; softmax: Milakov and Gimelshein,
     arXiv 1805.02867.
@@ -131,7 +131,7 @@ cdef void _pair_task(const void *context, Py_ssize_t index, int worker) noexcept
 
 
 cdef void partition(Job *job, Py_ssize_t pairs, Py_ssize_t wave) noexcept nogil:
-    """Whole pairs where they are small and many; else wave by wave, in two steps."""
+    """Share out whole pairs if they are small and many; else wave by wave, in two steps."""
     cdef Py_ssize_t count, i
     if pairs >= PAIRS_PER_THREAD * threads() and wave >= threads() and job.pair_size <= PAIR_NBYTES:
         parallel_for(_pair_task, job, pairs)

@@ -6,7 +6,7 @@ from qwenvis.ops.kernels cimport QV_F32, QV_MAX_MR, qv_dtype, qv_format, qv_item
 from qwenvis.ops.runtime cimport CACHE_LINE, ceil_div, prefetch, round_up
 
 cdef enum:
-    AHEAD = 8  # rows between the row that is rotated and the row that is prefetched
+    AHEAD = 8  # rows from the rotated row to the prefetched row
 
 cdef double LOG2_E = 1.4426950408889634
 
@@ -28,20 +28,20 @@ cdef const float *_head(const Heads *x, Py_ssize_t row, Py_ssize_t head) noexcep
 
 cdef void _rotate(const Job *job, const float *x, Py_ssize_t row, float scale, void *out,
                   qv_dtype dtype) noexcept nogil:
-    """One head of one row, rotated by rope, in ``dtype``."""
+    """Rotate one head of one row by rope, and store it in ``dtype``."""
     cdef Py_ssize_t half = job.head_dim // 2
     job.isa.rope(x, job.cos + row * half, job.sin + row * half, half, scale, out, dtype)
 
 
 cdef void prefetch_rows(const Heads *x, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t head, Py_ssize_t d) noexcept nogil:
-    """Fetch rows that will be needed soon: they lie pages apart, which no hardware foresees."""
+    """Prefetch rows that are needed soon: they lie pages apart, so the hardware does not prefetch them."""
     cdef Py_ssize_t r
     for r in range(row, row + rows):
         prefetch(<const char *>_head(x, r, head), ceil_div(d * sizeof(float), CACHE_LINE))
 
 
 cdef Pair pair_of(const Job *job, Py_ssize_t index, char *packed) noexcept nogil:
-    """The pair of that index, with its keys and values at ``packed``."""
+    """Return the pair with this index, whose keys and values are packed at ``packed``."""
     cdef Pair pair
     cdef Py_ssize_t segment = index // job.heads
     pair.head = index % job.heads
@@ -53,7 +53,7 @@ cdef Pair pair_of(const Job *job, Py_ssize_t index, char *packed) noexcept nogil
 
 
 cdef void pack_keys_values(const Job *job, const Pair *pair, Py_ssize_t block, char *scratch) noexcept nogil:
-    """Keys of one panel, rotated by rope; and their values."""
+    """Pack the keys of one panel, rotated by rope, and their values."""
     cdef const qv_format *fmt = job.format
     cdef Py_ssize_t nr = fmt.nr, d = job.head_dim, head = pair.head // job.group
     cdef Py_ssize_t first = block * nr, count = min(nr, pair.n - first), row, panel, width
@@ -73,7 +73,7 @@ cdef void pack_keys_values(const Job *job, const Pair *pair, Py_ssize_t block, c
 
 
 cdef void attend_queries(const Job *job, const Pair *pair, Py_ssize_t block, char *scratch) noexcept nogil:
-    """One block of queries against all keys."""
+    """Attend with one block of queries to all keys."""
     cdef Py_ssize_t d = job.head_dim, mr = job.format.mr, most = QUERY_TILES * mr, first = block * most
     cdef Py_ssize_t start = pair.start + first, row, key, tile
     cdef float scale = <float>(LOG2_E / sqrt(<double>d))  # here, in the floating-point mode of a task
@@ -96,13 +96,13 @@ cdef void attend_queries(const Job *job, const Pair *pair, Py_ssize_t block, cha
 
 
 cdef char *_place(const Job *job, const Pair *pair, Py_ssize_t row) noexcept nogil:
-    """Where the result of a query goes."""
+    """Return the place of the result of a query."""
     return job.out.data + (row * job.out.pitch + pair.head * job.head_dim) * job.out.itemsize
 
 
 cdef void _attend_tile(const Job *job, const Pair *pair, const Queries *queries, Py_ssize_t row,
                        Py_ssize_t first) noexcept nogil:
-    """A tile of queries, from ``row``, and a block of keys, from ``first``.
+    """Attend with a tile of queries, from ``row`` on, to a block of keys, from ``first`` on.
 
     sums += 2^(S - tops) V and totals += 2^(S - tops), rescaled as tops rise.
     """
@@ -121,7 +121,7 @@ cdef void _attend_tile(const Job *job, const Pair *pair, const Queries *queries,
 
 cdef void _multiply_keys(const Job *job, const char *rotated, Py_ssize_t rows, const char *keys, Py_ssize_t count,
                          float *scores) noexcept nogil:
-    """scores = Q Kᵀ for ``count`` keys."""
+    """Compute scores = Q Kᵀ for ``count`` keys."""
     cdef const qv_format *fmt = job.format
     cdef Py_ssize_t d = job.head_dim, nr = fmt.nr, panel
     for panel in range(ceil_div(count, nr)):
@@ -130,7 +130,7 @@ cdef void _multiply_keys(const Job *job, const char *rotated, Py_ssize_t rows, c
 
 cdef void _add_values(const Job *job, const char *weights, Py_ssize_t rows, const Pair *pair, Py_ssize_t first,
                       float *sums) noexcept nogil:
-    """sums += weights V for the block of keys from ``first``; the first block begins them."""
+    """Compute sums += weights V for the block of keys from ``first`` on; the first block sets the sums."""
     cdef const qv_format *fmt = job.format
     cdef Py_ssize_t panel, column, width, count = min(KEYS, pair.n - first), keys = round_up(pair.n, fmt.nr)
     for panel in range(ceil_div(job.head_dim, fmt.nr)):
@@ -141,7 +141,7 @@ cdef void _add_values(const Job *job, const char *weights, Py_ssize_t rows, cons
 
 
 cdef Py_ssize_t _lay_out(const Job *job, char *scratch, Queries *queries) noexcept nogil:
-    """Give a worker's arrays their places in its scratch; returns the bytes that they take, in whole cache lines."""
+    """Place the arrays of a worker in its scratch; return their bytes, in whole cache lines."""
     cdef Py_ssize_t mr = job.format.mr, rows = QUERY_TILES * mr, itemsize = qv_itemsize(job.format.rows_dtype)
     cdef char *end
     queries.scores = <float *>scratch
@@ -157,7 +157,7 @@ cdef Py_ssize_t _lay_out(const Job *job, char *scratch, Queries *queries) noexce
 
 
 cdef Py_ssize_t scratch_size(const Job *job) noexcept nogil:
-    """Bytes of a worker: `attend_queries` and `pack_keys_values` want them in turns."""
+    """Return the scratch bytes of a worker, which `attend_queries` and `pack_keys_values` use in turn."""
     cdef Queries queries
     cdef Py_ssize_t rotated = job.format.nr * job.head_dim * qv_itemsize(job.format.source_dtype)
     return max(_lay_out(job, NULL, &queries), round_up(rotated, CACHE_LINE))

@@ -38,7 +38,7 @@ cdef void _task(const void *context, Py_ssize_t index, int worker) noexcept nogi
 
 cdef inline void _weighted_sum(const Job *job, Py_ssize_t r, Py_ssize_t column, Py_ssize_t count,
                                float *sums) noexcept nogil:
-    """``count`` columns of the interpolated row r, from ``column`` on, summed in the order of the taps."""
+    """Sum ``count`` columns of the interpolated row r, from ``column`` on, in the order of the taps."""
     cdef Py_ssize_t a, b, c
     cdef const float *place
     cdef float weight

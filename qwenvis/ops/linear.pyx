@@ -35,7 +35,7 @@ cdef struct Job:
 
 
 cdef void _task(const void *context, Py_ssize_t index, int worker) noexcept nogil:
-    """One task; tasks that are neighbours in time share their panels."""
+    """Compute one task; tasks that run one after the other share their panels."""
     cdef const Job *job = <const Job *>context
     cdef Py_ssize_t top = index % job.row_blocks * job.rows
     cdef Py_ssize_t first = index // job.row_blocks * job.panels_each
@@ -48,7 +48,7 @@ cdef void _task(const void *context, Py_ssize_t index, int worker) noexcept nogi
 
 
 cdef void _multiply(const Job *job, Py_ssize_t top, Py_ssize_t bottom, Py_ssize_t panel) noexcept nogil:
-    """The panel stays in L2 while the rows pass by."""
+    """Multiply the rows of a task by one panel, which stays in L2."""
     cdef const Panels *p = &job.panels
     cdef float sums[QV_MAX_MR * QV_MAX_NR]
     cdef Py_ssize_t width = panel_width(p, panel)
@@ -67,7 +67,7 @@ cdef void _multiply(const Job *job, Py_ssize_t top, Py_ssize_t bottom, Py_ssize_
 
 cdef void prefetch_rows(const Rows *array, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t column,
                    Py_ssize_t lines) noexcept nogil:
-    """Fetch cache lines of some rows, from a column on."""
+    """Prefetch ``lines`` cache lines of each of some rows, from a column on."""
     cdef Py_ssize_t r
     for r in range(row, row + rows):
         prefetch(array.data + (r * array.pitch + column) * array.itemsize, lines)
@@ -75,7 +75,7 @@ cdef void prefetch_rows(const Rows *array, Py_ssize_t row, Py_ssize_t rows, Py_s
 
 cdef void _expand_and_multiply(const Job *job, Py_ssize_t top, Py_ssize_t bottom, Py_ssize_t panel,
                                int worker) noexcept nogil:
-    """A chunk of the panel is expanded to float32, once for all rows of the task, which gets the bits of float32."""
+    """Multiply as `_multiply`, by chunks of the panel that are expanded to float32 once for all rows of the task."""
     cdef const Panels *p = &job.panels
     cdef float *expanded = job.expanded + worker * <Py_ssize_t>EXPANDED_FLOATS
     cdef float *sums = expanded + QV_CHUNK * QV_MAX_NR
@@ -98,7 +98,7 @@ cdef void _expand_and_multiply(const Job *job, Py_ssize_t top, Py_ssize_t bottom
 
 cdef void _finish(const Job *job, float *sums, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t panel,
                   Py_ssize_t width) noexcept nogil:
-    """The epilogue of a tile, while its sums are in L1."""
+    """Run the epilogue of a tile, while its sums are in L1."""
     cdef const Panels *p = &job.panels
     cdef Py_ssize_t column = panel * p.columns
     p.isa.finish[job.activation](sums, rows, width, p.bias + panel * p.format.nr)
@@ -107,7 +107,7 @@ cdef void _finish(const Job *job, float *sums, Py_ssize_t row, Py_ssize_t rows, 
 
 
 cdef _place_expanded(Job *job):
-    """Give the workers room for what they expand, which would fill a small stack; returns the memory, if any."""
+    """Allocate the expanded chunks of the workers, which a small stack cannot hold; return the memory, if any."""
     if job.panels.format.expand == NULL:
         return None
     memory = np.empty(job.workers * EXPANDED_FLOATS + CACHE_LINE // sizeof(float), np.float32)
@@ -117,7 +117,7 @@ cdef _place_expanded(Job *job):
 
 
 cdef void partition(Job *job) noexcept nogil:
-    """Even tasks, as large as the caches like, and small enough that every thread gets several."""
+    """Cut the product into even tasks: as large as the caches allow, and small enough that each thread gets several."""
     cdef Py_ssize_t mr = job.panels.format.mr, nr = job.panels.format.nr, panels = job.panels.count
     cdef Py_ssize_t tiles = ceil_div(job.x.n, mr), wanted = TASKS_PER_THREAD * job.workers
     cdef Py_ssize_t most = EXPANDED_ROWS // mr
@@ -133,7 +133,7 @@ cdef void partition(Job *job) noexcept nogil:
 
 
 def linear(x, PackedWeight weight, out, *, str activation="none", bint add=False):
-    """out = activation(x Wᵀ + b), or out += ... with ``add``.
+    """Compute out = activation(x Wᵀ + b), or out += ... with ``add``; return ``out``.
 
     ``x`` is (m, k) of the weight's `rows_dtype`, ``weight`` (n, k), ``out`` (m, n) float32, or bfloat16 in uint16; rows
     contiguous, any pitch. ``activation`` is one of `ACTIVATIONS`; "silu_gate" goes with a gated weight:

@@ -25,7 +25,7 @@ cdef class PackedWeight:
 
 
 cdef inline Py_ssize_t panel_width(const Panels *p, Py_ssize_t panel) noexcept nogil:
-    """Packed columns of a panel."""
+    """Return the packed columns of a panel."""
     return p.last_width if panel == p.count - 1 else p.format.nr
 
 

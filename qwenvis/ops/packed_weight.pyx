@@ -1,4 +1,4 @@
-"""A weight as the kernels want it: packed once into panels of the selected instruction set."""
+"""A weight in the layout of the kernels: packed once into panels of the selected instruction set."""
 
 from libc.stdint cimport uint16_t
 
@@ -16,7 +16,7 @@ cdef enum:
 
 
 cdef class PackedWeight:
-    """A weight (n, k) and its bias as panels of the selected ISA, packed once, in "f32" or "bf16".
+    """A weight (n, k) and its bias as panels of the selected ISA, packed once, in one of `formats`.
 
     With ``gated`` the panels hold two weights (n, k) side by side, gate and up, for the activation "silu_gate".
     """
@@ -38,7 +38,7 @@ cdef class PackedWeight:
         self._memory = None
 
     cdef held(self, Panels *panels):
-        """Copy where panels and bias lie now; return their memory, for the caller to hold while it uses them.
+        """Copy the places of panels and bias; return their memory, for the caller to hold while it uses them.
 
         Another thread may map the weight anew at any time, so both are taken in one step.
         """
@@ -48,7 +48,7 @@ cdef class PackedWeight:
         return memory
 
     cdef _writable(self, Panels *panels):
-        """As `held`; memory is allocated, from a cache line on, when there is something to pack."""
+        """Return the memory as `held` does; if there is none yet, allocate it from a cache line on."""
         memory = self.held(panels)
         if memory is None:
             raw = np.empty(self.nbytes + CACHE_LINE, np.uint8)
@@ -62,7 +62,7 @@ cdef class PackedWeight:
         return memory
 
     cdef _place(self, memory, bint only_first=False):
-        """Put panels and bias there from now on; with ``only_first``, unless another thread has put them elsewhere."""
+        """Take panels and bias from ``memory`` from now on; with ``only_first``, unless there is memory already."""
         cdef const unsigned char[::1] bytes_ = memory
         cdef char *data = <char *>&bytes_[0]
         cdef float *bias = <float *>(data + round_up(self._filled(), CACHE_LINE))
@@ -72,13 +72,14 @@ cdef class PackedWeight:
                 self.panels.data, self.panels.bias, self._memory = data, bias, memory
 
     cdef Py_ssize_t _filled(self):
-        """Bytes of all panels; the bias follows in the next cache line."""
+        """Return the bytes of all panels; the bias follows in the next cache line."""
         return self.packed_columns * self.panels.k_padded * self.panels.format.itemsize
 
     def map(self, memory):
         """Take panels and bias from the ``memory`` of another weight like this one, and never write there.
 
-        (nbytes,) uint8, beginning with a cache line: the bytes of a file that is mapped, say.
+        ``memory`` is (nbytes,) uint8 and begins with a cache line, such as the bytes of a mapped file. Raises
+        ValueError for any other array.
         """
         if memory.shape != (self.nbytes,) or memory.dtype != np.uint8 or memory.ctypes.data % CACHE_LINE:
             raise ValueError(f"memory is {memory.shape} {memory.dtype}; expected ({self.nbytes},) uint8, aligned")
@@ -94,28 +95,29 @@ cdef class PackedWeight:
 
     @property
     def isa(self):
-        """The instruction set that it is packed for."""
+        """The instruction set that the weight is packed for."""
         return self.panels.isa.name.decode()
 
     @property
     def shape(self):
-        """(n, k): columns of the product, and the sum's length."""
+        """(n, k): the columns of the product, and the length of its sums."""
         return self.panels.n, self.panels.k
 
     @property
     def rows_dtype(self):
-        """What `linear` multiplies it with: "float32", or "uint16", which holds bfloat16."""
+        """The dtype of the rows that `linear` multiplies by it: "float32", or "uint16", which holds bfloat16."""
         return dtype_name(self.panels.format.rows_dtype)
 
     @property
     def nbytes(self):
-        """Bytes that the packed weight and its bias take, in whole cache lines."""
+        """The bytes of the packed weight and its bias, in whole cache lines."""
         return round_up(self._filled(), CACHE_LINE) + round_up(self.packed_columns * sizeof(float), CACHE_LINE)
 
     def pack(self, array, Py_ssize_t half=0):
-        """Take the weight, (n, k) or (n, ...) with k entries a row, any float type; half 1 is ``up`` of a gated one.
+        """Pack the weight, (n, k) or (n, ...) with k entries a row, any float type; half 1 is ``up`` of a gated weight.
 
-        Raises FloatingPointError where it is not finite, or is not once it is in the format; then pack it anew.
+        Raises FloatingPointError for an array that is not finite, or not finite in the format, after which the weight
+        has to be packed again; and ValueError for another shape, and if the weight is mapped.
         """
         array = np.ascontiguousarray(array).reshape(len(array), -1)
         if array.shape != self.shape:
@@ -141,7 +143,7 @@ cdef class PackedWeight:
             raise FloatingPointError("the weight is not finite")
 
     def pack_bias(self, array, Py_ssize_t half=0):
-        """Take the bias: (n,), any float type. Raises FloatingPointError where it is not finite."""
+        """Pack the bias, (n,) of any float type, as `pack`. Raises FloatingPointError unless it is finite."""
         _check_half(self.gated, half)
         cdef Panels panels
         cdef Panels *p = &self.panels
@@ -171,7 +173,7 @@ cdef struct Packing:
 
 
 cdef void _pack_task(const void *context, Py_ssize_t panel, int worker) noexcept nogil:
-    """One panel: its columns are rows of the weight."""
+    """Pack one panel, whose columns are rows of the weight."""
     cdef const Packing *job = <const Packing *>context
     cdef const Panels *p = &job.panels
     cdef Py_ssize_t first = panel * p.columns, columns = min(p.columns, p.n - first)

@@ -1,4 +1,4 @@
-# The interface to kernels, threads and arrays for the other ops.
+# Access to the kernels, the threads and arrays, for the other ops.
 from qwenvis.ops.kernels cimport qv_dtype, qv_format, qv_kernels
 
 cdef extern from "prefetch.h" nogil:
@@ -27,10 +27,10 @@ cdef void parallel_on(int most, task_t task, const void *context, Py_ssize_t n) 
 
 
 cdef inline Py_ssize_t ceil_div(Py_ssize_t n, Py_ssize_t size) noexcept nogil:
-    """How many parts of at most ``size`` hold n."""
+    """Return the number of parts of at most ``size`` that hold n."""
     return (n + size - 1) // size
 
 
 cdef inline Py_ssize_t round_up(Py_ssize_t n, Py_ssize_t unit) noexcept nogil:
-    """The least whole number of units that holds n."""
+    """Return the smallest multiple of ``unit`` that is not below n."""
     return ceil_div(n, unit) * unit

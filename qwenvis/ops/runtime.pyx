@@ -22,7 +22,7 @@ cdef extern from "parallel.h" nogil:
 cdef extern from *:
     """
     static _Thread_local int qv_thread_count = 1;
-    static int qv_forked = 0; /* workers do not survive a fork: a child that used them would hang */
+    static int qv_forked = 0; /* workers do not survive a fork: a child that started a loop on them would hang */
     #define qv_load(pointer) __atomic_load_n(&(pointer), __ATOMIC_RELAXED)
     #define qv_store(pointer, value) __atomic_store_n(&(pointer), value, __ATOMIC_RELAXED)
     """
@@ -82,17 +82,17 @@ cdef int threads() noexcept nogil:
 
 
 cdef int granted(int count) noexcept nogil:
-    """As many of ``count`` threads as the operating system starts for this Python thread's ops, and starts them."""
+    """Start up to ``count`` threads for the ops of this Python thread; return the number that the system grants."""
     return 1 if qv_forked or count < 2 else qv_granted(count)
 
 
 cdef void parallel_for(task_t task, const void *context, Py_ssize_t n) noexcept nogil:
-    """Run task(context, 0 .. n-1, worker) on this call's threads, handing out tasks as they come free."""
+    """Run task(context, 0 .. n-1, worker) on the threads of this call; a free thread takes the next task."""
     parallel_on(threads(), task, context, n)
 
 
 cdef void parallel_on(int most, task_t task, const void *context, Py_ssize_t n) noexcept nogil:
-    """`parallel_for` on at most ``most`` threads: an op passes the number that its scratch memory was allocated for.
+    """Run `parallel_for` on at most ``most`` threads: the number for which an op has allocated its scratch memory.
 
     Any Python code may run after an allocation and change `threads`, such as a finalizer that ends `use_threads`.
     """
@@ -109,13 +109,13 @@ cdef void parallel_on(int most, task_t task, const void *context, Py_ssize_t n) 
 
 
 def granted_threads(int count):
-    """How many of ``count`` threads the operating system starts for the ops of this Python thread."""
+    """Return how many of ``count`` threads the operating system starts for the ops of this Python thread."""
     return granted(count)
 
 
 @contextmanager
 def use_threads(int count):
-    """Ops that this Python thread calls inside the block run on ``count`` threads."""
+    """Run the ops that this Python thread calls inside the block on ``count`` threads."""
     global qv_thread_count
     if count < 1:
         raise ValueError(f"the number of threads is {count}; expected at least 1")
@@ -128,7 +128,7 @@ def use_threads(int count):
 
 
 def isas():
-    """Names of the instruction sets: ``{name: present}`` for each that was compiled, plainest first."""
+    """Return ``{name: present}`` for each instruction set that was compiled, plainest first."""
     found = {}
     cdef int i = 0
     while qv_isas[i] != NULL:
@@ -139,7 +139,7 @@ def isas():
 
 
 def isa():
-    """Name of the selected instruction set."""
+    """Return the name of the selected instruction set."""
     return selected().name.decode()
 
 

@@ -100,9 +100,9 @@ def even(length: Length, wanted: Wanted) -> list[int]:
     if wanted.num_frames is not None:
         count = round(wanted.num_frames / factor) * factor
     elif wanted.fps is not None:
-        most = math.floor(min(_told(wanted.max_frames), total) / factor) * factor
+        most = math.floor(min(_required(wanted.max_frames), total) / factor) * factor
         exact = total / _rate(length, wanted) * wanted.fps
-        count = math.floor(min(max(exact, _told(wanted.min_frames)), most, total) / factor) * factor
+        count = math.floor(min(max(exact, _required(wanted.min_frames)), most, total) / factor) * factor
     else:
         return every(length, wanted)
     _refuse_count(count, total, factor)
@@ -127,7 +127,7 @@ def _arange(total: int, count: int) -> list[int]:
 
 def ends(length: Length, wanted: Wanted) -> list[int]:
     """Take frames evenly from the first to the last: Qwen3VLVideoProcessor. An unknown rate counts as 24."""
-    total, least, most = length.frames, int(_told(wanted.min_frames)), int(_told(wanted.max_frames))
+    total, least, most = length.frames, int(_required(wanted.min_frames)), int(_required(wanted.max_frames))
     if wanted.num_frames is not None:
         return _linspace(total, wanted.num_frames)
     if wanted.fps is None:
@@ -153,13 +153,13 @@ def reference(length: Length, wanted: Wanted) -> list[int]:
 
 
 def seconds(length: Length, wanted: Wanted) -> list[int]:
-    """Take ``fps`` frames of each second; beyond max_duration, as many as it holds, evenly: Glm4vVideoProcessor."""
-    last, rate, fps = length.frames - 1, _rate(length, wanted), _told(wanted.fps)
+    """Take ``fps`` frames of each second; beyond max_duration, the number it holds, evenly: Glm4vVideoProcessor."""
+    last, rate, fps = length.frames - 1, _rate(length, wanted), _required(wanted.fps)
     duration = length.duration or round(last / rate) + 1
-    if duration <= _told(wanted.max_duration):
+    if duration <= _required(wanted.max_duration):
         count = _bounded(max(math.floor(duration * fps), 1))
         indices = [min(last, math.ceil(i * rate / fps)) for i in range(count)]
-    elif (count := int(_told(wanted.max_duration) * fps)) >= length.frames:
+    elif (count := int(_required(wanted.max_duration) * fps)) >= length.frames:
         indices = every(length, wanted)
     else:
         indices = [min(last, math.ceil(t * rate)) for t in np.linspace(0, duration, _bounded(count)).tolist()]
@@ -182,9 +182,9 @@ def dynamic(length: Length, wanted: Wanted) -> list[int]:
 def clock(length: Length, wanted: Wanted) -> list[int]:
     """Take the first frame at or after each tick of 1 / fps seconds: Glm5NextVideoProcessor."""
     duration = length.duration or round((length.frames - 1) / _rate(length, wanted)) + 1
-    limit, fps = wanted.max_duration, _told(wanted.fps)
+    limit, fps = wanted.max_duration, _required(wanted.fps)
     looked_at = min(duration, limit) if limit else duration
-    count = int(min(int(looked_at * fps), _told(wanted.max_frames)))
+    count = int(min(int(looked_at * fps), _required(wanted.max_frames)))
     return _by_the_clock(length, _rate(length, wanted), count, fps, int(duration))
 
 
@@ -209,7 +209,7 @@ def _by_the_clock(length: Length, rate: Rate, count: int, fps: Rate, most_second
 
 
 def _paired(indices: Sequence[int]) -> list[int]:
-    """Return each frame once, and the last frame twice if their number is odd."""
+    """Return each frame once, and the last frame twice if the number is odd."""
     once = list(dict.fromkeys(indices))
     return once + once[-1:] if len(once) % 2 else once
 
@@ -225,7 +225,7 @@ def _rate(length: Length, wanted: Wanted) -> Rate:
     return length.fps
 
 
-def _told(value: int | Rate | None) -> Rate:
+def _required(value: int | Rate | None) -> Rate:
     if value is None:
         raise VideoError("the checkpoint does not state a sampling rate; pass fps")
     return value

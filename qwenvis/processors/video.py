@@ -57,7 +57,10 @@ class VideoProcessor:
     def from_config(
         cls, preprocessor: Mapping[str, Any], *, patch_size: int, merge_size: int, temporal_patch_size: int
     ) -> VideoProcessor:
-        """Read a video preprocessor config; the sizes are the tower's. Raises ConfigError for a config without use."""
+        """Read a video preprocessor config; the sizes are the tower's.
+
+        Raises ConfigError for a config that cannot be used.
+        """
         given = Section(preprocessor, PLACE)
         config = Section({**cls.defaults, **given.written}, given.place)
         tower = {"patch_size": patch_size, "merge_size": merge_size, "temporal_patch_size": temporal_patch_size}

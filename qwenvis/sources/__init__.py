@@ -1,3 +1,3 @@
-"""Sources: what a caller names (a path, a Hub id, a preset) opens as one `Checkpoint`."""
+"""Open a source, such as a path, a Hub id or a preset, as a `Checkpoint`."""
 
 from qwenvis.sources.resolve import open as open

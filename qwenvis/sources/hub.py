@@ -38,7 +38,7 @@ class HubName:
 
     @classmethod
     def of(cls, text: str, revision: str | None, cache_dir: str | os.PathLike[str] | None) -> Self | None:
-        """Parse a Hub id; None if the text is not a Hub id. Raises SourceError for an invalid revision."""
+        """Parse a Hub id; return None for any other text. Raises SourceError for an invalid revision."""
         match = _ID.fullmatch(text)
         if match is None or "--" in text or ".." in text or bool(match[2]) != text.lower().endswith(GGUF):
             return None
@@ -56,7 +56,7 @@ class HubName:
         return hub_cache() if self.cache_dir is None else given_path(self.cache_dir, "cache_dir")
 
     def snapshot(self) -> Path:
-        """Find the directory of the revision. Raises SourceError where the cache has none."""
+        """Find the directory of the revision. Raises SourceError if the cache has none."""
         folder = self.cache / f"models--{self.repo.replace('/', '--')}"
         snapshot = _commit(folder, self.revision or "main")
         if snapshot is None:
@@ -64,18 +64,16 @@ class HubName:
         return snapshot
 
     def path_in(self, snapshot: Path) -> Path:
-        """Find the checkpoint: the snapshot, or the file in it.
+        """Return the path of the checkpoint: the snapshot, or the file in it, which may be missing.
 
-        Raises SourceError where there is no file, and CheckpointError for a link that leads out of the snapshot.
+        Raises CheckpointError for a link that leads out of the snapshot.
         """
-        if not self.file:
-            return snapshot
-        if not exists(snapshot / self.file) or (path := regular_file(snapshot, self.file)) is None:
-            raise self.refusal(f"lacks its {self.file}")
-        return path
+        if self.file:
+            regular_file(snapshot, self.file)
+        return snapshot / self.file
 
     def pinned(self, snapshot: Path) -> dict[str, Any]:
-        """The arguments of `qwenvis.sources.open` that name this very commit, from any directory."""
+        """Return the arguments with which `qwenvis.sources.open` opens this commit from any directory."""
         cache = None if self.cache_dir is None else str(given_path(self.cache_dir, "cache_dir").absolute())
         source = f"{self.repo}/{self.file}" if self.file else self.repo
         return {"source": source, "cache_dir": cache, "revision": snapshot.name}
@@ -86,7 +84,7 @@ class HubName:
         return [name for name in needed if not exists(snapshot / name)]
 
     def refusal(self, state: str, snapshot: Path | None = None) -> SourceError:
-        """Make the error for a cache in a ``state``, with the command that fetches the missing files."""
+        """Return the error for a cache in this ``state``, with the command that fetches the missing files."""
         kind, source = ("file", f"{self.repo}/{self.file}") if self.file else ("directory", self.repo)
         options = {"--revision": self.revision, "--cache-dir": self.cache_dir}
         places = "".join(f' {option} "{value}"' for option, value in options.items() if value is not None)
@@ -98,7 +96,7 @@ class HubName:
 
 
 def hub_cache() -> Path:
-    """The cache of huggingface_hub: ``HF_HUB_CACHE``, else ``HF_HOME/hub``, else a directory below ``~/.cache``."""
+    """Return the cache of huggingface_hub: ``HF_HUB_CACHE``, else ``HF_HOME/hub``, else a path below ``~/.cache``."""
     home = os.environ.get("HF_HOME") or f"{os.environ.get('XDG_CACHE_HOME') or '~/.cache'}/huggingface"
     cache = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE") or f"{home}/hub"
     return expanded(os.path.expandvars(cache))
@@ -122,16 +120,16 @@ def _commit(folder: Path, revision: str) -> Path | None:
 
 
 def _shards(snapshot: Path) -> list[str]:
-    """Name the files that hold the tower, if the snapshot has the single file or the index; else none."""
-    telling = [name for name in (SINGLE, INDEX) if (snapshot / name).exists()]
+    """Name the files that hold the tower, or an unusable index; none for a snapshot without both."""
+    present = [name for name in (SINGLE, INDEX) if (snapshot / name).exists()]
     try:
-        return tower_shards(snapshot) if telling else []
+        return tower_shards(snapshot) if present else []
     except CheckpointError:
-        return telling
+        return present
 
 
 def _fetch(repo: str, shards: list[str], places: str) -> str:
-    """Format the command that fetches the files of the tower, or every shard if the tower's shards are unknown."""
+    """Return the command that fetches the tower: its ``shards``, or every shard while they are unknown."""
     patterns = [CONFIG, *FILES, PROCESSOR, INDEX, *(shards or ["*.safetensors"])]
     included = " ".join(f'--include "{pattern}"' for pattern in patterns)
     why = "" if shards else f" (and every shard, because {INDEX}, which lists the shards of the tower, is not here yet)"
@@ -139,7 +137,7 @@ def _fetch(repo: str, shards: list[str], places: str) -> str:
 
 
 def is_directory(path: Path) -> bool:
-    """Whether there is a directory at a path, however strange the path is."""
+    """Return whether a path is a directory; False for a path that no file can have."""
     try:
         return path.is_dir()
     except (OSError, ValueError):  # a text that is too long for a path, or has a NUL
@@ -147,7 +145,7 @@ def is_directory(path: Path) -> bool:
 
 
 def exists(path: Path) -> bool:
-    """Whether there is something at a path, however strange the path is."""
+    """Return whether a path exists; False for a path that no file can have."""
     try:
         return path.exists()
     except (OSError, ValueError):

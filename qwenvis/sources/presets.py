@@ -1,6 +1,6 @@
-"""The checkpoints that `synthetic:` can generate, with the content of each config.json around the tower.
+"""The presets of ``synthetic:``, with the configs of the checkpoints that they stand for.
 
-A family states the sizes of its towers, and how the Hub holds them; this room makes whole configs of both.
+A family states the sizes of its towers and their layout on the Hub; both together make a whole config.json here.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ EXAMPLES = ("qwen2.5-vl-7b", "tiny-qwen2-vl")
 class Preset:
     """The whole content of a checkpoint's config.json and preprocessor_config.json, and its tower.
 
-    ``prefix`` is what stands before the names of the tower's tensors, ``hidden_size`` the language model's width.
+    ``prefix`` precedes the names of the tower's tensors, ``hidden_size`` the language model's width.
     """
 
     family: str
@@ -32,7 +32,7 @@ class Preset:
 
     @property
     def holder(self) -> dict[str, Any]:
-        """The part of the config that holds the tower's."""
+        """The object in the config that holds the ``vision_config``."""
         key = FAMILIES[self.family].hub.holder
         part: dict[str, Any] = self.config[key] if key else self.config
         return part
@@ -102,7 +102,7 @@ def _omni(family: str, hub: HubLayout, hidden: int, vision_config: Mapping[str, 
 
 
 def suggestion(text: str) -> str:
-    """Words that suggest the presets of the names nearest to a text, or two examples where none is near."""
+    """Return a hint that names the presets closest to a text, or two examples if none is close."""
     near = get_close_matches(text.lower(), PRESETS, NEAREST) if len(text) <= LONGEST else []
     begun = [name for name in PRESETS if text and name.startswith(text.lower())][:NEAREST]
     named = " or ".join(f"synthetic:{name}" for name in near or begun or EXAMPLES)

@@ -1,4 +1,4 @@
-"""A source, as a caller names it, opens as a checkpoint: its path, and the reader of its layout."""
+"""Open a source: find the path that it names, and the reader for the layout of the checkpoint there."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def open(
     branch, tag or commit of a Hub id (default main), ``cache_dir`` replaces the Hugging Face cache, or the cache of
     synthetic checkpoints.
 
-    Raises InputError for an argument that cannot be one, SourceError where the source names nothing that is here (for a
-    Hub id, with the ``hf download`` line that fetches the files of the tower), ConfigError for a config that cannot be
-    used, and CheckpointError for weights that are missing, damaged, quantised or without a tower.
+    Raises InputError for an invalid argument, SourceError for a source that is not found (for a Hub id, with the ``hf
+    download`` command that fetches the files of the tower), ConfigError for a config that cannot be used, and
+    CheckpointError for weights that are missing, damaged, quantised or without a tower.
     """
     text = os.fspath(source) if isinstance(source, str | os.PathLike) else source
     if not isinstance(text, str) or not text:
@@ -60,7 +60,7 @@ def _at(path: Path) -> Checkpoint:
     if _is_gguf(path) and not path.is_dir():
         return _gguf(path)
     configs = read_configs(path)
-    models.named(configs["model_type"], configs["vision_config"])  # a family is named, or a tower is not looked for
+    models.named(configs["model_type"], configs["vision_config"])  # refuse an unknown family before looking for a tower
     if (file := packed_file(path)) is not None:
         return open_packed(read_header(file), configs)
     return open_shards(path, configs)
@@ -77,7 +77,7 @@ def _gguf(path: Path) -> Checkpoint:
 
 
 def _in_hub(name: HubName) -> Checkpoint:
-    """Open a checkpoint in the local cache of the Hub; where that fails for want of files, say how to fetch them."""
+    """Open a checkpoint in the local cache of the Hub; the error for missing files says how to fetch them."""
     snapshot = name.snapshot()
     try:
         return replace(_at(name.path_in(snapshot)), source=name.pinned(snapshot))
@@ -94,7 +94,7 @@ def _is_gguf(path: Path) -> bool:
 
 
 def _nothing(text: str, path: Path) -> str:
-    """Say why a source names nothing that is here."""
+    """Return the message for a source that is not found."""
     if "://" in text:
         return f"{quoted(text)} names no checkpoint: it is a URL, and nothing is downloaded; a Hub id is ORG/NAME"
     try:

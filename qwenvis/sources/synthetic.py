@@ -40,7 +40,7 @@ from qwenvis.weights import Request
 Shapes = dict[str, tuple[int, ...]]
 
 RECIPE = 2  # part of the directory's name: raise it with any change of the bytes that are written
-SHARD_BYTES = 350_000_000  # the most that one shard holds, and so most of the memory that writing takes
+SHARD_BYTES = 350_000_000  # the largest shard, and most of the memory that writing takes
 CHUNK = 1 << 16  # numbers drawn at a time: the float32 draft stays in the L2 cache
 WRITERS = 2  # threads that draw; the bytes do not depend on it
 OTHERS = ("model.embed_tokens.weight", "model.norm.weight", "lm_head.weight")  # of the language model
@@ -65,7 +65,7 @@ class Shard(NamedTuple):
 class Listing(Mapping[str, Tensor]):
     """The tensors of a preset's tower by name, and the shards that they will lie in.
 
-    Nothing is listed before somebody looks: without the ``requests`` of a tower, that builds one.
+    The list is made at first use; without the ``requests`` of a tower, that builds the tower.
     """
 
     def __init__(self, directory: Path, preset: str, requests: Sequence[Request] | None = None) -> None:
@@ -110,7 +110,7 @@ class Synthetic(Checkpoint):
 
     @property
     def evidence(self) -> dict[str, tuple[int, ...]]:
-        """No shapes, because the shapes of the tensors follow from the config."""
+        """No shapes: the shapes of the tensors follow from the config."""
         return {}
 
     def holding(self, requests: Sequence[Request]) -> Self:
@@ -154,7 +154,7 @@ def open_synthetic(name: str, cache_dir: str | os.PathLike[str] | None = None) -
 
 
 def cache_root() -> Path:
-    """The cache of synthetic checkpoints: ``QWENVIS_CACHE``, else ``XDG_CACHE_HOME/qwenvis``, else ``~/.cache``."""
+    """Return the cache of presets: ``QWENVIS_CACHE``, else a path below ``XDG_CACHE_HOME`` or ``~/.cache``."""
     own, shared = os.environ.get("QWENVIS_CACHE"), os.environ.get("XDG_CACHE_HOME")
     return expanded(own or f"{shared or '~/.cache'}/qwenvis").absolute()
 

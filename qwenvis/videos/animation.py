@@ -76,7 +76,7 @@ def _hidden_frames(image: Image.Image) -> int:
 
 
 def _durations(image: Image.Image, source: Any) -> list[float]:
-    """Return the seconds for which each frame is shown, for as many frames as the file specifies."""
+    """Return the seconds for which each frame is shown, for the frames whose duration the file specifies."""
     if image.format == "FLI":
         return [float(image.info["duration"]) / 1000 or DEFAULT_DURATION] * _frames(image)
     shortest = SHORTEST_OF_A_GIF if image.format == "GIF" else 0

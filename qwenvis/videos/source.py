@@ -32,7 +32,7 @@ VideoInput: TypeAlias = (
     | memoryview
     | IO[bytes]
     | NDArray[np.uint8]
-    | arrays.Tensor
+    | arrays.SupportsArray
     | Sequence[ImageInput]
 )
 

@@ -15,7 +15,7 @@ from made.presets import checkpoint as preset_of
 from made.presets import materialise
 from made.resaved import config_of, save, tensors_of
 from qwenvis import Encoder, cli, models, sources
-from qwenvis.errors import InputError, SourceError, quoted
+from qwenvis.errors import CheckpointError, InputError, SourceError, quoted
 
 FAMILY, REPO = "qwen2_vl", "org/name"
 
@@ -122,6 +122,12 @@ def test_a_checkpoint_knows_how_to_open_itself_again(folder, monkeypatch, kind):
     again = sources.open(**checkpoint.source)
     assert (again.source, again.config, again.shapes) == (checkpoint.source, checkpoint.config, checkpoint.shapes)
     assert again.path.samefile(checkpoint.path) if kind != "synthetic" else again.path == checkpoint.path
+
+
+def test_packed_tensors_cannot_be_loaded(folder):
+    checkpoint = sources.open(KINDS["packed"](folder))
+    with pytest.raises(CheckpointError, match="are packed; load those of the checkpoint that was packed"):
+        checkpoint.load([])
 
 
 @each_kind
