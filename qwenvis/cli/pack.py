@@ -10,8 +10,8 @@ SUMMARY = "write the weights in the layout of the kernels, so that processes sta
 DESCRIPTION = """\
 Write the vision tower of a checkpoint in the layout of the kernels, packed for the instruction set of this CPU and one
 number format. Pass the directory as a SOURCE with --dtype auto: it is mapped into memory instead of being read and
-packed, and processes share that memory. The directory is a cache, not a format to distribute: a different CPU or a
-different version may need a new directory. It must not exist yet, and is removed if writing fails.
+packed, and processes share that memory. The directory is a cache, not a format to distribute: another CPU or version
+may need a new directory. It must not exist yet, and is removed if writing fails.
 """
 EXAMPLES = """\
   qwenvis pack Qwen/Qwen2-VL-2B-Instruct qwen2-vl.packed --dtype auto
