@@ -43,7 +43,7 @@ class Packed(Checkpoint):
 
     @property
     def files(self) -> list[Path]:
-        """The one file."""
+        """The only file."""
         return [self.path / FILE]
 
     @property

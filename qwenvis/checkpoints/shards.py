@@ -170,7 +170,7 @@ def _by_shard(directory: Path, index: Mapping[str, str]) -> tuple[str, re.Patter
 
 
 def _in_shard(directory: Path, shard: str, begin: re.Pattern[str], indexed: list[str]) -> dict[str, StoredTensor]:
-    """List the tower's tensors in one shard, in the order of their bytes; they must be those that the index names."""
+    """List the tower's tensors in one shard, in the order of their bytes; they must match the index."""
     path = regular_file(directory, shard)
     if path is None:
         raise CheckpointError(f"{directory} lacks {shard}, which holds tensors of the tower: {listed(indexed)}")

@@ -103,7 +103,7 @@ def hub_cache() -> Path:
 
 
 def _commit(folder: Path, revision: str) -> Path | None:
-    """Find the snapshot that a branch, tag or commit stands for; None where it is not in the cache."""
+    """Find the snapshot of a branch, tag or commit; None if it is not in the cache."""
     snapshots = folder / "snapshots"
     if _COMMIT.fullmatch(revision):
         commit = revision
