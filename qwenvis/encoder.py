@@ -185,7 +185,7 @@ class Encoder:
         - ``images``: each a path, bytes, a binary file object, a PIL image, or a uint8 array or tensor (H, W),
           (H, W, 1), (H, W, 3) or (H, W, 4).
         - ``videos``: each a path, bytes, a binary file object, a uint8 array or tensor (T, H, W, 3), or a list of T
-          images of one size. An image among the videos becomes a still.
+          images of one size. An image among the videos becomes a still image.
         - ``min_pixels``, ``max_pixels``: limits for this call, as in `from_pretrained`.
         - ``hidden_states``: whether to keep the hidden states of all layers.
         - ``on_error``: "raise", or "skip" to leave out items that cannot be used; the result's ``errors`` has their

@@ -1,4 +1,4 @@
-"""The exceptions of the package, one tree.
+"""The exceptions of the package, as one tree.
 
 QwenvisError
 ├── SourceError           (FileNotFoundError)  no checkpoint is found under the name of a source, or downloaded
@@ -123,7 +123,7 @@ def listed(names: Sequence[str]) -> str:
 
 
 def check_choice(value: object, name: str, choices: Sequence[str]) -> None:
-    """Raise InputError unless an argument is one of the words to choose from."""
+    """Raise InputError unless an argument is one of the permitted words."""
     if not isinstance(value, str) or value not in choices:
         raise InputError(f"{name} is {quoted(value)}; expected {', '.join(choices[:-1])} or {choices[-1]}")
 
@@ -176,9 +176,9 @@ def without_traceback(error: _E) -> _E:
 
 
 def group_errors(errors: Sequence[QwenvisError], total: int, noun: str) -> QwenvisError:
-    """Make one error of the errors of several items, of the class that they share; return a single error as it is.
+    """Combine the errors of several items into one error of their common class; return a single error unchanged.
 
-    ``total`` is the number of items that were looked at, usable items included; ``noun`` is their name in the message.
+    ``total`` is the number of items that were checked, including usable items; ``noun`` is their name in the message.
     """
     if len(errors) == 1:
         return errors[0]

@@ -64,7 +64,7 @@ class Checkpoint:
 
     @property
     def evidence(self) -> dict[str, tuple[int, ...]]:
-        """The shapes that the files tell, against which a config is checked."""
+        """The shapes in the files, with which a config is compared."""
         return self.shapes
 
     @property
@@ -113,7 +113,7 @@ class Checkpoint:
         self.load(weights.requests, progress)
 
     def load(self, requests: Sequence[Request], progress: Progress | None = None) -> None:
-        """Answer every request with its tensor: float32, float16 or bfloat16, contiguous, one at a time.
+        """Serve every request with its tensor: float32, float16 or bfloat16, contiguous, one at a time.
 
         While a receiver has its tensor the next one is read, by a thread that ends with the call: two exist at a time.
         ``progress(bytes_done, bytes_total)`` is called after each tensor. Raises one `CheckpointError` that lists

@@ -57,7 +57,7 @@ def _header(path: Path, file: BufferedReader) -> Header:
 
 
 class _Reader(GGUFReader):
-    """The package's reader, its one access to the bytes replaced, and its list of tensors made without arrays.
+    """The reader of the gguf package, with bounded access to the bytes, and tensors listed without arrays.
 
     ``end`` is the length of the header; ``entries`` are (type, shape in the order of NumPy, offset, bytes) by name.
     """

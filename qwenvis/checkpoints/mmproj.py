@@ -1,4 +1,4 @@
-"""llama.cpp's mmproj files: towers as its converter writes them, turned back into those of transformers.
+"""llama.cpp's mmproj files: towers as its converter writes them, converted back to transformers' names and axes.
 
 The converter renames tensors, cuts the temporal axis of the patch embedding into two convolutions, some towers' qkv
 into three linears, and writes metadata of its own. Sizes are read from the shapes of the tensors, because the metadata
@@ -110,7 +110,7 @@ def _vision_config(keys: Section, stated: Mmproj, stored: Mapping[str, StoredTen
 
 
 def _full_attention(keys: Section, blocks: list[int]) -> list[int]:
-    """Find the blocks without windows: every n-th block, or those that an old file lists."""
+    """Find the blocks without windows: every n-th block, or the blocks that an old file lists."""
     listed_key, pattern_key = "clip.vision.fullatt_block_indexes", "clip.vision.n_wa_pattern"
     if listed_key in keys:
         return list(keys.indexes(listed_key))
@@ -184,7 +184,7 @@ def _spelt_out(stored: Mapping[str, StoredTensor], names: MmprojNames) -> Iterat
 
 
 def _unswapped(stored: Mapping[str, StoredTensor], names: MmprojNames) -> MmprojNames:
-    """Correct old files, which call the first linear of the MLP "down" and the second "up": the widths tell.
+    """Correct old files, which call the first linear of the MLP "down" and the second "up", by the widths.
 
     llama.cpp decides in the same way.
     """
@@ -199,7 +199,7 @@ def _unswapped(stored: Mapping[str, StoredTensor], names: MmprojNames) -> Mmproj
 
 
 def _rows(stored: Sequence[StoredTensor]) -> Tensor:
-    """Join tensors whose rows follow one another; one alone is a tensor that is stored whole."""
+    """Join tensors along their rows; a single tensor is complete already."""
     if len(stored) == 1:
         return Tensor.of(stored[0])
     _refuse_misfits(stored, {entry.shape[1:] for entry in stored})

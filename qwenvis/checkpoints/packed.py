@@ -41,7 +41,7 @@ class Packed(Checkpoint):
 
     @property
     def files(self) -> list[Path]:
-        """The one file."""
+        """The only file."""
         return [self.path / FILE]
 
     @property

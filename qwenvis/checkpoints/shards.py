@@ -171,7 +171,7 @@ def _by_shard(directory: Path, index: Mapping[str, str]) -> tuple[str, re.Patter
 
 
 def _in_shard(path: Path, files: Files, begin: re.Pattern[str], indexed: list[str]) -> dict[str, StoredTensor]:
-    """List the tower's tensors in one shard, in the order of their bytes; they must be those that the index names."""
+    """List the tower's tensors in one shard, in the order of their bytes; they must match the index."""
     if files.find(path.parent, path.name) is None:
         raise CheckpointError(f"{path.parent} lacks {path.name}, which holds tensors of the tower: {listed(indexed)}")
     tensors = {name: tensor for name, tensor in read_header(path, files.open).tensors.items() if begin.match(name)}

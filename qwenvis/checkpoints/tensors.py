@@ -36,7 +36,7 @@ _UNUSABLE = "cannot be used; take the original model, or a quantised model whose
 
 @dataclass(frozen=True)
 class TensorPart:
-    """A stored tensor that fills ``out[index]`` of one of the tower's tensors, its axes permuted to ``axes``."""
+    """A stored tensor that fills ``out[index]`` of a tensor of the tower, with its axes permuted to ``axes``."""
 
     stored: StoredTensor
     index: tuple[int | slice, ...] = ()
@@ -50,7 +50,7 @@ class TensorPart:
 
 @dataclass(frozen=True)
 class Tensor:
-    """One tensor of the tower: the type and the shape that it has there, and its parts, all of one file.
+    """One tensor of the tower: its type and shape in the tower, and its parts, which are in one file.
 
     A tensor of a packed checkpoint has no parts: its bytes have become those of the packed weights.
     """
@@ -122,7 +122,7 @@ def _channels_second(tensor: Tensor) -> Tensor:
 
 
 def assembled(tensor: Tensor, read: Read) -> np.ndarray:
-    """Read one tensor of the tower, contiguous; no more than the result and one part are in memory."""
+    """Read one tensor of the tower, contiguous; at most the result and one part are in memory."""
     first = tensor.parts[0]
     if len(tensor.parts) == 1 and not first.index and not first.axes:
         return read(first.stored)

@@ -199,7 +199,7 @@ def _towers() -> str:
 
 
 def _proc(name: str) -> list[str]:
-    """Return the lines of a file in /proc, or none where the system has no such file."""
+    """Return the lines of a file in /proc, or no lines if the file does not exist."""
     from pathlib import Path
 
     try:

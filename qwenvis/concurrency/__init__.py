@@ -1,1 +1,1 @@
-"""Threads: how many, what runs on them, and values that they share."""
+"""Threads: their number, their tasks, and the values that they share."""

@@ -213,7 +213,7 @@ class Embeddings:
         )
 
     def _timed(self) -> Embeddings:
-        """Return the same with frames and times, which are empty for stills."""
+        """Return a copy with frames and times, which are empty for still images."""
         if self.frame_indices:
             return self
         indices, stamps = [np.zeros(0, np.int64) for _ in self.sources], [_empty() for _ in self.sources]

@@ -75,7 +75,7 @@ def squares(colour: NDArray[np.uint8], rows: int, side: int) -> Image.Image:
 
 
 def _wrapped(text: str, size: int, width: int) -> list[str]:
-    """Break the text into lines of at most ``width`` pixels, or of one word."""
+    """Break the text into lines of at most ``width`` pixels, or a single word."""
     font, lines = _font(size), [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()

@@ -50,7 +50,7 @@ ItemT = TypeVar("ItemT", bound=Item)
 
 
 class Plan(Generic[ItemT]):
-    """Items in order, and their ``grid_thw`` (items, 3) int64, which preparing an item may still turn on its side."""
+    """Items in order, and their ``grid_thw`` (items, 3) int64, in which `prepare` may still swap rows and columns."""
 
     def __init__(self, items: Sequence[ItemT], columns: int) -> None:
         """Plan the items; ``columns`` is the length of a row of ``pixel_values``."""

@@ -60,7 +60,7 @@ class InputItem:
 
 
 class Inputs:
-    """The images and videos of one call. A processor is looked up when the first item of its kind comes."""
+    """The images and videos of one call. A processor is looked up for the first item of its kind."""
 
     def __init__(
         self,
@@ -132,7 +132,7 @@ class Inputs:
             yield partial(self.video_or_still, cast(Any, video), index, lasts)
 
     def image(self, source: ImageInput, index: int, lasts: bool = True) -> InputItem:
-        """Plan an image; ``lasts`` tells whether its source stays unchanged until it is decoded.
+        """Plan an image; ``lasts`` states whether its source stays unchanged until it is decoded.
 
         Raises ImageError or ImageLimitError, as `ImageItem`; ConfigError if the checkpoint has no image processor.
         """
@@ -145,7 +145,7 @@ class Inputs:
         return InputItem(Place.of("videos", index, source), partial(_settled, make, lasts))
 
     def video_or_still(self, source: VideoInput | ImageInput, index: int, lasts: bool = True) -> InputItem:
-        """Plan one of the videos, as `video`; an image among them becomes a still."""
+        """Plan one of the videos, as `video`; an image among the videos becomes a still image."""
         make = partial(self._still_or_video_item, source, index)
         return InputItem(Place.of("videos", index, source), partial(_settled, make, lasts))
 

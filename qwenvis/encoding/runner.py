@@ -127,7 +127,7 @@ class Run:
                 self._encode_rows(items, batch, range(first, stop))
 
     def _usable(self, items: Sequence[int]) -> Callable[[int], bool]:
-        """Return a predicate that tells whether the item of a row is to be encoded."""
+        """Return a predicate: whether the item of a row is to be encoded."""
         unusable = {item for item in items if self.items[item].error is not None}
         if self.strict and unusable:
             self._end = min(self._end, *unusable)

@@ -8,7 +8,7 @@ or tensor of pixels. Under the default policy, ``natural``, the encoder sees wha
 - depth: 16-bit grey (modes I;16 and I) is scaled from 0..65535 to 0..255; float pixels (mode F) are refused;
 - animation: the first frame is read; a PIL image is read at its current frame.
 
-`images.to_rgb` holds this policy, and the policies of transformers.
+`images.to_rgb` holds this conversion, and the conversions of transformers.
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ def opened(source: ImageInput, where: str) -> Iterator[Image.Image]:
 
 
 def _identify(file: IO[bytes], where: str) -> Image.Image:
-    """Do what ``PIL.Image.open`` does, without its warning about large images, which `_within` refuses.
+    """Open an image like ``PIL.Image.open``, without its warning about large images, which `_within` refuses.
 
     Silencing the warning would change Python's warning filters for all threads. Pillow gets no file name, so it reads
     the file and never maps it: reading a mapped file that has been truncated kills the process.

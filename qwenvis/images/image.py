@@ -76,7 +76,7 @@ class ImageItem:
         return image
 
     def _fitted(self) -> FrameSize:
-        """Return what ``size`` is resized to; errors name the image."""
+        """Return the size to which ``size`` is resized; errors name the image."""
         try:
             return self.processor.resized(*self.size)
         except ImageError as error:

@@ -1,4 +1,4 @@
-"""Convert images to RGB: policies for orientation, transparency and depth.
+"""Conversions of images to RGB, which differ in orientation, transparency and depth.
 
 The natural policy reads an image as a person sees it; the others follow classes of transformers, which treat one image
 differently depending on whether a file, a PIL image or an array is passed. docs/pixels.md has the table.
@@ -168,7 +168,7 @@ class TransformersTorchvision(Transformers):
     """Follow transformers' torchvision classes. These resize float arrays as floats; here such arrays are refused."""
 
     def size(self, array: NDArray[Any], where: str) -> tuple[int, int]:
-        """Accept what the base class accepts, in uint8 only."""
+        """Return the size as the base class does; only uint8 is accepted."""
         if array.dtype != np.uint8:
             raise ImageError(f"{where}: with backend 'torchvision', pixels must be uint8, got {array.dtype}")
         return super().size(array, where)

@@ -39,7 +39,7 @@ def whole_file(target: Path) -> Iterator[Path]:
             raise InputError(f"{target} cannot be written: it is not a regular file")
         with draft_of(target) as draft:
             draft.touch()
-            mode = draft.stat().st_mode  # as the umask asks; safetensors makes its files private
+            mode = draft.stat().st_mode  # follows the umask; safetensors creates private files
             yield draft
             draft.chmod(mode)
             draft.replace(target)

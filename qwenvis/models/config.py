@@ -177,7 +177,7 @@ class Fields(Section):
         return self.number(name, default, 0, LARGEST_NUMBER)
 
     def only(self, name: str, value: bool) -> None:
-        """Raise ConfigError for a flag unless it has the one ``value`` that the mathematics here covers."""
+        """Raise ConfigError unless a flag has the ``value`` that this tower supports."""
         if self.flag(name, value) is not value:
             raise ConfigError(f"{self.place} says {name} = {not value}; this tower supports {value} only")
 

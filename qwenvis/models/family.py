@@ -1,4 +1,4 @@
-"""The contract between a family and the rooms above: what its tower offers, and what its file states.
+"""The contract between a family and the rooms above: the methods of its tower, and the statements of its file.
 
 A family states names and numbers. The rooms above look up the behaviour that a name stands for: `processors` has a
 class for each name of a processor, `sources` writes a config.json and `checkpoints` reads an mmproj file as stated.
@@ -57,7 +57,7 @@ class Tower(Protocol):
 
 
 class TensorNames(NamedTuple):
-    """The names that tell a tower's tensors from the other tensors of a checkpoint.
+    """The names that distinguish a tower's tensors from the other tensors of a checkpoint.
 
     Exactly one tensor of a checkpoint ends in ``patch_embedding``; what stands before that is the prefix. All tensors
     behind a prefix belong to the tower, unless ``shares_prefix``. Without a prefix, or behind a shared one, they are

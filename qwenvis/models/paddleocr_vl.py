@@ -29,7 +29,7 @@ LAYERS = f"{TOWER}.encoder.layers."
 
 
 def config(vision_config: Mapping[str, Any], shapes: Shapes) -> Config:
-    """Read a PaddleOCRVisionConfig: only the projector tells the width of the tokens, and a patch has one frame."""
+    """Read a PaddleOCRVisionConfig: only the projector gives the width of the tokens, and a patch has one frame."""
     fields = Fields(vision_config, shapes)
     fields.unused("temporal_patch_size")  # the makers' own class writes 2; a patch has one frame
     width, patch = fields.size("hidden_size", 1152, PATCH_EMBEDDING), fields.size("patch_size", 14, PATCH_EMBEDDING, 2)

@@ -59,7 +59,7 @@ class Tower(Framewise):
 
 
 def language_model(intermediate: int, layers: int, heads: tuple[int, int], vocabulary: int) -> dict[str, int]:
-    """Return the sizes of a language model in the words of its config; ``heads`` are those of queries and of keys."""
+    """Return the sizes of a language model by the names of its config; ``heads`` are those of queries and of keys."""
     return {
         "intermediate_size": intermediate,
         "num_hidden_layers": layers,

@@ -1,4 +1,4 @@
-"""Models whose towers resemble those of this package and differ: the model_type of each, and the difference."""
+"""Unsupported models whose towers resemble supported towers: the model_type of each, and the difference."""
 
 from __future__ import annotations
 

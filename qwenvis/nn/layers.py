@@ -1,4 +1,4 @@
-"""Layers: weights bound to operations. Each layer asks for its tensors by name and shape, and packs them once.
+"""Layers: weights bound to operations. Each layer requests its tensors by name and shape, and packs them once.
 
 The first argument of a call is the input, the last one the output, which is returned. ``x`` is the residual stream,
 which blocks update in place. In the shapes: n patches, d hidden_size, h heads, m tokens.

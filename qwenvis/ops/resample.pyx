@@ -1,4 +1,4 @@
-"""Resampling of a picture along one axis, in fixed point: bytes to bytes, row by row."""
+"""Resampling of an image along one axis, in fixed point: bytes to bytes, row by row."""
 
 from libc.stdint cimport int32_t, uint8_t
 

@@ -106,7 +106,7 @@ class Synthetic(Checkpoint):
 
     @property
     def dtypes(self) -> set[str]:
-        """The one type of all tensors."""
+        """The type of every tensor."""
         return {"BF16"}
 
     @property
@@ -178,7 +178,7 @@ def _shards(preset: Preset, tower: Shapes) -> tuple[Shard, ...]:
 
 
 def _shard(name: str, shapes: Shapes) -> Shard:
-    """Lay out a file as the safetensors package would: tensors of one type by name, the header padded to 8 bytes."""
+    """Lay out a file like the safetensors package: tensors of one type by name, the header padded to 8 bytes."""
     ordered = dict(sorted(shapes.items()))
     entries = {name: ("BF16", shape, _nbytes({name: shape})) for name, shape in ordered.items()}
     return Shard(name, ordered, header_bytes(entries, {"format": "pt"}, 8))

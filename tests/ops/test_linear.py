@@ -208,9 +208,9 @@ def test_shape_and_size_of_a_weight(tile):
 
 @pytest.mark.parametrize("n", [0, -1])
 def test_weight_of_nothing(n):
-    with pytest.raises(ValueError, match=rf"weight cannot be \({n}, 3\)"):
+    with pytest.raises(ValueError, match=rf"weight cannot have shape \({n}, 3\)"):
         PackedWeight(n, 3)
-    with pytest.raises(ValueError, match=rf"weight cannot be \(3, {n}\)"):
+    with pytest.raises(ValueError, match=rf"weight cannot have shape \(3, {n}\)"):
         PackedWeight(3, n)
 
 
