@@ -113,8 +113,8 @@ class Client:
         try:
             yield
         except RemoteEntryNotFoundError:
-            raise FileNotFoundError from None
-        except (OSError, ValueError, httpx2.HTTPError, httpx2.InvalidURL) as error:
+            raise FileNotFoundError(f"{self.name.repo} has no such file at {self.revision}") from None
+        except (OSError, ValueError, ImportError, httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise SourceError(
                 f"{self.name.source} is not here and cannot be downloaded: {self._reason(error)}"
             ) from None
@@ -139,6 +139,8 @@ class Client:
                 return "token is True, and no token is stored: hf auth login"
             case FileMetadataError():
                 return f"{host} answers, but not as a Hub does: without a commit or an ETag"
+            case ImportError():  # of a proxy's protocol, which the variables name
+                return str(error)
             case OSError() if error.strerror:
                 return error.strerror
             case _:

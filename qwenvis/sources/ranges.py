@@ -18,6 +18,7 @@ from itertools import pairwise
 from typing import Any
 
 import httpx2
+from huggingface_hub.errors import OfflineModeIsEnabled
 from huggingface_hub.utils import get_session
 
 from qwenvis.checkpoints.stored import StoredTensor
@@ -38,7 +39,7 @@ LONGEST = 120  # the longest Retry-After that is obeyed, in seconds
 
 _RETRIED = {408, 425, 429, 500, 502, 503, 504}
 _EXPIRED = {401, 403, 404, 410}  # what the host of a signed URL may answer once its signature is too old
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", re.ASCII)
 
 
 class TransferError(OSError):
@@ -117,7 +118,7 @@ class RemoteFile:
 
     def _receive(self, location: Location, start: int, stop: int, data: bytearray) -> None:
         """Append what one request brings of the bytes from ``start`` to ``stop``; ``data`` has the first of them."""
-        begin, host = start + len(data), httpx2.URL(location.url).host
+        begin, host = start + len(data), self._host(location)
         headers = {**location.headers, "Range": f"bytes={begin}-{stop - 1}", "Accept-Encoding": "identity"}
         if (etag := self._served.get(host, "")).startswith('"'):  # a weak one never matches
             headers["If-Match"] = etag
@@ -130,11 +131,18 @@ class RemoteFile:
                     data += chunk[: stop - start - len(data)]
                     if len(data) == stop - start:
                         return  # the rest, of a server that sends whole files, is not read
-        except httpx2.TransportError as error:
+        except (httpx2.TransportError, RuntimeError) as error:  # RuntimeError: another thread closed the session
             raise _Retry(f"the transfer from {host} broke off ({type(error).__name__})") from None
-        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+        except (httpx2.HTTPError, httpx2.InvalidURL, OfflineModeIsEnabled) as error:
             raise TransferError(f"{self.name}: {host} cannot be read from ({type(error).__name__})") from None
         raise _Retry(f"the answer of {host} ended early")
+
+    def _host(self, location: Location) -> str:
+        """Return the host of a URL, which a server has sent."""
+        try:
+            return httpx2.URL(location.url).host
+        except httpx2.InvalidURL:
+            raise TransferError(f"{self.name}: the Hub redirects to an invalid URL") from None
 
     def _check(self, response: httpx2.Response, begin: int, stop: int) -> None:
         """Raise unless a response brings bytes from ``begin`` on, and none behind ``stop`` where it is a range."""
@@ -145,6 +153,8 @@ class RemoteFile:
             raise self._changed()
         if status in _EXPIRED:
             raise PermissionError(f"{host} answers {status}")
+        if response.headers.get("Content-Encoding", "identity") != "identity":
+            raise TransferError(f"{self.name}: {host} sends compressed bytes, expected the bytes of the file")
         if status == 200:
             if begin:
                 raise TransferError(f"{self.name}: {host} sends no byte ranges, only whole files")
@@ -165,7 +175,7 @@ class RemoteFile:
         text = response.headers.get("Retry-After", "")
         try:
             seconds = float(text) if text.isdecimal() else parsedate_to_datetime(text).timestamp() - time.time()
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
         if seconds > LONGEST:
             raise TransferError(

@@ -4,7 +4,9 @@ import random
 import time
 from email.utils import formatdate
 
+import httpx2
 import pytest
+from huggingface_hub.utils import get_session
 
 from processes import hub_repos, hub_server
 from processes.programs import output
@@ -97,7 +99,8 @@ def test_a_line_that_breaks_again_and_again_is_given_up(hub, tmp_path):
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
 def test_answers_that_may_pass(hub, local, tmp_path, status):
     spec = ModelSpec.open(REPO, tower_only=True)
-    hub.answers = [(status, {})] * 3 + [(status, {"Retry-After": "0"}), (status, {"Retry-After": formatdate(0)})]
+    dates = [formatdate(0), f"Mon, 01 Jan 2024 00:00:00 +{10**20}"]  # the zone of the second is too large for a date
+    hub.answers = [(status, {})] * 2 + [(status, {"Retry-After": text}) for text in ("0", *dates)]
     spec.extract(tmp_path / "tower")
     assert not hub.answers
 
@@ -122,6 +125,9 @@ def test_a_server_that_tells_when_to_come_again(hub, tmp_path):
         (418, {}, "127.0.0.1 answers 418, expected a range of bytes"),
         (206, {}, "127.0.0.1 answers 206, expected a range of bytes"),
         (206, {"Content-Range": "bytes 0-9/10"}, "changed on the server"),
+        (206, {"Content-Range": f"bytes 0-9/{'9' * 5000}"}, "answers 206, expected a range of bytes"),
+        (206, {"Content-Encoding": "gzip"}, "sends compressed bytes"),
+        (200, {"Content-Encoding": "gzip"}, "sends compressed bytes"),
     ],
 )
 def test_answers_that_do_not_pass(hub, tmp_path, status, headers, message):
@@ -167,6 +173,46 @@ def test_a_server_without_ranges(hub, tmp_path):
     with pytest.raises(SourceError, match=r"127\.0\.0\.1 sends no byte ranges, only whole files"):
         spec.checkpoint.prepare()
     ModelSpec.open(REPO).checkpoint.prepare()
+
+
+def test_a_session_that_another_thread_closes(hub, local, tmp_path, monkeypatch):
+    spec = ModelSpec.open(REPO, tower_only=True)
+    closed = httpx2.Client()
+    closed.close()
+    sessions = [closed, closed]
+    monkeypatch.setattr(ranges, "get_session", lambda: sessions.pop() if sessions else get_session())
+    spec.extract(tmp_path / "tower")
+    assert not sessions
+
+
+def test_a_location_that_is_no_url():
+    remote = ranges.RemoteFile("file", lambda: ranges.Location("http://[::1", 10, "", {}, ""))
+    with pytest.raises(ranges.TransferError, match="file: the Hub redirects to an invalid URL"):
+        remote.fetch(0, 10)
+
+
+def test_a_file_that_goes_before_it_is_downloaded(hub):
+    spec = ModelSpec.open(REPO)
+    del hub.repos[REPO]["model-00001-of-00002.safetensors"]
+    with pytest.raises(SourceError, match=f"{REPO} has no such file at {hub_server.COMMIT}"):
+        spec.checkpoint.prepare()
+
+
+def test_a_proxy_that_needs_a_package(hub, monkeypatch):
+    def missing():
+        raise ImportError("a package for SOCKS is missing")
+
+    monkeypatch.setattr("huggingface_hub.utils._http.get_session", missing)
+    with pytest.raises(SourceError, match="cannot be downloaded: a package for SOCKS is missing"):
+        ModelSpec.open(REPO)
+
+
+def test_offline_mode_that_begins_later_shows_no_signature(hub, tmp_path, monkeypatch):
+    spec = ModelSpec.open(REPO, tower_only=True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(SourceError, match="OfflineModeIsEnabled") as caught:
+        spec.extract(tmp_path / "tower")
+    assert "signature" not in str(caught.value)
 
 
 def test_an_interrupt_ends_the_transfers(hub, tmp_path):
