@@ -154,7 +154,8 @@ def _tower_tensors(directory: Path, files: Files) -> tuple[str, dict[str, Stored
         try:
             found |= _in_shard(directory / shard, files, begin, shards[shard])
         except CheckpointError as error:
-            if hint := _stale(directory, set(index.values())):
+            unread = isinstance(error.__cause__, OSError)  # which says nothing about the index
+            if not unread and (hint := _stale(directory, set(index.values()))):
                 raise CheckpointError(f"{error}; {hint}") from error
             raise
     return prefix, found

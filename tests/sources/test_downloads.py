@@ -274,6 +274,14 @@ def test_without_the_extra(tmp_path):
     assert "pip install 'qwenvis[hub]'" in done.stderr
 
 
+def test_a_broken_transfer_says_nothing_about_the_index(hub, tmp_path):
+    (tmp_path / "hf" / "models--Some--Model" / "snapshots" / COMMIT).mkdir(parents=True)
+    (tmp_path / "hf" / "models--Some--Model" / "snapshots" / COMMIT / SECOND).touch()
+    hub.answers = [(404, {})] * 9
+    with pytest.raises(SourceError, match=r"answers 404$"):
+        sources.open(REPO)
+
+
 def test_a_config_that_cannot_be_used(hub):
     hub.repos[REPO]["config.json"] = b"[]"
     with pytest.raises(ConfigError, match="expected an object"):
