@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 from qwenvis.checkpoints.configs import CONFIG, FILES, PROCESSOR
 from qwenvis.checkpoints.files import regular_file
@@ -181,6 +182,21 @@ def _fetch(repo: str, shards: list[str], places: str) -> str:
     included = " ".join(f'--include "{pattern}"' for pattern in patterns)
     why = "" if shards else f" (and every shard, because {INDEX}, which lists the shards of the tower, is not here yet)"
     return f"To fetch the files that hold the tower{why}:\n  hf download {repo} {included}{places}"
+
+
+def check_endpoint() -> None:
+    """Raise SourceError for an ``HF_ENDPOINT`` that is no URL: huggingface_hub could not be imported.
+
+    The value is not quoted, because it may hold a password.
+    """
+    endpoint = os.environ.get("HF_ENDPOINT")
+    try:
+        parts = urlsplit(endpoint or "")
+        valid = endpoint is None or (parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0)
+    except ValueError:
+        valid = False
+    if not valid:
+        raise SourceError("HF_ENDPOINT is not the URL of a Hub, such as https://huggingface.co: correct it or unset it")
 
 
 def is_commit(text: str) -> bool:

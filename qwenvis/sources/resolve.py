@@ -14,7 +14,7 @@ from qwenvis.checkpoints.packed import open_packed, packed_file
 from qwenvis.checkpoints.shards import open_shards, read_header
 from qwenvis.errors import CheckpointError, ConfigError, InputError, SourceError, quoted
 from qwenvis.io.files import expanded, given_path, reason
-from qwenvis.sources.hub import GGUF, INSTALL, HubName, HubOptions, exists, is_directory
+from qwenvis.sources.hub import GGUF, INSTALL, HubName, HubOptions, check_endpoint, exists, is_directory
 
 SYNTHETIC = "synthetic:"
 
@@ -112,6 +112,7 @@ def _in_hub(name: HubName) -> Checkpoint:
         return replace(open_at(extracted), source=name.pinned(commit))
     if name.options.forbidden:
         raise name.refusal(state, snapshot) from cause
+    check_endpoint()
     try:
         from qwenvis.sources.remote import open_remote
     except ImportError as error:

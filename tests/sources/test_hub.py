@@ -221,3 +221,13 @@ def test_a_gguf_file_that_is_not_here_names_the_line_that_fetches_it(cache):
         "To fetch it:",
         f'  hf download {REPO} mmproj-f16.gguf --revision "v2"',
     ]
+
+
+@pytest.mark.parametrize("endpoint", ["", "huggingface.co", "ftp://u:hidden@a", "http://[u:hidden@a", "http://a:99999"])
+def test_an_endpoint_that_is_no_url(monkeypatch, endpoint):
+    """The client cannot be imported with some of them."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.setenv("HF_ENDPOINT", endpoint)
+    with pytest.raises(SourceError, match="HF_ENDPOINT is not the URL of a Hub") as caught:
+        sources.open(REPO)
+    assert "hidden" not in str(caught.value)
