@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from qwenvis.embeddings.file import load, save, split
+from qwenvis.embeddings.keys import UNKNOWN, Key, checked
 from qwenvis.errors import InputError, QwenvisError, shown
 from qwenvis.geometry import item_bounds, patch_counts
 
@@ -63,9 +64,12 @@ class Embeddings:
     sources: list[str] = field(default_factory=list)
     sizes: np.ndarray = field(default_factory=_empty)
     errors: tuple[QwenvisError, ...] = ()
+    _keys: Sequence[Key] = ()  # `keys`, each as text or still to be computed
 
     def __post_init__(self) -> None:
-        """Name items without sources. Raises InputError unless each item has one source and one size."""
+        """Name items without sources. Raises InputError unless each item has one source, one size and one key."""
+        if not len(self._keys):
+            object.__setattr__(self, "_keys", [UNKNOWN] * len(self))
         if not len(self.sources):
             object.__setattr__(self, "sources", [f"item {index}" for index in range(len(self))])
         if not len(self.sizes):
@@ -73,6 +77,8 @@ class Embeddings:
         if len(self.sources) != len(self) or self.sizes.shape != (len(self), 2):
             got = f"{len(self.sources)} sources and sizes of shape {self.sizes.shape}"
             raise InputError(f"got {got}; expected {len(self)} sources and sizes of shape ({len(self)}, 2)")
+        if len(self._keys) != len(self):
+            raise InputError(f"got {len(self._keys)} keys; expected {len(self)}")
 
     @property
     def last_hidden_state(self) -> np.ndarray:
@@ -83,6 +89,22 @@ class Embeddings:
         if not self.hidden_states:
             raise InputError("hidden states were not kept; encode with hidden_states=True")
         return self.hidden_states[-1]
+
+    @property
+    def keys(self) -> list[str]:
+        """The key of each item: the SHA-256, in hexadecimal, of everything that the bits of its tokens depend on.
+
+        Hashed are the resized bytes of the item and the table that normalises them (the floats, if ``pixel_values``
+        were passed), ``grid_thw``, ``frame_indices``, ``timestamps`` and ``second_per_grid_ts``; and the weights,
+        config, family, format and instruction set of the encoder, with `qwenvis.version.NUMBERS`. Items with one key
+        have the same tokens, as the encoder returned them, to the bit. A key does not depend on the file format of the
+        item, on the other items of the call, or on threads.
+
+        The first key of an encoder hashes its weights, about a second for 2 GB. Indexing, `concatenate`, `save`, copies
+        and pickles keep keys, and compute them. Raises InputError for items that were made by hand or loaded from a
+        file without keys, and if the encoder is gone and its weights were never hashed.
+        """
+        return checked(self._keys)
 
     @property
     def counts(self) -> np.ndarray:
@@ -147,7 +169,7 @@ class Embeddings:
         }
         lists: dict[str, Any] = {
             name: list(chain.from_iterable(getattr(part, name) for part in listed))
-            for name in ("sources", "frame_indices", "timestamps")
+            for name in ("sources", "frame_indices", "timestamps", "_keys")
         }
         errors = tuple(error for part in listed for error in part.errors)
         provenance = _merged(part.provenance for part in listed)
@@ -210,6 +232,7 @@ class Embeddings:
             sources=[self.sources[i] for i in numbers],
             sizes=self.sizes[items],
             errors=(),
+            _keys=[self._keys[i] for i in numbers],
         )
 
     def _timed(self) -> Embeddings:
