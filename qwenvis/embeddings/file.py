@@ -77,10 +77,10 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
     tokens, grid = tensors[TOKENS], tensors[GRID]
     deepstack = [tensor for key, tensor in tensors.items() if key.startswith(DEEPSTACK)]
     check_shapes(tokens, deepstack, grid, merge_size, name)
+    origins = _origins(sources, tensors.get(SIZES), grid, name)
+    check_finite([tokens, *deepstack], patch_counts(grid) // merge_size**2, origins.get(SOURCES, ()), name)
     fields = {TOKENS: tokens, GRID: grid, MERGE_SIZE: merge_size, DEEPSTACK: deepstack, "provenance": provenance}
-    fields |= _times(tensors, grid, name) | _origins(sources, tensors.get(SIZES), grid, name)
-    check_finite([tokens, *deepstack], patch_counts(grid) // merge_size**2, fields.get(SOURCES, ()), name)
-    return fields
+    return fields | _times(tensors, grid, name) | origins
 
 
 def _path(path: str | os.PathLike[str]) -> Path:

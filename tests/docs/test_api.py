@@ -1,5 +1,6 @@
 """All that the public API returns is public itself: exported, on the page of the API, and documented."""
 
+import inspect
 import re
 import typing
 
@@ -38,7 +39,8 @@ def returned_by(cls):
             value = value.func
         value = getattr(value, "__func__", value)
         if callable(value) and not isinstance(value, type):
-            yield name, typing.get_type_hints(value, localns=IMPORTED_FOR_TYPES).get("return")
+            known = {**getattr(inspect.unwrap(value), "__globals__", {}), **IMPORTED_FOR_TYPES}
+            yield name, typing.get_type_hints(value, known).get("return")
 
 
 def named(cls, name):
