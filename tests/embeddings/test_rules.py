@@ -59,7 +59,8 @@ WRONG = {
         "grid_thw[1] is (0, 0, 0); expected t >= 1 and positive h and w",
     ),
     "negative grid": ({"grid_thw": GRID * [1, -1, -1]}, "grid_thw[0] is (1, -2, -4)"),
-    "sides of half a token": ({"grid_thw": np.array([[1, 2, 4], [3, 1, 4], [1, 4, 6]])}, "grid_thw[1] is (3, 1, 4)"),
+    "rows of half a token": ({"grid_thw": np.array([[1, 2, 4], [3, 1, 4], [1, 4, 6]])}, "grid_thw[1] is (3, 1, 4)"),
+    "columns of half a token": ({"grid_thw": np.array([[1, 4, 2], [3, 4, 1], [1, 4, 6]])}, "grid_thw[1] is (3, 4, 1)"),
     "huge grid": ({"grid_thw": np.array([[2, 2**32, 2**32]] * 3)}, f"do not fit the grid, which has {3 * 2**63}"),
 }
 
