@@ -20,11 +20,14 @@ class ItemKey:
     """
 
     def __init__(self, content: str, identity: object) -> None:
-        """Join the hash of the item and the identity of the encoder, whose text may raise InputError."""
+        """Join the hash of an item and the identity of its encoder, or a dtype and the key of what was rounded to it.
+
+        The text of an identity may raise InputError.
+        """
         self._content, self._identity = content, identity
 
     def __str__(self) -> str:
-        """Return 64 hexadecimal digits. Raises InputError if the encoder is gone, and was never asked for a key."""
+        """Return 64 hexadecimal digits. Raises InputError if the encoder is gone, and its weights were never hashed."""
         return hashlib.sha256(f"{self._identity} {self._content}".encode()).hexdigest()
 
     def __reduce__(self) -> tuple[Callable[[object], str], tuple[str]]:
@@ -41,6 +44,11 @@ def text(key: Key) -> str:
         return str(key)
     except InputError:
         return UNKNOWN
+
+
+def rounded(keys: Iterable[Key], dtype: str) -> list[Key]:
+    """Return the keys of the same items in another dtype."""
+    return [key if key == UNKNOWN else ItemKey(dtype, key) for key in keys]
 
 
 def checked(keys: Iterable[Key]) -> list[str]:
