@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from qwenvis.errors import InputError, QwenvisError, quoted, shown
 from qwenvis.io.files import expanded
+
+_DRAFT = re.compile(r"\.[0-9a-f]{16}")
 
 
 @contextmanager
@@ -28,11 +32,22 @@ def draft_of(target: Path) -> Iterator[Path]:
             draft.unlink(missing_ok=True)
 
 
+def remove_abandoned(directory: Path, seconds: float) -> None:
+    """Remove the draft directories in a directory that have not changed for some time: of processes that were killed.
+
+    Raises OSError if the directory cannot be read.
+    """
+    for path in directory.iterdir():
+        with suppress(OSError):  # its writer may finish just now
+            if _DRAFT.fullmatch(path.name) and time.time() - path.lstat().st_mtime > seconds:
+                shutil.rmtree(path)
+
+
 @contextmanager
 def whole_file(target: Path) -> Iterator[Path]:
     """Yield a draft, an empty file, that takes the place of ``target`` after the block, unless the block fails.
 
-    Raises InputError if the target cannot be written.
+    The file is on the disk before it has its name. Raises InputError if the target cannot be written.
     """
     try:
         if target.exists() and not target.is_file():
@@ -42,6 +57,7 @@ def whole_file(target: Path) -> Iterator[Path]:
             mode = draft.stat().st_mode  # follows the umask; safetensors creates private files
             yield draft
             draft.chmod(mode)
+            _flush(draft)
             draft.replace(target)
     except InputError:
         raise
@@ -67,10 +83,15 @@ def whole_directory(place: str | os.PathLike[str]) -> Iterator[Path]:
             draft.mkdir()
             yield draft
             for file in draft.iterdir():
-                with file.open("rb+") as written:
-                    os.fsync(written.fileno())
+                _flush(file)
             draft.rename(target)
     except QwenvisError:  # some are OSErrors
         raise
     except OSError as error:
         raise InputError(f"{shown(str(target))} cannot be written: {error.strerror}") from error
+
+
+def _flush(file: Path) -> None:
+    """Wait until the content of a file is on the disk."""
+    with file.open("rb+") as written:
+        os.fsync(written.fileno())

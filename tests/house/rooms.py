@@ -132,6 +132,7 @@ ROOMS = {
     "embeddings.notebook": Room("embeddings.picture errors", "numpy"),
     "embeddings.embeddings": Room("embeddings.file geometry errors", "numpy", lazily="embeddings.notebook"),
     "embeddings": Room("embeddings.embeddings"),
+    "cache": Room("embeddings io.drafts io.files errors", "numpy"),
     "encoding.arguments": Room("models geometry io.arrays errors", "numpy"),
     "encoding.batching": Room("geometry ops.use_threads concurrency.tasks", "numpy"),
     "encoding.outputs": Room("embeddings models nn.workspace geometry ops.all_finite errors", "numpy"),
@@ -154,7 +155,7 @@ ROOMS = {
         "numpy",
     ),
     "__init__": Room(
-        "encoder encoding.stream encoding.batching embeddings spec cost checkpoints.checkpoint "
+        "encoder encoding.stream encoding.batching cache embeddings spec cost checkpoints.checkpoint "
         "processors.video processors.image processors.smart_resize models weights errors version"
     ),
     "jobs": Room("__init__ encoder embeddings errors", "numpy safetensors"),
