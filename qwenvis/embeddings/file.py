@@ -94,8 +94,8 @@ def read_header(path: str | os.PathLike[str]) -> tuple[int, str]:
         open_regular(file_path).close()
         with safe_open(file_path, framework="numpy", backend="pread") as file:
             count, _ = file.get_slice(TOKENS).get_shape()
-            _, sources, _ = _parsed(dict(file.metadata() or {}))
-            return count, str(sources[0])
+            sources = _parsed(dict(file.metadata() or {}))[1]
+            return int(count), str(sources[0])
     except _UNREADABLE as error:
         raise InputError(f"{shown(str(file_path))} holds no embeddings: {shown(str(error))}") from error
 

@@ -132,7 +132,9 @@ ROOMS = {
     "embeddings.notebook": Room("embeddings.picture errors", "numpy"),
     "embeddings.embeddings": Room("embeddings.file geometry errors", "numpy", lazily="embeddings.notebook"),
     "embeddings": Room("embeddings.embeddings"),
-    "cache": Room("embeddings io.drafts io.files errors", "numpy"),
+    "cache.file": Room("embeddings io.drafts errors", "numpy"),
+    "cache.cache": Room("cache.file embeddings io.drafts io.files errors"),
+    "cache": Room("cache.cache"),
     "encoding.arguments": Room("models geometry io.arrays errors", "numpy"),
     "encoding.batching": Room("geometry ops.use_threads concurrency.tasks", "numpy"),
     "encoding.outputs": Room("embeddings models nn.workspace geometry ops.all_finite errors", "numpy"),
@@ -162,7 +164,7 @@ ROOMS = {
     "adapters": Room("__init__ encoder embeddings errors", "numpy safetensors torch transformers vllm"),
     # of ops, what `doctor` reports
     "cli": Room(
-        "__init__ encoder encoding.runner encoding.inputs embeddings spec cost sources videos.video "
+        "__init__ encoder encoding.runner encoding.inputs cache embeddings spec cost sources videos.video "
         "videos.animation videos.decode images.image images.decode processors.video ops.isa ops.isas "
         "ops.openmp ops.formats nn.formats io.signatures io.drafts io.files concurrency.threads errors version",
         "numpy PIL",

@@ -1,35 +1,30 @@
-"""Tokens on the disk, one file an item under its key: a directory of bounded size that processes share."""
+"""A directory with one file for each item, whose name is the key of the item; the least recently used leave first."""
 
 from __future__ import annotations
 
-import hashlib
 import operator
 import os
 import re
-import stat
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, SupportsIndex, cast
 
-import numpy as np
-
+from qwenvis.cache.file import read, write
 from qwenvis.embeddings import Embeddings
 from qwenvis.embeddings.file import read_header
 from qwenvis.errors import CacheWarning, InputError, quoted, shown
-from qwenvis.io.drafts import draft_of, remove_abandoned
+from qwenvis.io.drafts import remove_abandoned
 from qwenvis.io.files import expanded, given_path, reason
 
 MAX_BYTES = 10_000_000_000
 STEP = 16  # a process scans the directory whenever it has written 1/STEP of the bound
 ABANDONED = 3600  # seconds after which a draft has no writer any more: writing an item takes less than a second
-PAGE = 512  # words of 8 bytes to a row of the table that the checksum sums: damage on a disk is a bit, or pages of 4 kB
 
 _SUFFIX = ".safetensors"
 _NAME = re.compile(rf"([0-9a-f]{{64}}){re.escape(_SUFFIX)}")
-_CHECKSUM = "cache_checksum"  # in the metadata, beside the provenance
 
 
 @dataclass(frozen=True)
@@ -92,7 +87,7 @@ class Cache:
         hexadecimal digits.
         """
         path = self._path(key)
-        item = self._read(key)
+        item = read(path, key)
         if item is not None:
             with suppress(OSError):  # read-only, or removed by another process
                 os.utime(path)
@@ -106,13 +101,13 @@ class Cache:
 
         Raises InputError for a key that is not 64 hexadecimal digits, and unless ``item`` is one item.
         """
-        self._path(key)
+        path = self._path(key)
         if not isinstance(item, Embeddings) or len(item) != 1:
             raise InputError(f"a cache stores one item under a key; got {quoted(item)}")
         if sum(array.nbytes for array in (item.embeddings, *item.deepstack)) > self.max_bytes:
             return
         try:
-            self._count(self._write(key, item))
+            self._count(key, write(path, key, item))
         except (OSError, InputError) as error:
             cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
             text = f"the cache {shown(str(self.directory))} cannot be written, so new tokens are not kept"
@@ -136,7 +131,7 @@ class Cache:
         Raises InputError if the directory cannot be read or a file cannot be removed.
         """
         with self._errors_in_words():
-            bad = [key for key in self._keys() if self._read(key) is None and os.path.lexists(self._path(key))]
+            bad = [key for key in self._keys() if self._is_damaged(key)]
             for key in bad if remove else ():
                 self._path(key).unlink(missing_ok=True)
         return bad
@@ -184,39 +179,20 @@ class Cache:
     def _files(self) -> list[_File]:
         """Return the files of all items, the least recently used first; one that is removed meanwhile is left out."""
         found = []
-        for key in self._keys():
-            with suppress(FileNotFoundError):
-                status = self._path(key).lstat()
-                if stat.S_ISREG(status.st_mode):
-                    found.append(_File(status.st_mtime_ns, status.st_size, key))
+        with os.scandir(self.directory) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):
+                    if (match := _NAME.fullmatch(entry.name)) and entry.is_file(follow_symlinks=False):
+                        status = entry.stat(follow_symlinks=False)
+                        found.append(_File(status.st_mtime_ns, status.st_size, match[1]))
         return sorted(found)
 
-    def _read(self, key: str) -> Embeddings | None:
-        """Return the item of a key, or None if its file is not exactly what `_write` wrote under this key."""
-        try:
-            item = Embeddings.load(self._path(key))
-        except InputError:
-            return None
-        provenance = dict(item.provenance)
-        checksum = provenance.pop(_CHECKSUM, None)
-        item = replace(item, provenance=provenance)
-        return item if checksum == _checksum(key, item) else None
+    def _is_damaged(self, key: str) -> bool:
+        path = self._path(key)
+        return read(path, key) is None and os.path.lexists(path)  # another process may have removed the file
 
-    def _write(self, key: str, item: Embeddings) -> int:
-        """Write the file of an item, and give it its name once it is on the disk; return its size in bytes."""
-        target = self._path(key)
-        provenance = {**item.provenance, _CHECKSUM: _checksum(key, item)}
-        # A directory of its own also holds the temporary file that safetensors makes beside a file.
-        with draft_of(target) as draft:
-            draft.mkdir(parents=True)  # again, if somebody has removed the directory of the cache
-            written = draft / target.name
-            replace(item, provenance=provenance).save(written)
-            size = written.stat().st_size
-            written.replace(target)
-        return size
-
-    def _count(self, nbytes: int) -> None:
-        """Count an item that was written; scan the directory, and remove items, if the bound may be exceeded.
+    def _count(self, key: str, nbytes: int) -> None:
+        """Count an item that was written; scan the directory, and remove others, if the bound may be exceeded.
 
         A process that writes alone knows from its last scan when it reaches the bound. It does not see what others
         write, but each of them scans after a STEP-th of the bound, so no more than that is unseen of each.
@@ -226,13 +202,12 @@ class Cache:
         if self._found is not None and written < step and self._found + written <= self.max_bytes:
             return
         self._written = []  # before the scan: what a thread writes meanwhile may count twice, but never not at all
-        files = self._files()
-        self._found = _total(files)
-        if self._found > self.max_bytes:  # make room for a step; the last file is the newest
-            newest = files[-1].nbytes
-            self._found = newest + _total(self._remove_oldest(files[:-1], self.max_bytes - step - newest))
+        others = [file for file in self._files() if file.key != key]
+        if nbytes + _total(others) > self.max_bytes:
+            others = self._remove_oldest(others, self.max_bytes - step - nbytes)
+        self._found = nbytes + _total(others)
 
-    def _remove_oldest(self, files: Sequence[_File], bound: int) -> Sequence[_File]:
+    def _remove_oldest(self, files: list[_File], bound: int) -> list[_File]:
         """Remove the first files until the others take ``bound`` bytes or less; return the others."""
         remove_abandoned(self.directory, ABANDONED)
         left, first = _total(files), 0
@@ -282,21 +257,3 @@ def _usable(directory: str | os.PathLike[str]) -> Path:
 
 def _total(files: Iterable[_File]) -> int:
     return sum(file.nbytes for file in files)
-
-
-def _checksum(key: str, item: Embeddings) -> str:
-    """Return a checksum of a key and all that is stored of an item. It finds damage, not forgery.
-
-    Damage that is confined to one page of an array, or to one word of each page, is always found. SHA-256 of whole
-    arrays would take as long as the preprocessing of an image; these sums run at the speed of memory.
-    """
-    arrays = [item.embeddings, *item.deepstack, item.grid_thw, item.sizes]
-    arrays += [*item.frame_indices, *item.timestamps, item.second_per_grid_ts]
-    told = key, item.merge_size, item.sources, sorted(item.provenance.items())
-    digest = hashlib.sha256(repr((*told, [(array.dtype.name, array.shape) for array in arrays])).encode())
-    for array in arrays:
-        data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-        pages = data[: len(data) // (8 * PAGE) * (8 * PAGE)].view("<u8").reshape(-1, PAGE)
-        for part in (pages.sum(axis=0), pages.sum(axis=1), data[pages.nbytes :]):
-            digest.update(part.data)
-    return digest.hexdigest()
