@@ -10,7 +10,7 @@ import numpy as np
 
 from qwenvis.embeddings import Embeddings
 from qwenvis.errors import InputError
-from qwenvis.io.drafts import draft_of
+from qwenvis.io.drafts import draft_of, flush
 
 CHECKSUM = "cache_checksum"  # in the metadata, beside the provenance
 PAGE = 512  # words of 8 bytes to a row of the table that is summed: damage on a disk is one bit, or pages of 4 kB
@@ -40,6 +40,7 @@ def write(path: Path, key: str, item: Embeddings) -> int:
         draft.mkdir(parents=True)
         written = draft / path.name
         replace(item, provenance=provenance).save(written)
+        flush(written)
         size = written.stat().st_size
         written.replace(path)
     return size

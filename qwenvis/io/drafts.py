@@ -32,6 +32,12 @@ def draft_of(target: Path) -> Iterator[Path]:
             draft.unlink(missing_ok=True)
 
 
+def flush(file: Path) -> None:
+    """Wait until the content of a file is on the disk."""
+    with file.open("rb+") as written:
+        os.fsync(written.fileno())
+
+
 def remove_abandoned(directory: Path, seconds: float) -> None:
     """Remove the draft directories in a directory that have not changed for some time: of processes that were killed.
 
@@ -47,7 +53,7 @@ def remove_abandoned(directory: Path, seconds: float) -> None:
 def whole_file(target: Path) -> Iterator[Path]:
     """Yield a draft, an empty file, that takes the place of ``target`` after the block, unless the block fails.
 
-    The file is on the disk before it has its name. Raises InputError if the target cannot be written.
+    Raises InputError if the target cannot be written.
     """
     try:
         if target.exists() and not target.is_file():
@@ -57,7 +63,6 @@ def whole_file(target: Path) -> Iterator[Path]:
             mode = draft.stat().st_mode  # follows the umask; safetensors creates private files
             yield draft
             draft.chmod(mode)
-            _flush(draft)
             draft.replace(target)
     except InputError:
         raise
@@ -83,15 +88,9 @@ def whole_directory(place: str | os.PathLike[str]) -> Iterator[Path]:
             draft.mkdir()
             yield draft
             for file in draft.iterdir():
-                _flush(file)
+                flush(file)
             draft.rename(target)
     except QwenvisError:  # some are OSErrors
         raise
     except OSError as error:
         raise InputError(f"{shown(str(target))} cannot be written: {error.strerror}") from error
-
-
-def _flush(file: Path) -> None:
-    """Wait until the content of a file is on the disk."""
-    with file.open("rb+") as written:
-        os.fsync(written.fileno())

@@ -14,6 +14,12 @@ from qwenvis.errors import InputError
 VIDEO = made()[1]  # with deepstack, frames and times
 
 
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch):
+    """Do not wait for the disk, which may be slow."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
 @pytest.fixture
 def cache(tmp_path):
     return Cache(tmp_path / "tokens")
