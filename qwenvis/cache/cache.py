@@ -109,7 +109,9 @@ class Cache:
         try:
             self._count(key, write(path, key, item))
         except (OSError, InputError) as error:
-            cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+            cause = error if isinstance(error, OSError) else error.__cause__
+            if not isinstance(cause, OSError):
+                raise
             text = f"the cache {shown(str(self.directory))} cannot be written, so new tokens are not kept"
             warnings.warn(f"{text}: {reason(cause)}", CacheWarning, stacklevel=2)
 
@@ -182,14 +184,15 @@ class Cache:
         with os.scandir(self.directory) as entries:
             for entry in entries:
                 with suppress(FileNotFoundError):
-                    if (match := _NAME.fullmatch(entry.name)) and entry.is_file(follow_symlinks=False):
-                        status = entry.stat(follow_symlinks=False)
+                    if (match := _NAME.fullmatch(entry.name)) and entry.is_file():
+                        status = entry.stat()
                         found.append(_File(status.st_mtime_ns, status.st_size, match[1]))
         return sorted(found)
 
     def _is_damaged(self, key: str) -> bool:
         path = self._path(key)
-        return read(path, key) is None and os.path.lexists(path)  # another process may have removed the file
+        # Twice, because another process may have removed the file, and then written it again.
+        return all(read(path, key) is None and os.path.lexists(path) for _ in range(2))
 
     def _count(self, key: str, nbytes: int) -> None:
         """Count an item that was written; scan the directory, and remove others, if the bound may be exceeded.
