@@ -88,9 +88,7 @@ def test_results_without_keys(tmp_path):
     assert Embeddings.load(tmp_path / "a.safetensors")[:3].keys == ["a" * 64] * 3
 
 
-@pytest.mark.parametrize(
-    "text", ["{", "{}", '["a"]', json.dumps(["A" * 64] * 3), json.dumps(["a" * 64] * 4), "[1, 2, 3]"]
-)
+@pytest.mark.parametrize("text", ["{", "{}", '["a"]', f'["{"A" * 64}", "", ""]', f'["{"a" * 64}"]', "[1, 2, 3]"])
 def test_keys_that_a_file_cannot_have(tmp_path, text):
     made().save(tmp_path / "a.safetensors")
     tensors = load_file(tmp_path / "a.safetensors")
