@@ -287,13 +287,9 @@ def test_pixels(monkeypatch, capsys):
     assert all(line.endswith(" ms") for line in lines[1:])
 
 
-def test_cache(monkeypatch, capsys, tmp_path):
-    out = tmp_path / "out.json"
-    models = "synthetic:tiny-qwen2-vl", "synthetic:tiny-qwen3-vl"
-    run(monkeypatch, "cache", "--models", *models, "--side", 112, "--threads", 1, "--rounds", 3, "--json", out)
-    assert len(capsys.readouterr().out.splitlines()) == 3 + len(models)
-    rows = json.loads(out.read_text())["rows"]
-    assert [row["bar"] for row in rows] == [1.2 * row["preprocess"] + row["read"] for row in rows]
+def test_cache(monkeypatch, capsys):
+    run(monkeypatch, "cache", "--models", "synthetic:tiny-qwen2-vl", "--side", 112, "--threads", 1, "--rounds", 3)
+    assert len(capsys.readouterr().out.splitlines()) == 4
 
 
 def test_sharing(monkeypatch, capsys):
