@@ -104,7 +104,8 @@ class Cache:
         Everything is stored except ``hidden_states`` and ``errors``. An item that is larger than the bound is not
         stored. If the file cannot be written, a CacheWarning says why.
 
-        Raises InputError for a key that is not 64 hexadecimal digits, and unless ``item`` is one item.
+        Raises InputError for a key that is not 64 hexadecimal digits, and unless ``item`` is one item that passes
+        `Embeddings.check`.
         """
         path = self._path(key)
         if not isinstance(item, Embeddings) or len(item) != 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -54,8 +55,11 @@ def checksum(key: str, item: Embeddings) -> str:
     """
     arrays = [item.embeddings, *item.deepstack, item.grid_thw, item.sizes]
     arrays += [*item.frame_indices, *item.timestamps, item.second_per_grid_ts]
-    told = key, item.merge_size, item.sources, sorted(item.provenance.items())
-    digest = hashlib.sha256(repr((*told, [(array.dtype.name, array.shape) for array in arrays])).encode())
+    told: list[object] = [key, item.merge_size, item.sources, sorted(item.provenance.items())]
+    told += [(array.dtype.name, array.shape) for array in arrays]
+    with suppress(InputError):  # the item was made by hand, without a key
+        told += item.keys
+    digest = hashlib.sha256(repr(told).encode())
     for array in arrays:
         data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
         pages = data[: len(data) // (8 * PAGE) * (8 * PAGE)].view("<u8").reshape(-1, PAGE)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from qwenvis.cache import Cache
     from qwenvis.embeddings import Embeddings
     from qwenvis.encoder import Encoder
     from qwenvis.encoding.inputs import InputItem, Inputs
@@ -25,13 +26,13 @@ def prepare(spec: ModelSpec) -> None:
         spec.checkpoint.prepare(bar)
 
 
-def load(spec: ModelSpec, threads: int) -> Encoder:
+def load(spec: ModelSpec, threads: int, cache: Cache | None = None) -> Encoder:
     """Load the encoder of a checkpoint; files that are not there yet are written or downloaded first."""
     from qwenvis.encoder import Encoder
 
     prepare(spec)
     with Bar("loading the weights", _bytes) as bar:
-        return Encoder.from_spec(spec, threads=threads, progress=bar)
+        return Encoder.from_spec(spec, threads=threads, cache=cache, progress=bar)
 
 
 def extract(spec: ModelSpec, directory: Path) -> None:

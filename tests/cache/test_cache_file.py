@@ -89,6 +89,7 @@ DAMAGES = {
     "other sizes": change_parts(lambda tensors, _: tensors["sizes"].__iadd__(1)),
     "another source": change_parts(lambda _, metadata: metadata.update(sources=json.dumps(["b.jpg"]))),
     "other provenance": change_parts(lambda _, metadata: metadata.update(format="bf16")),
+    "another item's key": change_parts(lambda _, metadata: metadata.update(keys=json.dumps([key(5)]))),
     "no checksum": change_parts(lambda _, metadata: metadata.pop("cache_checksum")),
     "another key": other_key,
     "saved by hand": anew(STORED.save),

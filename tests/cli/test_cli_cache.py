@@ -3,12 +3,15 @@
 import json
 import os
 import time
+from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from made.embeddings import BYTES, item, key, made
-from qwenvis import Cache, cli
-from qwenvis.cli import units
+from made import presets
+from made.embeddings import BYTES, equal, item, key, made
+from qwenvis import Cache, Embeddings, cli
+from qwenvis.cli import steps, units
 
 
 @pytest.fixture
@@ -123,3 +126,68 @@ def test_help_of_each_action(run, action):
     code, lines, _ = run(f"cache {action} --help")
     assert code == 0
     assert lines[0].startswith(f"usage: qwenvis cache {action} ")
+
+
+# ``qwenvis encode --cache``.
+
+MODEL = "--model synthetic:tiny-qwen3-vl --threads 1"
+
+
+@pytest.fixture
+def pictures(tmp_path, monkeypatch):
+    """Three pictures, and a copy of the first in another format."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("QWENVIS_CACHE", str(presets.cache()))
+    for number in range(3):
+        Image.fromarray(presets.picture(61, 97, number)).save(f"{number}.png")
+    Image.fromarray(presets.picture(61, 97)).save("copy.bmp")
+
+
+def test_encode_takes_what_the_cache_has(run, pictures):
+    first = run(f"encode 0.png 1.png {MODEL} --cache tokens -o first.safetensors")
+    again = run(f"encode copy.bmp 2.png 1.png {MODEL} --cache tokens --cache-size 1MB -o again.safetensors")
+    plain = run(f"encode copy.bmp 2.png 1.png {MODEL} -o plain.safetensors")
+    assert [each[2].splitlines()[1:] for each in (first, again, plain)] == [
+        ["0 of 2 items from the cache tokens"],
+        ["2 of 3 items from the cache tokens"],
+        [],
+    ]
+    assert again[1] == plain[1]
+    equal(*(Embeddings.load(f"{name}.safetensors") for name in ("again", "plain")))
+    assert {each.source for each in Cache("tokens")} == {"0.png", "1.png", "2.png"}
+
+
+def test_encode_keeps_within_the_size(run, pictures):
+    run(f"encode 0.png {MODEL} --cache tokens")
+    size = Cache("tokens").nbytes
+    assert run(f"encode 1.png 2.png {MODEL} --cache tokens --cache-size {size}")[0] == 0
+    assert [each.source for each in Cache("tokens")] == ["2.png"]
+
+
+def test_encode_says_once_that_the_cache_cannot_be_written(run, pictures, monkeypatch):
+    def full(_):
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(os, "fsync", full)
+    code, lines, err = run(f"encode 0.png 1.png {MODEL} --cache tokens")
+    assert (code, len(lines)) == (0, 2)
+    assert err.splitlines()[1:] == [
+        "0 of 2 items from the cache tokens",
+        f"qwenvis: the cache {Path('tokens').absolute()} cannot be written, so new tokens are not kept: "
+        "No space left on device",
+    ]
+
+
+def test_a_cache_that_cannot_be_used_is_an_error_before_anything_is_loaded(run, pictures, monkeypatch):
+    monkeypatch.setattr(steps, "prepare", pytest.fail)
+    code, lines, err = run(f"encode 1.png {MODEL} --cache 0.png")
+    assert (code, lines, err) == (1, [], "qwenvis: the cache 0.png is not a directory\n")
+
+
+@pytest.mark.parametrize(
+    "option", ["--cache-size 1GB", "--cache tokens --cache-size 0", "--cache tokens --cache-size x"]
+)
+def test_sizes_that_are_no_bound(run, pictures, option):
+    code, _, err = run(f"encode 1.png {MODEL} {option}")
+    assert (code, Path("tokens").exists()) == (2, False)
+    assert "--cache-size" in err
