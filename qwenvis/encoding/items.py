@@ -39,7 +39,7 @@ class CallItem(StepItem):
 
     - ``error``: why it turned out to be unusable; the patches that it has written by then are invalid.
     - ``key``: the key of its tokens, from its last temporal step on, if the call has a `Keying`; else None.
-    - ``found``: its tokens, if the cache has them; then it writes no patches.
+    - ``found``: its tokens, if the cache has them, until they are copied; then it writes no patches.
     - ``size``: (height, width) in pixels before resizing; (0, 0) if it is unknown.
     """
 

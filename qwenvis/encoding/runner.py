@@ -124,6 +124,8 @@ class Run:
             steps = self.plan.grid_thw[:, 0]
             complete = [number for number, _, stop in micro_batch.spans if stop == steps[number]]
             keying.store([self._single(number) for number in complete if self._state(number) == "missing"])
+            for number in complete:
+                self.items[number].found = None  # its tokens have been copied
 
     def _encode_rows(self, spans: Sequence[Span], batch: Batch, rows: range) -> None:
         """Encode some rows of ``batch.grid_thw``, one for each of the ``spans``, if they are to be encoded."""

@@ -4,6 +4,7 @@ import io
 import os
 import tracemalloc
 import warnings
+import weakref
 
 import numpy as np
 import pytest
@@ -109,6 +110,23 @@ def test_a_long_video_among_images(cache, monkeypatch):
             equal(found.encode(**call), want)
         assert sum(passes) == want.grid_thw.prod(axis=1)[[i for i in range(4) if i not in known]].sum()
         assert len(cache) == 4
+
+
+def test_memory_of_hits(cache, monkeypatch):
+    """Tokens are copied into the result, and those that were read are freed."""
+    monkeypatch.setattr("qwenvis.encoding.runner.PATCH_BUDGET", 1)
+    found, read, get = encoder(cache=cache), [], Cache.get
+
+    def counted(self, key):
+        item = get(self, key)
+        read.append(weakref.ref(item.embeddings))
+        assert sum(each() is not None for each in read) <= 3  # of this micro-batch, and those before and after it
+        return item
+
+    want = found.encode(images(*range(6)))
+    monkeypatch.setattr(Cache, "get", counted)
+    equal(found.encode(images(*range(6))), want)
+    assert len(read) == 6
 
 
 def test_memory_of_a_long_video(cache):
