@@ -292,7 +292,7 @@ class Encoder:
         - ``hidden_states``, ``progress``: as in `encode`.
 
         Raises InputError for arrays that do not fit the tower or each other, before anything is computed, and
-        NumericalError if the tower computes NaN or infinity.
+        NumericalError if the tower computes NaN or infinity, as `encode`.
         """
         check_flag(hidden_states, "hidden_states")
         grid = checked_grid(grid_thw, self.config)

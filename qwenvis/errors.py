@@ -41,7 +41,8 @@ class QwenvisError(Exception):
     - ``source``: the name of that item in `Embeddings.sources`: its path as text, else its position, such as "image 3";
       else None.
     - ``errors``: one error for each item, if the error is about several items; else empty.
-    - ``done``: the `Embeddings` of all items before the error, if `Encoder.encode` had begun to encode; else None.
+    - ``done``: the `Embeddings` of all items before the error, if `Encoder.encode`, or the call with ``pixel_values``,
+      had begun to encode; else None.
     """
 
     argument: str | None = None

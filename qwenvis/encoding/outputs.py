@@ -83,9 +83,9 @@ class Outputs:
         self.skip((stop - first) * step * unit)
 
     def single(self, item: int, grid_thw: np.ndarray, provenance: dict[str, str], **item_fields: Any) -> Embeddings:
-        """Return one item, without hidden states, in arrays of its own; arguments as of `embeddings`."""
+        """Return one item, without hidden states, whose arrays are views; arguments as of `embeddings`."""
         rows = slice(*(self.bounds[item : item + 2] // self.tower.config.merge_unit).tolist())
-        tokens, *deepstack = (array[rows].copy() for array in (self.tokens, *self.deepstack))
+        tokens, *deepstack = (array[rows] for array in (self.tokens, *self.deepstack))
         grid, merge_size = grid_thw[item : item + 1].copy(), self.tower.config.spatial_merge_size
         return Embeddings(tokens, grid, merge_size, [], provenance, deepstack, **item_fields)
 

@@ -184,7 +184,7 @@ class Run:
         return replace(out, errors=tuple(sorted(map(without_traceback, [*errors, *late]), key=call_order)))
 
     def _single(self, number: int) -> Embeddings:
-        """Return one item that has been encoded, in arrays of its own."""
+        """Return one item that has been encoded, whose arrays are views."""
         return self.outputs.single(number, self.plan.grid_thw, **self._fields([self.items[number]]))
 
     def _fields(self, items: Sequence[CallItem]) -> dict[str, Any]:

@@ -28,7 +28,7 @@ class Step(Protocol):
 
     @property
     def facts(self) -> bytes:
-        """What decides the patches besides ``content``; equal in all steps of an item."""
+        """What decides the patches besides ``content`` and the grid; equal in all steps of an item."""
 
     def cut(self, out: NDArray[np.float32]) -> NDArray[np.float32]:
         """Write the patches, (rows·columns, C·T·p²), into ``out`` in merge-block order; return ``out``."""
@@ -55,8 +55,8 @@ class PixelStep:
 
     @property
     def facts(self) -> bytes:
-        """What decides the patches besides ``content``; equal in all steps of an item."""
-        return json.dumps(["pixels", *self.content.shape[1:], *self.sizes]).encode() + self.lut.tobytes()
+        """The sizes and the table: all that decides the patches besides ``content`` and the grid."""
+        return json.dumps(["pixels", *self.sizes]).encode() + self.lut.tobytes()
 
     def cut(self, out: NDArray[np.float32]) -> NDArray[np.float32]:
         """Write the patches, (rows·columns, 3·T·p²), into ``out`` in merge-block order; return ``out``."""

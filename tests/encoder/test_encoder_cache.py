@@ -1,9 +1,9 @@
 """An encoder with a cache: the same results, and no forward pass for what the cache has."""
 
-import copy
 import io
 import os
-import pickle
+import tracemalloc
+import warnings
 
 import numpy as np
 import pytest
@@ -13,8 +13,7 @@ from made import video_files
 from made.embeddings import equal
 from made.presets import encoder, forward_passes, picture, pixels, same_bits
 from oracle.families import KINDS
-from processes.programs import output
-from qwenvis import Cache, CacheWarning, Embeddings, Encoder, ImageError, InputError, ModelSpec
+from qwenvis import Cache, CacheWarning, Embeddings, ImageError, VideoWarning
 from qwenvis.errors import NumericalError
 
 CLIP = video_files.frames(9, 70, 100)
@@ -77,6 +76,13 @@ def test_hits_have_the_same_bits_and_run_no_tower(family, threads, budget, cache
     assert stored(cache) == {*first.keys}
 
 
+def test_hits_are_not_stored_again(cache, monkeypatch):
+    found = encoder(cache=cache)
+    want = found.encode(images(0), videos=[CLIP])
+    monkeypatch.setattr(Cache, "put", None)
+    equal(found.encode(images(0), videos=[CLIP]), want)
+
+
 def test_only_what_is_missing_is_encoded(budget, cache, monkeypatch):
     found = encoder(threads=2, cache=cache)
     found.encode(images(1, 3))
@@ -103,6 +109,22 @@ def test_a_long_video_among_images(cache, monkeypatch):
             equal(found.encode(**call), want)
         assert sum(passes) == want.grid_thw.prod(axis=1)[[i for i in range(4) if i not in known]].sum()
         assert len(cache) == 4
+
+
+def test_memory_of_a_long_video(cache):
+    """It is read as a whole before its first step is encoded, frame by frame."""
+    found, frame = encoder(cache=cache), picture(280, 420)
+    inputs = found._runner.inputs({"sampling": "all"}, None, None, found._runner.keying())
+    item = inputs.video(np.broadcast_to(frame, (64, *frame.shape)), 0)
+    out = np.empty((20 * 30, inputs.columns), np.float32)
+    tracemalloc.start()
+    try:
+        assert item.fill(0, 1, out) == (1, 20, 30)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (item.found, str(item.key)) == (None, *found.encode(videos=[np.stack([frame] * 64)], sampling="all").keys)
+    assert peak < 8 * frame.nbytes  # two steps of two frames each, twice on the way
 
 
 def test_a_stream(cache, monkeypatch):
@@ -169,6 +191,20 @@ def test_preprocessing_looks_nothing_up(cache, monkeypatch):
     assert same_bits(found.preprocess(images(0)).pixel_values, encoder().preprocess(images(0)).pixel_values)
 
 
+def test_a_damaged_video_is_told_once_in_each_call(cache, budget, monkeypatch):
+    found = encoder(cache=cache)
+    whole = video_files.encoded(video_files.frames(30, 56, 56), codec="mpeg4", fps=30, keys=1)
+    video, told = video_files.damaged(whole, 11), []
+    for _ in range(2):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            told.append(found.encode(videos=[video], sampling="all"))
+        assert [each.category for each in caught] == [VideoWarning]
+        monkeypatch.setattr(found.spec.tower, "forward", None)
+    equal(*told)
+    assert told[1].provenance["damaged_frames"] == "1"
+
+
 # What cannot be used.
 
 
@@ -225,49 +261,3 @@ def test_a_cache_that_cannot_be_written(cache, monkeypatch):
     with pytest.warns(CacheWarning, match="No space left"):
         out = encoder(threads=2, cache=cache).encode(images(0, 1))
     equal(out, encoder().encode(images(0, 1)))
-
-
-# The argument.
-
-
-def test_directories_and_caches(tmp_path):
-    spec = ModelSpec.open("synthetic:tiny-qwen2-vl")
-    made = [
-        encoder(cache=tmp_path / "a"),
-        encoder(cache=str(tmp_path / "a")),
-        encoder(cache=Cache(tmp_path / "a")),
-        Encoder.from_spec(spec, cache=tmp_path / "a"),
-        Encoder(spec, threads=1, cache=tmp_path / "a"),
-    ]
-    made += [pickle.loads(pickle.dumps(made[0])), copy.copy(made[0]), copy.deepcopy(made[0])]
-    assert {found.cache.directory for found in made} == {tmp_path / "a"}
-    assert encoder().cache is None
-
-
-@pytest.mark.parametrize("wrong", [5, "file", True, {}], ids=repr)
-def test_caches_that_are_none(wrong, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "file").write_text("")
-    with pytest.raises(InputError):
-        encoder(cache=wrong)
-
-
-PROGRAM = """
-import os, sys
-import numpy as np
-from qwenvis import Encoder
-encoder = Encoder.from_pretrained("synthetic:tiny-qwen2-vl", cache=sys.argv[1], threads=2)
-images = [np.full((56, 84, 3), value, np.uint8) for value in range(4)]
-mine = encoder.encode(images[:2])
-if child := os.fork():
-    assert os.waitpid(child, 0)[1] == 0
-    print(len(encoder.cache), len(encoder.encode(images)))
-else:
-    again = encoder.encode(images)
-    os._exit(again[:2].embeddings.tobytes() != mine.embeddings.tobytes())
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks")
-def test_the_child_of_a_fork_uses_the_cache(tmp_path):
-    assert output(PROGRAM, tmp_path / "tokens").split() == ["4", "4"]
