@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
     size = units.nbytes(target.stat().st_size)
     print(f"wrote {units.name(str(target))}: {tokens} tokens of {width} float32, {size}", file=sys.stderr)
     if encoder.cache is not None:
-        found = sum(each.found is not None for each in planned)
+        found = sum(each.hit for each in planned)
         print(f"{found} of {len(planned)} items from the cache {units.name(args.cache)}", file=sys.stderr)
     for each in told:
         print("qwenvis:", units.name(str(each.message)), file=sys.stderr)

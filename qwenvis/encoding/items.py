@@ -39,7 +39,8 @@ class CallItem(StepItem):
 
     - ``error``: why it turned out to be unusable; the patches that it has written by then are invalid.
     - ``key``: the key of its tokens, from its last temporal step on, if the call has a `Keying`; else None.
-    - ``found``: its tokens, if the cache has them, until they are copied; then it writes no patches.
+    - ``hit``: whether the cache has its tokens: then it writes no patches.
+    - ``found``: these tokens, until they are copied; else None.
     - ``size``: (height, width) in pixels before resizing; (0, 0) if it is unknown.
     """
 
@@ -50,6 +51,7 @@ class CallItem(StepItem):
         self.error: QwenvisError | None = None
         self.key: ItemKey | None = None
         self.found: Embeddings | None = None
+        self.hit = False
         self._hashes: dict[int, bytes] = {}  # of each step by its number: the child of a fork may prepare steps again
 
     @abstractmethod
@@ -78,10 +80,11 @@ class CallItem(StepItem):
             return self.read(first, stop)
         if first == 0:
             self.key = self.found = None
+            self.hit = False
             self._hashes = {}
             if keying.cache is not None:
                 return self._sought(keying, stop)
-        if self.found is not None:
+        if self.hit:
             return iter(())
         steps = self.read(first, stop)
         return steps if self.key is not None else self._hashed(keying, first, steps)
@@ -94,7 +97,8 @@ class CallItem(StepItem):
         whole = stop == self.grid[0]
         steps = deque(self._hashed(keying, 0, self.read(0, self.grid[0])), None if whole else 0)
         self.found = keying.find(cast(ItemKey, self.key), self.grid)
-        if self.found is not None:
+        self.hit = self.found is not None
+        if self.hit:
             return iter(())
         return iter(steps) if whole else self.read(0, stop)
 

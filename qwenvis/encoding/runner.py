@@ -161,7 +161,7 @@ class Run:
         """Return what to do with an item: "unusable", "found" in the cache, or "missing" there."""
         if not self._is_used(number):
             return "unusable"
-        return "missing" if self.items[number].found is None else "found"
+        return "found" if self.items[number].hit else "missing"
 
     def _reject(self, error: NumericalError) -> None:
         """Mark as unusable the item for which the tower computed NaN or infinity."""
