@@ -7,7 +7,6 @@ that of an `Encoder`.
 from __future__ import annotations
 
 import sys
-from functools import cache
 from typing import Any, TypeVar
 
 import torch
@@ -15,10 +14,13 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from qwenvis.adapters.transformers.follower import Follower
+from qwenvis.adapters.transformers.subclasses import Mixin, original, subclass
+from qwenvis.embeddings.convert import to_torch
 from qwenvis.encoder import Encoder
 from qwenvis.errors import InputError, listed
 
 TOWER, PROJECTOR = "visual", "projector"  # in the models of all families; beside the tower of PaddleOCR-VL
+PROJECTED = "projected"  # the attribute of an empty last_hidden_state that holds the tokens, for the projector
 DEEPSTACK_OUTPUT = "BaseModelOutputWithDeepstackFeatures"  # in the modules of the families with deepstack
 # What transformers computes from grid_thw, unless the caller passes it.
 PRECOMPUTED = frozenset(
@@ -82,37 +84,12 @@ def take_over(parent: Any, follower: Follower) -> None:
         projector.__class__ = subclass(Projector, original(projector))
 
 
-@cache
-def subclass(mixin: type, kind: type) -> type:
-    """Return a class of ``kind`` with the methods of ``mixin`` first.
-
-    Its name and module are those of ``kind``, by which transformers finds how the names of weights are converted.
-    """
-    return type(kind)(kind.__name__, (mixin, kind), {"__module__": kind.__module__, "__doc__": kind.__doc__})
-
-
-def original(module: torch.nn.Module) -> type:
-    """Return the class of a module in transformers."""
-    return type(module).__bases__[1] if isinstance(module, Mixin) else type(module)
-
-
-def _blank(mixin: type, kind: type) -> Any:
-    return object.__new__(subclass(mixin, kind))
-
-
-class Mixin:
-    """What the classes of `subclass` share: pickles and copies name the class of transformers."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the two classes that the class is made of, and the attributes."""
-        return _blank, type(self).__bases__, self.__dict__.copy()
-
-
 class Tower(Mixin):
-    """A tower of transformers whose forward pass is that of an encoder."""
+    """A tower whose forward pass is that of an encoder."""
 
     follower: Follower
 
+    @torch.compiler.disable
     def forward(
         self,
         hidden_states: torch.Tensor | None = None,
@@ -120,21 +97,73 @@ class Tower(Mixin):
         pixel_values: torch.Tensor | None = None,
         **options: Any,
     ) -> BaseModelOutputWithPooling:
-        """Encode pixels: (patches, C·T·p²), or (1, patches, C, p, p) of PaddleOCR-VL; ``grid_thw`` (items, 3).
+        """Encode pixels of a ``grid_thw`` (items, 3), as the tower of transformers does.
+
+        The pixels, ``hidden_states`` or ``pixel_values``, are (patches, C·T·p²) or (1, patches, C, p, p).
 
         Raises InputError for arguments that the encoder computes itself, and the errors of `Encoder.__call__`.
         """
         if computed := sorted(name for name in PRECOMPUTED if options.get(name) is not None):
-            raise InputError(f"the attached encoder computes {listed(computed)} from the grid: leave that out")
+            raise InputError(f"the encoder computes {listed(computed)} of the grid itself: leave that out")
         pixels = hidden_states if pixel_values is None else pixel_values
+        if pixels is None or grid_thw is None:
+            raise InputError("the tower needs pixels and grid_thw; the model was called without one of them")
         encoder = self.follower.encoder(self)
         patches = pixels.detach().cpu()
-        out = encoder(patches[0] if patches.dim() == 5 else patches, grid_thw.cpu())
-        tokens, *deepstack = (self._as_output(array, pixels) for array in (out.embeddings, *out.deepstack))
-        last = torch.empty(0, device="meta")
-        last.tokens = tokens  # for the projector
-        kind = getattr(sys.modules[type(self).__module__], DEEPSTACK_OUTPUT, None)
-        if kind is None:
-            return BaseModelOutputWithPooling(last_hidden_state=last, pooler_output=tokens)
-        return kind(last_hidden_state=last, pooler_output=tokens, deepstack_features=deepstack)
+        out = encoder(patches[0] if patches.dim() == 5 else patches, grid_thw.cpu()).astype(self.dtype)
+        arrays = (out.embeddings, *out.deepstack)
+        tokens, *deepstack = self._frozen([to_torch(array).to(pixels.device) for array in arrays], pixels)
+        return _output(type(self).__module__, tokens, deepstack)
 
+    def _frozen(self, outputs: list[torch.Tensor], pixels: torch.Tensor) -> list[torch.Tensor]:
+        """Return the outputs, with an error where a gradient of the tower is wanted."""
+        wanting = [tensor for tensor in (pixels, *self.parameters()) if tensor.requires_grad]
+        return [Frozen.apply(output, wanting[0]) for output in outputs] if wanting else outputs
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the weights, which is that of the tokens."""
+        return next(tensor.dtype for tensor in (*self.parameters(), *self.buffers()) if tensor.is_floating_point())
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the weights; the encoder computes on the CPU."""
+        return next(tensor.device for tensor in (*self.parameters(), *self.buffers()))
+
+
+class Projector(Mixin):
+    """The projector of PaddleOCR-VL behind an attached tower, whose encoder has projected already."""
+
+    def forward(self, image_features: torch.Tensor, image_grid_thw: torch.Tensor) -> torch.Tensor:
+        """Return the tokens that an attached tower has made; project the features of any other."""
+        tokens = getattr(image_features, PROJECTED, None)
+        return super().forward(image_features, image_grid_thw) if tokens is None else tokens
+
+
+class Frozen(torch.autograd.Function):
+    """The tokens of a tower that is frozen: the backward pass raises InputError instead of losing the gradient."""
+
+    @staticmethod
+    def forward(context: Any, tokens: torch.Tensor, wanting: torch.Tensor) -> torch.Tensor:
+        """Return the tokens; ``wanting`` is a tensor that requires a gradient."""
+        return tokens.view_as(tokens)
+
+    @staticmethod
+    def backward(context: Any, gradient: torch.Tensor) -> Any:
+        """Raise InputError."""
+        raise InputError(
+            f"no gradient flows through the attached tower: freeze it with model.get_submodule(...).requires_grad_(False)"
+        )
+
+
+def _output(module: str, tokens: torch.Tensor, deepstack: list[torch.Tensor]) -> BaseModelOutputWithPooling:
+    """Return the output of the tower in a module of transformers. Its last_hidden_state holds no values."""
+    hidden = torch.empty(0, device="meta")
+    setattr(hidden, PROJECTED, tokens)
+    kind = getattr(sys.modules[module], DEEPSTACK_OUTPUT, None)
+    if kind is None:
+        return BaseModelOutputWithPooling(last_hidden_state=hidden, pooler_output=tokens)
+    output: BaseModelOutputWithPooling = kind(
+        last_hidden_state=hidden, pooler_output=tokens, deepstack_features=deepstack
+    )
+    return output
