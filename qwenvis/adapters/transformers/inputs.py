@@ -91,7 +91,7 @@ def _arguments(prompt: Prompt, receiver: Receiver) -> Inputs:
     """Return what the processor writes and the model reads, on the device of the model."""
     expanded = prompt.expand(token_types="mm_token_type_ids" in receiver.parameters)
     read = {name: value for name, value in expanded.items() if name in receiver.parameters}
-    return Inputs(read).to(receiver.model.device)
+    return Inputs(read, tensor_type="pt").to(receiver.model.device)
 
 
 def _placed(

@@ -66,12 +66,15 @@ class Prompt:
         return order
 
     def expand(self, *, token_types: bool) -> dict[str, Any]:
-        """Return ids, mask, grids, and whatever else the processor writes, of all texts, padded on the left."""
+        """Return ids, mask, grids, and whatever else the processor writes, of all texts, padded on the left.
+
+        They are lists and arrays, not tensors, from which the processors of GLM make types only with a warning.
+        """
         pixels = {f"{name}s": [PIXELS[name]] * len(items) for name, items in self._items.items()}
         types = {"return_mm_token_type_ids": True} if token_types else {}
         padding = {"padding": True, "padding_side": "left"}  # `generate` continues the right end
         try:
-            return dict(self._processor(text=self.texts, **pixels, **types, **padding, return_tensors="pt"))
+            return dict(self._processor(text=self.texts, **pixels, **types, **padding))
         except ValueError as error:
             raise InputError(f"the processor does not take the text: {error}") from error
 
@@ -93,14 +96,16 @@ def _prepared(given: object, items: Mapping[str, Embeddings], receiver: Receiver
     Raises InputError where there is none.
     """
     sizes = receiver.tower.spatial_merge_size, getattr(receiver.tower, "temporal_patch_size", 1)
-    answers = {name: {f"{name}_grid_thw": items[name].grid_thw} if name in items else {} for name in PIXELS}
+    answers = {name: {f"{name}_grid_thw": items[name].grid_thw.copy()} if name in items else {} for name in PIXELS}
     if "video" in items:
         answers["video"]["video_metadata"] = _metadata(items["video"], sizes[1])
     parts = {f"{name}_processor": Prepared(answers[name], *sizes) for name in PIXELS}
     if isinstance(given, transformers.PreTrainedTokenizerBase):
         return _made(given, parts, receiver.model)
     if not isinstance(given, transformers.ProcessorMixin):
-        raise InputError(f"processor is a {type(given).__name__}; expected the processor of the model, or its tokenizer")
+        raise InputError(
+            f"processor is a {type(given).__name__}; expected the processor of the model, or its tokenizer"
+        )
     processor: Any = copy.copy(given)
     for name, part in parts.items():
         setattr(processor, name, part)
@@ -113,7 +118,9 @@ def _metadata(videos: Embeddings, temporal_patch_size: int) -> list[VideoMetadat
     The times are the indices of frames at 1 frame per second. All frames of a temporal step have its time, because some
     processors write their mean and others the first. Raises InputError for a video without times.
     """
-    for source, grid, stamps in zip(videos.sources, videos.grid_thw, videos.timestamps or [()] * len(videos), strict=True):
+    for source, grid, stamps in zip(
+        videos.sources, videos.grid_thw, videos.timestamps or [()] * len(videos), strict=True
+    ):
         if len(stamps) != grid[0]:
             raise InputError(f"{quoted(source)} has {grid[0]} temporal steps and no times; encode videos with videos=")
     frames = [np.repeat(stamps, temporal_patch_size).tolist() for stamps in videos.timestamps]
@@ -129,7 +136,9 @@ def _made(tokenizer: Any, parts: Mapping[str, Prepared], model: Any) -> Any:
     name = tokenizer.init_kwargs.get("processor_class") or PROCESSOR_MAPPING_NAMES.get(family)
     kind = getattr(transformers, name or "", None)
     if kind is None:
-        raise InputError(f"transformers names no processor for the tokenizer of a {type(model).__name__}; pass the processor")
+        raise InputError(
+            f"transformers names no processor for the tokenizer of a {type(model).__name__}; pass the processor"
+        )
     unchecked = type(name, (kind,), {"check_argument_for_proper_class": lambda *given: None})
     given = {"tokenizer": tokenizer, **parts}
     return unchecked(**{part: given.get(part) for part in kind.get_attributes()})
