@@ -1,23 +1,31 @@
-"""`attach` in every family: the tokens, the logits and the words of the untouched model."""
-
-from __future__ import annotations
+"""`adapters.transformers.attach` in every family: features, logits and words of the untouched model."""
 
 import copy
 import functools
 
-import numpy as np
 import pytest
 import torch
 
 from oracle.families import KINDS
 from oracle.full_families import FULL_FAMILIES
-from oracle.pixel_inputs import cases, pixel_inputs
+from oracle.pixel_path import SCENARIOS, encoded, logits, pixel_inputs, text, tolerance
 from oracle.tolerance import ROUNDED, TOWER, relative_error
 from oracle.transformers_models import full_model
-from qwenvis.adapters.transformers import attach
+from qwenvis.adapters.transformers import attach, inputs
 
-WORDS = 32
-MATRIX = [(family, name) for family in FULL_FAMILIES for name in cases(family)]
+MIXED = "an image and a video"
+APART = ("glm4v", "glm46v", "glm4v_moe", "glm_ocr")  # the models take pixels of images and videos in different calls
+
+
+def scenarios(family):
+    """The scenarios whose pixels a family takes."""
+    films = bool(FULL_FAMILIES[family].video_processor)
+    return [name for name, each in SCENARIOS.items() if (films or not each.videos) and (family, name) not in NONE]
+
+
+NONE = {(family, MIXED) for family in APART}
+MATRIX = [(family, name) for family in FULL_FAMILIES for name in scenarios(family)]
+ITEMS = [(family, name) for family, name in MATRIX if name in ("images of different sizes", "a video")]
 
 
 @functools.cache
@@ -27,97 +35,83 @@ def attached(family):
 
 
 @functools.cache
-def given(family, name):
-    return pixel_inputs(family, **cases(family)[name])
+def tokens(family, name):
+    """The arguments of the model with tokens, from which those with pixels and their tolerance are made."""
+    full, scenario = full_model(family), SCENARIOS[name]
+    return inputs(text(full, scenario), encoded(family, scenario), full.processor, full.model)
 
 
-def logits(model, arguments):
-    with torch.no_grad():
-        return model(**arguments).logits.float().numpy()
+@functools.cache
+def pixels(family, name):
+    return pixel_inputs(family, SCENARIOS[name], tokens(family, name))
 
 
 def words(model, arguments, **how):
-    return model.generate(**arguments, max_new_tokens=WORDS, do_sample=False, **how).tolist()
+    return model.generate(**arguments, max_new_tokens=32, do_sample=False, **how).tolist()
 
 
 def features(model, family, name):
     """What get_image_features or get_video_features returns."""
-    arguments = given(family, name)
+    given = pixels(family, name)
     with torch.no_grad():
-        if "video_grid_thw" in arguments:
-            return model.get_video_features(arguments["pixel_values_videos"], arguments["video_grid_thw"])
-        return model.get_image_features(arguments["pixel_values"], arguments["image_grid_thw"])
+        if "pixel_values" in given:
+            return model.get_image_features(given["pixel_values"], given["image_grid_thw"])
+        return model.get_video_features(given["pixel_values_videos"], given["video_grid_thw"])
 
 
-@pytest.mark.parametrize(("family", "name"), [each for each in MATRIX if each[1] in ("images", "video")])
+@pytest.mark.parametrize(("family", "name"), ITEMS)
 def test_features(family, name):
-    """One tensor for each item, of the same dtype, and the levels of deepstack."""
+    """The class, the number of tensors and the levels are those of transformers; all values are within float32 error."""
     want, got = (features(model, family, name) for model in (full_model(family).model, attached(family)))
     assert type(got) is type(want)
-    for one, other in zip(want.pooler_output, got.pooler_output, strict=True):
-        assert other.dtype == one.dtype
-        assert relative_error(other, one) <= TOWER
-    levels = getattr(want, "deepstack_features", None) or []
-    assert len(getattr(got, "deepstack_features", None) or []) == len(levels)
-    for ours, theirs in zip(getattr(got, "deepstack_features", None) or [], levels, strict=True):
+    levels, expected = ([each.pooler_output, *(each.get("deepstack_features") or [])] for each in (got, want))
+    for ours, theirs in zip(levels, expected, strict=True):
+        assert [each.shape for each in ours] == [each.shape for each in theirs]
+        assert ours[0].dtype == torch.float32
         assert relative_error(torch.cat(list(ours)), torch.cat(list(theirs))) <= TOWER
-
-
-def _moved(module, arguments, output):
-    """Move what a tower returns by the error that a float32 tower may have."""
-    generator = torch.Generator().manual_seed(0)
-    for tensor in [output.last_hidden_state, output.pooler_output, *(getattr(output, "deepstack_features", None) or [])]:
-        if tensor is not None:
-            tensor += TOWER * tensor.abs().max() * (2 * torch.rand(tensor.shape, generator=generator) - 1)
 
 
 @pytest.mark.parametrize(("family", "name"), MATRIX)
 def test_logits(family, name):
-    """They differ by less than if the tokens had the error of a float32 tower; without images, not at all."""
-    model, arguments = full_model(family).model, given(family, name)
-    want, got = logits(model, arguments), logits(attached(family), arguments)
-    hook = model.base_model.visual.register_forward_hook(_moved)
-    moved = logits(model, arguments)
-    hook.remove()
-    assert np.abs(got - want).max() <= np.abs(moved - want).max()
-    assert np.abs(moved - want).max() <= 0.1 * np.abs(want).max()  # else the bound says nothing
+    model = full_model(family).model
+    got, want = (logits(each, pixels(family, name)) for each in (attached(family), model))
+    assert (got - want).abs().max() <= tolerance(model, tokens(family, name))
 
 
 @pytest.mark.parametrize("family", KINDS)
 def test_greedy_words(family):
-    arguments = given(family, "batch")
-    assert words(attached(family), arguments) == words(full_model(family).model, arguments)
+    given = pixels(family, "two prompts")
+    assert words(attached(family), given) == words(full_model(family).model, given)
+
+
+def test_words_of_beam_search():
+    given = pixels("qwen3_vl", MIXED)
+    assert words(attached("qwen3_vl"), given, num_beams=3) == words(full_model("qwen3_vl").model, given, num_beams=3)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("family", "name"), MATRIX)
 @pytest.mark.parametrize("how", [{}, {"num_beams": 3}], ids=["greedy", "beams"])
 def test_words(family, name, how):
-    arguments = given(family, name)
-    assert words(attached(family), arguments, **how) == words(full_model(family).model, arguments, **how)
-
-
-def test_beams():
-    """Beam search repeats what the tower returned."""
-    arguments = given("qwen3_vl", "both")
-    want = words(full_model("qwen3_vl").model, arguments, num_beams=3)
-    assert words(attached("qwen3_vl"), arguments, num_beams=3) == want
+    given = pixels(family, name)
+    assert words(attached(family), given, **how) == words(full_model(family).model, given, **how)
 
 
 @pytest.mark.parametrize("family", KINDS)
 def test_bfloat16(family):
-    """The tokens are bfloat16, and as near to those of the float32 model as transformers' own."""
-    exact = torch.cat(features(full_model(family).model, family, "images").pooler_output)
-    model = copy.deepcopy(full_model(family).model).bfloat16()
-    tokens = torch.cat(features(attach(model), family, "images").pooler_output)
-    assert tokens.dtype == torch.bfloat16
-    assert relative_error(tokens.float(), exact) <= ROUNDED
-    assert np.isfinite(logits(model, given(family, "images"))).all()
+    """Features are bfloat16, and those of a model that became bfloat16 after attach are the same bits."""
+    name = "images of different sizes"
+    exact = torch.cat(features(full_model(family).model, family, name).pooler_output)
+    before = attach(copy.deepcopy(full_model(family).model).bfloat16())
+    after = attach(copy.deepcopy(full_model(family).model)).bfloat16()
+    got, same = (torch.cat(features(model, family, name).pooler_output) for model in (before, after))
+    assert got.dtype == torch.bfloat16
+    assert relative_error(got.float(), exact) <= ROUNDED
+    assert torch.equal(got, same)
+    assert logits(before, pixels(family, name)).isfinite().all()
 
 
-def test_the_tower_is_that_of_the_encoder(monkeypatch):
-    """The layers of transformers do not run."""
+def test_the_tower_of_transformers_does_not_run(monkeypatch):
     model = attached("qwen2_vl")
-    block = model.model.visual.blocks[0]
-    monkeypatch.setattr(block, "forward", lambda *arguments, **options: pytest.fail("the tower of transformers ran"))
-    logits(model, given("qwen2_vl", "image"))
+    monkeypatch.setattr(model.model.visual.blocks[0], "forward", lambda *_, **__: pytest.fail("it ran"))
+    logits(model, pixels("qwen2_vl", "one image"))
