@@ -76,11 +76,13 @@ def measure(model: Any, side: int, rounds: int, count: int) -> list[dict[str, ob
     given = image_inputs(model, side)
     towers = {name: timed(each.model.visual) for name, each in models.items()}
     contenders = {
-        name: lambda each=each: each.generate(**given, max_new_tokens=1, do_sample=False) for name, each in models.items()
+        name: lambda each=each: each.generate(**given, max_new_tokens=1, do_sample=False)
+        for name, each in models.items()
     }
     runs = alternate(contenders, range(rounds), count, dict.fromkeys(models))
     return [
-        {"model": name, "seconds": run.seconds, "tower": towers[name][1:]} for name, run in runs.items()  # [0] warms up
+        {"model": name, "seconds": run.seconds, "tower": towers[name][1:]}
+        for name, run in runs.items()  # [0] warms up
     ]
 
 

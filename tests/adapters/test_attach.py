@@ -61,7 +61,7 @@ def features(model, family, name):
 
 @pytest.mark.parametrize(("family", "name"), ITEMS)
 def test_features(family, name):
-    """The class, the number of tensors and the levels are those of transformers; all values are within float32 error."""
+    """The class, the tensors and the levels are those of transformers; values are within float32 error."""
     want, got = (features(model, family, name) for model in (full_model(family).model, attached(family)))
     assert type(got) is type(want)
     levels, expected = ([each.pooler_output, *(each.get("deepstack_features") or [])] for each in (got, want))
@@ -93,6 +93,8 @@ def test_words_of_beam_search():
 @pytest.mark.parametrize(("family", "name"), MATRIX)
 @pytest.mark.parametrize("how", [{}, {"num_beams": 3}], ids=["greedy", "beams"])
 def test_words(family, name, how):
+    if how and family.startswith("glm") and SCENARIOS[name].videos:
+        pytest.skip("the beam search of the GLM models takes no pixels of videos")
     given = pixels(family, name)
     assert words(attached(family), given, **how) == words(full_model(family).model, given, **how)
 

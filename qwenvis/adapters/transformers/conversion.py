@@ -36,7 +36,7 @@ class Converted:
         entries = piece.view(torch.uint8).numpy().reshape(len(piece), -1)
         with self.stored.file.path.open("rb") as file:
             file.seek(self.stored.offset)
-            for part in out.view(-1).split(PIECE):
+            for part in torch.split(out.view(-1), PIECE):
                 if file.readinto(entries[: len(part)].data) < entries[: len(part)].nbytes:
                     raise CheckpointError(f"{self.stored.file.path} ends within {self.stored.name}")
                 part.copy_(piece[: len(part)])
@@ -47,7 +47,7 @@ class Converted:
 def opened(names: Sequence[str], dtype: torch.dtype) -> Iterator[dict[str, Any]]:
     """Open safetensors files, and yield their tensors by name, unread; those of other float types become ``dtype``."""
     tensors: dict[str, Any] = {}
-    files = [safe_open(name, "pt") for name in names]
+    files: list[Any] = [safe_open(name, "pt") for name in names]
     try:
         for name, file in zip(names, files, strict=True):
             for key, stored in read_header(Path(name)).tensors.items():

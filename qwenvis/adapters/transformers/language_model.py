@@ -11,13 +11,13 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import AutoConfig, AutoModelForMultimodalLM, PreTrainedModel
+from transformers import MODEL_FOR_MULTIMODAL_LM_MAPPING, AutoConfig, PreTrainedModel
 
 from qwenvis.adapters.transformers.conversion import opened
 from qwenvis.adapters.transformers.follower import Follower
 from qwenvis.adapters.transformers.subclasses import Mixin, subclass
 from qwenvis.adapters.transformers.tower import PROJECTOR, TOWER, parent_of_tower, take_over
-from qwenvis.errors import InputError
+from qwenvis.errors import InputError, quoted
 
 WHERE = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token", "trust_remote_code")
 
@@ -38,19 +38,16 @@ def load_language_model(
     Raises InputError for a model without a vision tower, and the errors of ``from_pretrained``.
     """
     kind = model_class or _named_class(source, {name: options[name] for name in WHERE if name in options})
-    return subclass(LanguageModel, kind).from_pretrained(source, **options)  # type: ignore[attr-defined]
+    return subclass(LanguageModel, kind).from_pretrained(source, **options)
 
 
-def _named_class(source: str | os.PathLike[str], where: dict[str, Any]) -> type:
+def _named_class(source: str | os.PathLike[str], where: dict[str, Any]) -> Any:
     """Return the class that the config of a checkpoint names, or the one that transformers chooses for the config."""
     config = AutoConfig.from_pretrained(source, **where)
-    for name in config.architectures or []:
-        if isinstance(kind := getattr(transformers, name, None), type):
-            return kind
-    if type(config) not in AutoModelForMultimodalLM._model_mapping:
-        raise InputError(f"transformers has no model of images and text for model_type {config.model_type!r}")
-    chosen: type = AutoModelForMultimodalLM._model_mapping[type(config)]
-    return chosen
+    named = [kind for name in config.architectures or [] if isinstance(kind := getattr(transformers, name, None), type)]
+    if not named and type(config) not in MODEL_FOR_MULTIMODAL_LM_MAPPING:
+        raise InputError(f"transformers has no model of images and text for model_type {quoted(config.model_type)}")
+    return named[0] if named else MODEL_FOR_MULTIMODAL_LM_MAPPING[type(config)]
 
 
 class LanguageModel(Mixin):
@@ -77,25 +74,28 @@ class LanguageModel(Mixin):
         load = PreTrainedModel._load_pretrained_model
         if state_dict is not None or not _converts(model, checkpoint_files, load_config):
             return load(model, state_dict, checkpoint_files, load_config, **options)
-        with opened(checkpoint_files, load_config.dtype) as tensors:
+        with opened(checkpoint_files or [], load_config.dtype) as tensors:
             return load(model, tensors, checkpoint_files, load_config, **options)
 
     def save_pretrained(self, *arguments: Any, **options: Any) -> Any:
         """Save adapters as transformers does. Raises InputError for a model, which would lack its tower."""
         if not getattr(self, "_hf_peft_config_loaded", False):
             raise InputError(
-                "the model was loaded without its tower, which the saved model would lack: load it with from_pretrained "
-                "to save it"
+                "the model was loaded without its tower, which the saved model would lack: load it with from_pretrained, "
+                "then save it"
             )
         return super().save_pretrained(*arguments, **options)
 
 
 def _converts(model: Any, checkpoint_files: list[str] | None, load_config: Any) -> bool:
-    """Return whether tensors may become the type of the load while they are read, without a second rounding after it."""
-    if load_config.hf_quantizer is not None or not all(name.endswith(".safetensors") for name in checkpoint_files or [""]):
+    """Return whether tensors may take the type of the load while they are read: no second rounding follows."""
+    if load_config.hf_quantizer is not None or not all(
+        name.endswith(".safetensors") for name in checkpoint_files or [""]
+    ):
         return False
     types = {tensor.dtype for tensor in model.state_dict().values()}
     return load_config.dtype == torch.float32 or (types == {load_config.dtype} and not load_config.dtype_plan)
+
 
 def _empty(module: Any) -> None:
     """Remove all weights of a module, and leave an empty buffer that has its dtype and device."""

@@ -7,6 +7,8 @@ that of an `Encoder`.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from itertools import chain
 from typing import Any, TypeVar
 
 import torch
@@ -23,10 +25,10 @@ TOWER, PROJECTOR = "visual", "projector"  # in the models of all families; besid
 PROJECTED = "projected"  # the attribute of an empty last_hidden_state that holds the tokens, for the projector
 DEEPSTACK_OUTPUT = "BaseModelOutputWithDeepstackFeatures"  # in the modules of the families with deepstack
 # What transformers computes from grid_thw, unless the caller passes it.
-PRECOMPUTED = frozenset(
-    "bilinear_indices bilinear_weights cu_seqlens cu_window_seqlens interp_indices interp_weights max_seqlen "
-    "merged_shape position_ids window_index".split()
-)
+PRECOMPUTED = {
+    *("position_ids", "cu_seqlens", "max_seqlen", "cu_window_seqlens", "window_index", "merged_shape"),
+    *("interp_indices", "interp_weights", "bilinear_indices", "bilinear_weights"),
+}
 
 Model = TypeVar("Model", bound=torch.nn.Module)
 
@@ -39,23 +41,23 @@ def attach(model: Model, encoder: Encoder | None = None) -> Model:
       in the format that ``dtype="auto"`` takes for their type. If the weights change (``model.to(dtype)``,
       ``load_state_dict``, a merged adapter), the next call makes a new one.
 
-    The weights stay in the model too, for ``state_dict`` and ``save_pretrained``; to have them in memory once, attach an
-    encoder to a model from `load_language_model`.
+    The weights stay in the model too, for ``state_dict`` and ``save_pretrained``. To have them in memory once, attach
+    an encoder to a model from `load_language_model`.
 
     ``get_image_features`` and ``get_video_features`` return the tokens, and the deepstack features of the families that
-    have them, in the dtype of the model's tower, on the device of the pixels. The encoder does not return the hidden
-    states of all layers here: ``hidden_states`` and ``attentions`` are None, and ``last_hidden_state`` is an empty
-    tensor on the meta device. The tower is frozen: a backward pass through it raises InputError.
+    have them, in the dtype of the model's tower, on the device of the pixels. They return no hidden states:
+    ``last_hidden_state`` is an empty tensor on the meta device, ``hidden_states`` and ``attentions`` are None. The
+    tower is frozen: a backward pass that reaches its weights or the pixels raises InputError.
 
-    Raises InputError for a model that cannot be used and for an encoder of another tower, ConfigError or CheckpointError
-    for a tower of no family.
+    Raises InputError for a model that cannot be used and for an encoder of another tower; ConfigError or
+    CheckpointError for a tower that no family has.
     """
     parent = parent_of_tower(model)
     tower, projector = getattr(parent, TOWER), getattr(parent, PROJECTOR, None)
     if "forward" in vars(tower):
         raise InputError(
-            "another library has replaced the forward pass of the model's tower, as accelerate does for a device_map of "
-            "several devices: load the model on one device"
+            "another library has replaced the forward pass of the model's tower, as accelerate does for models on "
+            "several devices: load the model on one"
         )
     follower = Follower(parent.config, projector, encoder)
     follower.encoder(tower)
@@ -89,7 +91,7 @@ class Tower(Mixin):
 
     follower: Follower
 
-    @torch.compiler.disable
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(
         self,
         hidden_states: torch.Tensor | None = None,
@@ -112,23 +114,32 @@ class Tower(Mixin):
         patches = pixels.detach().cpu()
         out = encoder(patches[0] if patches.dim() == 5 else patches, grid_thw.cpu()).astype(self.dtype)
         arrays = (out.embeddings, *out.deepstack)
-        tokens, *deepstack = self._frozen([to_torch(array).to(pixels.device) for array in arrays], pixels)
+        tokens, *deepstack = (self._frozen(to_torch(array).to(pixels.device), pixels) for array in arrays)
         return _output(type(self).__module__, tokens, deepstack)
 
-    def _frozen(self, outputs: list[torch.Tensor], pixels: torch.Tensor) -> list[torch.Tensor]:
-        """Return the outputs, with an error where a gradient of the tower is wanted."""
-        wanting = [tensor for tensor in (pixels, *self.parameters()) if tensor.requires_grad]
-        return [Frozen.apply(output, wanting[0]) for output in outputs] if wanting else outputs
+    def _frozen(self, output: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
+        """Return the output; where a gradient of weights or pixels is wanted, the backward pass will raise."""
+        if not torch.is_grad_enabled():
+            return output
+        wanting = next((tensor for tensor in (pixels, *self.parameters()) if tensor.requires_grad), None)
+        if wanting is not None:
+            output = Frozen.apply(output, wanting)  # type: ignore[no-untyped-call]
+        return output
 
     @property
     def dtype(self) -> torch.dtype:
         """The dtype of the weights, which is that of the tokens."""
-        return next(tensor.dtype for tensor in (*self.parameters(), *self.buffers()) if tensor.is_floating_point())
+        return self._first.dtype
 
     @property
     def device(self) -> torch.device:
         """The device of the weights; the encoder computes on the CPU."""
-        return next(tensor.device for tensor in (*self.parameters(), *self.buffers()))
+        return self._first.device
+
+    @property
+    def _first(self) -> torch.Tensor:
+        tensors: Iterator[torch.Tensor] = chain(self.parameters(), self.buffers())  # an empty tower has a buffer
+        return next(tensor for tensor in tensors if tensor.is_floating_point())
 
 
 class Projector(Mixin):
@@ -137,7 +148,10 @@ class Projector(Mixin):
     def forward(self, image_features: torch.Tensor, image_grid_thw: torch.Tensor) -> torch.Tensor:
         """Return the tokens that an attached tower has made; project the features of any other."""
         tokens = getattr(image_features, PROJECTED, None)
-        return super().forward(image_features, image_grid_thw) if tokens is None else tokens
+        if tokens is None:
+            tokens = original(self).forward(self, image_features, image_grid_thw)
+        found: torch.Tensor = tokens
+        return found
 
 
 class Frozen(torch.autograd.Function):
@@ -152,7 +166,8 @@ class Frozen(torch.autograd.Function):
     def backward(context: Any, gradient: torch.Tensor) -> Any:
         """Raise InputError."""
         raise InputError(
-            f"no gradient flows through the attached tower: freeze it with model.get_submodule(...).requires_grad_(False)"
+            "no gradient flows through an attached tower: freeze its weights with requires_grad_(False), and pass "
+            "pixels that require none"
         )
 
 

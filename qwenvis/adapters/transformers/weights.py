@@ -1,4 +1,4 @@
-"""The weights of a tower where transformers has them: as a checkpoint in memory, and as a sample that shows a change."""
+"""The weights of a tower in the memory of transformers: as a checkpoint, and as a sample that shows their changes."""
 
 from __future__ import annotations
 
