@@ -71,7 +71,10 @@ def test_features(family, name):
         assert relative_error(torch.cat(list(ours)), torch.cat(list(theirs))) <= TOWER
 
 
-@pytest.mark.parametrize(("family", "name"), MATRIX)
+@pytest.mark.parametrize(
+    ("family", "name"),
+    [pytest.param(*each, marks=() if each[0] in KINDS or each[1] == MIXED else pytest.mark.slow) for each in MATRIX],
+)
 def test_logits(family, name):
     model = full_model(family).model
     got, want = (logits(each, pixels(family, name)) for each in (attached(family), model))

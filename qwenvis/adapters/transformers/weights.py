@@ -23,19 +23,12 @@ Weights = dict[str, torch.Tensor]
 
 
 def weights(tower: Any, projector: Any = None) -> Weights:
-    """Return the tensors of a tower by the names of its checkpoint, where a projector stands beside the tower."""
-    if projector is None:
-        return dict(tower.state_dict())
-    parts = {"visual.": tower, "mlp_AR.": projector}
-    return {prefix + name: tensor for prefix, part in parts.items() for name, tensor in part.state_dict().items()}
+    """Return the tensors of a tower, and of a projector beside it, by the names in checkpoints.
 
-
-def spec(found: Weights, config: Any, tower_config: Any) -> ModelSpec:
-    """Return the spec of a tower whose tensors are ``found``, in the format that "auto" takes for their types.
-
-    ``config`` is that of the model which holds the tower. Raises InputError for tensors that are quantised, or that are
-    not in memory; ConfigError and CheckpointError for a tower of no family.
+    Raises InputError for tensors that are quantised or not in memory.
     """
+    parts = {"": tower} if projector is None else {"visual.": tower, "mlp_AR.": projector}
+    found = {prefix + name: tensor for prefix, part in parts.items() for name, tensor in part.state_dict().items()}
     unusable = sorted({str(tensor.dtype) for tensor in found.values() if tensor.dtype not in STORED})
     if unusable:
         raise InputError(
@@ -44,6 +37,15 @@ def spec(found: Weights, config: Any, tower_config: Any) -> ModelSpec:
         )
     if any(tensor.is_meta for tensor in found.values()):
         raise InputError("the weights of the model's tower are not in memory, but on the meta device")
+    return found
+
+
+def spec(found: Weights, config: Any, tower_config: Any) -> ModelSpec:
+    """Return the spec of a tower whose tensors are ``found``, in the format that "auto" takes for their types.
+
+    ``config`` is that of the model which holds the tower. Raises ConfigError and CheckpointError for a tower that no
+    family has.
+    """
     checkpoint = InMemory(
         Path(config.name_or_path or config.model_type),
         config={},
@@ -65,7 +67,7 @@ def sample(found: Weights) -> bytes:
         for tensor in found.values()
     ]
     types = " ".join(str(tensor.dtype) for tensor in found.values())
-    return torch.cat(entries).numpy().tobytes() + types.encode()
+    return torch.cat([torch.empty(0), *entries]).numpy().tobytes() + types.encode()
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray:
