@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from adapters.pixel_path import encoder, images
 from made import video_files
 from oracle.full_families import FULL_FAMILIES
-from oracle.pixel_path import encoder, images
 from oracle.transformers_models import full_model
 from oracle.transformers_processors import Call, needs_torchvision, torchvision_results
 from qwenvis.adapters.transformers import inputs

@@ -73,7 +73,7 @@ def pixel_inputs(family: str, scenario: Scenario, found: Any) -> dict[str, Any]:
     """Return the arguments of the model with pixels.
 
     For images they are the processor's. A video processor would need torchvision: for videos, ids and grids are those
-    of ``found``, which `adapters/test_processors.py` compares with the real ones.
+    of ``found``, which `test_processors.py` compares with the real ones.
     """
     full = full_model(family)
     if not scenario.videos:
