@@ -165,7 +165,16 @@ ROOMS = {
         "processors.video processors.image processors.smart_resize models weights errors version"
     ),
     "jobs": Room("__init__ encoder embeddings errors", "numpy safetensors"),
-    "adapters": Room("__init__ encoder embeddings errors", "numpy safetensors torch transformers vllm"),
+    "adapters.transformers.receiver": Room("models embeddings errors", "torch transformers"),
+    "adapters.transformers.outputs": Room(
+        "adapters.transformers.receiver embeddings.convert embeddings", "numpy torch transformers"
+    ),
+    "adapters.transformers.prompt": Room("adapters.transformers.receiver embeddings errors", "numpy transformers"),
+    "adapters.transformers.inputs": Room(
+        "adapters.transformers.prompt adapters.transformers.outputs adapters.transformers.receiver embeddings errors",
+        "torch transformers",
+    ),
+    "adapters.transformers": Room("adapters.transformers.inputs errors"),
     # of ops, what `doctor` reports
     "cli": Room(
         "__init__ encoder encoding.runner encoding.inputs embeddings spec cost sources videos.video "
@@ -175,7 +184,7 @@ ROOMS = {
     ),
     "__main__": Room("cli"),
 }
-PLANNED = {"jobs", "adapters"}  # what they will import; there is no code yet
+PLANNED = {"jobs"}  # what they will import; there is no code yet
 
 
 def within(name: str, place: str) -> bool:

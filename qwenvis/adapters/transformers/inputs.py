@@ -19,7 +19,7 @@ OUTPUTS = "mm_encoder_outputs"
 SECONDS = {"second_per_grid_ts", "video_second_per_grid"}  # the names that models have for one argument
 
 
-class Inputs(BatchFeature):  # type: ignore[misc]
+class Inputs(BatchFeature):
     """The arguments of ``generate`` and ``forward``, by name.
 
     Beam search changes the ``mm_encoder_outputs`` that it gets. Therefore every look-up, and so every
@@ -30,6 +30,11 @@ class Inputs(BatchFeature):  # type: ignore[misc]
         """Return an argument."""
         value = super().__getitem__(item)
         return {name: copy.copy(output) for name, output in value.items()} if item == OUTPUTS else value
+
+    def __getattr__(self, item: str) -> Any:
+        """Return an argument, as an attribute."""
+        value = super().__getattr__(item)  # raises AttributeError
+        return self[item] if item == OUTPUTS else value
 
 
 def inputs(text: str | Sequence[str], out: Embeddings | None, processor: object, model: object) -> Inputs:
@@ -44,9 +49,10 @@ def inputs(text: str | Sequence[str], out: Embeddings | None, processor: object,
     - ``model``: a model of transformers with a ``generate``, with or without its tower's weights; of an Omni model, its
       ``thinker``.
 
-    The result has tensors on the device of the model: ``input_ids`` and ``attention_mask`` (prompts, length),
-    ``mm_token_type_ids`` if the model reads them, ``image_grid_thw`` and ``video_grid_thw`` (items, 3), the seconds from
-    one temporal step to the next if the model reads them, and ``mm_encoder_outputs`` in the model's dtype.
+    The result has tensors on the device of the model: ``input_ids`` and ``attention_mask`` (prompts, length) int64;
+    ``mm_token_type_ids`` of this shape, if the model reads them; ``image_grid_thw`` and ``video_grid_thw`` (items, 3)
+    int64; the seconds from one temporal step of a video to the next (videos,) float32, if the model reads them; and
+    ``mm_encoder_outputs`` in the model's dtype. With the same dtype on a CPU, it shares the memory of ``out``.
 
     Raises InputError unless placeholders and items are equally many; unless the family, the merge size, the levels of
     deepstack and the width of the tokens are those of the model; unless all values are finite; and for another kind of
@@ -91,7 +97,9 @@ def _arguments(prompt: Prompt, receiver: Receiver) -> Inputs:
     """Return what the processor writes and the model reads, on the device of the model."""
     expanded = prompt.expand(token_types="mm_token_type_ids" in receiver.parameters)
     read = {name: value for name, value in expanded.items() if name in receiver.parameters}
-    return Inputs(read, tensor_type="pt").to(receiver.model.device)
+    found = Inputs(read, tensor_type="pt")
+    found.to(receiver.model.device)
+    return found
 
 
 def _placed(
@@ -120,10 +128,12 @@ def _check_ids(
     """Raise InputError unless each prompt has as many ids of placeholders, as the model counts them, as tokens."""
     config = receiver.model.config
     placeholders = [getattr(config, f"{name}_token_id", None) for name in ("image", "video")]
-    found = sum((ids == number).sum(dim=1) for number in placeholders if number is not None)
-    expected = [int(out.counts[sum(items, [])].sum()) for items in zip(*placed.values(), strict=True)]
-    if found.tolist() != expected:
+    found = sum((ids == number).sum(dim=1) for number in placeholders if number is not None).tolist()
+    expected = [
+        sum(int(out.counts[item]) for items in parts for item in items) for parts in zip(*placed.values(), strict=True)
+    ]
+    if found != expected:
         raise InputError(
-            f"the processor wrote {found.tolist()} placeholders into the prompts, which have {expected} tokens: "
+            f"the processor wrote {found} placeholders into the prompts, which have {expected} tokens: "
             "is this the processor of another model?"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,5 +44,6 @@ def tower_output(items: Embeddings, lengths: Sequence[int], receiver: Receiver) 
     def tensors(rows: np.ndarray) -> list[torch.Tensor]:
         return list(torch.split(to_torch(rows).to(like.device, like.dtype), list(lengths)))
 
+    tokens: Any = tensors(items.embeddings)  # a list, where the annotation in transformers has a tensor
     deepstack = [tensors(layer) for layer in items.deepstack]
-    return TowerOutput(pooler_output=tensors(items.embeddings), deepstack_features=deepstack or None)
+    return TowerOutput(pooler_output=tokens, deepstack_features=deepstack or None)

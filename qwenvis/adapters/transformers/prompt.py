@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import transformers
-from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
+from transformers.models.auto import processing_auto
 from transformers.video_utils import VideoMetadata
 
 from qwenvis.adapters.transformers.receiver import Receiver
@@ -95,11 +95,14 @@ def _prepared(given: object, items: Mapping[str, Embeddings], receiver: Receiver
 
     Raises InputError where there is none.
     """
-    sizes = receiver.tower.spatial_merge_size, getattr(receiver.tower, "temporal_patch_size", 1)
-    answers = {name: {f"{name}_grid_thw": items[name].grid_thw.copy()} if name in items else {} for name in PIXELS}
+    merge_size = receiver.tower.spatial_merge_size
+    temporal_patch_size = getattr(receiver.tower, "temporal_patch_size", 1)  # PaddleOCR-VL has stills only
+    answers: dict[str, dict[str, Any]] = {name: {} for name in PIXELS}
+    for name, each in items.items():
+        answers[name][f"{name}_grid_thw"] = each.grid_thw.copy()
     if "video" in items:
-        answers["video"]["video_metadata"] = _metadata(items["video"], sizes[1])
-    parts = {f"{name}_processor": Prepared(answers[name], *sizes) for name in PIXELS}
+        answers["video"]["video_metadata"] = _metadata(items["video"], temporal_patch_size)
+    parts = {f"{name}_processor": Prepared(answer, merge_size, temporal_patch_size) for name, answer in answers.items()}
     if isinstance(given, transformers.PreTrainedTokenizerBase):
         return _made(given, parts, receiver.model)
     if not isinstance(given, transformers.ProcessorMixin):
@@ -118,11 +121,9 @@ def _metadata(videos: Embeddings, temporal_patch_size: int) -> list[VideoMetadat
     The times are the indices of frames at 1 frame per second. All frames of a temporal step have its time, because some
     processors write their mean and others the first. Raises InputError for a video without times.
     """
-    for source, grid, stamps in zip(
-        videos.sources, videos.grid_thw, videos.timestamps or [()] * len(videos), strict=True
-    ):
-        if len(stamps) != grid[0]:
-            raise InputError(f"{quoted(source)} has {grid[0]} temporal steps and no times; encode videos with videos=")
+    for index, (source, steps) in enumerate(zip(videos.sources, videos.grid_thw[:, 0], strict=True)):
+        if not videos.timestamps or len(videos.timestamps[index]) != steps:
+            raise InputError(f"{quoted(source)} has {steps} temporal steps and no times; encode videos with videos=")
     frames = [np.repeat(stamps, temporal_patch_size).tolist() for stamps in videos.timestamps]
     return [VideoMetadata(total_num_frames=len(each), fps=1.0, frames_indices=each) for each in frames]
 
@@ -132,13 +133,15 @@ def _made(tokenizer: Any, parts: Mapping[str, Prepared], model: Any) -> Any:
 
     AutoProcessor also loads a video processor, which transformers refuses to do without torchvision.
     """
-    family = type(model).__module__.split(".")[-2]
-    name = tokenizer.init_kwargs.get("processor_class") or PROCESSOR_MAPPING_NAMES.get(family)
-    kind = getattr(transformers, name or "", None)
-    if kind is None:
+    module = type(model).__module__.split(".")[-2]
+    known: Mapping[str, str] = getattr(processing_auto, "PROCESSOR_MAPPING_NAMES", {})
+    name = tokenizer.init_kwargs.get("processor_class") or known.get(module)
+    found = getattr(transformers, str(name), None)
+    if not isinstance(found, type) or not issubclass(found, transformers.ProcessorMixin):
         raise InputError(
             f"transformers names no processor for the tokenizer of a {type(model).__name__}; pass the processor"
         )
-    unchecked = type(name, (kind,), {"check_argument_for_proper_class": lambda *given: None})
+    kind: Any = found
+    unchecked = type(kind.__name__, (kind,), {"check_argument_for_proper_class": lambda *given: None})
     given = {"tokenizer": tokenizer, **parts}
-    return unchecked(**{part: given.get(part) for part in kind.get_attributes()})
+    return unchecked(**{name: given.get(name) for name in kind.get_attributes()})

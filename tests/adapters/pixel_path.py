@@ -1,4 +1,4 @@
-"""The path through pixels, with which the hand-over of tokens is compared: prompts, arguments, sensitivity of logits."""
+"""The path through pixels, with which the hand-over of tokens is compared: prompts, arguments, logits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import qwenvis
 from oracle.tolerance import TOWER
 from oracle.transformers_models import FullModel, full_model
 
-FPS = 2.0
+FPS = 3.0  # of which no model's default is a multiple
 
 
 class Scenario(NamedTuple):
@@ -73,7 +73,7 @@ def pixel_inputs(family: str, scenario: Scenario, found: Any) -> dict[str, Any]:
     """Return the arguments of the model with pixels.
 
     For images they are the processor's. A video processor would need torchvision: for videos, ids and grids are those
-    of ``found``, which `adapters/test_processors.py` compares with the real ones.
+    of ``found``, which `test_processors.py` compares with the real ones.
     """
     full = full_model(family)
     if not scenario.videos:
