@@ -6,9 +6,9 @@ import functools
 import pytest
 import torch
 
+from adapters.pixel_path import SCENARIOS, encoded, logits, pixel_inputs, text, tolerance
 from oracle.families import KINDS
 from oracle.full_families import FULL_FAMILIES
-from oracle.pixel_path import SCENARIOS, encoded, logits, pixel_inputs, text, tolerance
 from oracle.tolerance import ROUNDED, TOWER, relative_error
 from oracle.transformers_models import full_model
 from qwenvis.adapters.transformers import attach, inputs

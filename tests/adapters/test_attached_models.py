@@ -7,7 +7,7 @@ import pickle
 import pytest
 import torch
 
-from oracle.pixel_path import SCENARIOS, encoder, logits, pixel_inputs
+from adapters.pixel_path import SCENARIOS, encoder, logits, pixel_inputs
 from oracle.tolerance import TOWER, relative_error
 from oracle.transformers_models import full_model
 from oracle.transformers_processors import transformers_class
@@ -104,7 +104,7 @@ def test_a_given_encoder():
 
 
 def test_encoders_of_other_towers():
-    with pytest.raises(InputError, match="the encoder is qwen2_5_vl with .*, the model is qwen2_vl with"):
+    with pytest.raises(InputError, match=r"the encoder is qwen2_5_vl with .*, the model is qwen2_vl with"):
         attach(fresh(), encoder("qwen2_5_vl"))
     other = Encoder.from_pretrained(full_model("qwen2_vl", 1).directory, threads=1)
     with pytest.raises(InputError, match="the encoder has other weights than the model's tower"):
@@ -150,7 +150,7 @@ def test_outputs():
     assert len(model(**given, output_hidden_states=True).hidden_states) == 5  # of the language model
     with pytest.raises(InputError, match="the encoder computes cu_seqlens of the grid itself"):
         features(model, image_cu_seqlens=torch.tensor([0, 48]))
-    with pytest.raises(InputError, match="pixel_values has 48 rows; grid_thw .* adds up to"):
+    with pytest.raises(InputError, match=r"pixel_values has 48 rows; grid_thw .* adds up to"):
         model.get_image_features(given[PATCHES], given[GRID] * 2)
 
 
@@ -167,7 +167,7 @@ def test_what_is_refused(monkeypatch):
     quantised, hooked, absent, adapted, foreign = (fresh() for _ in range(5))
     weight = quantised.model.visual.blocks[0].mlp.fc1.weight
     quantised.model.visual.blocks[0].mlp.fc1.weight = torch.nn.Parameter(weight.to(torch.int8), requires_grad=False)
-    with pytest.raises(InputError, match="the model's tower has weights of torch.int8; expected torch.float32"):
+    with pytest.raises(InputError, match=r"the model's tower has weights of torch.int8; expected torch.float32"):
         attach(quantised)
     hooked.model.visual.forward = hooked.model.visual.forward
     with pytest.raises(InputError, match="another library has replaced the forward pass"):
@@ -176,7 +176,7 @@ def test_what_is_refused(monkeypatch):
     with pytest.raises(InputError, match="not in memory, but on the meta device"):
         attach(absent)
     adapted.model.visual.blocks[0].mlp.fc1.lora_A = torch.nn.Linear(2, 2)
-    with pytest.raises(ValueError, match="left over .*lora_A"):
+    with pytest.raises(ValueError, match=r"left over .*lora_A"):
         attach(adapted)
     foreign.model.config.model_type = "another"
     monkeypatch.setattr(type(foreign.model.visual.config), "model_type", "another")

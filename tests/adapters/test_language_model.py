@@ -10,8 +10,8 @@ import torch
 import transformers
 from transformers.initialization import no_init_weights
 
+from adapters.pixel_path import SCENARIOS, encoded, encoder, logits, pixel_inputs, text, tolerance
 from oracle.full_families import FULL_FAMILIES
-from oracle.pixel_path import SCENARIOS, encoded, encoder, logits, pixel_inputs, text, tolerance
 from oracle.transformers_models import full_model
 from oracle.transformers_processors import transformers_class
 from processes.programs import output
@@ -77,7 +77,7 @@ def test_copies(loaded):
 
 
 def test_saving_is_refused(loaded, tmp_path):
-    with pytest.raises(InputError, match="the model was loaded without its tower, which the saved model would lack"):
+    with pytest.raises(InputError, match="the model was loaded without its tower, which a saved model would lack"):
         loaded.save_pretrained(tmp_path)
     with pytest.raises(InputError, match="the model was loaded without its tower"):
         attach(loaded, encoder("qwen2_vl")).save_pretrained(tmp_path)

@@ -95,6 +95,7 @@ ROOMS = {
         "checkpoints.shards checkpoints.checkpoint checkpoints.tensors checkpoints.stored weights io.drafts errors",
         "numpy",
     ),
+    "checkpoints.memory": Room("checkpoints.checkpoint weights errors", "numpy"),
     "checkpoints.gguf": Room("checkpoints.stored io.files errors", "numpy gguf"),
     "checkpoints.mmproj": Room(
         "checkpoints.checkpoint checkpoints.tensors checkpoints.stored models io.fields errors", "numpy"
@@ -174,7 +175,28 @@ ROOMS = {
         "adapters.transformers.prompt adapters.transformers.outputs adapters.transformers.receiver embeddings errors",
         "torch transformers",
     ),
-    "adapters.transformers": Room("adapters.transformers.inputs errors"),
+    "adapters.transformers.subclasses": Room(),
+    "adapters.transformers.weights": Room(
+        "spec checkpoints.memory checkpoints.tensors errors", "numpy ml_dtypes torch"
+    ),
+    "adapters.transformers.follower": Room(
+        "adapters.transformers.weights adapters.transformers.subclasses encoder spec errors", "torch"
+    ),
+    "adapters.transformers.tower": Room(
+        "adapters.transformers.follower adapters.transformers.subclasses encoder embeddings.convert errors",
+        "torch transformers",
+    ),
+    "adapters.transformers.conversion": Room(
+        "adapters.transformers.weights checkpoints.shards checkpoints.stored errors", "torch safetensors"
+    ),
+    "adapters.transformers.language_model": Room(
+        "adapters.transformers.tower adapters.transformers.follower adapters.transformers.conversion "
+        "adapters.transformers.subclasses errors",
+        "torch transformers",
+    ),
+    "adapters.transformers": Room(
+        "adapters.transformers.inputs adapters.transformers.language_model adapters.transformers.tower errors"
+    ),
     # of ops, what `doctor` reports
     "cli": Room(
         "__init__ encoder encoding.runner encoding.inputs embeddings spec cost sources videos.video "

@@ -81,8 +81,8 @@ class LanguageModel(Mixin):
         """Save adapters as transformers does. Raises InputError for a model, which would lack its tower."""
         if not getattr(self, "_hf_peft_config_loaded", False):
             raise InputError(
-                "the model was loaded without its tower, which the saved model would lack: load it with from_pretrained to "
-                "save it"
+                "the model was loaded without its tower, which a saved model would lack: load it with from_pretrained "
+                "before it is saved"
             )
         return super().save_pretrained(*arguments, **options)
 
