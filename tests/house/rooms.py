@@ -174,7 +174,7 @@ ROOMS = {
         "adapters.transformers.prompt adapters.transformers.outputs adapters.transformers.receiver embeddings errors",
         "torch transformers",
     ),
-    "adapters.transformers": Room("adapters.transformers.inputs errors"),
+    "adapters.transformers": Room("adapters.transformers.inputs adapters.transformers.outputs errors"),
     # of ops, what `doctor` reports
     "cli": Room(
         "__init__ encoder encoding.runner encoding.inputs embeddings spec cost sources videos.video "

@@ -6,11 +6,12 @@ This package imports PyTorch and transformers; ``import qwenvis`` does not. Rais
 from qwenvis.errors import PackageError
 
 try:
-    from qwenvis.adapters.transformers.inputs import inputs, outputs
+    from qwenvis.adapters.transformers.inputs import Inputs, inputs, outputs
+    from qwenvis.adapters.transformers.outputs import TowerOutput
 except ImportError as error:
     raise PackageError(
         f"qwenvis.adapters.transformers needs PyTorch and transformers 5.18 or later, which are not installed: "
         f"pip install torch transformers ({error})"
     ) from error
 
-__all__ = ["inputs", "outputs"]
+__all__ = ["Inputs", "TowerOutput", "inputs", "outputs"]
