@@ -195,7 +195,8 @@ ROOMS = {
         "torch transformers",
     ),
     "adapters.transformers": Room(
-        "adapters.transformers.inputs adapters.transformers.language_model adapters.transformers.tower errors"
+        "adapters.transformers.inputs adapters.transformers.outputs adapters.transformers.language_model "
+        "adapters.transformers.tower errors"
     ),
     # of ops, what `doctor` reports
     "cli": Room(

@@ -51,8 +51,13 @@ def full_model(family: str, seed: int = 0) -> FullModel:
     directory = Path(_directory().name) / f"{family}-{seed}"
     model.save_pretrained(directory)
     processor.save_pretrained(directory)
+    return FullModel(model, processor, directory, *_placeholders(case))
+
+
+def _placeholders(case: FullCase) -> tuple[str, str]:
+    """Return what stands for an image and for a video in a prompt, empty in a family without videos."""
     image, video = ("".join(PLACEHOLDERS[case.prompts].get(name, "")) for name in ("image", "video"))
-    return FullModel(model, processor, directory, image, video)
+    return image, video
 
 
 @functools.cache
@@ -94,7 +99,18 @@ def _tokenizer(case: FullCase) -> Any:
         padding_side="left",
         model_max_length=32768,
         extra_special_tokens=named,
+        chat_template=_chat_template(case),
     )
+
+
+def _chat_template(case: FullCase) -> str:
+    """Return a template in which each message is a line, with the placeholders of the family."""
+    image, video = _placeholders(case)
+    part = (
+        f"{{% if part.type == 'image' %}}{image}{{% elif part.type == 'video' %}}{video}{{% else %}}{{{{ part.text }}}}"
+    )
+    parts = f"{{% for part in message.content %}}{part}{{% endif %}}{{% endfor %}}"
+    return f"{{% for message in messages %}}{{{{ message.role }}}}: {parts}\n{{% endfor %}}assistant: "
 
 
 def _processor(case: FullCase, tokenizer: Any, tower: Any) -> Any:

@@ -6,8 +6,9 @@ This package imports PyTorch and transformers; ``import qwenvis`` does not. Rais
 from qwenvis.errors import PackageError
 
 try:
-    from qwenvis.adapters.transformers.inputs import inputs, outputs
+    from qwenvis.adapters.transformers.inputs import Inputs, inputs, outputs
     from qwenvis.adapters.transformers.language_model import load_language_model
+    from qwenvis.adapters.transformers.outputs import TowerOutput
     from qwenvis.adapters.transformers.tower import attach
 except ImportError as error:
     raise PackageError(
@@ -15,4 +16,4 @@ except ImportError as error:
         f"pip install torch transformers ({error})"
     ) from error
 
-__all__ = ["attach", "inputs", "load_language_model", "outputs"]
+__all__ = ["Inputs", "TowerOutput", "attach", "inputs", "load_language_model", "outputs"]

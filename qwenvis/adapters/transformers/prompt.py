@@ -133,9 +133,9 @@ def _made(tokenizer: Any, parts: Mapping[str, Prepared], model: Any) -> Any:
 
     AutoProcessor also loads a video processor, which transformers refuses to do without torchvision.
     """
-    module = type(model).__module__.split(".")[-2]
+    family = type(model.config).__module__.split(".")[-2]  # of a thinker, the module of the whole model
     known: Mapping[str, str] = getattr(processing_auto, "PROCESSOR_MAPPING_NAMES", {})
-    name = tokenizer.init_kwargs.get("processor_class") or known.get(module)
+    name = tokenizer.init_kwargs.get("processor_class") or known.get(family)
     found = getattr(transformers, str(name), None)
     if not isinstance(found, type) or not issubclass(found, transformers.ProcessorMixin):
         raise InputError(
