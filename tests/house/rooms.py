@@ -95,7 +95,6 @@ ROOMS = {
         "checkpoints.shards checkpoints.checkpoint checkpoints.tensors checkpoints.stored weights io.drafts errors",
         "numpy",
     ),
-    "checkpoints.memory": Room("checkpoints.checkpoint weights errors", "numpy"),
     "checkpoints.gguf": Room("checkpoints.stored io.files errors", "numpy gguf"),
     "checkpoints.mmproj": Room(
         "checkpoints.checkpoint checkpoints.tensors checkpoints.stored models io.fields errors", "numpy"
@@ -166,6 +165,7 @@ ROOMS = {
         "processors.video processors.image processors.smart_resize models weights errors version"
     ),
     "jobs": Room("__init__ encoder embeddings errors", "numpy safetensors"),
+    "adapters.memory": Room("checkpoints.checkpoint weights errors", "numpy"),
     "adapters.transformers.receiver": Room("models embeddings errors", "torch transformers"),
     "adapters.transformers.outputs": Room(
         "adapters.transformers.receiver embeddings.convert embeddings", "numpy torch transformers"
@@ -176,9 +176,7 @@ ROOMS = {
         "torch transformers",
     ),
     "adapters.transformers.subclasses": Room(),
-    "adapters.transformers.weights": Room(
-        "spec checkpoints.memory checkpoints.tensors errors", "numpy ml_dtypes torch"
-    ),
+    "adapters.transformers.weights": Room("adapters.memory spec checkpoints.tensors errors", "numpy ml_dtypes torch"),
     "adapters.transformers.follower": Room(
         "adapters.transformers.weights adapters.transformers.subclasses encoder spec errors", "torch"
     ),

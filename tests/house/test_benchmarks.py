@@ -106,18 +106,6 @@ def test_start(more, monkeypatch, capsys, tmp_path):
         assert 30e6 < row["rss"] < 300e6
 
 
-@pytest.mark.skipif(not TORCH_IS_HERE, reason="needs torch and transformers")
-def test_first_token(monkeypatch, capsys, tmp_path):
-    options = ["--side", 112, "--threads", 1, "--rounds", 2, "--json", tmp_path / "out.json"]
-    run(monkeypatch, "first_token", "--preset", "tiny-qwen2-vl", *options)
-    lines = [line.split() for line in capsys.readouterr().out.splitlines()[-4:]]
-    models = [(dtype, model) for dtype in ("bfloat16", "float32") for model in ("transformers", "attached")]
-    assert [tuple(line[:2]) for line in lines] == models
-    for row in json.loads((tmp_path / "out.json").read_text())["rows"]:
-        assert len(row["seconds"]) == len(row["tower"]) == 2
-        assert all(0 < tower < seconds for tower, seconds in zip(row["tower"], row["seconds"], strict=True))
-
-
 def test_alternating_warms_up_once_and_runs_in_turn(monkeypatch):
     timing = importlib.import_module("benchmarks.timing")
     monkeypatch.setattr("qwenvis.cost.peak_rate", lambda threads, format: {"f32": 8.0, "bf16": 16.0}[format])

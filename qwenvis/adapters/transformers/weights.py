@@ -10,7 +10,7 @@ import ml_dtypes
 import numpy as np
 import torch
 
-from qwenvis.checkpoints.memory import InMemory
+from qwenvis.adapters.memory import InMemory
 from qwenvis.checkpoints.tensors import Tensor
 from qwenvis.errors import InputError, listed
 from qwenvis.spec import ModelSpec

@@ -5,7 +5,7 @@ import pytest
 
 from oracle.transformers_towers import cached, inputs, save
 from qwenvis import CheckpointError, Encoder, ModelSpec
-from qwenvis.checkpoints.memory import InMemory
+from qwenvis.adapters.memory import InMemory
 from qwenvis.checkpoints.tensors import Tensor
 
 
