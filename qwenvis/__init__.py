@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from qwenvis.errors import IsaError as IsaError
     from qwenvis.errors import LimitError as LimitError
     from qwenvis.errors import NumericalError as NumericalError
+    from qwenvis.errors import PackageError as PackageError
     from qwenvis.errors import QwenvisError as QwenvisError
     from qwenvis.errors import SourceError as SourceError
     from qwenvis.errors import VideoError as VideoError
@@ -64,6 +65,7 @@ _ROOMS = {
     "LimitError": "errors",
     "ModelSpec": "spec",
     "NumericalError": "errors",
+    "PackageError": "errors",
     "QwenvisError": "errors",
     "SourceError": "errors",
     "Stream": "encoding.stream",
@@ -96,6 +98,7 @@ __all__ = [
     "LimitError",
     "ModelSpec",
     "NumericalError",
+    "PackageError",
     "QwenvisError",
     "SourceError",
     "Stream",

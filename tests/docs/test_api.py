@@ -11,6 +11,7 @@ import torch
 import qwenvis
 from house.source_files import ROOT
 from made.presets import encoder
+from qwenvis.adapters import transformers
 from qwenvis.concurrency.memo import cached_property
 
 API = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
@@ -54,6 +55,14 @@ def test_all_that_is_returned_is_public(cls):
             assert ours_in(hint) <= set(PUBLIC.values()), named(cls, name)
 
 
+@pytest.mark.parametrize("name", transformers.__all__)
+def test_all_that_adapters_return_is_public(name):
+    value = getattr(transformers, name)
+    public = {*PUBLIC.values(), *(getattr(transformers, each) for each in transformers.__all__)}
+    assert value.__doc__
+    assert ours_in(typing.get_type_hints(value).get("return")) <= public
+
+
 def test_attributes_of_objects_are_public():
     """Attributes that only a constructor sets have no annotation in the class."""
     model = encoder()
@@ -76,7 +85,7 @@ def test_internals_are_there():
 def test_every_public_class_is_on_the_page():
     directives = set(re.findall(r"^::: qwenvis\.(?:\w+\.)*(\w+)$", API, re.MULTILINE))
     errors = {name for name, kind in PUBLIC.items() if kind.__module__ == "qwenvis.errors"}
-    assert directives - {"errors"} == set(PUBLIC) - errors
+    assert directives - {"errors"} == set(PUBLIC) - errors | set(transformers.__all__)
     assert "errors" in directives
 
 

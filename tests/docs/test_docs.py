@@ -8,9 +8,10 @@ import sys
 
 import pytest
 
-from docs.code_blocks import run_blocks
+from docs.code_blocks import PRESET, run_blocks
 from house.source_files import ROOT
 from oracle import families
+from oracle.transformers_models import full_model
 from qwenvis import models
 from qwenvis.models import FAMILIES
 from qwenvis.sources.presets import PRESETS
@@ -65,7 +66,8 @@ WITH_CODE = [path for path in PAGES if "```" in path.read_text(encoding="utf-8")
 @pytest.mark.parametrize("path", WITH_CODE, ids=lambda path: path.name)
 def test_code_runs(path, tmp_path, monkeypatch):
     text = path.read_text(encoding="utf-8")
-    assert run_blocks(text, tmp_path, monkeypatch)
+    model = str(full_model("qwen2_vl").directory) if path.name == "transformers.md" else PRESET
+    assert run_blocks(text, tmp_path, monkeypatch, model)
     assert len(re.findall("^```$", text, re.MULTILINE)) == len(re.findall("^```python$", text, re.MULTILINE))
 
 

@@ -171,7 +171,37 @@ ROOMS = {
         "processors.video processors.image processors.smart_resize models weights errors version"
     ),
     "jobs": Room("__init__ encoder embeddings errors", "numpy safetensors"),
-    "adapters": Room("__init__ encoder embeddings errors", "numpy safetensors torch transformers vllm"),
+    "adapters.memory": Room("checkpoints.checkpoint weights errors", "numpy"),
+    "adapters.transformers.receiver": Room("models embeddings errors", "torch transformers"),
+    "adapters.transformers.outputs": Room(
+        "adapters.transformers.receiver embeddings.convert embeddings", "numpy torch transformers"
+    ),
+    "adapters.transformers.prompt": Room("adapters.transformers.receiver embeddings errors", "numpy transformers"),
+    "adapters.transformers.inputs": Room(
+        "adapters.transformers.prompt adapters.transformers.outputs adapters.transformers.receiver embeddings errors",
+        "torch transformers",
+    ),
+    "adapters.transformers.subclasses": Room(),
+    "adapters.transformers.weights": Room("adapters.memory spec checkpoints.tensors errors", "numpy ml_dtypes torch"),
+    "adapters.transformers.follower": Room(
+        "adapters.transformers.weights adapters.transformers.subclasses encoder spec errors", "torch"
+    ),
+    "adapters.transformers.tower": Room(
+        "adapters.transformers.follower adapters.transformers.subclasses encoder embeddings.convert errors",
+        "torch transformers",
+    ),
+    "adapters.transformers.conversion": Room(
+        "adapters.transformers.weights checkpoints.shards checkpoints.stored errors", "torch safetensors"
+    ),
+    "adapters.transformers.language_model": Room(
+        "adapters.transformers.tower adapters.transformers.follower adapters.transformers.conversion "
+        "adapters.transformers.subclasses errors",
+        "torch transformers",
+    ),
+    "adapters.transformers": Room(
+        "adapters.transformers.inputs adapters.transformers.outputs adapters.transformers.language_model "
+        "adapters.transformers.tower errors"
+    ),
     # of ops, what `doctor` reports
     "cli": Room(
         "__init__ encoder encoding.runner encoding.inputs cache embeddings spec cost sources videos.video "
@@ -181,7 +211,7 @@ ROOMS = {
     ),
     "__main__": Room("cli"),
 }
-PLANNED = {"jobs", "adapters"}  # what they will import; there is no code yet
+PLANNED = {"jobs"}  # what they will import; there is no code yet
 
 
 def within(name: str, place: str) -> bool:
