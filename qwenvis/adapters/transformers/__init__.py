@@ -10,7 +10,7 @@ try:
     from qwenvis.adapters.transformers.outputs import TowerOutput
 except ImportError as error:
     raise PackageError(
-        f"qwenvis.adapters.transformers needs PyTorch and transformers 5.18 or later, which are not installed: "
+        f"qwenvis.adapters.transformers needs PyTorch and transformers, which are not installed: "
         f"pip install torch transformers ({error})"
     ) from error
 
