@@ -26,7 +26,7 @@ UNIT, GAP, LINE = 106, 5, 2  # a merge unit, the gap between units, and the gap 
 SHOWN = 6  # the merge unit that is marked
 PAPER, INK, GREY, MARK, RULE = "#faf9f6", "#222228", "#63636b", "#d9480f", "#c9c7c0"
 LOW, ZERO, HIGH = (33, 102, 172), (247, 247, 247), (178, 24, 43)  # the colours of values, from negative to positive
-BEFORE, AFTER = ("This", "is"), ("at", "dusk")  # the words around the picture in the prompt
+BEFORE, AFTER = ("Is", "it"), ("?", "No")  # the words around the picture in the prompt
 
 
 def picture(batch: qwenvis.Batch, encoder: qwenvis.Encoder) -> Image.Image:
@@ -179,17 +179,17 @@ def positions_in_a_prompt(example: Example) -> str:
             parts.append(cut("picture", example.unit(token), (x + 1, 16, step - 2, step - 2)))
         else:
             word = (BEFORE + AFTER)[place if token < 0 else token - count + start]
-            parts.append(text(x + step / 2, 34, word, 12))
+            parts.append(text(x + step / 2, 35, word, 16))
         for line, position in enumerate(table[:, place]):
-            parts.append(text(x + step / 2, 66 + 25 * line, position, 16))
-        parts.append(text(x + step / 2, 152, place, 14, ink=GREY))
+            parts.append(text(x + step / 2, 68 + 26 * line, position, 18))
+        parts.append(text(x + step / 2, 158, place, 15, ink=GREY))
     for line, name in enumerate(("t", "row", "column")):
-        parts.append(text(8, 66 + 25 * line, name, 15, more='text-anchor="start"'))
-    parts.append(text(8, 152, "place", 15, ink=GREY, more='text-anchor="start"'))
-    parts.append(f'<path d="M8 130H{WIDTH - 8}" stroke="{RULE}"/>')
+        parts.append(text(8, 68 + 26 * line, name, 15, more='text-anchor="start"'))
+    parts.append(text(8, 158, "place", 15, ink=GREY, more='text-anchor="start"'))
+    parts.append(f'<path d="M8 135H{WIDTH - 8}" stroke="{RULE}"/>')
     for edge in (start, start + count):
-        parts.append(f'<path d="M{left + edge * step:g} 12V158" stroke="{RULE}" stroke-dasharray="4 3"/>')
-    return page(166, "The positions of twelve tokens between words", parts)
+        parts.append(f'<path d="M{left + edge * step:g} 12V164" stroke="{RULE}" stroke-dasharray="4 3"/>')
+    return page(172, "The positions of twelve tokens between words", parts)
 
 
 def figures() -> dict[str, str]:
