@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +12,9 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from qwenvis.embeddings.rules import check_finite, check_shapes
 from qwenvis.errors import InputError, shown
+from qwenvis.geometry import patch_counts
 from qwenvis.io.drafts import whole_file
 from qwenvis.io.files import expanded, given_path, open_regular
 
@@ -75,10 +76,11 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise InputError(f"{name} holds no embeddings: {shown(str(error))}") from error
     tokens, grid = tensors[TOKENS], tensors[GRID]
     deepstack = [tensor for key, tensor in tensors.items() if key.startswith(DEEPSTACK)]
-    _check_tokens(tokens, grid, merge_size, name)
-    _check_deepstack(tokens, deepstack, name)
+    check_shapes(tokens, deepstack, grid, merge_size, name)
+    origins = _origins(sources, tensors.get(SIZES), grid, name)
+    check_finite([tokens, *deepstack], patch_counts(grid) // merge_size**2, origins.get(SOURCES, ()), name)
     fields = {TOKENS: tokens, GRID: grid, MERGE_SIZE: merge_size, DEEPSTACK: deepstack, "provenance": provenance}
-    return fields | _times(tensors, grid, name) | _origins(sources, tensors.get(SIZES), grid, name)
+    return fields | _times(tensors, grid, name) | origins
 
 
 def _path(path: str | os.PathLike[str]) -> Path:
@@ -107,22 +109,6 @@ def _parsed(metadata: dict[str, str]) -> tuple[int, Any, dict[str, str]]:
 def split(array: np.ndarray, counts: np.ndarray) -> list[np.ndarray]:
     """Split an array into views of ``counts`` rows."""
     return np.split(array, np.cumsum(counts)[:-1]) if len(counts) else []
-
-
-def _check_tokens(tokens: np.ndarray, grid: np.ndarray, merge_size: int, name: str) -> None:
-    if tokens.dtype != np.float32 or tokens.ndim != 2 or grid.dtype != np.int64 or grid.shape[1:] != (3,):
-        got = f"{tokens.dtype} {tokens.shape} and {grid.dtype} {grid.shape}"
-        raise InputError(f"{name} holds {got}; expected tokens (m, d) in float32 and a grid (items, 3) in int64")
-    patches, unit = [math.prod(item) for item in grid.tolist()], merge_size**2
-    if (grid < 1).any() or any(count % unit for count in patches) or sum(patches) != len(tokens) * unit:
-        raise InputError(f"{name}: {len(tokens)} tokens do not fit the grid {grid.tolist()}")
-
-
-def _check_deepstack(tokens: np.ndarray, deepstack: list[np.ndarray], name: str) -> None:
-    if any((array.dtype, array.shape) != (tokens.dtype, tokens.shape) for array in deepstack):
-        raise InputError(f"{name} holds deepstack arrays of another type or shape than its tokens {tokens.shape}")
-    if not all(np.isfinite(array).all() for array in (tokens, *deepstack)):
-        raise InputError(f"{name} holds NaN or infinity among its tokens; encode them again")
 
 
 def _times(tensors: dict[str, np.ndarray], grid: np.ndarray, name: str) -> dict[str, Any]:

@@ -1,9 +1,12 @@
 """All that the public API returns is public itself: exported, on the page of the API, and documented."""
 
+import inspect
 import re
 import typing
 
+import pyarrow
 import pytest
+import torch
 
 import qwenvis
 from house.source_files import ROOT
@@ -14,6 +17,7 @@ API = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
 PUBLIC = {name: getattr(qwenvis, name) for name in qwenvis.__all__ if name != "__version__"}
 INTERNALS = API.split("Internals")[1].split("\n#")[0]
 INTERNAL, OPAQUE = (set(re.findall(f"`({name})`", INTERNALS)) for name in (r"\w+\.\w+", r"\w+"))
+IMPORTED_FOR_TYPES = {"torch": torch, "pyarrow": pyarrow}  # by type checkers only
 WALKED = {name: kind for name, kind in PUBLIC.items() if name not in OPAQUE}
 
 
@@ -35,7 +39,8 @@ def returned_by(cls):
             value = value.func
         value = getattr(value, "__func__", value)
         if callable(value) and not isinstance(value, type):
-            yield name, typing.get_type_hints(value).get("return")
+            known = {**getattr(inspect.unwrap(value), "__globals__", {}), **IMPORTED_FOR_TYPES}
+            yield name, typing.get_type_hints(value, known).get("return")
 
 
 def named(cls, name):
