@@ -133,7 +133,7 @@ def patches(example: Example) -> Iterator[str]:
 
 
 def matrix(example: Example, top: float) -> Iterator[str]:
-    """Draw the tokens: rows of coloured numbers, each behind its merge unit."""
+    """Draw the tokens: rows of coloured numbers, each beside its merge unit."""
     height, left, right = 20, 78, WIDTH - MARGIN
     for token in range(len(example.tokens)):
         y = top + token * (height + 2)

@@ -1,6 +1,6 @@
 """The code blocks of the README and the docs, run with a tiny preset in place of the published checkpoint.
 
-A block of text behind a block of code is what the code prints.
+A block of text after a block of code is what the code prints.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ def names(tmp_path_factory):
         return run_blocks(PAGE, tmp_path_factory.mktemp("page"), patch)
 
 
-def model_class(name):
+def transformers_class(name):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return getattr(importlib.import_module("transformers"), name)
@@ -47,7 +47,7 @@ def model_class(name):
 
 def rope_index(name, kinds, **inputs):
     """Return transformers' positions (3, places) of a prompt whose places are words (0), images (1) and videos (2)."""
-    cls = model_class(name)
+    cls = transformers_class(name)
     vision = types.SimpleNamespace(spatial_merge_size=2, tokens_per_second=4)
     model = types.SimpleNamespace(config=types.SimpleNamespace(vision_config=vision))
     model.get_vision_position_ids = functools.partial(cls.get_vision_position_ids, model)
@@ -85,9 +85,27 @@ def test_steps_that_are_pictures_between_texts(name, names):
         assert (places[:, first : first + 4] == names["positions"](start, (1, 4, 4))).all()
 
 
+@pytest.mark.parametrize("name", ["Qwen3VLProcessor", "CohereCompassProcessor"])
+def test_times_before_the_steps(name):
+    """Frames at 0, 0.5, 1 and 1.5 seconds are two steps, whose middles are 0.25 and 1.25 seconds."""
+    cls, sizes = transformers_class(name), types.SimpleNamespace(merge_size=2, temporal_patch_size=2)
+    processor = types.SimpleNamespace(video_processor=sizes, video_token="v", vision_start_token="[")
+    processor.vision_end_token = "]"
+    processor._calculate_timestamps = functools.partial(cls._calculate_timestamps, processor)
+    metadata = types.SimpleNamespace(fps=2, frames_indices=[0, 1, 2, 3])
+    video = {"video_grid_thw": torch.tensor([[2, 4, 4]]), "video_metadata": [metadata]}
+    assert cls.replace_video_token(processor, video, 0) == "<0.2 seconds>[vvvv]<1.2 seconds>[vvvv]"
+
+
+@pytest.mark.parametrize("name", ["Glm4vProcessor", "Glm46VProcessor", "Glm5NextProcessor"])
+def test_times_after_the_steps(name):
+    written = transformers_class(name).replace_frame_token_id(types.SimpleNamespace(image_token="v"), 1.5, 4)
+    assert re.fullmatch(r"<\|begin_of_image\|>vvvv<\|end_of_image\|>1(\.5 seconds)?", written)
+
+
 @pytest.mark.parametrize("name", ["Exaone4_5_Model", "Glm5NextModel"])
 def test_families_without_three_positions(name):
-    assert not hasattr(model_class(name), "get_rope_index")
+    assert not hasattr(transformers_class(name), "get_rope_index")
 
 
 def test_deepstack_families():
