@@ -1,7 +1,9 @@
 """`Embeddings` of two images and a video, with all that a tower may return, and their comparison."""
 
 import os
+from dataclasses import replace
 
+import ml_dtypes
 import numpy as np
 
 from made.presets import same_bits
@@ -10,6 +12,7 @@ from qwenvis import Embeddings
 GRID = np.array([[1, 2, 4], [3, 2, 2], [1, 4, 6]])
 MADE = {"source": "somewhere", "family": "qwen2_vl", "format": "f32"}
 SOURCES = ["a.jpg", "image 1", "b.jpg"]
+DTYPES = (np.float32, np.float16, ml_dtypes.bfloat16)
 SIZES = np.array([[61, 97], [0, 0], [300, 2]])
 BYTES = os.fsdecode(b"caf\xe9.jpg")  # no UTF-8
 
@@ -31,6 +34,12 @@ def made(**changes):
         "sizes": SIZES,
     }
     return Embeddings(**{**values, **changes})
+
+
+def in_dtype(dtype, **changes):
+    """Return the results with tokens and deepstack in a dtype of `DTYPES`, rounded by NumPy."""
+    out = made(**changes)
+    return replace(out, embeddings=out.embeddings.astype(dtype), deepstack=[x.astype(dtype) for x in out.deepstack])
 
 
 def equal(got, want):
