@@ -15,7 +15,7 @@ from qwenvis.concurrency.threads import resolve as resolve_threads
 from qwenvis.embeddings import Embeddings
 from qwenvis.encoding.arguments import check_flag, checked_grid, checked_pixel_values, skip_errors, takes_one_list
 from qwenvis.encoding.batching import Batch
-from qwenvis.encoding.inputs import Images, Inputs, Videos
+from qwenvis.encoding.inputs import Images, Videos
 from qwenvis.encoding.outputs import Progress
 from qwenvis.encoding.runner import Runner
 from qwenvis.encoding.stream import Stream, grouped, stream_results
@@ -125,7 +125,7 @@ class Encoder:
 
         Raises InputError if the directory exists, if its parent does not, or if it cannot be written.
         """
-        save(directory, self._spec.checkpoint, self._spec.weights)
+        save(directory, self._spec.checkpoint, self._spec.weights, self.threads)
 
     def __repr__(self) -> str:
         """Family, format, instruction set, threads and source."""
@@ -212,7 +212,8 @@ class Encoder:
         """
         skip = skip_errors(on_error)
         check_flag(hidden_states, "hidden_states")
-        inputs = self._inputs(sampling, min_pixels, max_pixels)
+        keying = self._runner.keying(hidden_states)
+        inputs = self._runner.inputs(sampling, min_pixels, max_pixels, keying)
         plan, errors = inputs.plan_all(images, videos, skip=skip)
         run = self._runner.begin(inputs, plan, hidden_states=hidden_states, progress=progress, strict=not skip)
         run.encode_all()
@@ -246,7 +247,8 @@ class Encoder:
         """
         skip = skip_errors(on_error)
         check_flag(hidden_states, "hidden_states")
-        inputs = self._inputs(sampling, min_pixels, max_pixels)
+        keying = self._runner.keying(hidden_states)
+        inputs = self._runner.inputs(sampling, min_pixels, max_pixels, keying)
         groups = grouped(inputs, inputs.factories(images, videos), patch_budget)
         begin = partial(self._runner.begin, inputs, hidden_states=hidden_states)
         return Stream(stream_results(groups, begin, patch_budget, self.threads), skip=skip)
@@ -266,7 +268,7 @@ class Encoder:
         Arguments are those of `encode`. Raises ImageError, VideoError, LimitError or InputError, one error that lists
         all items that cannot be used; ConfigError and TypeError as `encode`.
         """
-        plan, _ = self._inputs(sampling, min_pixels, max_pixels).plan_all(images, videos, skip=False)
+        plan, _ = self._runner.inputs(sampling, min_pixels, max_pixels).plan_all(images, videos, skip=False)
         batch = plan.prepare(self.threads)
         if errors := [item.error for item in plan.items if item.error is not None]:
             raise group_errors(errors, len(plan.items), "items")
@@ -294,6 +296,3 @@ class Encoder:
         grid = checked_grid(grid_thw, self.config)
         patches = checked_pixel_values(pixel_values, grid, self.config)
         return self._runner.forward(patches, grid, hidden_states, progress)
-
-    def _inputs(self, sampling: Sampling, min_pixels: int | None, max_pixels: int | None) -> Inputs:
-        return Inputs(self._spec, sampling, min_pixels=min_pixels, max_pixels=max_pixels, threads=self.threads)

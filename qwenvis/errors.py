@@ -35,8 +35,8 @@ LISTED = 10  # names that a list in a message spells out
 class QwenvisError(Exception):
     """The base class of every exception that the package raises on purpose. All can be pickled and copied.
 
-    - ``argument``, ``index``: "images" or "videos", and the position in that argument, if the error is about one image
-      or video of a call; else None.
+    - ``argument``, ``index``: "images", "videos" or "pixel_values", and the position in that argument (for
+      ``pixel_values`` the row of ``grid_thw``), if the error is about one item of a call; else None.
     - ``source``: the name of that item in `Embeddings.sources`: its path as text, else its position, such as "image 3";
       else None.
     - ``errors``: one error for each item, if the error is about several items; else empty.

@@ -49,7 +49,9 @@ def encode(encoder: Encoder, inputs: Inputs, items: list[InputItem], expected: f
     if bar.shown:
         bar.expected = estimate(encoder.spec, plan.grid_thw, encoder.threads) if expected is None else expected
     with bar:
-        run = Runner(encoder.spec, encoder.threads).begin(inputs, plan, progress=bar, strict=True)
+        runner = Runner(encoder.spec, encoder.threads)
+        inputs.keying = runner.keying()
+        run = runner.begin(inputs, plan, progress=bar, strict=True)
         run.encode_all()
         return run.result()
 
