@@ -14,6 +14,7 @@ QwenvisError
 └── IsaError              (RuntimeError)       an instruction set is unknown, not compiled or not on this CPU
 
 VideoWarning           (UserWarning)        frames of a video are damaged, and replaced by their neighbours
+CacheWarning           (UserWarning)        a cache cannot be written, so new tokens are not kept
 
 Every message says what was wrong, what was got, what was expected, and where. Text from a file or a caller is quoted
 with `shown`, `quoted` or `listed`. `about` sets the attributes of an error about an image or a video of a call.
@@ -76,6 +77,10 @@ class VideoError(InputError):
 
 class VideoWarning(UserWarning):
     """Frames of a video are damaged, and replaced by their neighbours."""
+
+
+class CacheWarning(UserWarning):
+    """A cache cannot be written, so new tokens are not kept."""
 
 
 class LimitError(InputError):

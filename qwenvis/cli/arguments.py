@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, TypedDict
 
+from qwenvis.cli import units
+
 if TYPE_CHECKING:
     from qwenvis.videos.video import Sampling
 
@@ -31,6 +33,14 @@ def pixels(text: str) -> int:
     """Parse a number of pixels: 200000 or 504x392."""
     width, cross, height = text.partition("x")
     return positive(width) * positive(height) if cross else positive(text)
+
+
+def nbytes(text: str) -> int:
+    """Parse a size in bytes: 5000000, 500MB, 2GiB."""
+    try:
+        return units.parsed_nbytes(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 500MB or 2GiB") from None
 
 
 def add_threads(parser: argparse.ArgumentParser) -> None:

@@ -49,11 +49,9 @@ def encode(encoder: Encoder, inputs: Inputs, items: list[InputItem], expected: f
     if bar.shown:
         bar.expected = estimate(encoder.spec, plan.grid_thw, encoder.threads) if expected is None else expected
     with bar:
-        runner = Runner(encoder.spec, encoder.threads)
+        runner = Runner(encoder.spec, encoder.threads, encoder.cache)
         inputs.keying = runner.keying()
-        run = runner.begin(inputs, plan, progress=bar, strict=True)
-        run.encode_all()
-        return run.result()
+        return runner.begin(inputs, plan, progress=bar, strict=True).encode_all()
 
 
 def estimate(spec: ModelSpec, grid_thw: np.ndarray, threads: int) -> float:

@@ -35,6 +35,9 @@ OTHER_FORMATS = (
     *(".png", ".jpg", ".jpeg", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".mp4", ".mkv", ".webm"),
 )
 
+# What reading a file of any content may raise.
+_UNREADABLE = (OSError, SafetensorError, LookupError, ValueError, TypeError, AttributeError, RecursionError)
+
 
 def checked_name(path: str | os.PathLike[str]) -> Path:
     """Return the path of a file to write. Raises InputError for a suffix that names another format."""
@@ -75,7 +78,7 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         tensors, metadata = _read(file_path)
         merge_size, sources, keys, provenance = _parsed(metadata)
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise InputError(f"{name} holds no embeddings: {shown(str(error))}") from error
     tokens, grid = tensors[TOKENS], tensors[GRID]
     deepstack = [tensor for key, tensor in tensors.items() if key.startswith(DEEPSTACK)]
@@ -84,6 +87,22 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
     check_finite([tokens, *deepstack], patch_counts(grid) // merge_size**2, origins.get(SOURCES, ()), name)
     fields = {TOKENS: tokens, GRID: grid, MERGE_SIZE: merge_size, DEEPSTACK: deepstack, "provenance": provenance}
     return fields | _times(tensors, grid, name) | origins | _keys(keys, grid, name)
+
+
+def read_header(path: str | os.PathLike[str]) -> tuple[int, str]:
+    """Return the number of tokens and the name of the first item of a file that `save` wrote, from its header alone.
+
+    Raises InputError for any other file.
+    """
+    file_path = _path(path)
+    try:
+        open_regular(file_path).close()
+        with safe_open(file_path, framework="numpy", backend="pread") as file:
+            count, _ = file.get_slice(TOKENS).get_shape()
+            sources = _parsed(dict(file.metadata() or {}))[1]
+            return int(count), str(sources[0])
+    except _UNREADABLE as error:
+        raise InputError(f"{shown(str(file_path))} holds no embeddings: {shown(str(error))}") from error
 
 
 def _path(path: str | os.PathLike[str]) -> Path:

@@ -28,6 +28,11 @@ class Call:
         """Return the facts that results of these ``items`` record about the call."""
         return {}
 
+    def finish(self) -> None:
+        """Wait until the items that were encoded are in the cache, if the call has one."""
+        if self.keying is not None:
+            self.keying.finish()
+
 
 class CallItem(StepItem):
     """An item with its place in a call, which keeps its error instead of raising it.

@@ -6,11 +6,15 @@ import hashlib
 import json
 import math
 import weakref
-from typing import NamedTuple, Protocol
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from qwenvis.cache import Cache
+from qwenvis.concurrency.tasks import Task
 from qwenvis.embeddings import Embeddings
 from qwenvis.embeddings.keys import ItemKey
 from qwenvis.errors import InputError
@@ -55,22 +59,13 @@ class Times(NamedTuple):
     second_per_grid_ts: float = 0.0
 
 
-class Store(Protocol):
-    """A cache of items by key, as `qwenvis.Cache` is one."""
-
-    def get(self, key: str) -> Embeddings | None:
-        """Return the item of a key, or None."""
-
-    def put(self, key: str, item: Embeddings) -> None:
-        """Store an item under its key; warn if it cannot be written."""
-
-
 class Keying:
     """The keys of the items of one call; with a ``cache``, items are looked up before their patches are cut."""
 
-    def __init__(self, identity: Identity, config: Config, cache: Store | None = None) -> None:
+    def __init__(self, identity: Identity, config: Config, cache: Cache | None = None) -> None:
         """Take the cache, if the call is to use one, and the ``config`` of the tower, which its items must fit."""
         self.identity, self.config, self.cache = identity, config, cache
+        self._writing: Task[None] | None = None
         if cache is not None:
             str(identity)  # hashed here by all threads, instead of by each of the threads that prepare items
 
@@ -85,6 +80,18 @@ class Keying:
         found = self.cache.get(str(key)) if self.cache is not None else None
         return found if found is not None and self._fits(found, grid) else None
 
+    def store(self, items: Sequence[Embeddings]) -> None:
+        """Write single items to the cache, if the call has one, in the background, once those before are written."""
+        self.finish()
+        if self.cache is not None and items:
+            self._writing = Task(partial(_put_all, self.cache, items))
+            self._writing.start()
+
+    def finish(self) -> None:
+        """Wait until all items are written."""
+        if self._writing is not None:
+            self._writing.result()
+
     def _fits(self, found: Embeddings, grid: tuple[int, int, int]) -> bool:
         arrays = [found.embeddings, *found.deepstack]
         shape = math.prod(grid) // self.config.merge_unit, self.config.out_hidden_size
@@ -93,3 +100,8 @@ class Keying:
             and len(arrays) == 1 + len(self.config.deepstack)
             and all(array.shape == shape and array.dtype == np.float32 for array in arrays)
         )
+
+
+def _put_all(cache: Cache, items: Sequence[Embeddings]) -> None:
+    for item in items:
+        cache.put(item.keys[0], item)

@@ -10,12 +10,13 @@ from typing import Any, cast
 import numpy as np
 
 from qwenvis import ops
+from qwenvis.cache import Cache
 from qwenvis.embeddings import Embeddings
 from qwenvis.embeddings.keys import UNKNOWN
 from qwenvis.encoding.batching import Batch, MicroBatch, Plan, prefetched
 from qwenvis.encoding.inputs import Inputs
 from qwenvis.encoding.items import Call, CallItem
-from qwenvis.encoding.keying import Identity, Keying, Store
+from qwenvis.encoding.keying import Identity, Keying
 from qwenvis.encoding.outputs import Outputs, Progress
 from qwenvis.encoding.patches import plan_patches
 from qwenvis.errors import InputError, NumericalError, call_order, without_traceback
@@ -29,7 +30,7 @@ from qwenvis.videos.video import Sampling
 class Runner:
     """The tower of a checkpoint whose weights have been read, with its threads and its workspaces."""
 
-    def __init__(self, spec: ModelSpec, threads: int, cache: Store | None = None) -> None:
+    def __init__(self, spec: ModelSpec, threads: int, cache: Cache | None = None) -> None:
         self.spec, self.threads, self.cache, self.isa = spec, threads, cache, ops.isa()
         self._identity, self._workspaces = Identity(spec, self.isa, threads), Workspaces()
 
@@ -43,8 +44,7 @@ class Runner:
         call = Call(self.keying(hidden_states))
         plan = plan_patches(call, pixel_values, grid_thw)
         run = self.begin(call, plan, hidden_states=hidden_states, progress=progress, strict=True)
-        run.encode_all()
-        return run.result()
+        return run.encode_all()
 
     def keying(self, hidden_states: bool = False) -> Keying:
         """Return the keys and the cache of one call, which does without the cache if it keeps hidden states."""
@@ -102,23 +102,28 @@ class Run:
         self.items: Sequence[CallItem] = self.plan.items
         self._end = len(self.items)  # the unusable item that ends the run, or the number of items
 
-    def encode_all(self) -> None:
-        """Encode the whole plan, one micro-batch at a time, each while the next is prepared."""
+    def encode_all(self, errors: Sequence[InputError] = ()) -> Embeddings:
+        """Encode the whole plan, one micro-batch at a time, each while the next is prepared; return `result`."""
         micro_batches = self.plan.micro_batches(PATCH_BUDGET)
-        for micro_batch, task in prefetched(micro_batches, PATCH_BUDGET, self.runner.threads):
-            batch = task.result()
-            self.encode(micro_batch, batch)
-            if self._end < len(self.items):
-                break
-            del task, batch  # frees the patches before the next ones are prepared
+        try:
+            for micro_batch, task in prefetched(micro_batches, PATCH_BUDGET, self.runner.threads):
+                batch = task.result()
+                self.encode(micro_batch, batch)
+                if self._end < len(self.items):
+                    break
+                del task, batch  # frees the patches before the next ones are prepared
+        finally:
+            self.call.finish()
+        return self.result(errors)
 
     def encode(self, micro_batch: MicroBatch, batch: Batch) -> None:
         """Encode the usable items of a micro-batch that the cache lacks, and store those that are complete."""
         self._encode_rows(micro_batch.spans, batch, range(len(micro_batch.spans)))
-        if (keying := self.call.keying) is not None and (cache := keying.cache) is not None:
-            for number, _, stop in micro_batch.spans:
-                if stop == self.plan.grid_thw[number, 0] and self._state(number) == "missing":
-                    cache.put(str(self.items[number].key), self._single(number))
+        keying = self.call.keying
+        if keying is not None and keying.cache is not None:
+            steps = self.plan.grid_thw[:, 0]
+            complete = [number for number, _, stop in micro_batch.spans if stop == steps[number]]
+            keying.store([self._single(number) for number in complete if self._state(number) == "missing"])
 
     def _encode_rows(self, spans: Sequence[Span], batch: Batch, rows: range) -> None:
         """Encode some rows of ``batch.grid_thw``, one for each of the ``spans``, if they are to be encoded."""

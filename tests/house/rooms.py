@@ -141,10 +141,13 @@ ROOMS = {
         lazily="embeddings.notebook",
     ),
     "embeddings": Room("embeddings.embeddings"),
+    "cache.file": Room("embeddings io.drafts errors", "numpy"),
+    "cache.cache": Room("cache.file embeddings io.drafts io.files errors"),
+    "cache": Room("cache.cache"),
     "encoding.arguments": Room("models geometry io.arrays errors", "numpy"),
     "encoding.batching": Room("geometry ops.use_threads concurrency.tasks", "numpy"),
     "encoding.outputs": Room("embeddings models nn.workspace geometry ops.all_finite errors", "numpy"),
-    "encoding.keying": Room("embeddings spec models errors version", "numpy"),
+    "encoding.keying": Room("cache embeddings spec models concurrency.tasks errors version", "numpy"),
     "encoding.items": Room("encoding.keying embeddings images.step errors", "numpy"),
     "encoding.patches": Room("encoding.items encoding.batching geometry errors", "numpy"),
     "encoding.inputs": Room(
@@ -152,26 +155,26 @@ ROOMS = {
         "images.step processors.frame_sampling processors.image io.iterables concurrency.memo errors"
     ),
     "encoding.runner": Room(
-        "encoding.patches encoding.inputs encoding.items encoding.keying encoding.outputs encoding.batching embeddings "
-        "spec videos.video nn.workspace geometry ops.isa ops.use_threads errors version",
+        "encoding.patches encoding.inputs encoding.items encoding.keying encoding.outputs encoding.batching cache "
+        "embeddings spec videos.video nn.workspace geometry ops.isa ops.use_threads errors version",
         "numpy",
     ),
     "encoding.stream": Room("encoding.runner encoding.inputs encoding.batching embeddings errors"),
     # the front door knows everybody
     "encoder": Room(
         "encoding.stream encoding.runner encoding.inputs encoding.outputs encoding.batching encoding.arguments "
-        "embeddings spec sources checkpoints.packed videos.video models geometry ops concurrency.threads errors",
+        "cache embeddings spec sources checkpoints.packed videos.video models geometry ops concurrency.threads errors",
         "numpy",
     ),
     "__init__": Room(
-        "encoder encoding.stream encoding.batching embeddings spec cost checkpoints.checkpoint "
+        "encoder encoding.stream encoding.batching cache embeddings spec cost checkpoints.checkpoint "
         "processors.video processors.image processors.smart_resize models weights errors version"
     ),
     "jobs": Room("__init__ encoder embeddings errors", "numpy safetensors"),
     "adapters": Room("__init__ encoder embeddings errors", "numpy safetensors torch transformers vllm"),
     # of ops, what `doctor` reports
     "cli": Room(
-        "__init__ encoder encoding.runner encoding.inputs embeddings spec cost sources videos.video "
+        "__init__ encoder encoding.runner encoding.inputs cache embeddings spec cost sources videos.video "
         "videos.animation videos.decode images.image images.decode processors.video ops.isa ops.isas "
         "ops.openmp ops.formats nn.formats io.signatures io.drafts io.files concurrency.threads errors version",
         "numpy PIL",
