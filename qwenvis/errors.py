@@ -9,7 +9,8 @@ QwenvisError
 │   │   └── ImageLimitError                    an image is larger than a limit allows: a LimitError too
 │   ├── VideoError                             a video cannot be used
 │   │   └── VideoLimitError                    a video is larger than a limit allows: a LimitError too
-│   └── LimitError                             an input is larger than a limit allows
+│   ├── LimitError                             an input is larger than a limit allows
+│   └── PackageError       (ImportError)       a package that is needed here is missing
 ├── NumericalError        (ArithmeticError)    the tower computed NaN or infinity for an item
 └── IsaError              (RuntimeError)       an instruction set is unknown, not compiled or not on this CPU
 
@@ -85,6 +86,10 @@ class CacheWarning(UserWarning):
 
 class LimitError(InputError):
     """An input is larger than a limit allows."""
+
+
+class PackageError(InputError, ImportError):
+    """A package that a part of qwenvis needs is not installed."""
 
 
 class ImageLimitError(ImageError, LimitError):
