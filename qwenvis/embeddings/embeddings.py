@@ -182,8 +182,8 @@ class Embeddings:
         """Return (tokens, W) with deepstack beside the tokens, W = out_hidden_size * (1 + len(deepstack)).
 
         Columns are ``[embeddings | deepstack 0 | deepstack 1 | ...]``, the layout of vLLM and llama.cpp. Without
-        deepstack the result is ``embeddings`` itself, else a new array. Raises InputError unless deepstack has the
-        dtype and shape of ``embeddings``.
+        deepstack the result is ``embeddings`` itself, else a new array of the same dtype. Raises InputError unless
+        deepstack has the dtype and shape of ``embeddings``.
         """
         rules.check_deepstack(self.embeddings, self.deepstack, "embeddings")
         return np.concatenate([self.embeddings, *self.deepstack], axis=1) if self.deepstack else self.embeddings
@@ -242,8 +242,8 @@ class Embeddings:
         """Write all fields but ``hidden_states`` and ``errors`` as a safetensors file, the whole file or none.
 
         The metadata hold the provenance, and ``sources`` as JSON; text that is not valid UTF-8, such as some paths, is
-        escaped and loads unchanged. Raises InputError if the file cannot be written, or if its suffix names another
-        format.
+        escaped and loads unchanged. Raises InputError if the file cannot be written, if its suffix names another
+        format, and where `check` does.
         """
         self.check()
         save(path, self._fields())

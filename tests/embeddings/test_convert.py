@@ -9,13 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from made.embeddings import DTYPES, equal, in_dtype, made
+from made.embeddings import DTYPES, HALVES, equal, in_dtype, made
 from made.presets import encoder, picture, same_bits
 from qwenvis import Embeddings
 from qwenvis.embeddings import picture as drawing
 from qwenvis.errors import InputError
-
-HALVES = DTYPES[1:]
 
 # Other dtypes.
 

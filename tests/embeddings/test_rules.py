@@ -8,9 +8,10 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from made.embeddings import DTYPES, GRID, in_dtype, made
+from made.embeddings import DTYPES, GRID, HALVES, in_dtype, made
 from made.presets import encoder, picture
 from qwenvis import Embeddings
+from qwenvis.embeddings.rules import first_not_finite
 from qwenvis.errors import InputError
 
 TOKENS = made().embeddings
@@ -94,8 +95,8 @@ def test_the_first_item_that_is_not_finite_is_named(dtype, value, row, item):
 
 
 @pytest.mark.parametrize("bits", [0x7F81, 0xFFFF, 0x7FC0])
-def test_signalling_nan(bits):
-    """Of which NumPy warns."""
+def test_every_kind_of_nan(bits):
+    """A signalling one too, of which NumPy would warn."""
     out = in_dtype(ml_dtypes.bfloat16)
     out.embeddings.view(np.uint16)[5, 0] = bits
     with pytest.raises(InputError, match="token 5, of item 2"):
@@ -113,13 +114,22 @@ def test_every_entry_is_looked_at(dtype):
             out.check()
 
 
+@pytest.mark.parametrize("dtype", HALVES)
+def test_every_value_of_16_bits(dtype):
+    """As NumPy judges it."""
+    values = np.arange(1 << 16, dtype=np.uint16).view(dtype)[:, None]
+    with np.errstate(invalid="ignore"):
+        finite = np.isfinite(values)[:, 0]
+    assert [first_not_finite(row[None]) is None for row in values] == finite.tolist()
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_memory_of_a_check(dtype):
     out = Embeddings(np.ones((1 << 12, 1 << 10), dtype), np.array([[1, 64, 64]]), 1)
     tracemalloc.start()
     try:
         out.check()
-        assert tracemalloc.get_traced_memory()[1] < out.embeddings.size / 8
+        assert tracemalloc.get_traced_memory()[1] < out.embeddings.size / 4  # of the flags of all entries
     finally:
         tracemalloc.stop()
 

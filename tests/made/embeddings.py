@@ -13,7 +13,8 @@ from qwenvis import Embeddings
 GRID = np.array([[1, 2, 4], [3, 2, 2], [1, 4, 6]])
 MADE = {"source": "somewhere", "family": "qwen2_vl", "format": "f32"}
 SOURCES = ["a.jpg", "image 1", "b.jpg"]
-DTYPES = (np.float32, np.float16, ml_dtypes.bfloat16)
+HALVES = (np.float16, ml_dtypes.bfloat16)
+DTYPES = (np.float32, *HALVES)
 SIZES = np.array([[61, 97], [0, 0], [300, 2]])
 BYTES = os.fsdecode(b"caf\xe9.jpg")  # no UTF-8
 
