@@ -57,7 +57,7 @@ def data(image: Image.Image, kind: str, **options: object) -> str:
 
 
 def text(x: float, y: float, words: object, size: int = 15, *, ink: str = INK, more: str = "") -> str:
-    """Write words whose middle, or whose start with ``more``, is at x."""
+    """Write words around x, or from x on if ``more`` sets the anchor."""
     return f'<text x="{x:g}" y="{y:g}" font-size="{size}" fill="{ink}" {more}>{words}</text>'
 
 
