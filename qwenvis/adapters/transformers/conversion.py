@@ -19,7 +19,7 @@ from qwenvis.checkpoints.shards import read_header
 from qwenvis.checkpoints.stored import StoredTensor
 from qwenvis.errors import CheckpointError
 
-PIECE = 1 << 20  # entries
+PIECE = 1 << 15  # entries: larger buffers leave holes in the heap, between the tensors, when they are freed
 TYPES = {name: dtype for dtype, name in STORED.items()}
 
 
