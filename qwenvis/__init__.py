@@ -12,12 +12,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from qwenvis.cache import Cache as Cache
+    from qwenvis.cache import CacheItem as CacheItem
     from qwenvis.checkpoints.checkpoint import Checkpoint as Checkpoint
     from qwenvis.cost import Cost as Cost
     from qwenvis.embeddings import Embeddings as Embeddings
     from qwenvis.encoder import Encoder as Encoder
     from qwenvis.encoding.batching import Batch as Batch
     from qwenvis.encoding.stream import Stream as Stream
+    from qwenvis.errors import CacheWarning as CacheWarning
     from qwenvis.errors import CheckpointError as CheckpointError
     from qwenvis.errors import ConfigError as ConfigError
     from qwenvis.errors import ImageError as ImageError
@@ -43,6 +46,9 @@ if TYPE_CHECKING:
 
 _ROOMS = {
     "Batch": "encoding.batching",
+    "Cache": "cache",
+    "CacheItem": "cache",
+    "CacheWarning": "errors",
     "Checkpoint": "checkpoints.checkpoint",
     "CheckpointError": "errors",
     "Config": "models.config",
@@ -73,6 +79,9 @@ _ROOMS = {
 }
 __all__ = [
     "Batch",
+    "Cache",
+    "CacheItem",
+    "CacheWarning",
     "Checkpoint",
     "CheckpointError",
     "Config",

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, SupportsIndex, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from qwenvis.embeddings import convert, rules
 from qwenvis.embeddings.file import load, save, split
-from qwenvis.embeddings.join import joined
+from qwenvis.embeddings.join import Rows, joined, selected
+from qwenvis.embeddings.keys import UNKNOWN, Key, checked, rounded
 from qwenvis.errors import InputError, QwenvisError, shown
 from qwenvis.geometry import item_bounds, patch_counts
 
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     import torch
 
 SHOWN_SOURCES = 3  # in a repr
-
-Rows: TypeAlias = "slice | np.ndarray"  # rows of an array: a slice selects a view, indices a copy
 
 
 def _empty() -> np.ndarray:
@@ -69,9 +68,12 @@ class Embeddings:
     sources: list[str] = field(default_factory=list)
     sizes: np.ndarray = field(default_factory=_empty)
     errors: tuple[QwenvisError, ...] = ()
+    _keys: Sequence[Key] = ()  # `keys`, each as text or still to be computed
 
     def __post_init__(self) -> None:
-        """Name items without sources. Raises InputError unless each item has one source and one size."""
+        """Name items without sources. Raises InputError unless each item has one source, one size and one key."""
+        if not len(self._keys):
+            object.__setattr__(self, "_keys", [UNKNOWN] * len(self))
         if not len(self.sources):
             object.__setattr__(self, "sources", [f"item {index}" for index in range(len(self))])
         if not len(self.sizes):
@@ -79,6 +81,8 @@ class Embeddings:
         if len(self.sources) != len(self) or self.sizes.shape != (len(self), 2):
             got = f"{len(self.sources)} sources and sizes of shape {self.sizes.shape}"
             raise InputError(f"got {got}; expected {len(self)} sources and sizes of shape ({len(self)}, 2)")
+        if len(self._keys) != len(self):
+            raise InputError(f"got {len(self._keys)} keys; expected {len(self)}")
 
     @property
     def last_hidden_state(self) -> np.ndarray:
@@ -89,6 +93,22 @@ class Embeddings:
         if not self.hidden_states:
             raise InputError("hidden states were not kept; encode with hidden_states=True")
         return self.hidden_states[-1]
+
+    @property
+    def keys(self) -> list[str]:
+        """The key of each item: the SHA-256, in hexadecimal, of everything that the bits of its tokens depend on.
+
+        Hashed are the resized bytes of the item and the table that normalises them (the floats, if ``pixel_values``
+        were passed), ``grid_thw``, ``frame_indices``, ``timestamps`` and ``second_per_grid_ts``; and the weights,
+        config, family, format and instruction set of the encoder, with `qwenvis.version.NUMBERS`. Items with one key
+        have the same tokens to the bit. A key does not depend on the file format of the item, on the other items of the
+        call, or on threads. `astype` gives other keys.
+
+        The first key of an encoder hashes its weights, about a second for 2 GB; so do pickling and `save`, because they
+        store keys. Raises InputError for items that were made by hand or loaded from a
+        file without keys, and if the encoder is gone and its weights were never hashed.
+        """
+        return checked(self._keys)
 
     @property
     def counts(self) -> np.ndarray:
@@ -184,7 +204,8 @@ class Embeddings:
             convert.cast(array, name, self.counts, self.sources) for array in (self.embeddings, *self.deepstack)
         )
         provenance = self.provenance if name == "float32" else convert.rounded(self.provenance, name)
-        return replace(self, embeddings=tokens, deepstack=deepstack, provenance=provenance)
+        keys = rounded(self._keys, name)
+        return replace(self, embeddings=tokens, deepstack=deepstack, provenance=provenance, _keys=keys)
 
     def to_torch(self) -> torch.Tensor:
         """Return ``embeddings`` as a CPU tensor (tokens, out_hidden_size) of the same dtype, bfloat16 included.
@@ -260,21 +281,7 @@ class Embeddings:
 
     def _select(self, items: Rows, tokens: Rows, patches: Rows) -> Embeddings:
         """Select items, whose tokens and patches are these rows."""
-        numbers = range(len(self))[items] if isinstance(items, slice) else items.tolist()
-        timed = self if self.frame_indices else None
-        return replace(
-            self,
-            embeddings=self.embeddings[tokens],
-            grid_thw=self.grid_thw[items],
-            hidden_states=[state[patches] for state in self.hidden_states],
-            deepstack=[layer[tokens] for layer in self.deepstack],
-            frame_indices=[timed.frame_indices[i] for i in numbers] if timed else [],
-            timestamps=[timed.timestamps[i] for i in numbers] if timed else [],
-            second_per_grid_ts=timed.second_per_grid_ts[items] if timed else _empty(),
-            sources=[self.sources[i] for i in numbers],
-            sizes=self.sizes[items],
-            errors=(),
-        )
+        return Embeddings(**selected(self._fields(), items, tokens, patches))
 
     def _fields(self) -> dict[str, Any]:
         """Return the fields by name."""

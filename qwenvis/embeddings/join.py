@@ -1,16 +1,17 @@
-"""Results of one tower, joined: the fields of several `Embeddings` as those of one."""
+"""Results of one tower, joined, and items selected from a result: fields of `Embeddings` from those of others."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from qwenvis.errors import InputError
 
 Fields = Mapping[str, Any]  # of an `Embeddings`, by name
+Rows: TypeAlias = "slice | np.ndarray"  # rows of an array: a slice selects a view, indices a copy
 
 
 def joined(parts: Sequence[Fields]) -> dict[str, Any]:
@@ -28,7 +29,7 @@ def joined(parts: Sequence[Fields]) -> dict[str, Any]:
     }
     lists = {
         name: list(chain.from_iterable(part[name] for part in parts))
-        for name in ("sources", "frame_indices", "timestamps")
+        for name in ("sources", "frame_indices", "timestamps", "_keys")
     }
     return {
         **layers,
@@ -37,6 +38,27 @@ def joined(parts: Sequence[Fields]) -> dict[str, Any]:
         "merge_size": parts[0]["merge_size"],
         "provenance": _merged(part["provenance"] for part in parts),
         "errors": tuple(error for part in parts for error in part["errors"]),
+    }
+
+
+def selected(part: Fields, items: Rows, tokens: Rows, patches: Rows) -> dict[str, Any]:
+    """Return the fields of some items, whose tokens and patches are these rows."""
+    count = len(part["grid_thw"])
+    numbers = range(count)[items] if isinstance(items, slice) else items.tolist()
+    of_items = {name: part[name][items] for name in ("grid_thw", "sizes", "second_per_grid_ts") if len(part[name])}
+    lists = {
+        name: [part[name][number] for number in numbers]
+        for name in ("sources", "frame_indices", "timestamps", "_keys")
+        if len(part[name])
+    }
+    return {
+        **part,
+        **of_items,
+        **lists,
+        "embeddings": part["embeddings"][tokens],
+        "hidden_states": [state[patches] for state in part["hidden_states"]],
+        "deepstack": [layer[tokens] for layer in part["deepstack"]],
+        "errors": (),
     }
 
 

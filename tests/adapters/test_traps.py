@@ -3,6 +3,7 @@
 import copy
 import pickle
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -121,3 +122,11 @@ def test_prompts_are_padded_where_generate_does_not_continue():
     found = inputs(text(full, scenario), encoded("qwen2_vl", scenario), processor, full.model)
     assert found["attention_mask"][:, -1].tolist() == [1, 1]
     assert found["attention_mask"][:, 0].tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("family", ["qwen3_vl", "glm4v"])
+def test_prompts_that_are_read_in_chunks(family):
+    """The tokens are cut where transformers cuts the prompt, here in the midst of images."""
+    model, found = full_model(family).model, arguments(family, "images of different sizes")
+    generate = partial(model.generate, max_new_tokens=8, do_sample=False)
+    assert torch.equal(generate(**found, prefill_chunk_size=7), generate(**found))

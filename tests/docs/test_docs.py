@@ -8,10 +8,9 @@ import sys
 
 import pytest
 
-from docs.code_blocks import PRESET, run_blocks
+from docs.code_blocks import run_blocks
 from house.source_files import ROOT
 from oracle import families
-from oracle.transformers_models import full_model
 from qwenvis import models
 from qwenvis.models import FAMILIES
 from qwenvis.sources.presets import PRESETS
@@ -66,9 +65,9 @@ WITH_CODE = [path for path in PAGES if "```" in path.read_text(encoding="utf-8")
 @pytest.mark.parametrize("path", WITH_CODE, ids=lambda path: path.name)
 def test_code_runs(path, tmp_path, monkeypatch):
     text = path.read_text(encoding="utf-8")
-    model = str(full_model("qwen2_vl").directory) if path.name == "transformers.md" else PRESET
-    assert run_blocks(text, tmp_path, monkeypatch, model)
-    assert len(re.findall("^```$", text, re.MULTILINE)) == len(re.findall("^```python$", text, re.MULTILINE))
+    assert run_blocks(text, tmp_path, monkeypatch)
+    assert len(re.findall("^```$", text, re.MULTILINE)) == len(re.findall("^```(python|text)$", text, re.MULTILINE))
+    assert len(re.findall("^```text$", text, re.MULTILINE)) == len(re.findall("^```\n\n```text$", text, re.MULTILINE))
 
 
 def test_every_promise_is_held_by_what_the_page_names():

@@ -1,5 +1,6 @@
-"""`Embeddings` of two images and a video, with all that a tower may return, and their comparison."""
+"""`Embeddings` of two images and a video, with all that a tower may return, their comparison, and numbered items."""
 
+import hashlib
 import os
 from dataclasses import replace
 
@@ -51,3 +52,16 @@ def equal(got, want):
         assert len(getattr(got, name)) == len(getattr(want, name))
         assert all(map(same_bits, getattr(got, name), getattr(want, name))), name
     assert (got.merge_size, got.provenance, got.sources) == (want.merge_size, want.provenance, want.sources)
+
+
+def key(number):
+    """The key of a numbered item."""
+    return hashlib.sha256(str(number).encode()).hexdigest()
+
+
+def item(number, width=64):
+    """An item of 16 tokens, seeded by its number, so that any process can tell whether tokens are those of a key."""
+    tokens = np.random.default_rng(number).standard_normal((16, width), np.float32)
+    sizes = np.array([[112, 112]])
+    made = {"family": "qwen2_vl", "format": "f32"}
+    return Embeddings(tokens, np.array([[1, 8, 8]]), 2, sources=[f"{number}.jpg"], sizes=sizes, provenance=made)

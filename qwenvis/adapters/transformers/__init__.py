@@ -12,7 +12,7 @@ try:
     from qwenvis.adapters.transformers.tower import attach
 except ImportError as error:
     raise PackageError(
-        f"qwenvis.adapters.transformers needs PyTorch and transformers 5.18 or later, which are not installed: "
+        f"qwenvis.adapters.transformers needs PyTorch and transformers, which are not installed: "
         f"pip install torch transformers ({error})"
     ) from error
 
