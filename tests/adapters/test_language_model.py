@@ -34,7 +34,7 @@ def loaded():
 
 @pytest.mark.parametrize("family", FULL_FAMILIES)
 def test_every_family(family, caplog, monkeypatch):
-    """All weights but the tower's, without a warning about its own; tokens give the same logits, and pixels need an encoder."""
+    """All weights except those of the tower, without a warning; tokens give the same logits, pixels need an encoder."""
     full = full_model(family)
     monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
     with caplog.at_level(logging.WARNING, logger="transformers"):
