@@ -113,7 +113,11 @@ class Cache:
         if sum(array.nbytes for array in (item.embeddings, *item.deepstack)) > self.max_bytes:
             return
         try:
-            self._count(key, write(path, key, item))
+            nbytes = write(path, key, item)
+            if nbytes > self.max_bytes:  # with its header
+                path.unlink(missing_ok=True)
+            else:
+                self._count(key, nbytes)
         except (OSError, InputError) as error:
             cause = error if isinstance(error, OSError) else error.__cause__
             if not isinstance(cause, OSError):
@@ -249,6 +253,8 @@ def _checked_bytes(value: object, least: int) -> int:
 
 def _usable(directory: str | os.PathLike[str]) -> Path:
     """Return the absolute path of a directory that can be written, or read and not empty; create it if need be."""
+    if isinstance(directory, str | bytes) and not directory:  # which would be the current directory
+        raise InputError(f"the directory of a cache is {quoted(directory)}; expected a path")
     path = expanded(str(given_path(directory, "the directory of a cache")))
     name = f"the cache {shown(str(path))}"
     try:
