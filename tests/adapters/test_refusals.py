@@ -91,6 +91,12 @@ def test_values_outside_the_range_of_the_model():
             give()
 
 
+def test_float64_models():
+    model = copy.deepcopy(FULL.model).double()
+    rows = torch.cat(inputs(FULL.image * 3, OUT, FULL.processor, model)["mm_encoder_outputs"]["image"].pooler_output)
+    assert torch.equal(rows, torch.from_numpy(OUT.embeddings).double())
+
+
 def test_results_of_unknown_origin_are_taken():
     assert isinstance(outputs(broken(provenance={}), FULL.model)["image"].pooler_output, list)
 

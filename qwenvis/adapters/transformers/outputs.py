@@ -11,7 +11,6 @@ import torch
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from qwenvis.adapters.transformers.receiver import Receiver
-from qwenvis.adapters.transformers.weights import STORED
 from qwenvis.embeddings import Embeddings
 from qwenvis.embeddings.convert import to_torch
 
@@ -41,10 +40,10 @@ def items_of(out: Embeddings) -> dict[str, list[int]]:
 def tower_output(items: Embeddings, lengths: Sequence[int], receiver: Receiver) -> TowerOutput:
     """Return the tokens in tensors of these lengths, in the dtype and on the device of the model's embeddings.
 
-    Raises InputError for a value outside the range of the dtype.
+    Raises InputError for a value outside the range of the dtype, and for embeddings that are quantised.
     """
     like = receiver.embedding
-    if like.dtype in STORED:
+    if like.dtype != torch.float64:  # which holds every token
         items = items.astype(like.dtype)
 
     def tensors(rows: np.ndarray) -> list[torch.Tensor]:
