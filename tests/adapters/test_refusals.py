@@ -82,6 +82,16 @@ def test_results(out, message):
         outputs(out, FULL.model)
 
 
+def test_values_outside_the_range_of_the_model():
+    """A float32 token that float16 would turn into infinity, and the logits into NaN."""
+    out = broken(embeddings=OUT.embeddings.copy())
+    out.embeddings[-1, 5] = 65520
+    model = copy.deepcopy(FULL.model).half()
+    for give in (lambda: inputs(FULL.image * 3, out, FULL.processor, model), lambda: outputs(out, model)):
+        with pytest.raises(InputError, match=r"of item 2 \(image 2\), .* which is outside the range of float16"):
+            give()
+
+
 def test_results_of_unknown_origin_are_taken():
     assert isinstance(outputs(broken(provenance={}), FULL.model)["image"].pooler_output, list)
 

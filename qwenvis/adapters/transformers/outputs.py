@@ -11,6 +11,7 @@ import torch
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from qwenvis.adapters.transformers.receiver import Receiver
+from qwenvis.adapters.transformers.weights import STORED
 from qwenvis.embeddings import Embeddings
 from qwenvis.embeddings.convert import to_torch
 
@@ -38,8 +39,13 @@ def items_of(out: Embeddings) -> dict[str, list[int]]:
 
 
 def tower_output(items: Embeddings, lengths: Sequence[int], receiver: Receiver) -> TowerOutput:
-    """Return the tokens in tensors of these lengths, in the dtype and on the device of the model's embeddings."""
+    """Return the tokens in tensors of these lengths, in the dtype and on the device of the model's embeddings.
+
+    Raises InputError for a value outside the range of the dtype.
+    """
     like = receiver.embedding
+    if like.dtype in STORED:
+        items = items.astype(like.dtype)
 
     def tensors(rows: np.ndarray) -> list[torch.Tensor]:
         return list(torch.split(to_torch(rows).to(like.device, like.dtype), list(lengths)))
