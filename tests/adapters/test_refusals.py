@@ -16,6 +16,7 @@ from adapters.pixel_path import SCENARIOS, encoded, encoder, videos
 from oracle.transformers_models import full_model
 from qwenvis import ConfigError, InputError
 from qwenvis.adapters.transformers import inputs, outputs
+from qwenvis.adapters.transformers.receiver import FIRST
 
 OUT = encoded("qwen2_vl", SCENARIOS["images of different sizes"])
 FULL = full_model("qwen2_vl")
@@ -163,16 +164,19 @@ def test_models_behind_adapters_of_the_peft_package():
     assert "mm_encoder_outputs" in inputs(FULL.image * 3, OUT, FULL.processor, behind)
 
 
-@pytest.mark.parametrize("package", ["torch", "transformers"])
-def test_packages_that_are_missing(package):
+@pytest.mark.parametrize(
+    ("package", "module"),
+    [("torch", None), ("transformers", None), ("transformers", "types.ModuleType('transformers')")],
+)
+def test_packages_that_are_missing_or_old(package, module):
     code = f"""
-import sys
-sys.modules[{package!r}] = None
+import sys, types
+sys.modules[{package!r}] = {module}
 import qwenvis
 try:
     import qwenvis.adapters.transformers
 except qwenvis.PackageError as error:
-    assert isinstance(error, ImportError) and "pip install torch transformers" in str(error), error
+    assert isinstance(error, ImportError) and "pip install torch 'transformers>={FIRST}'" in str(error), error
 else:
     raise AssertionError
 """
