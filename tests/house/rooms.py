@@ -175,7 +175,7 @@ ROOMS = {
     "adapters.transformers.weights": Room("adapters.memory spec checkpoints.tensors errors", "numpy ml_dtypes torch"),
     "adapters.transformers.receiver": Room("models embeddings errors", "torch transformers"),
     "adapters.transformers.outputs": Room(
-        "adapters.transformers.receiver adapters.transformers.weights embeddings.convert embeddings",
+        "adapters.transformers.receiver embeddings.convert embeddings",
         "numpy torch transformers",
     ),
     "adapters.transformers.prompt": Room("adapters.transformers.receiver embeddings errors", "numpy transformers"),
