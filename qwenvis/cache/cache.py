@@ -1,4 +1,4 @@
-"""A directory with one file for each item, whose name is the key of the item; the least recently used leave first."""
+"""A directory with one file for each item, named after the key of the item, within a bound."""
 
 from __future__ import annotations
 
@@ -109,7 +109,8 @@ class Cache:
         """
         path = self._path(key)
         if not isinstance(item, Embeddings) or len(item) != 1:
-            raise InputError(f"a cache stores one item under a key; got {quoted(item)}")
+            got = quoted(item) if isinstance(item, Embeddings) else f"a {type(item).__name__}"
+            raise InputError(f"a cache stores Embeddings of one item under a key; got {got}")
         if sum(array.nbytes for array in (item.embeddings, *item.deepstack)) > self.max_bytes:
             return
         try:

@@ -95,7 +95,7 @@ def test_a_key_is_a_hash(cache, bad):
 
 @pytest.mark.parametrize("bad", [made(), made()[:0], None, VIDEO.embeddings])
 def test_one_item_under_a_key(cache, bad):
-    with pytest.raises(InputError, match="one item under a key"):
+    with pytest.raises(InputError, match=r"one item under a key; got (<Embeddings|a \w+$)"):
         cache.put(key(0), bad)
 
 
@@ -116,6 +116,8 @@ def test_directories_that_cannot_be_used(tmp_path):
         tmp_path / "file": "is not a directory",
         tmp_path / "file" / "in": "Not a directory",
         "a\0b": "cannot be a path",
+        "": "cannot be a path",
+        b"": "cannot be a path",
         5: "expected a path",
         "": "the directory of a cache is ''",
         b"": "the directory of a cache is b''",
