@@ -144,7 +144,7 @@ ROOMS = {
     "cache.file": Room("embeddings io.drafts errors", "numpy"),
     "cache.cache": Room("cache.file embeddings io.drafts io.files errors"),
     "cache": Room("cache.cache"),
-    "encoding.arguments": Room("models geometry io.arrays errors", "numpy"),
+    "encoding.arguments": Room("embeddings.rules models geometry io.arrays errors", "numpy"),
     "encoding.batching": Room("geometry ops.use_threads concurrency.tasks", "numpy"),
     "encoding.outputs": Room("embeddings models nn.workspace geometry ops.all_finite errors", "numpy"),
     "encoding.keying": Room("cache embeddings spec models concurrency.tasks errors version", "numpy"),
