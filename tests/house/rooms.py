@@ -171,6 +171,7 @@ ROOMS = {
         "processors.video processors.image processors.smart_resize models weights errors version"
     ),
     "jobs": Room("__init__ encoder embeddings errors", "numpy safetensors"),
+    "adapters.modalities": Room("embeddings", "numpy"),
     "adapters.memory": Room("checkpoints.checkpoint weights errors", "numpy"),
     "adapters.transformers.weights": Room("adapters.memory spec checkpoints.tensors errors", "numpy ml_dtypes torch"),
     "adapters.transformers.receiver": Room("models embeddings errors", "torch transformers"),
@@ -180,7 +181,8 @@ ROOMS = {
     ),
     "adapters.transformers.prompt": Room("adapters.transformers.receiver embeddings errors", "numpy transformers"),
     "adapters.transformers.inputs": Room(
-        "adapters.transformers.prompt adapters.transformers.outputs adapters.transformers.receiver embeddings errors",
+        "adapters.transformers.prompt adapters.transformers.outputs adapters.transformers.receiver adapters.modalities "
+        "embeddings errors",
         "torch transformers",
     ),
     "adapters.transformers.subclasses": Room(),
