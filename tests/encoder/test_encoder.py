@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from made.presets import checkpoint, encoder, forward_passes, grouped, patches_of, picture, pixels, same_bits
-from oracle.families import KINDS
+from made.tile_sizes import ISAS
+from oracle.families import KINDS, fraction
 from qwenvis import Encoder
 from qwenvis.errors import InputError, SourceError
 from qwenvis.nn.formats import DTYPES
@@ -84,9 +85,9 @@ def test_what_comes_out(family):
     }.items() <= out.provenance.items()
 
 
-@every_family
-@every_dtype
-@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("isa", "family", "dtype", "threads"), fraction(3, ISAS, KINDS, DTYPES, [1, 2, 3]), indirect=["isa"]
+)
 def test_p05_alone_in_a_batch_and_in_any_order(isa, small_budget, family, dtype, threads):
     images = pictures()
     want = alone(encoder(family, dtype=dtype), images)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from made.presets import encoder, forward_passes, grouped, patches_of, picture, pixels, same_bits
-from oracle.families import KINDS
+from oracle.families import KINDS, fraction
 from qwenvis.errors import ImageError, InputError, LimitError
 from qwenvis.nn import workspace
 from qwenvis.nn.formats import DTYPES
@@ -17,7 +17,7 @@ from qwenvis.nn.formats import DTYPES
 every_family = pytest.mark.parametrize("family", KINDS)
 
 BUDGET = 130
-SIZES = [(61, 97), (56, 56), (280, 420), (30, 300), (150, 113), (61, 97), (56, 140)]
+SIZES = [(61, 97), (56, 56), (140, 210), (30, 300), (150, 113), (61, 97), (56, 140)]
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +63,7 @@ def test_stream_is_one_image_after_the_other(monkeypatch, family, dtype, budget)
         assert out.embeddings.flags.c_contiguous
         assert out.provenance.keys() <= single.provenance.keys()
     assert passes == grouped(patches_of(found, SIZES), budget)
-    assert family != "qwen2_vl" or budget != BUDGET or passes == [40, 600, 124, 64]
+    assert family != "qwen2_vl" or budget != BUDGET or passes == [40, 160, 124, 64]
 
 
 def test_stream_is_lazy():
@@ -194,9 +194,9 @@ def test_damage_that_shows_late_is_told_by_index(tmp_path):
 # Interruptions.
 
 
-@every_family
-@pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError, MemoryError])
-@pytest.mark.parametrize("moment", [1, 3, 5, 6])
+@pytest.mark.parametrize(
+    ("family", "error", "moment"), fraction(3, KINDS, [KeyboardInterrupt, ZeroDivisionError, MemoryError], [1, 3, 5, 6])
+)
 def test_encoder_survives_an_interruption(family, error, moment):
     found, calls = encoder(family, threads=2), []
     want = found.encode(pictures()).embeddings
