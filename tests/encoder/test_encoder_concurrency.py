@@ -18,7 +18,7 @@ from qwenvis.nn.formats import DTYPES
 
 every_family = pytest.mark.parametrize("family", KINDS)
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)
-SIZES = [(140, 210), (61, 97), (56, 56), (30, 300), (150, 113), (200, 200)]
+SIZES = [(280, 420), (61, 97), (56, 56), (30, 300), (150, 113), (200, 200)]
 
 
 @every_family

@@ -14,7 +14,7 @@ from oracle.families import KINDS
 from qwenvis.errors import MAX_ERRORS, ImageError, ImageLimitError, InputError, QwenvisError, VideoError
 
 BUDGETS = [1, 130, 10_000]
-SIZES = [(61, 97), (56, 56), (140, 210), (30, 300), (150, 113)]
+SIZES = [(61, 97), (56, 56), (280, 420), (30, 300), (150, 113)]
 
 
 @pytest.fixture(params=BUDGETS)

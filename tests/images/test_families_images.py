@@ -52,6 +52,10 @@ def configured(family, config):
 def test_p01_bits_of_every_family(family, kind):
     config = configs(family)[kind]
     processor, theirs = configured(family, config), transformers_class(family).from_dict(dict(config))
+    first = next(each for each in FAMILIES if (named(each), configs(each)[kind]) == (named(family), config))
+    if first != family:  # and so are those of an earlier family
+        assert (type(processor), processor) == (type(configured(first, config)), configured(first, config))
+        return
     images = [Image.fromarray(noise(*size)) for size in SIZES]
     assert_same_answer(preprocess(images, processor), theirs(images=images))
     for size in SIZES:

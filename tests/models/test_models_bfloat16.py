@@ -4,8 +4,9 @@ import functools
 
 import pytest
 
+from made.tile_sizes import ISAS
 from oracle import transformers_towers
-from oracle.families import FAMILIES, KINDS, tower
+from oracle.families import FAMILIES, KINDS, fraction, tower
 from oracle.tolerance import ROUNDED, TOWER, assert_close, relative_rms
 from qwenvis import Encoder, ops
 
@@ -55,8 +56,7 @@ def loaded(family, deep=False):
     return Encoder.from_pretrained(stored(family, deep), dtype="bfloat16", threads=1)
 
 
-@pytest.mark.parametrize("moving", [False, True], ids=["stills", "videos"])
-@pytest.mark.parametrize("family", KINDS)
+@pytest.mark.parametrize(("isa", "family", "moving"), fraction(2, ISAS, KINDS, [False, True]), indirect=["isa"])
 def test_nearer_to_the_truth_than_transformers(isa, family, moving):
     """By the relative RMS of the tokens, at the depth of the published towers."""
     encoder = loaded(family, deep=True)
