@@ -1,6 +1,6 @@
 """One pair of a segment and a head: its keys and values packed, then its queries, block by block."""
 
-from libc.math cimport INFINITY, exp2f, sqrt, sqrtf
+from libc.math cimport INFINITY, sqrt, sqrtf
 from libc.string cimport memset
 
 from qwenvis.ops.kernels cimport QV_F32, QV_MAX_MR, qv_dtype, qv_format, qv_itemsize
@@ -11,12 +11,10 @@ cdef enum:
 
 cdef double LOG2_E = 1.4426950408889634
 
-# Exponents of 2 between which softmax weights lie under a fixed top. Sums of 2^17 of them, times values up to 2^45, are
-# normal numbers, and what is lost below 2^-126 does not count beside a sum of at least 2^LEAST.
-cdef float MOST = 64, LEAST = -80
-
-# The largest bound of scores for which a top is fixed: beyond it, all scores of a query may lie far below.
-cdef float FARTHEST = 160
+# Of fixed tops, in units of log 2: weights are at most 2^MOST, so that sums of 2^17 of them, times values up to 2^45, are
+# finite. A sum of weights is at least LEAST, beside which weights that vanish below 2^-126 do not count. Where scores
+# are bounded by more than FARTHEST, all of a query may lie too far below its top.
+cdef float MOST = 64, LEAST = 2.0 ** -80, FARTHEST = 160
 
 
 # What one worker keeps of a block of queries; scores and weights are of one tile.
@@ -150,7 +148,7 @@ cdef bint _attend_fixed(const Job *job, const Pair *pair, Queries *queries) noex
     _attend_keys(job, pair, queries)
     for row in range(queries.rows):
         queries.totals[row] = job.isa.sum(queries.totals + row * lanes, lanes)
-        enough &= queries.totals[row] >= exp2f(LEAST)
+        enough &= queries.totals[row] >= LEAST
     return enough
 
 
