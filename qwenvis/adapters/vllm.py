@@ -156,7 +156,7 @@ def _part(name: str, item: Embeddings, fields: dict[str, np.ndarray]) -> Part:
 
 def _npy(array: np.ndarray) -> str:
     """Return the base64 of a ``.npy`` file."""
-    plain = array if array.dtype.isbuiltin else array.astype(np.float32)  # bfloat16, exactly
+    plain = array.astype(np.float32) if array.dtype.name == "bfloat16" else array  # exactly
     file = io.BytesIO()
     np.save(file, np.ascontiguousarray(plain), allow_pickle=False)
     return base64.b64encode(file.getvalue()).decode("ascii")
