@@ -23,6 +23,8 @@ from qwenvis.errors import InputError, quoted, shown
 from qwenvis.io.drafts import flush, flush_names, whole_file
 from qwenvis.io.files import expanded, given_path
 
+__all__ = ["offline", "parts", "request", "write_cache"]
+
 Part: TypeAlias = dict[str, Any]
 
 # The families whose tokens and grids vLLM takes -> the times that it reads beside them, of videos; None: it takes only

@@ -32,6 +32,7 @@ SCENARIOS: dict[str, Prompt] = {
     "both": (("video", 0), (" against ", -1), ("image", 0), (" and ", -1), ("video", 1)),
     "twice": (("image", 1), (" is ", -1), ("image", 1), ("?", -1)),
 }
+PIXELS = ("image", "video")
 WAYS = ("offline", "parts", "request")
 
 
@@ -66,21 +67,17 @@ def pixels(seed: int, shape: Sequence[int]) -> np.ndarray:
 
 
 def text(family: str, prompt: Prompt) -> str:
-    """Return a prompt as the chat template of the tiny models writes a message of the user."""
-    full = full_model(family)
-    marks = {"image": full.image, "video": full.video}
-    return f"user: {''.join(marks.get(kind, kind) for kind, _ in prompt)}\nassistant: "
+    """Return a prompt as the chat template writes a message of the user."""
+    content = [{"type": kind} if kind in PIXELS else {"type": "text", "text": kind} for kind, _ in prompt]
+    messages = [{"role": "user", "content": content}]
+    return full_model(family).processor.tokenizer.apply_chat_template(messages, tokenize=False)
 
 
 def message(prompt: Prompt, content: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return a prompt as messages of the chat API, with these parts in the places of images and videos."""
-    supply = {name: iter([each for each in content if each["type"] == f"{name}_embeds"]) for name in ("image", "video")}
-    return [
-        {
-            "role": "user",
-            "content": [next(supply[kind]) if kind in supply else {"type": "text", "text": kind} for kind, _ in prompt],
-        }
-    ]
+    supply = {name: iter([each for each in content if each["type"] == f"{name}_embeds"]) for name in PIXELS}
+    chosen = [next(supply[kind]) if kind in supply else {"type": "text", "text": kind} for kind, _ in prompt]
+    return [{"role": "user", "content": chosen}]
 
 
 def pixel_data(family: str, found: Items) -> dict[str, Any]:
