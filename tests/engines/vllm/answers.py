@@ -12,9 +12,8 @@ import numpy as np
 import torch
 from vllm import LLM, RequestOutput, SamplingParams
 
-from engines.vllm.models import encoder, engine, reading
+from engines.vllm.models import encoder, engine, reading, tiny_model
 from oracle.tolerance import TOWER
-from oracle.transformers_models import full_model
 from qwenvis import Embeddings
 from qwenvis.adapters.vllm import offline, parts, request, write_cache
 
@@ -70,7 +69,7 @@ def text(family: str, prompt: Prompt) -> str:
     """Return a prompt as the chat template writes a message of the user."""
     content = [{"type": kind} if kind in PIXELS else {"type": "text", "text": kind} for kind, _ in prompt]
     messages = [{"role": "user", "content": content}]
-    return full_model(family).processor.tokenizer.apply_chat_template(messages, tokenize=False)
+    return tiny_model(family).processor.tokenizer.apply_chat_template(messages, tokenize=False)
 
 
 def message(prompt: Prompt, content: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -108,7 +107,7 @@ def answers(family: str) -> dict[tuple[str, str], Answer]:
     """Return the answers of one engine to all prompts: to pixels, to moved tokens, and to tokens in each way."""
     prompts = {name: (prompt, items(family, prompt)) for name, prompt in SCENARIOS.items()}
     found = {}
-    with tempfile.TemporaryDirectory() as place, engine(full_model(family).directory, **options(place)) as llm:
+    with tempfile.TemporaryDirectory() as place, engine(tiny_model(family).directory, **options(place)) as llm:
         for name, (prompt, given) in prompts.items():
             words = {"prompt": text(family, prompt)}
             found["pixels", name] = generated(llm, {**words, **pixel_data(family, given)})

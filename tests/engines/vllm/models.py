@@ -31,7 +31,7 @@ from vllm import LLM
 
 import qwenvis
 from oracle.full_families import FULL_FAMILIES
-from oracle.transformers_models import full_model
+from oracle.transformers_models import FullModel, full_model
 
 FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 STARTING = 240  # seconds that a server may take until it answers
@@ -46,9 +46,23 @@ SIZES = {"max_model_len": 2048, "max_num_seqs": 2, "enforce_eager": True, "dtype
 
 
 @functools.cache
+def tiny_model(family: str) -> FullModel:
+    """Build the tiny full model of a family, with one normalisation for images and videos, as published models have.
+
+    vLLM normalises videos like images.
+    """
+    found = full_model(family)
+    if family == "qwen3_vl":
+        images = found.processor.image_processor
+        images.image_mean = images.image_std = [0.5, 0.5, 0.5]
+        found.processor.save_pretrained(found.directory)
+    return found
+
+
+@functools.cache
 def encoder(family: str) -> qwenvis.Encoder:
     """Load the tower of the family's full model."""
-    return qwenvis.Encoder.from_pretrained(full_model(family).directory, threads=1)
+    return qwenvis.Encoder.from_pretrained(tiny_model(family).directory, threads=1)
 
 
 def reading(directory: Path) -> dict[str, Any]:

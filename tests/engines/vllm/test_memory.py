@@ -8,8 +8,7 @@ import pytest
 from vllm.v1.engine.exceptions import EngineDeadError
 
 from engines.vllm.answers import SCENARIOS, answers, difference, generated, items, text
-from engines.vllm.models import engine
-from oracle.transformers_models import full_model
+from engines.vllm.models import engine, tiny_model
 from qwenvis.adapters.vllm import offline
 
 NONE = {"limit_mm_per_prompt": {"image": 0, "video": 0}}
@@ -22,7 +21,7 @@ def test_answers_without_the_tower(family, scenario):
     prompt = SCENARIOS[scenario]
     given, expected = items(family, prompt), answers(family)
     want, moved = expected["pixels", scenario], expected["moved", scenario]
-    with engine(full_model(family).directory, **NONE) as llm:
+    with engine(tiny_model(family).directory, **NONE) as llm:
         got = generated(llm, {"prompt": text(family, prompt), **offline(given.out)})
     assert (got.prompt, got.tokens) == (want.prompt, want.tokens)
     assert difference(got, want) <= difference(moved, want)
@@ -32,7 +31,7 @@ def test_deepstack_is_lost_with_the_tower():
     """VLLM 0.32 turns deepstack off without the tower, and tokens of the full width fail. Once it does not, say so."""
     prompt = SCENARIOS["two images"]
     given = items("qwen3_vl", prompt)
-    with engine(full_model("qwen3_vl").directory, **NONE) as llm, pytest.raises(EngineDeadError):
+    with engine(tiny_model("qwen3_vl").directory, **NONE) as llm, pytest.raises(EngineDeadError):
         generated(llm, {"prompt": text("qwen3_vl", prompt), **offline(given.out)})
 
 
@@ -45,7 +44,7 @@ def resident(llm):
 
 def test_memory_of_the_tower(tmp_path):
     """What is freed is at least nine tenths of the weights of the tower."""
-    model = shutil.copytree(full_model("qwen2_vl").directory, tmp_path / "model")
+    model = shutil.copytree(tiny_model("qwen2_vl").directory, tmp_path / "model")
     config = json.loads((model / "config.json").read_text())
     config["vision_config"] |= DEEP
     (model / "config.json").write_text(json.dumps(config))

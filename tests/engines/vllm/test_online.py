@@ -6,8 +6,7 @@ import urllib.request
 import pytest
 
 from engines.vllm.answers import SCENARIOS, TOKENS, Answer, answers, difference, items, message
-from engines.vllm.models import FAMILIES, server
-from oracle.transformers_models import full_model
+from engines.vllm.models import FAMILIES, server, tiny_model
 from qwenvis.adapters.vllm import parts, request, write_cache
 
 
@@ -33,7 +32,7 @@ def asked(address, messages):
 def test_answers_of_a_server(family, tmp_path):
     prompts = {name: (prompt, items(family, prompt)) for name, prompt in SCENARIOS.items()}
     expected = answers(family)
-    with server(full_model(family).directory, tmp_path) as address:
+    with server(tiny_model(family).directory, tmp_path) as address:
         for name, (prompt, given) in prompts.items():
             write_cache(given.out, tmp_path)
             want, moved = expected["pixels", name], expected["moved", name]
