@@ -61,17 +61,13 @@ def offline(out: Embeddings, *, width: int | None = None) -> dict[str, Any]:
     and for videos of a family of which vLLM takes images only. Raises PackageError without PyTorch.
     """
     items = _checked(out, width)
-    found: dict[str, Any] = {"multi_modal_data": {}, "multi_modal_uuids": {}}
+    data, uuids = {}, {}
     for name in items_of(out):
         chosen = [item for modality, item in items if modality == name]
-        arrays = [_fields(name, item) for item in chosen]
-        joined = {field: [each[field] for each in arrays] for field in arrays[0]}
-        tokens = to_torch(np.concatenate(joined.pop(f"{name}_embeds")))
-        times = {field: [each.tolist() for each in values] for field, values in joined.items() if field == "timestamps"}
-        others = {field: to_torch(np.stack(values)) for field, values in joined.items() if field not in times}
-        found["multi_modal_data"][name] = {f"{name}_embeds": tokens, **others, **times}
-        found["multi_modal_uuids"][name] = [item.keys[0] for item in chosen]
-    return found
+        given = [_fields(name, item) for item in chosen]
+        data[name] = {field: _joined(field, [each[field] for each in given]) for field in given[0]}
+        uuids[name] = [item.keys[0] for item in chosen]
+    return {"multi_modal_data": data, "multi_modal_uuids": uuids}
 
 
 def parts(out: Embeddings, *, width: int | None = None) -> list[Part]:
@@ -149,6 +145,13 @@ def _fields(name: str, item: Embeddings) -> dict[str, np.ndarray]:
     elif times:
         fields[times] = item.second_per_grid_ts[0].astype(np.float32)  # the dtype in vLLM
     return fields
+
+
+def _joined(field: str, arrays: list[np.ndarray]) -> Any:
+    """Return a field of several items as a prompt has it: tokens in one tensor, timestamps in lists. It is a copy."""
+    if field == "timestamps":
+        return [each.tolist() for each in arrays]
+    return to_torch(np.concatenate(arrays) if field.endswith("_embeds") else np.stack(arrays))
 
 
 def _part(name: str, item: Embeddings, fields: dict[str, np.ndarray]) -> Part:
