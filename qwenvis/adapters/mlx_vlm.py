@@ -1,0 +1,43 @@
+"""Visual tokens for MLX-VLM, which takes those of images in place of pixels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qwenvis.adapters.modalities import items_of
+from qwenvis.embeddings import Embeddings
+from qwenvis.errors import InputError, PackageError
+
+
+def arguments(out: Embeddings, *, width: int | None = None) -> dict[str, Any]:
+    """Return what ``generate_step(ids, model, mask=None, **arguments(out))`` needs besides the ids.
+
+    - ``out``: the result of `Encoder.encode` for images, which fill the placeholders in order. ``ids`` have a
+      placeholder for each token, as `qwenvis.adapters.transformers.inputs` writes them.
+    - ``width``: the number of columns that the model takes, its hidden_size, to be checked.
+
+    The result has arrays of MLX: ``cached_image_features`` (tokens, width) in the dtype of ``out``, ``image_grid_thw``
+    (items, 3), and ``pixel_values``, one zero that MLX-VLM wants to see and does not read.
+
+    Raises InputError for tokens with deepstack, for videos, and where `Embeddings.check` does; PackageError without
+    MLX.
+    """
+    out.check(width)
+    if out.deepstack:
+        raise InputError(
+            f"the tokens have {len(out.deepstack)} levels of deepstack, which MLX-VLM leaves out without an error when "
+            "it is given tokens, so its answers would be wrong: let MLX-VLM run its own tower, or use another engine"
+        )
+    if "video" in items_of(out):
+        raise InputError("out has videos; MLX-VLM takes the tokens of images only: encode its frames as images")
+    try:
+        import mlx.core as mx
+    except ImportError as error:
+        raise PackageError(f"qwenvis.adapters.mlx_vlm needs MLX: pip install mlx-vlm ({error})") from error
+    if not len(out):
+        return {"pixel_values": None}
+    return {
+        "pixel_values": mx.zeros(1),
+        "cached_image_features": mx.array(out.embeddings),
+        "image_grid_thw": mx.array(out.grid_thw),
+    }

@@ -1,0 +1,42 @@
+"""Visual tokens for SGLang's offline engine, which takes them in place of images and videos."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qwenvis.adapters.modalities import items_of
+from qwenvis.embeddings import Embeddings
+from qwenvis.embeddings.convert import to_torch
+
+
+def arguments(out: Embeddings, *, width: int | None = None) -> dict[str, list[dict[str, Any]]]:
+    """Return ``image_data`` and ``video_data`` for ``Engine.generate(input_ids=ids, **arguments(out))``.
+
+    - ``out``: the result of `Encoder.encode`: its images fill the placeholders of images in order, and its videos those
+      of videos. ``ids`` have a placeholder for each token, as `qwenvis.adapters.transformers.inputs` writes them.
+    - ``width``: the number of columns that the model takes, hidden_size * (1 + levels of deepstack), to be checked.
+
+    Each list has one dict: ``precomputed_embeddings`` (tokens, W), which is `Embeddings.wide` as a tensor;
+    ``image_grid_thw`` or ``video_grid_thw`` (items, 3) int64; and ``second_per_grid_ts``, if there are videos.
+
+    Raises InputError where `Embeddings.check` does, and PackageError without PyTorch.
+    """
+    out.check(width)
+    numbers = items_of(out)
+    # SGLang looks for the seconds in the first dict of a request, which is that of the images, if there are any
+    seconds = {"second_per_grid_ts": out.second_per_grid_ts[numbers["video"]].tolist()} if "video" in numbers else {}
+    return {f"{name}_data": [{**_data(out[chosen], name), **seconds}] for name, chosen in numbers.items()}
+
+
+def _data(out: Embeddings, modality: str) -> dict[str, Any]:
+    """Return the dict of the images or of the videos of a prompt.
+
+    SGLang's other format, "precomputed_embedding", goes through the tower of Qwen2-VL and Qwen3-VL like pixels. There
+    is no ``hash``: SGLang hashes the tokens itself, and so gives an image the same hash in every dict.
+    """
+    return {
+        "format": "processor_output",
+        "modality": modality,
+        "precomputed_embeddings": to_torch(out.wide()),
+        f"{modality}_grid_thw": to_torch(out.grid_thw),
+    }
