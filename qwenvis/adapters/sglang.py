@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from qwenvis.adapters.modalities import items_of
+from qwenvis.adapters.modalities import check_times, checked, items_of
 from qwenvis.embeddings import Embeddings
 from qwenvis.embeddings.convert import to_torch
+
+FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe")  # of its QwenVLImageProcessor
+SECONDS = "second_per_grid_ts"
+TIMED = "qwen2_5_vl"  # the family whose positions in a video follow from the seconds; in Qwen3-VL they are an error
 
 
 def arguments(out: Embeddings, *, width: int | None = None) -> dict[str, list[dict[str, Any]]]:
@@ -17,14 +21,18 @@ def arguments(out: Embeddings, *, width: int | None = None) -> dict[str, list[di
     - ``width``: the number of columns that the model takes, hidden_size * (1 + levels of deepstack), to be checked.
 
     Each list has one dict: ``precomputed_embeddings`` (tokens, W), which is `Embeddings.wide` as a tensor;
-    ``image_grid_thw`` or ``video_grid_thw`` (items, 3) int64; and ``second_per_grid_ts``, if there are videos.
+    ``image_grid_thw`` or ``video_grid_thw`` (items, 3) int64; and ``second_per_grid_ts`` of videos of Qwen2.5-VL.
 
-    Raises InputError where `Embeddings.check` does, and PackageError without PyTorch.
+    Raises InputError where `Embeddings.check` does, for tokens of a family that SGLang cannot take, and for videos of
+    Qwen2.5-VL without times; PackageError without PyTorch.
     """
-    out.check(width)
-    numbers = items_of(out)
-    # SGLang looks for the seconds in the first dict of a request, which is that of the images, if there are any
-    seconds = {"second_per_grid_ts": out.second_per_grid_ts[numbers["video"]].tolist()} if "video" in numbers else {}
+    numbers = items_of(checked(out, "SGLang", FAMILIES, width))
+    seconds = {}
+    if "video" in numbers and out.provenance["family"] == TIMED:
+        videos = out[numbers["video"]]
+        check_times(videos)
+        # SGLang looks for them in the first dict of a request, which is that of the images, if there are any
+        seconds[SECONDS] = videos.second_per_grid_ts.tolist()
     return {f"{name}_data": [{**_data(out[chosen], name), **seconds}] for name, chosen in numbers.items()}
 
 
@@ -32,7 +40,7 @@ def _data(out: Embeddings, modality: str) -> dict[str, Any]:
     """Return the dict of the images or of the videos of a prompt.
 
     SGLang's other format, "precomputed_embedding", goes through the tower of Qwen2-VL and Qwen3-VL like pixels. There
-    is no ``hash``: SGLang hashes the tokens itself, and so gives an image the same hash in every dict.
+    is no ``hash``: SGLang hashes the tokens itself.
     """
     return {
         "format": "processor_output",
