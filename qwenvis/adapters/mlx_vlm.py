@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from qwenvis.adapters.modalities import items_of
+from qwenvis.adapters.modalities import checked, items_of
 from qwenvis.embeddings import Embeddings
-from qwenvis.errors import InputError, PackageError
+from qwenvis.errors import InputError, PackageError, quoted
+
+FAMILIES = ("qwen2_vl", "qwen2_5_vl")  # compared with transformers; the logits of its GLM-4V differ with pixels too
 
 
 def arguments(out: Embeddings, *, width: int | None = None) -> dict[str, Any]:
@@ -19,23 +21,23 @@ def arguments(out: Embeddings, *, width: int | None = None) -> dict[str, Any]:
     The result has arrays of MLX: ``cached_image_features`` (tokens, width) in the dtype of ``out``, ``image_grid_thw``
     (items, 3), and ``pixel_values``, one zero that MLX-VLM wants to see and does not read.
 
-    Raises InputError for tokens with deepstack, for videos, and where `Embeddings.check` does; PackageError without
+    Raises InputError for tokens with deepstack, of another family, for videos, and where `Embeddings.check` does; PackageError without
     MLX.
     """
-    out.check(width)
-    if out.deepstack:
+    if isinstance(out, Embeddings) and out.deepstack:
         raise InputError(
-            f"the tokens have {len(out.deepstack)} levels of deepstack, which MLX-VLM leaves out without an error when "
-            "it is given tokens, so its answers would be wrong: let MLX-VLM run its own tower, or use another engine"
+            f"the tokens have {len(out.deepstack)} levels of deepstack, which MLX-VLM would leave out without an "
+            "error, so that its answers would be wrong: let it run its own tower, or use another engine"
         )
-    if "video" in items_of(out):
-        raise InputError("out has videos; MLX-VLM takes the tokens of images only: encode its frames as images")
+    if videos := items_of(checked(out, "MLX-VLM", FAMILIES, width)).get("video"):
+        raise InputError(
+            f"{quoted(out.sources[videos[0]])} is a video; MLX-VLM takes the tokens of images only, because it does "
+            "not read the seconds between temporal steps: let it run its own tower, or use another engine"
+        )
     try:
         import mlx.core as mx
     except ImportError as error:
         raise PackageError(f"qwenvis.adapters.mlx_vlm needs MLX: pip install mlx-vlm ({error})") from error
-    if not len(out):
-        return {"pixel_values": None}
     return {
         "pixel_values": mx.zeros(1),
         "cached_image_features": mx.array(out.embeddings),
