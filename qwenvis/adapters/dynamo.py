@@ -6,7 +6,6 @@ This module imports Dynamo, and with it vLLM; ``import qwenvis`` does not. Raise
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -53,7 +52,7 @@ class VisionEncoder(VisionEncoderBackend):  # type: ignore[misc]
             raise ImageError("the image is not a data:image/...;base64 URL, the only kind of URL that is read here")
         try:
             return base64.b64decode(data, validate=True)
-        except (binascii.Error, ValueError) as error:
+        except ValueError as error:
             raise ImageError(f"the data: URL of the image is not valid base64: {error}") from error
 
     def preprocess(self, raw: str) -> Any:

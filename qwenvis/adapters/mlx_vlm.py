@@ -8,7 +8,7 @@ from qwenvis.adapters.modalities import checked, items_of
 from qwenvis.embeddings import Embeddings
 from qwenvis.errors import InputError, PackageError, quoted
 
-FAMILIES = ("qwen2_vl", "qwen2_5_vl")  # compared with transformers; the logits of its GLM-4V differ with pixels too
+FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_5")  # whose logits equal those of transformers; of its GLM-4V none do
 
 
 def arguments(out: Embeddings, *, width: int | None = None) -> dict[str, Any]:
@@ -21,8 +21,8 @@ def arguments(out: Embeddings, *, width: int | None = None) -> dict[str, Any]:
     The result has arrays of MLX: ``cached_image_features`` (tokens, width) in the dtype of ``out``, ``image_grid_thw``
     (items, 3), and ``pixel_values``, one zero that MLX-VLM wants to see and does not read.
 
-    Raises InputError for tokens with deepstack, of another family, for videos, and where `Embeddings.check` does; PackageError without
-    MLX.
+    Raises InputError for tokens with deepstack or of another family, for videos, and where `Embeddings.check` does;
+    PackageError without MLX.
     """
     if isinstance(out, Embeddings) and out.deepstack:
         raise InputError(
