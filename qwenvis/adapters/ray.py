@@ -59,7 +59,10 @@ class Encode:
         supply = iter(range(len(out)))  # images first, as in the call
         numbers = [[list(islice(supply, len(items))) for items in lists] for lists in rows.values()]
         prompts = [_prompt(out[list(chain(*row))], self.width) for row in zip(*numbers, strict=True)]
-        return {**batch, **{column: _column([prompt.get(name) for prompt in prompts]) for column, name in COLUMNS.items()}}
+        return {
+            **batch,
+            **{column: _column([prompt.get(name) for prompt in prompts]) for column, name in COLUMNS.items()},
+        }
 
 
 def _items(entry: Any) -> list[Any]:

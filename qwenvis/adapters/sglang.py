@@ -8,7 +8,14 @@ from qwenvis.adapters.modalities import check_times, checked, items_of
 from qwenvis.embeddings import Embeddings
 from qwenvis.embeddings.convert import to_torch
 
-FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe")  # of its QwenVLImageProcessor
+FAMILIES = (
+    "qwen2_vl",
+    "qwen2_5_vl",
+    "qwen3_vl",
+    "qwen3_vl_moe",
+    "qwen3_5",
+    "qwen3_5_moe",
+)  # of its QwenVLImageProcessor
 SECONDS = "second_per_grid_ts"
 TIMED = "qwen2_5_vl"  # the family whose positions in a video follow from the seconds; in Qwen3-VL they are an error
 

@@ -11,7 +11,7 @@ import torch
 import qwenvis
 from house.source_files import ROOT
 from made.presets import encoder
-from qwenvis.adapters import transformers
+from qwenvis.adapters import mlx_vlm, ray, sglang, transformers
 from qwenvis.concurrency.memo import cached_property
 
 API = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")

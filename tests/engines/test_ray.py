@@ -43,7 +43,10 @@ def test_one_image_a_row():
 
 
 def test_rows_of_different_lengths_and_videos():
-    batch = {"pictures": objects(PICTURES[:2], None, [], [PICTURES[2]]), "clip": objects(VIDEO, [VIDEO, VIDEO], None, None)}
+    batch = {
+        "pictures": objects(PICTURES[:2], None, [], [PICTURES[2]]),
+        "clip": objects(VIDEO, [VIDEO, VIDEO], None, None),
+    }
     found = Encode(SOURCE, images="pictures", videos="clip", width=96, threads=1)(batch)
     equal(found, 0, ENCODER.encode(PICTURES[:2], videos=[VIDEO]))
     equal(found, 1, ENCODER.encode(videos=[VIDEO, VIDEO]))
@@ -52,17 +55,21 @@ def test_rows_of_different_lengths_and_videos():
 
 
 def test_paths(tmp_path):
-    paths = [str(tmp_path / f"{number}.png") for number in range(4)]
-    for path, pixels in zip(paths, PICTURES, strict=True):
-        Image.fromarray(pixels).save(path)
+    files = [tmp_path / f"{number}.png" for number in range(4)]
+    for file, pixels in zip(files, PICTURES, strict=True):
+        Image.fromarray(pixels).save(file)
+    paths = list(map(str, files))
     encode = Encode(SOURCE, threads=1)
     columns = [
         np.array(paths[:2]),  # one each
         np.array([paths[:2], paths[2:]], object),  # two each, which Ray makes an array with two axes
         objects(np.array(paths[:1], object), np.array(paths[1:], object)),
-        objects(*(open(path, "rb").read() for path in paths[:2])),
+        objects(*(file.read_bytes() for file in files[:2])),
     ]
-    counts = [[len(data["image"]["image_grid_thw"]) for data in encode({"image": each})["multimodal_data"]] for each in columns]
+    counts = [
+        [len(data["image"]["image_grid_thw"]) for data in encode({"image": each})["multimodal_data"]]
+        for each in columns
+    ]
     assert counts == [[1, 1], [2, 2], [1, 3], [1, 1]]
     equal(encode({"image": columns[2]}), 1, ENCODER.encode(PICTURES[1:]))
 

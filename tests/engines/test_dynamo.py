@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from adapters import dynamo_contract as contract
+from engines import dynamo_contract as contract
 from made.presets import checkpoint, encoder, picture, same_bits
 from qwenvis import ImageError, PackageError
 from qwenvis.geometry import PATCH_BUDGET

@@ -24,7 +24,9 @@ def test_arguments(family, name):
     for modality, numbers in items_of(out).items():
         (data,) = found[f"{modality}_data"]  # SGLang takes exactly one dict
         timed = family == "qwen2_5_vl" and "video_data" in found
-        assert data.pop("second_per_grid_ts", None) == (out[items_of(out)["video"]].second_per_grid_ts.tolist() if timed else None)
+        assert data.pop("second_per_grid_ts", None) == (
+            out[items_of(out)["video"]].second_per_grid_ts.tolist() if timed else None
+        )
         assert list(data) == ["format", "modality", "precomputed_embeddings", f"{modality}_grid_thw"]
         assert (data["format"], data["modality"]) == ("processor_output", modality)
         tokens, grid = data["precomputed_embeddings"], data[f"{modality}_grid_thw"]
