@@ -8,6 +8,8 @@ from qwenvis.adapters.modalities import checked, items_of
 from qwenvis.embeddings import Embeddings
 from qwenvis.errors import InputError, PackageError, quoted
 
+__all__ = ["arguments"]
+
 FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_5")  # whose logits equal those of transformers; of its GLM-4V none do
 
 

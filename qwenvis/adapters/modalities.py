@@ -35,7 +35,6 @@ def checked(out: Embeddings, engine: str, families: Collection[str], width: int 
     out.check(width)
     family = out.provenance.get("family")
     if family not in families:
-        raise InputError(
-            f"the tokens are of the family {quoted(family)}; {engine} takes those of {', '.join(families)}"
-        )
+        known = ", ".join(families)
+        raise InputError(f"the tokens are of the family {quoted(family)}; {engine} takes those of {known}")
     return out

@@ -13,6 +13,8 @@ from qwenvis.embeddings import Embeddings
 from qwenvis.encoder import Encoder
 from qwenvis.errors import InputError, listed
 
+__all__ = ["Encode"]
+
 # The columns of Ray Data LLM -> the names in vLLM's prompts.
 COLUMNS = {"multimodal_data": "multi_modal_data", "multimodal_uuids": "multi_modal_uuids"}
 
@@ -55,14 +57,13 @@ class Encode:
         if missing := set(names.values()) - set(batch):
             raise InputError(f"the batch has no column {listed(sorted(missing))}; it has {listed(sorted(batch))}")
         rows = {argument: [_items(entry) for entry in batch[column]] for argument, column in names.items()}
-        out = self.encoder.encode(**{argument: list(chain(*lists)) for argument, lists in rows.items()})
+        lists = {argument: list(chain(*items)) for argument, items in rows.items()}
+        out = self.encoder.encode(lists.get("images"), videos=lists.get("videos"))
         supply = iter(range(len(out)))  # images first, as in the call
-        numbers = [[list(islice(supply, len(items))) for items in lists] for lists in rows.values()]
+        numbers = [[list(islice(supply, len(each))) for each in items] for items in rows.values()]
         prompts = [_prompt(out[list(chain(*row))], self.width) for row in zip(*numbers, strict=True)]
-        return {
-            **batch,
-            **{column: _column([prompt.get(name) for prompt in prompts]) for column, name in COLUMNS.items()},
-        }
+        columns = {column: _column([prompt.get(name) for prompt in prompts]) for column, name in COLUMNS.items()}
+        return {**batch, **columns}
 
 
 def _items(entry: Any) -> list[Any]:

@@ -8,15 +8,10 @@ from qwenvis.adapters.modalities import check_times, checked, items_of
 from qwenvis.embeddings import Embeddings
 from qwenvis.embeddings.convert import to_torch
 
-FAMILIES = (
-    "qwen2_vl",
-    "qwen2_5_vl",
-    "qwen3_vl",
-    "qwen3_vl_moe",
-    "qwen3_5",
-    "qwen3_5_moe",
-)  # of its QwenVLImageProcessor
-SECONDS = "second_per_grid_ts"
+__all__ = ["arguments"]
+
+# Those of its QwenVLImageProcessor.
+FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe")
 TIMED = "qwen2_5_vl"  # the family whose positions in a video follow from the seconds; in Qwen3-VL they are an error
 
 
@@ -39,7 +34,7 @@ def arguments(out: Embeddings, *, width: int | None = None) -> dict[str, list[di
         videos = out[numbers["video"]]
         check_times(videos)
         # SGLang looks for them in the first dict of a request, which is that of the images, if there are any
-        seconds[SECONDS] = videos.second_per_grid_ts.tolist()
+        seconds["second_per_grid_ts"] = videos.second_per_grid_ts.tolist()
     return {f"{name}_data": [{**_data(out[chosen], name), **seconds}] for name, chosen in numbers.items()}
 
 

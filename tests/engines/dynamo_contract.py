@@ -47,5 +47,5 @@ class VisionEncoderBackend(ABC):
     def forward_batch(self, items, target_bucket=None):
         """Encode a batch."""
 
-    def close(self):
+    def close(self):  # noqa: B027
         """Release everything."""

@@ -7,6 +7,7 @@ import inspect
 import io
 import sys
 from types import ModuleType
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -77,7 +78,7 @@ def test_images_are_prepared_in_another_thread(adapter):
 
 def test_options_of_a_subclass(adapter, tmp_path):
     class Cached(adapter.VisionEncoder):
-        options = {"cache": tmp_path, "threads": 1}
+        options: ClassVar = {"cache": tmp_path, "threads": 1}
 
     backend = built(Cached)
     first, again = (backend.forward_batch([backend.preprocess(url(PICTURES[0])).item]) for _ in range(2))

@@ -80,7 +80,7 @@ def test_refusals(tmp_path):
         encode({"picture": np.stack(PICTURES[:1])})
     with pytest.raises(InputError, match="96 wide; expected 95"):
         encode({"image": np.stack(PICTURES[:1])})
-    with pytest.raises(ImageError, match="missing.jpg"):
+    with pytest.raises(ImageError, match=r"missing\.jpg"):
         encode({"image": np.array(["missing.jpg"])})
 
 
