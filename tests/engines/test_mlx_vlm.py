@@ -11,12 +11,15 @@ import numpy as np
 import pytest
 
 from adapters.pixel_path import SCENARIOS, encoded, logits, text, tolerance
+from docs import code_blocks
+from house.source_files import ROOT
 from made.presets import same_bits
 from oracle.transformers_models import full_model
 from qwenvis import InputError, PackageError
 from qwenvis.adapters import mlx_vlm
 from qwenvis.adapters.transformers import inputs
 
+PAGE = ROOT / "docs" / "language_models.md"
 IMAGES = SCENARIOS["images of different sizes"]
 OUT = encoded("qwen2_vl", IMAGES)
 
@@ -96,3 +99,22 @@ def test_logits_equal_those_of_transformers(family, tmp_path):
     }
     found = np.array(model.language_model(ids, **embedded).logits)[0]
     assert np.abs(found - logits(full.model, fed).numpy()).max() <= tolerance(full.model, fed)
+
+
+def test_the_code_of_the_docs(tmp_path, monkeypatch):
+    pytest.importorskip("mlx_vlm")
+    checkpoint = published("qwen2_vl", tmp_path / "checkpoint")
+    monkeypatch.setattr(code_blocks, "full_model", lambda family: full_model(family)._replace(directory=checkpoint))
+    names = code_blocks.run_blocks(PAGE.read_text(encoding="utf-8"), tmp_path, monkeypatch, engine="mlx_vlm")
+    assert names["answer"]
+
+
+def test_answers_equal_those_of_transformers(tmp_path):
+    mx, loading = pytest.importorskip("mlx.core"), pytest.importorskip("mlx_vlm.utils")
+    generating = pytest.importorskip("mlx_vlm.generate")
+    full = full_model("qwen2_vl")
+    fed = inputs(text(full, IMAGES), OUT, full.processor, full.model)
+    model, ids = loading.load_model(published("qwen2_vl", tmp_path)), mx.array(fed["input_ids"].numpy())
+    steps = generating.generate_step(ids, model, mask=None, max_tokens=8, temperature=0.0, **mlx_vlm.arguments(OUT))
+    expected = full.model.generate(**fed, max_new_tokens=8, do_sample=False)[0, ids.shape[1] :]
+    assert [token for token, _ in steps] == expected.tolist()

@@ -5,6 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
+from docs.code_blocks import run_blocks
+from house.source_files import ROOT
 from made.presets import cache, encoder, materialise, picture
 from qwenvis import ImageError, InputError
 from qwenvis.adapters import vllm
@@ -101,3 +103,12 @@ def test_in_ray(tmp_path):
     assert columns["multimodal_data"][0] is None
     for count in range(1, 4):
         equal(columns, count, ENCODER.encode([PICTURES[count]] * count))
+
+
+def test_the_code_of_the_docs(tmp_path, monkeypatch):
+    ray = pytest.importorskip("ray")
+    page = ROOT / "docs" / "language_models.md"
+    try:
+        run_blocks(page.read_text(encoding="utf-8"), tmp_path, monkeypatch, engine="ray")
+    finally:
+        ray.shutdown()
