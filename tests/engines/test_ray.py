@@ -86,7 +86,8 @@ def test_refusals(tmp_path):
         encode({"image": np.array(["missing.jpg"])})
 
 
-def test_in_ray(tmp_path):
+@pytest.mark.filterwarnings("ignore")  # those of Ray
+def test_in_ray():
     """Ray carries the tensors to the next operator as they are."""
     ray = pytest.importorskip("ray")
     ray.init(num_cpus=2, include_dashboard=False)
@@ -105,6 +106,7 @@ def test_in_ray(tmp_path):
         equal(columns, count, ENCODER.encode([PICTURES[count]] * count))
 
 
+@pytest.mark.filterwarnings("ignore")  # those of Ray
 def test_the_code_of_the_docs(tmp_path, monkeypatch):
     ray = pytest.importorskip("ray")
     page = ROOT / "docs" / "language_models.md"
