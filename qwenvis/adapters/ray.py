@@ -70,7 +70,7 @@ def _items(entry: Any) -> list[Any]:
     """Return the images or videos of a row; Ray makes an array of objects of a list of paths or bytes."""
     if entry is None:
         return []
-    several = isinstance(entry, list | tuple) or (isinstance(entry, np.ndarray) and entry.dtype.kind in "OSU")
+    several = isinstance(entry, list | tuple) or (isinstance(entry, np.ndarray) and entry.dtype.kind in "OU")
     return list(entry) if several else [entry]
 
 

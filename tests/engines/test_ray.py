@@ -64,6 +64,7 @@ def test_paths(tmp_path):
     encode = Encode(SOURCE, threads=1)
     columns = [
         np.array(paths[:2]),  # one each
+        np.array([paths[:2], paths[2:]]),
         np.array([paths[:2], paths[2:]], object),  # two each, which Ray makes an array with two axes
         objects(np.array(paths[:1], object), np.array(paths[1:], object)),
         objects(*(file.read_bytes() for file in files[:2])),
@@ -72,8 +73,8 @@ def test_paths(tmp_path):
         [len(data["image"]["image_grid_thw"]) for data in encode({"image": each})["multimodal_data"]]
         for each in columns
     ]
-    assert counts == [[1, 1], [2, 2], [1, 3], [1, 1]]
-    equal(encode({"image": columns[2]}), 1, ENCODER.encode(PICTURES[1:]))
+    assert counts == [[1, 1], [2, 2], [2, 2], [1, 3], [1, 1]]
+    equal(encode({"image": columns[3]}), 1, ENCODER.encode(PICTURES[1:]))
 
 
 def test_refusals(tmp_path):
