@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 
 from qwenvis.embeddings import Embeddings
@@ -24,3 +26,15 @@ def check_times(videos: Embeddings) -> None:
     for index, (source, steps) in enumerate(zip(videos.sources, videos.grid_thw[:, 0], strict=True)):
         if not videos.timestamps or len(videos.timestamps[index]) != steps:
             raise InputError(f"{quoted(source)} has {steps} temporal steps and no times; encode videos with videos=")
+
+
+def checked(out: Embeddings, engine: str, families: Collection[str], width: int | None) -> Embeddings:
+    """Return a result that an engine takes. Raises InputError for another family, and where `Embeddings.check` does."""
+    if not isinstance(out, Embeddings):
+        raise InputError(f"out is a {type(out).__name__}; expected the Embeddings that encode returns")
+    out.check(width)
+    family = out.provenance.get("family")
+    if family not in families:
+        known = ", ".join(families)
+        raise InputError(f"the tokens are of the family {quoted(family)}; {engine} takes those of {known}")
+    return out

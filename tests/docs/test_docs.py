@@ -58,7 +58,15 @@ def test_every_preset_is_in_the_docs():
     assert stated == [name for name in PRESETS if not name.startswith("tiny-")]
 
 
-ENGINES = {"vllm": "make test-vllm"}  # the command that runs the blocks which need an engine
+# The command that runs the blocks which need an engine; None where the page says that they were not run.
+ENGINES = {
+    "vllm": "make test-vllm",
+    "mlx_vlm": "pytest tests/adapters/test_mlx_vlm.py",
+    "ray": "pytest tests/adapters/test_ray.py",
+    "sglang": None,
+    "dynamo": None,
+    "ray_llm": None,
+}
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 WITH_CODE = [path for path in PAGES if "```" in path.read_text(encoding="utf-8")]
 

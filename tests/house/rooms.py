@@ -210,6 +210,10 @@ ROOMS = {
     "adapters.vllm": Room(
         "adapters.modalities embeddings.convert embeddings io.drafts io.files errors", "numpy safetensors"
     ),
+    "adapters.sglang": Room("adapters.modalities embeddings.convert embeddings"),
+    "adapters.dynamo": Room("encoder encoding.batching embeddings.convert geometry errors", "numpy dynamo"),
+    "adapters.ray": Room("adapters.vllm encoder embeddings errors", "numpy"),
+    "adapters.mlx_vlm": Room("adapters.modalities embeddings errors", "mlx"),
     # of ops, what `doctor` reports
     "cli": Room(
         "__init__ encoder encoding.runner encoding.inputs cache embeddings spec cost sources videos.video "
