@@ -1,6 +1,6 @@
 # The commands of the project, for use in a virtual environment. CI runs the same commands.
 .DEFAULT_GOAL := help
-.PHONY: build torchvision test test-freethreaded test-slow lint check-tiles test-kernels test-emulated test-neon check-sdist wheel check-wheel check-torch lint-workflows docs bench clean help
+.PHONY: build torchvision test test-freethreaded test-slow test-llama-cpp lint check-tiles test-kernels test-emulated test-neon check-sdist wheel check-wheel check-torch lint-workflows docs bench clean help
 
 build: ## compile, and install in place into this environment, with the test extra
 	pip install -e ".[test]"
@@ -23,6 +23,11 @@ test-freethreaded: ## run the thread tests without the GIL, in a separate enviro
 
 test-slow: ## run the full-size towers and the long runs
 	pytest -m slow
+
+test-llama-cpp: ## run the blocks of the docs that need llama.cpp, in a separate environment; minutes for compiling it
+	python -m venv build/llama-cpp
+	build/llama-cpp/bin/pip install -e ".[test]" llama-cpp-python==0.3.36
+	build/llama-cpp/bin/python -m pytest tests/engines/llama_cpp
 
 lint: ## check style, format and types
 	ruff check .

@@ -58,7 +58,8 @@ def test_every_preset_is_in_the_docs():
     assert stated == [name for name in PRESETS if not name.startswith("tiny-")]
 
 
-ENGINES = {"vllm": "make test-vllm"}  # the command that runs the blocks which need an engine
+# The command that runs the blocks which need an engine.
+ENGINES = {"llama_cpp": "make test-llama-cpp", "vllm": "make test-vllm"}
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 WITH_CODE = [path for path in PAGES if "```" in path.read_text(encoding="utf-8")]
 
