@@ -24,9 +24,8 @@ class Numbering(NamedTuple):
     """How a language model numbers visual tokens.
 
     With ``mrope``, a token has a time, a row and a column; without, it has the next number, like a word. ``time`` is
-    that of the temporal steps of a video: their number ("counted"), or their seconds times a rate, rounded down, in
-    float32, as multiples of ``rate * seconds`` ("intervals") or as ``rate * (multiple of seconds)`` ("seconds"), or not
-    rounded ("fractions"). With "text", each step is a picture of its own, beside its time in words.
+    that of the temporal steps of a video: their number ("counted"), or their seconds times a rate, rounded down
+    ("seconds") or not ("fractions"). With "text", each step is a picture of its own, beside its time in words.
     """
 
     mrope: bool
@@ -36,7 +35,7 @@ class Numbering(NamedTuple):
 # The families whose language models llama.cpp has.
 NUMBERINGS = {
     "qwen2_vl": Numbering(True, "counted"),
-    "qwen2_5_vl": Numbering(True, "intervals"),
+    "qwen2_5_vl": Numbering(True, "seconds"),
     "qwen2_5_omni": Numbering(True, "seconds"),
     "qwen3_vl": Numbering(True, "text"),
     "qwen3_vl_moe": Numbering(True, "text"),
@@ -155,11 +154,11 @@ def _offsets(out: Embeddings, numbering: Numbering, tokens_per_second: object) -
         return np.broadcast_to(np.arange(math.prod(grid)), (3, math.prod(grid)))
     offsets = np.indices(grid).reshape(3, -1)
     if grid[0] > 1 and numbering.time != "counted":
-        offsets[0] = _times(out, numbering, tokens_per_second)[offsets[0]]
+        offsets[0] = _times(out, tokens_per_second)[offsets[0]]
     return offsets
 
 
-def _times(out: Embeddings, numbering: Numbering, tokens_per_second: object) -> np.ndarray:
+def _times(out: Embeddings, tokens_per_second: object) -> np.ndarray:
     """Return the time of each temporal step, (t,) int64, rounded as in transformers. Raises InputError without it."""
     seconds = out.second_per_grid_ts[0] if len(out.second_per_grid_ts) else 0.0
     if not 0 < seconds <= LARGEST:
@@ -169,9 +168,8 @@ def _times(out: Embeddings, numbering: Numbering, tokens_per_second: object) -> 
     if not 0 < rate * seconds * out.grid_thw[0, 0] <= LARGEST:
         expected = "that of the model's config.json, tokens_per_second or position_id_per_seconds"
         raise InputError(f"tokens_per_second is {quoted(tokens_per_second)}; expected, for a video, {expected}")
-    interval, factor = (rate * np.float32(seconds), 1) if numbering.time == "intervals" else (seconds, rate)
-    times = np.arange(out.grid_thw[0, 0], dtype=np.float32) * np.float32(interval) * np.float32(factor)
-    return times.astype(np.int64)
+    numbers = np.arange(out.grid_thw[0, 0], dtype=np.float32)
+    return (numbers * np.float32(seconds) * np.float32(rate)).astype(np.int64)
 
 
 def _integer(value: object, name: str, least: int) -> int:

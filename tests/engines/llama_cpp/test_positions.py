@@ -7,19 +7,20 @@ import numpy as np
 import pytest
 import torch
 
-from adapters.pixel_path import SCENARIOS, encoded, encoder, videos
+from adapters.pixel_path import SCENARIOS, encoded, encoder, text, videos
 from engines.llama_cpp.prompts import arguments, batch_of, pieces
 from oracle.full_families import FULL_FAMILIES
 from oracle.transformers_models import full_model
 from qwenvis import Embeddings, InputError
 from qwenvis.adapters.llama_cpp import NUMBERINGS, batch, steps
+from qwenvis.adapters.transformers import inputs
 
 WITHOUT_VIDEOS = {"paddleocr_vl", "qwen3_omni_moe"}
 
 
-def positions_in_transformers(family, scenario):
+def positions_in_transformers(family, given):
     """Return the positions that the language model of transformers gets, (3, tokens); words without M-RoPE."""
-    given, model, found = arguments(family, scenario), full_model(family).model, []
+    model, found = full_model(family).model, []
     hook = model.base_model.language_model.register_forward_pre_hook(
         lambda _, __, given: found.append(given.get("position_ids")), with_kwargs=True
     )
@@ -54,7 +55,32 @@ def test_positions(family, name):
             assert np.array_equal(embd, piece.wide())
             assert not positions[3].any()
             planes.append(positions[:3])
-    assert np.array_equal(np.concatenate(planes, axis=1), positions_in_transformers(family, SCENARIOS[name]))
+    given = arguments(family, SCENARIOS[name])
+    assert np.array_equal(np.concatenate(planes, axis=1), positions_in_transformers(family, given))
+
+
+@pytest.mark.parametrize("fps", [7.0, 23.976, 25.0, 50.0])
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen2_5_omni"])
+def test_times_are_rounded_as_in_transformers(family, fps):
+    """Seconds times the rate are often nearly integers: the order of the products in float32 decides."""
+    full = full_model(family)
+    seconds, grid = 2 / fps, np.array([[150, 2, 2]])
+    times = {"timestamps": [np.arange(150) * seconds], "second_per_grid_ts": np.array([seconds])}
+    out = Embeddings(np.zeros((150, 96), np.float32), grid, 2, provenance={"family": family}, **times)
+    given = inputs(full.video, out, full.processor, full.model)
+    found = batch_of(family, out, 1)
+    assert np.array_equal(found.positions[:3], positions_in_transformers(family, given)[:, 1:-1])
+
+
+def test_times_as_text():
+    """The words of docs/language_models.md around the steps of a video are those of transformers' processor."""
+    full, scenario = full_model("qwen3_vl"), SCENARIOS["a video"]
+    words = "".join(
+        f"<{step.timestamps[0][0]:.1f} seconds><|vision_start|>{'<|video_pad|>' * len(step.embeddings)}<|vision_end|>"
+        for step in steps(encoded("qwen3_vl", scenario))
+    )
+    prompt = text(full, scenario)[0].replace("<|video_pad|>", words)
+    assert full.processor.tokenizer(prompt)["input_ids"] == arguments("qwen3_vl", scenario)["input_ids"][0].tolist()
 
 
 def test_every_family_has_a_numbering_or_none_in_llama_cpp():
