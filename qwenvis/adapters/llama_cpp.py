@@ -79,19 +79,20 @@ class Batch(NamedTuple):
 
 
 def batch(out: Embeddings, start: int, *, width: int, tokens_per_second: float | None = None) -> Batch:
-    """Return the tokens of one item, and the positions that they have behind ``start`` positions of the prompt.
+    """Return the tokens of one item, and their positions in a prompt.
 
-    ``start`` is the ``next_position`` of the item before, and the number of tokens of text since then. ``width`` is
-    ``llama_model_n_embd_inp(model)``: llama.cpp cannot know how wide the rows are, and reads past their end.
-    ``tokens_per_second`` stands in the model's config.json, under this name or as ``position_id_per_seconds``, and is
-    read for videos of Qwen2.5-VL and Qwen2.5-Omni only.
+    ``start`` is the first free position: 0, or the ``next_position`` of the item before, plus the number of tokens of
+    text since then. ``width`` is ``llama_model_n_embd_inp(model)``, which llama.cpp itself does not compare with the
+    tokens. ``tokens_per_second``, in some config.json ``position_id_per_seconds``, is read for videos of Qwen2.5-VL and
+    Qwen2.5-Omni only.
 
-    The text continues after the largest position. For a video of Qwen2-VL or Qwen2.5-VL with more time than rows and
-    columns, transformers 5.23 continues earlier, which llama.cpp refuses.
+    Positions are those of ``get_rope_index`` in transformers. The text continues one after the largest of them, as in
+    section 2.1 of the Qwen2-VL paper (arXiv:2409.12191); after a video of Qwen2-VL or Qwen2.5-VL with more time than
+    rows and columns, transformers 5.23 continues earlier, which llama.cpp refuses.
 
-    Raises InputError unless ``out`` is one item, of a family whose language model llama.cpp has, `Embeddings.check`
-    accepts it, and the positions are integers below 2^31; and for a video whose temporal steps are pictures of their
-    own, which `steps` returns.
+    Raises InputError for several items, for a family whose language model llama.cpp does not have, for an argument that
+    is not such a number, for a video whose temporal steps are pictures of their own (`steps` returns them) or have no
+    integer times, and where `Embeddings.check` does.
     """
     numbering = _numbering(out)
     first = _integer(start, "start", 0)
@@ -106,10 +107,10 @@ def batch(out: Embeddings, start: int, *, width: int, tokens_per_second: float |
 
 
 def steps(out: Embeddings) -> Embeddings:
-    """Return each temporal step as an item of its own, whose arrays are views; ``timestamps`` has the time of each.
+    """Return each temporal step as an item of its own, whose tokens are views, with its time in ``timestamps``.
 
-    So Qwen3-VL and later models, and the GLM line, take videos: with the time of a step as text before its tokens, or
-    behind them. Raises InputError where `Embeddings.check` does.
+    Qwen3-VL and later models, and the GLM line, take videos in this form: the time of a step is text before its tokens,
+    in the GLM line after them. Hidden states are left out. Raises InputError where `Embeddings.check` does.
     """
     out.check()
     counts = out.grid_thw[:, 0]
