@@ -60,6 +60,7 @@ def test_every_preset_is_in_the_docs():
 
 # The command that runs the blocks which need an engine; None where the page says that they were not run.
 ENGINES = {
+    "llama_cpp": "make test-llama-cpp",
     "vllm": "make test-vllm",
     "mlx_vlm": "pytest tests/adapters/test_mlx_vlm.py",
     "ray": "pytest tests/adapters/test_ray.py",
