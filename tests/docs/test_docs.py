@@ -1,6 +1,7 @@
 """The docs: tables held against the registry, the presets and the tests; code that runs; a site that builds."""
 
 import importlib.util
+import json
 import math
 import re
 import subprocess
@@ -56,6 +57,21 @@ def test_published_sizes(row):
 def test_every_preset_is_in_the_docs():
     stated = [row[0] for row in table(MODELS, "Published sizes")]
     assert stated == [name for name in PRESETS if not name.startswith("tiny-")]
+
+
+ENGINES = {"qwenvis": "qwenvis", "OpenVINO": "openvino", "zentorch": "zentorch", "transformers": "torch"}
+
+
+def test_speeds_beside_the_alternatives_are_those_of_the_results():
+    results = ROOT / "benchmarks/results/peers-avx512_bf16-qwen2-vl-2b-448.json"
+    rows = json.loads(results.read_text(encoding="utf-8"))["rows"]
+    measured = {row["engine"]: (f"{row['median']:.2f}", f"{row['error']:.1e}") for row in rows}
+    stated = table((ROOT / "docs/alternatives.md").read_text(encoding="utf-8"), "Speed")
+    for name, *cells in stated:
+        engine = ENGINES[name.split()[0]]
+        expected = (*measured.pop(f"{engine}-f32", ("", "")), *measured.pop(f"{engine}-bf16", ("", "")))
+        assert tuple(cells) == expected, name
+    assert not measured
 
 
 PAGES = sorted((ROOT / "docs").glob("*.md"))
