@@ -10,6 +10,7 @@ FOREIGN = {  # messages of pip, of compilers, linkers and NumPy
     "No matching distribution found for qwenvis",
     "No such file or directory: 'gcc'",
     "Python.h: No such file or directory",
+    "'omp.h' file not found",
     "cannot find -lomp",
     "data type 'bfloat16' not understood",
 }
