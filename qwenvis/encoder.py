@@ -42,9 +42,11 @@ class Encoder:
     - ``threads``: the number of threads of a call.
     - ``cache``: the `Cache` in which tokens are looked up and stored, or None.
 
-    >>> encoder = Encoder.from_pretrained("synthetic:tiny-qwen2-vl")
-    >>> encoder.encode(np.zeros((280, 420, 3), np.uint8)).embeddings.shape
-    (150, 96)
+    An example:
+
+        >>> encoder = Encoder.from_pretrained("synthetic:tiny-qwen2-vl")
+        >>> encoder.encode(np.zeros((280, 420, 3), np.uint8)).embeddings.shape
+        (150, 96)
     """
 
     family: str
