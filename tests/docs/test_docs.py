@@ -108,6 +108,12 @@ def test_every_numbered_test_is_in_the_promises():
     assert found == named
 
 
+def test_every_adapter_is_in_the_table_of_engines():
+    named = set(re.findall(r"`adapters\.(\w+)`", (ROOT / "docs/language_models.md").read_text(encoding="utf-8")))
+    shared = {"__init__", "__pycache__", "memory", "modalities"}
+    assert {path.stem for path in (ROOT / "qwenvis/adapters").iterdir()} - shared <= named
+
+
 def test_every_page_is_on_the_site():
     settings = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     assert not [path.name for path in PAGES if f": {path.name}\n" not in settings]
