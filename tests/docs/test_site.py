@@ -1,4 +1,4 @@
-"""The site of the docs: built without a warning, and complete in itself, because readers are nobody else's business."""
+"""The site of the docs: built without a warning, and complete: the browser of a reader sends no request elsewhere."""
 
 import importlib.util
 import re
