@@ -56,21 +56,6 @@ def test_every_preset_is_in_the_docs():
     assert stated == [name for name in PRESETS if not name.startswith("tiny-")]
 
 
-MEASURED = {"qwenvis": "qwenvis", "OpenVINO": "openvino", "zentorch": "zentorch", "transformers": "torch"}
-
-
-def test_speeds_beside_the_alternatives_are_those_of_the_results():
-    results = ROOT / "benchmarks/results/peers-avx512_bf16-qwen2-vl-2b-448.json"
-    rows = json.loads(results.read_text(encoding="utf-8"))["rows"]
-    measured = {row["engine"]: (f"{row['median']:.2f}", f"{row['error']:.1e}") for row in rows}
-    stated = table((ROOT / "docs/alternatives.md").read_text(encoding="utf-8"), "Speed")
-    for name, *cells in stated:
-        engine = MEASURED[name.split()[0]]
-        expected = (*measured.pop(f"{engine}-f32", ("", "")), *measured.pop(f"{engine}-bf16", ("", "")))
-        assert tuple(cells) == expected, name
-    assert not measured
-
-
 ENGINES = {"vllm": "make test-vllm"}  # the command that runs the blocks which need an engine
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 WITH_CODE = [path for path in PAGES if "```" in path.read_text(encoding="utf-8")]
@@ -117,3 +102,18 @@ def test_every_adapter_is_in_the_table_of_engines():
 def test_every_page_is_on_the_site():
     settings = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     assert not [path.name for path in PAGES if f": {path.name}\n" not in settings]
+
+
+MEASURED = {"qwenvis": "qwenvis", "OpenVINO": "openvino", "zentorch": "zentorch", "transformers": "torch"}
+
+
+def test_speeds_beside_the_alternatives_are_those_of_the_results():
+    results = ROOT / "benchmarks/results/peers-avx512_bf16-qwen2-vl-2b-448.json"
+    rows = json.loads(results.read_text(encoding="utf-8"))["rows"]
+    measured = {row["engine"]: (f"{row['median']:.2f}", f"{row['error']:.1e}") for row in rows}
+    stated = table((ROOT / "docs/alternatives.md").read_text(encoding="utf-8"), "Speed")
+    for name, *cells in stated:
+        engine = MEASURED[name.split()[0]]
+        expected = (*measured.pop(f"{engine}-f32", ("", "")), *measured.pop(f"{engine}-bf16", ("", "")))
+        assert tuple(cells) == expected, name
+    assert not measured
