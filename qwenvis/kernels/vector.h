@@ -184,11 +184,12 @@ INLINE vf times_two_to(vf p, vf n) { return QV_SCALE(p, n); }
 INLINE vf fraction(vf x, vf *n)
 {
     x = max(splat(-126.0f), x); /* NaN stays NaN if x is the second operand */
-    *n = x + ROUNDER;           /* n is in the last bits */
-    return x - (*n - ROUNDER);
+    *n = x + (ROUNDER + 127);   /* the last bits are n + 127, the exponent bits of 2^n */
+    return x - (*n - (ROUNDER + 127));
 }
 
-INLINE vf times_two_to(vf p, vf n) { return (vf)((vi)p + ((vi)n << 23)); }
+/* A product, because NaN times anything is NaN: added to exponent bits, some payloads would make it finite. */
+INLINE vf times_two_to(vf p, vf n) { return p * (vf)((vi)n << 23); }
 #endif
 
 /* 2^x for finite x <= 127, relative error 2.1e-8 before rounding, from a polynomial for 2^r. 2^0 is 1. */
