@@ -100,14 +100,14 @@ def batch(out: Embeddings, start: int, *, width: int, tokens_per_second: float |
     offsets = _offsets(out, numbering, tokens_per_second)
     largest = first + int(offsets.max())
     if largest >= LARGEST:
-        raise InputError(f"start is {quoted(start)}, and the last position {largest:,}; expected less than {LARGEST:,}")
+        raise InputError(f"start is {quoted(start)}, the last position {quoted(largest)}; expected less than {LARGEST}")
     positions = np.zeros((4, len(out.embeddings)), np.int32)
     np.add(offsets, first, out=positions[:3], casting="unsafe")
     return Batch(np.ascontiguousarray(out.wide(), np.float32), positions, largest + 1)
 
 
 def steps(out: Embeddings) -> Embeddings:
-    """Return each temporal step as an item of its own, whose tokens are views, with its time in ``timestamps``.
+    """Return each temporal step as an item of its own, whose tokens are views, with its frames and its time.
 
     Qwen3-VL and later models, and the GLM line, take videos in this form: the time of a step is text before its tokens,
     in the GLM line after them. Hidden states are left out. Raises InputError where `Embeddings.check` does.
@@ -116,7 +116,6 @@ def steps(out: Embeddings) -> Embeddings:
     counts = out.grid_thw[:, 0]
     grid = np.repeat(out.grid_thw, counts, axis=0)
     grid[:, 0] = 1
-    times = [time for item in out.timestamps for time in (item.reshape(-1, 1) if len(item) else [item])]
     names = np.repeat(np.arange(len(out)), counts)
     return Embeddings(
         out.embeddings,
@@ -124,10 +123,21 @@ def steps(out: Embeddings) -> Embeddings:
         out.merge_size,
         provenance=out.provenance,
         deepstack=out.deepstack,
-        timestamps=times,
+        frame_indices=_cut(out.frame_indices, counts),
+        timestamps=_cut(out.timestamps, counts),
+        second_per_grid_ts=out.second_per_grid_ts[names] if len(out.second_per_grid_ts) else out.second_per_grid_ts,
         sources=[out.sources[index] for index in names],
         sizes=out.sizes[names],
     )
+
+
+def _cut(arrays: list[np.ndarray], counts: np.ndarray) -> list[np.ndarray]:
+    """Return the frames or times of each temporal step, from those of each item; the last step may have fewer."""
+    pieces = []
+    for array, count in zip(arrays, counts.tolist() if arrays else [], strict=True):
+        size = -(-len(array) // count)
+        pieces += [array[step * size : (step + 1) * size] for step in range(count)]
+    return pieces
 
 
 def _numbering(out: Embeddings) -> Numbering:
@@ -165,7 +175,10 @@ def _times(out: Embeddings, tokens_per_second: object) -> np.ndarray:
     if not 0 < seconds <= LARGEST:
         raise InputError(f"the item is a video with second_per_grid_ts {seconds}; expected that of encode(videos=...)")
     valid = isinstance(tokens_per_second, Real) and not isinstance(tokens_per_second, bool)
-    rate = float(tokens_per_second) if valid else 0.0  # type: ignore[arg-type]
+    try:
+        rate = float(tokens_per_second) if valid else 0.0  # type: ignore[arg-type]
+    except OverflowError:
+        rate = math.inf
     if not 0 < rate * seconds * out.grid_thw[0, 0] <= LARGEST:
         expected = "that of the model's config.json, tokens_per_second or position_id_per_seconds"
         raise InputError(f"tokens_per_second is {quoted(tokens_per_second)}; expected, for a video, {expected}")

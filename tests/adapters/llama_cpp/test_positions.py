@@ -111,8 +111,18 @@ def test_steps():
     assert [len(times) for times in found.timestamps] == [0, 1, 1, 1]
     assert found.sources == ["image 0", "video 0", "video 0", "video 0"]
     assert np.array_equal(found.deepstack[0], out.deepstack[0])
+    assert np.concatenate(found.frame_indices).tolist() == out.frame_indices[1].tolist()
+    assert found.second_per_grid_ts.tolist() == out.second_per_grid_ts[[0, 1, 1, 1]].tolist()
     still = steps(picture())
     assert (still.grid_thw.tolist(), still.timestamps) == (picture().grid_thw.tolist(), [])
+
+
+def test_steps_keep_their_times_where_they_are_stored_and_joined(tmp_path):
+    found = steps(encoded("qwen3_vl", SCENARIOS["an image and a video"])[1:])
+    found.save(tmp_path / "steps.safetensors")
+    assert np.array_equal(Embeddings.load(tmp_path / "steps.safetensors").timestamps, found.timestamps)
+    joined = Embeddings.concatenate([steps(picture(provenance=found.provenance)), found])
+    assert [item.timestamps[0].tolist() for item in joined] == [[], *(times.tolist() for times in found.timestamps)]
 
 
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
@@ -161,7 +171,8 @@ def test_items_that_are_refused(out, width, message):
         ({"start": -1}, "start is -1; expected an integer, 0 or more"),
         ({"start": 1.0}, r"start is 1\.0; expected an integer"),
         ({"start": True}, "start is True"),
-        ({"start": 2**31 - 3}, "the last position 2,147,483,648; expected less than 2,147,483,647"),
+        ({"start": 2**31 - 3}, "the last position 2147483648; expected less than 2147483647"),
+        ({"start": 10**5000}, "start is int of very many digits, the last position int of very many digits"),
         ({"width": 0}, "width is 0; expected an integer, 1 or more"),
         ({"width": None}, "width is None"),
     ],
@@ -172,7 +183,7 @@ def test_arguments_that_are_refused(arguments, message):
         batch(picture(), given["start"], width=given["width"])
 
 
-@pytest.mark.parametrize("rate", [None, "2", True, 0, -1, float("nan"), float("inf"), 1e12])
+@pytest.mark.parametrize("rate", [None, "2", True, 0, -1, float("nan"), float("inf"), 1e12, 10**400])
 def test_rates_that_are_refused(rate):
     with pytest.raises(InputError, match=r"tokens_per_second is .*; expected, for a video, that of the model's config"):
         batch(of("qwen2_5_vl")(), 0, width=96, tokens_per_second=rate)
