@@ -18,6 +18,8 @@ __all__ = ["Encode"]
 # The columns of Ray Data LLM -> the names in vLLM's prompts.
 COLUMNS = {"multimodal_data": "multi_modal_data", "multimodal_uuids": "multi_modal_uuids"}
 
+AXES = {"images": 3, "videos": 4}  # the most that an array of one has
+
 
 class Encode:
     """An actor that encodes the images and videos of rows: ``ds.map_batches(Encode, fn_constructor_args=(source,))``.
@@ -56,7 +58,7 @@ class Encode:
         names = {argument: column for argument, column in self.columns.items() if column is not None}
         if missing := set(names.values()) - set(batch):
             raise InputError(f"the batch has no column {listed(sorted(missing))}; it has {listed(sorted(batch))}")
-        rows = {argument: [_items(entry) for entry in batch[column]] for argument, column in names.items()}
+        rows = {name: [_items(entry, AXES[name]) for entry in batch[column]] for name, column in names.items()}
         lists = {argument: list(chain(*items)) for argument, items in rows.items()}
         out = self.encoder.encode(lists.get("images"), videos=lists.get("videos"))
         supply = iter(range(len(out)))  # images first, as in the call
@@ -66,11 +68,12 @@ class Encode:
         return {**batch, **columns}
 
 
-def _items(entry: Any) -> list[Any]:
-    """Return the images or videos of a row; Ray makes an array of objects of a list of paths or bytes."""
+def _items(entry: Any, axes: int) -> list[Any]:
+    """Return the images or videos of a row; Ray makes one array of a list of paths, of bytes, or of equal shapes."""
     if entry is None:
         return []
-    several = isinstance(entry, list | tuple) or (isinstance(entry, np.ndarray) and entry.dtype.kind in "OU")
+    array = isinstance(entry, np.ndarray)
+    several = isinstance(entry, list | tuple) or (array and (entry.dtype.kind in "OU" or entry.ndim > axes))
     return list(entry) if several else [entry]
 
 

@@ -56,6 +56,15 @@ def test_rows_of_different_lengths_and_videos():
     equal(found, 3, ENCODER.encode(PICTURES[2]))
 
 
+def test_lists_of_one_shape(tmp_path):
+    """Ray makes one array of them, or of the column."""
+    pair, clips = np.stack([PICTURES[0], PICTURES[0] // 2]), np.stack([VIDEO, VIDEO // 2])
+    for column in (np.stack([pair]), objects(pair)):
+        equal(Encode(SOURCE, threads=1)({"image": column}), 0, ENCODER.encode(list(pair)))
+    found = Encode(SOURCE, images=None, videos="clip", threads=1)({"clip": np.stack([clips, clips])})
+    equal(found, 1, ENCODER.encode(videos=list(clips)))
+
+
 def test_paths(tmp_path):
     files = [tmp_path / f"{number}.png" for number in range(4)]
     for file, pixels in zip(files, PICTURES, strict=True):
