@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from qwenvis.adapters.modalities import check_times, items_of
@@ -175,6 +176,6 @@ def _write(file: Path, item: Embeddings) -> Path:
             flush(draft)
         flush_names(file.parent)
         flush_names(file.parent.parent)
-    except OSError as error:
-        raise InputError(f"{shown(str(file))} cannot be written: {error.strerror}") from error
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{shown(str(file))} cannot be written: {shown(str(error))}") from error
     return file

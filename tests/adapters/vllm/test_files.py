@@ -58,3 +58,18 @@ def test_a_full_disk(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"cannot be written: .*No space left"):
         write_cache(encoded("qwen2_vl"), tmp_path)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no limits of files")
+def test_a_file_that_cannot_grow(tmp_path):
+    """Safetensors has an error of its own, which is no OSError."""
+    import resource
+
+    out, (soft, hard) = encoded("qwen2_vl"), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with pytest.raises(InputError, match=r"cannot be written: .*[Ff]ile too large"):
+            write_cache(out, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
