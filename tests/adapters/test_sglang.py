@@ -55,6 +55,10 @@ def test_no_items():
         (replace(OUT, embeddings=OUT.embeddings[:, :48]), "48 wide; expected 96"),
         (replace(OUT, deepstack=[OUT.embeddings]), "192 wide, 96 times 1 . 1 of deepstack; expected 96"),
         (replace(OUT, timestamps=[]), "3 temporal steps and no times"),
+        (replace(OUT, frame_indices=OUT.frame_indices[:1]), f"frame_indices of 1 item; expected {len(OUT)}"),
+        (replace(OUT, second_per_grid_ts=np.zeros(1)), f"second_per_grid_ts of 1 item; expected {len(OUT)}"),
+        (replace(OUT, second_per_grid_ts=np.zeros(0)), r"second_per_grid_ts 0\.0; encode it again"),
+        (replace(OUT, second_per_grid_ts=OUT.second_per_grid_ts * np.nan), "second_per_grid_ts nan"),
     ],
 )
 def test_refusals(out, message):

@@ -83,6 +83,12 @@ BAD = {
         lambda: changed(timestamps=[each[:1] for each in OUT.timestamps]),
         "'video 0' has 3 temporal steps and no times",
     ),
+    "times that are not finite": (
+        lambda: changed(timestamps=[each * np.nan for each in OUT.timestamps]),
+        r"'video 0' has timestamps \[nan, nan, nan\] .*; encode it again",
+    ),
+    "times of fewer items": (lambda: changed(timestamps=OUT.timestamps[1:]), "timestamps of 2 items; expected 3"),
+    "frames of one item": (lambda: changed(frame_indices=OUT.frame_indices[:1]), "frame_indices of 1 item; expected 3"),
 }
 
 
