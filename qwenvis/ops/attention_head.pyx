@@ -40,11 +40,6 @@ cdef float _rotate(const Job *job, const float *x, Py_ssize_t row, float scale, 
     return job.isa.rope(x, job.cos + row * half, job.sin + row * half, half, scale, out, dtype)
 
 
-cdef float _larger(float a, float b) noexcept nogil:
-    """Return the larger number, or NaN if ``b`` is NaN."""
-    return a if a >= b else b
-
-
 cdef void prefetch_rows(const Heads *x, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t head, Py_ssize_t d) noexcept nogil:
     """Prefetch rows that are needed soon: they lie pages apart, so the hardware does not prefetch them."""
     cdef Py_ssize_t r
@@ -78,14 +73,14 @@ cdef void pack_keys_values(const Job *job, const Pair *pair, Py_ssize_t block, c
     cdef Py_ssize_t nr = fmt.nr, d = job.head_dim, head = pair.head // job.group
     cdef Py_ssize_t first = block * nr, count = min(nr, pair.n - first), row, panel, width
     cdef Py_ssize_t size = d * qv_itemsize(fmt.source_dtype)
-    cdef float square, longest = 0  # squared lengths of keys
+    cdef float square, longest = 0  # squared lengths of keys; NaN is left out, and shows in the scores
     prefetch_rows(&job.k, pair.start + first, AHEAD, head, d)
     for row in range(pair.start + first, pair.start + first + count):
         prefetch_rows(&job.k, row + AHEAD, 1, head, d)
         prefetch_rows(&job.v, row, 1, head, d)
         square = _rotate(job, _head(&job.k, row, head), row, 1, scratch + (row - pair.start - first) * size,
                          fmt.source_dtype)
-        longest = _larger(longest, square)
+        longest = max(longest, square)
     if count > 0:
         pair.squares[block] = longest
         fmt.pack(scratch, d, count, d, pair.keys + first * d * fmt.itemsize, nr, nr)
@@ -130,7 +125,7 @@ cdef bint _fix_tops(const Job *job, const Pair *pair, Queries *queries) noexcept
     cdef float longest = 0, bound
     cdef Py_ssize_t panel, row
     for panel in range(ceil_div(pair.n, job.format.nr)):
-        longest = _larger(longest, pair.squares[panel])
+        longest = max(longest, pair.squares[panel])
     for row in range(queries.rows):
         bound = sqrtf(queries.tops[row] * longest)
         if not bound <= FARTHEST:
