@@ -1,11 +1,15 @@
-/* Tasks and threads of the parallel loop in runtime.pyx. The threads are OpenMP's where the build has OpenMP. Elsewhere
- * they come from a pool of our own, because a second OpenMP runtime beside PyTorch's ends the process on macOS, and on
- * Windows if both are LLVM's. */
+/* Tasks and threads of the parallel loop in runtime.pyx: a pool, whose threads are OpenMP's where the build has OpenMP.
+ * Elsewhere the pool starts them itself, because a second OpenMP runtime beside PyTorch's ends the process on macOS, and
+ * on Windows if both are LLVM's. */
 #include <stddef.h>
 
 #include "fp_mode.h"
 
 typedef void (*qv_task)(const void *context, ptrdiff_t i, int worker);
+
+/* A parallel region: run member(team, index) on the threads 0 .. size-1 of a team. */
+typedef void (*qv_member)(void *team, int index);
+typedef void (*qv_region)(qv_member member, void *team, int size);
 
 static inline void qv_run(qv_task task, const void *context, ptrdiff_t i, int worker)
 {
@@ -19,8 +23,24 @@ static inline void qv_run(qv_task task, const void *context, ptrdiff_t i, int wo
 #ifdef _OPENMP
 #include "team.h"
 static const int qv_openmp = _OPENMP;
-static inline int qv_granted(int count) { return qv_team(count); }
 #else
+#include "threads.h"
 static const int qv_openmp = 0;
-static inline int qv_granted(int count) { return qv_pool_grow(count); }
 #endif
+
+/* Return the threads of the next loop, with the caller: `count`, or fewer where the system refuses to start them. */
+static int qv_granted(int count, qv_region region)
+{
+    if (qv_get(qv_pool.threads) < count - 1) {
+        qv_acquire(&qv_pool.growth);
+        int missing = count - 1 - qv_get(qv_pool.threads);
+        if (missing > 0 && qv_now() >= qv_pool.patience) {
+            qv_start_threads(missing, region);
+            if (qv_get(qv_pool.threads) < count - 1)
+                qv_pool.patience = qv_now() + QV_PATIENCE;
+        }
+        qv_release(&qv_pool.growth);
+    }
+    int most = qv_get(qv_pool.threads) + 1;
+    return count < most ? count : most;
+}
