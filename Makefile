@@ -28,7 +28,7 @@ lint: ## check style, format and types
 	ruff check .
 	ruff format --check .
 	mypy
-	python -m mypy.stubtest --ignore-missing-stub qwenvis.ops
+	python -m mypy.stubtest --mypy-config-file pyproject.toml --ignore-missing-stub qwenvis.ops
 
 check-tiles: ## fail if the compiler keeps a tile's sums on the stack
 	python tools/check_tiles.py

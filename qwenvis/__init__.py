@@ -12,12 +12,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from qwenvis.cache import Cache as Cache
+    from qwenvis.cache import CacheItem as CacheItem
     from qwenvis.checkpoints.checkpoint import Checkpoint as Checkpoint
     from qwenvis.cost import Cost as Cost
     from qwenvis.embeddings import Embeddings as Embeddings
     from qwenvis.encoder import Encoder as Encoder
     from qwenvis.encoding.batching import Batch as Batch
     from qwenvis.encoding.stream import Stream as Stream
+    from qwenvis.errors import CacheWarning as CacheWarning
     from qwenvis.errors import CheckpointError as CheckpointError
     from qwenvis.errors import ConfigError as ConfigError
     from qwenvis.errors import ImageError as ImageError
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from qwenvis.errors import IsaError as IsaError
     from qwenvis.errors import LimitError as LimitError
     from qwenvis.errors import NumericalError as NumericalError
+    from qwenvis.errors import PackageError as PackageError
     from qwenvis.errors import QwenvisError as QwenvisError
     from qwenvis.errors import SourceError as SourceError
     from qwenvis.errors import VideoError as VideoError
@@ -42,6 +46,9 @@ if TYPE_CHECKING:
 
 _ROOMS = {
     "Batch": "encoding.batching",
+    "Cache": "cache",
+    "CacheItem": "cache",
+    "CacheWarning": "errors",
     "Checkpoint": "checkpoints.checkpoint",
     "CheckpointError": "errors",
     "Config": "models.config",
@@ -58,6 +65,7 @@ _ROOMS = {
     "LimitError": "errors",
     "ModelSpec": "spec",
     "NumericalError": "errors",
+    "PackageError": "errors",
     "QwenvisError": "errors",
     "SourceError": "errors",
     "Stream": "encoding.stream",
@@ -71,6 +79,9 @@ _ROOMS = {
 }
 __all__ = [
     "Batch",
+    "Cache",
+    "CacheItem",
+    "CacheWarning",
     "Checkpoint",
     "CheckpointError",
     "Config",
@@ -87,6 +98,7 @@ __all__ = [
     "LimitError",
     "ModelSpec",
     "NumericalError",
+    "PackageError",
     "QwenvisError",
     "SourceError",
     "Stream",

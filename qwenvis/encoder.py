@@ -10,12 +10,13 @@ from typing import Any, SupportsIndex, Unpack
 from numpy.typing import ArrayLike
 
 from qwenvis import ops, sources
+from qwenvis.cache import Cache
 from qwenvis.checkpoints.packed import save
 from qwenvis.concurrency.threads import resolve as resolve_threads
 from qwenvis.embeddings import Embeddings
 from qwenvis.encoding.arguments import check_flag, checked_grid, checked_pixel_values, skip_errors, takes_one_list
 from qwenvis.encoding.batching import Batch
-from qwenvis.encoding.inputs import Images, Inputs, Videos
+from qwenvis.encoding.inputs import Images, Videos
 from qwenvis.encoding.outputs import Progress
 from qwenvis.encoding.runner import Runner
 from qwenvis.encoding.stream import Stream, grouped, stream_results
@@ -33,23 +34,32 @@ class Encoder:
     pickle holds the arguments of `from_pretrained`, and loading it reads the checkpoint again. Copies share the
     weights, which never change.
 
+    - ``family``: the name of the family, such as ``qwen2_vl``.
+    - ``spec``: the checkpoint as its headers describe it: parameters, processors, and the cost of a forward pass.
+    - ``config``: the sizes of the tower.
     - ``isa``: the instruction set whose kernels it uses, such as "avx2".
     - ``format``: how the weights are stored and multiplied, "f32" or "bf16".
     - ``threads``: the number of threads of a call.
+    - ``cache``: the `Cache` in which tokens are looked up and stored, or None.
 
     >>> encoder = Encoder.from_pretrained("synthetic:tiny-qwen2-vl")
     >>> encoder.encode(np.zeros((280, 420, 3), np.uint8)).embeddings.shape
     (150, 96)
     """
 
+    family: str
+    spec: ModelSpec
+    config: Config
     isa: str
     format: str
     threads: int
+    cache: Cache | None
 
-    def __init__(self, spec: ModelSpec, *, threads: int) -> None:
+    def __init__(self, spec: ModelSpec, *, threads: int, cache: Cache | str | os.PathLike[str] | None = None) -> None:
         """Bind a spec whose weights have been read; `from_pretrained` and `from_spec` do both."""
-        self._spec, self._runner = spec, Runner(spec, threads)
-        self.isa, self.format, self.threads = self._runner.isa, spec.format, threads
+        self.threads, self.cache = threads, Cache.of(cache)
+        self.spec, self._runner = spec, Runner(spec, threads, self.cache)
+        self.family, self.config, self.format, self.isa = spec.family, spec.config, spec.format, self._runner.isa
         self._arguments: dict[str, Any] | None = None  # of `from_pretrained`, for another process
 
     @classmethod
@@ -68,6 +78,7 @@ class Encoder:
         token: str | bool | None = None,
         local_files_only: bool = False,
         tower_only: bool = False,
+        cache: Cache | str | os.PathLike[str] | None = None,
         progress: Progress | None = None,
     ) -> Encoder:
         """Load the tower of a checkpoint.
@@ -89,32 +100,39 @@ class Encoder:
           False.
         - ``local_files_only``: send no request, as with ``HF_HUB_OFFLINE=1``.
         - ``tower_only``: download the tower's bytes only, not the whole shards that hold it (docs/checkpoints.md).
+        - ``cache``: a directory or a `Cache`, where tokens are looked up before they are computed (docs/cache.md).
         - ``progress(bytes_done, bytes_total)``: called while weights are downloaded, and then while they are read.
 
         Raises SourceError if there is no such checkpoint or it cannot be downloaded, CheckpointError or ConfigError if
         it cannot be used, InputError for an argument, and IsaError for an instruction set. The names and shapes of all
         tensors, and all arguments, are checked before a tensor is downloaded or read, or a preset is written.
         """
-        count = resolve_threads(threads)
+        count, cache = resolve_threads(threads), Cache.of(cache)
         images = ImageOptions(min_pixels=min_pixels, max_pixels=max_pixels, pixels=pixels, backend=backend)
         opened = partial(sources.open, source, revision=revision, cache_dir=cache_dir, token=token)
         checkpoint = opened(local_files_only=local_files_only, tower_only=tower_only)
-        encoder = cls.from_spec(ModelSpec(checkpoint, dtype=dtype, **images), threads=count, progress=progress)
-        encoder._arguments = {**checkpoint.source, "dtype": dtype, "threads": threads, **images}
+        spec = ModelSpec(checkpoint, dtype=dtype, **images)
+        encoder = cls.from_spec(spec, threads=count, cache=cache, progress=progress)
+        encoder._arguments = {**checkpoint.source, "dtype": dtype, "threads": threads, "cache": cache, **images}
         return encoder
 
     @classmethod
     def from_spec(
-        cls, spec: ModelSpec, *, threads: SupportsIndex | None = None, progress: Progress | None = None
+        cls,
+        spec: ModelSpec,
+        *,
+        threads: SupportsIndex | None = None,
+        cache: Cache | str | os.PathLike[str] | None = None,
+        progress: Progress | None = None,
     ) -> Encoder:
         """Read the weights of an open `ModelSpec` into its own tower; arguments are those of `from_pretrained`.
 
         Encoders of one spec share its weights. Raises CheckpointError, InputError or IsaError.
         """
-        count = resolve_threads(threads)
+        count, cache = resolve_threads(threads), Cache.of(cache)
         with ops.use_threads(count):
             spec.checkpoint.fill(spec.weights, progress)
-        return cls(spec, threads=count)
+        return cls(spec, threads=count, cache=cache)
 
     def save_packed(self, directory: str | os.PathLike[str]) -> None:
         """Write the weights in the layout of the kernels, so that `from_pretrained` maps them instead of reading them.
@@ -125,11 +143,11 @@ class Encoder:
 
         Raises InputError if the directory exists, if its parent does not, or if it cannot be written.
         """
-        save(directory, self._spec.checkpoint, self._spec.weights)
+        save(directory, self.spec.checkpoint, self.spec.weights, self.threads)
 
     def __repr__(self) -> str:
         """Family, format, instruction set, threads and source."""
-        source = self._spec.checkpoint.path if self._arguments is None else self._arguments["source"]
+        source = self.spec.checkpoint.path if self._arguments is None else self._arguments["source"]
         threads = f"{self.threads} thread{'s' * (self.threads > 1)}"
         return f"<Encoder: {self.family} in {self.format} on {self.isa}, {threads}: {shown(str(source))!r}>"
 
@@ -144,28 +162,13 @@ class Encoder:
 
     def __copy__(self) -> Encoder:
         """Return an encoder that shares the weights."""
-        copied = type(self)(self._spec, threads=self.threads)
+        copied = type(self)(self.spec, threads=self.threads, cache=self.cache)
         copied._arguments = self._arguments
         return copied
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Encoder:
         """Return an encoder that shares the weights, which never change."""
         return self.__copy__()
-
-    @property
-    def config(self) -> Config:
-        """The sizes of the tower."""
-        return self._spec.config
-
-    @property
-    def family(self) -> str:
-        """The name of the family, such as ``qwen2_vl``."""
-        return self._spec.family
-
-    @property
-    def spec(self) -> ModelSpec:
-        """The checkpoint as its headers describe it: parameters, processors, and the cost of a forward pass."""
-        return self._spec
 
     @takes_one_list
     def encode(
@@ -187,7 +190,7 @@ class Encoder:
         - ``videos``: each a path, bytes, a binary file object, a uint8 array or tensor (T, H, W, 3), or a list of T
           images of one size. An image among the videos becomes a still image.
         - ``min_pixels``, ``max_pixels``: limits for this call, as in `from_pretrained`.
-        - ``hidden_states``: whether to keep the hidden states of all layers.
+        - ``hidden_states``: whether to keep the hidden states of all layers; a cache, which has none, is not used then.
         - ``on_error``: "raise", or "skip" to leave out items that cannot be used; the result's ``errors`` has their
           exceptions.
         - ``progress(done, total)``: called after every layer, with numbers of patches times layers.
@@ -212,11 +215,11 @@ class Encoder:
         """
         skip = skip_errors(on_error)
         check_flag(hidden_states, "hidden_states")
-        inputs = self._inputs(sampling, min_pixels, max_pixels)
+        keying = self._runner.keying(hidden_states)
+        inputs = self._runner.inputs(sampling, min_pixels, max_pixels, keying)
         plan, errors = inputs.plan_all(images, videos, skip=skip)
         run = self._runner.begin(inputs, plan, hidden_states=hidden_states, progress=progress, strict=not skip)
-        run.encode_all()
-        return run.result(errors)
+        return run.encode_all(errors)
 
     @takes_one_list
     def encode_iter(
@@ -246,10 +249,11 @@ class Encoder:
         """
         skip = skip_errors(on_error)
         check_flag(hidden_states, "hidden_states")
-        inputs = self._inputs(sampling, min_pixels, max_pixels)
+        keying = self._runner.keying(hidden_states)
+        inputs = self._runner.inputs(sampling, min_pixels, max_pixels, keying)
         groups = grouped(inputs, inputs.factories(images, videos), patch_budget)
         begin = partial(self._runner.begin, inputs, hidden_states=hidden_states)
-        return Stream(stream_results(groups, begin, patch_budget, self.threads), skip=skip)
+        return Stream(stream_results(inputs, groups, begin, patch_budget, self.threads), skip=skip)
 
     @takes_one_list
     def preprocess(
@@ -266,7 +270,7 @@ class Encoder:
         Arguments are those of `encode`. Raises ImageError, VideoError, LimitError or InputError, one error that lists
         all items that cannot be used; ConfigError and TypeError as `encode`.
         """
-        plan, _ = self._inputs(sampling, min_pixels, max_pixels).plan_all(images, videos, skip=False)
+        plan, _ = self._runner.inputs(sampling, min_pixels, max_pixels).plan_all(images, videos, skip=False)
         batch = plan.prepare(self.threads)
         if errors := [item.error for item in plan.items if item.error is not None]:
             raise group_errors(errors, len(plan.items), "items")
@@ -288,12 +292,9 @@ class Encoder:
         - ``hidden_states``, ``progress``: as in `encode`.
 
         Raises InputError for arrays that do not fit the tower or each other, before anything is computed, and
-        NumericalError if the tower computes NaN or infinity.
+        NumericalError if the tower computes NaN or infinity, as `encode`.
         """
         check_flag(hidden_states, "hidden_states")
         grid = checked_grid(grid_thw, self.config)
         patches = checked_pixel_values(pixel_values, grid, self.config)
         return self._runner.forward(patches, grid, hidden_states, progress)
-
-    def _inputs(self, sampling: Sampling, min_pixels: int | None, max_pixels: int | None) -> Inputs:
-        return Inputs(self._spec, sampling, min_pixels=min_pixels, max_pixels=max_pixels, threads=self.threads)

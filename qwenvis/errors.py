@@ -9,11 +9,13 @@ QwenvisError
 │   │   └── ImageLimitError                    an image is larger than a limit allows: a LimitError too
 │   ├── VideoError                             a video cannot be used
 │   │   └── VideoLimitError                    a video is larger than a limit allows: a LimitError too
-│   └── LimitError                             an input is larger than a limit allows
+│   ├── LimitError                             an input is larger than a limit allows
+│   └── PackageError       (ImportError)       a package that is needed here is missing
 ├── NumericalError        (ArithmeticError)    the tower computed NaN or infinity for an item
 └── IsaError              (RuntimeError)       an instruction set is unknown, not compiled or not on this CPU
 
 VideoWarning           (UserWarning)        frames of a video are damaged, and replaced by their neighbours
+CacheWarning           (UserWarning)        a cache cannot be written, so new tokens are not kept
 
 Every message says what was wrong, what was got, what was expected, and where. Text from a file or a caller is quoted
 with `shown`, `quoted` or `listed`. `about` sets the attributes of an error about an image or a video of a call.
@@ -35,12 +37,13 @@ LISTED = 10  # names that a list in a message spells out
 class QwenvisError(Exception):
     """The base class of every exception that the package raises on purpose. All can be pickled and copied.
 
-    - ``argument``, ``index``: "images" or "videos", and the position in that argument, if the error is about one image
-      or video of a call; else None.
+    - ``argument``, ``index``: "images", "videos" or "pixel_values", and the position in that argument (for
+      ``pixel_values`` the row of ``grid_thw``), if the error is about one item of a call; else None.
     - ``source``: the name of that item in `Embeddings.sources`: its path as text, else its position, such as "image 3";
       else None.
     - ``errors``: one error for each item, if the error is about several items; else empty.
-    - ``done``: the `Embeddings` of all items before the error, if `Encoder.encode` had begun to encode; else None.
+    - ``done``: the `Embeddings` of all items before the error, if `Encoder.encode`, or the call with ``pixel_values``,
+      had begun to encode; else None.
     """
 
     argument: str | None = None
@@ -78,8 +81,16 @@ class VideoWarning(UserWarning):
     """Frames of a video are damaged, and replaced by their neighbours."""
 
 
+class CacheWarning(UserWarning):
+    """A cache cannot be written, so new tokens are not kept."""
+
+
 class LimitError(InputError):
     """An input is larger than a limit allows."""
+
+
+class PackageError(InputError, ImportError):
+    """A package that a part of qwenvis needs is not installed."""
 
 
 class ImageLimitError(ImageError, LimitError):

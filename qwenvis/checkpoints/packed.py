@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from qwenvis.checkpoints.stored import TYPES, Header, StoredTensor
 from qwenvis.checkpoints.tensors import Tensor
 from qwenvis.errors import CheckpointError, IsaError, shown
 from qwenvis.io.drafts import whole_directory
-from qwenvis.weights import Request, Weights
+from qwenvis.weights import Request, Weights, as_bytes
 
 FILE = "packed.safetensors"
 LAYOUT = "1"  # of panels, and of the memory that a tower keeps: raise it with a change of either
@@ -38,6 +39,7 @@ class Packed(Checkpoint):
     """A checkpoint whose tensors are packed already; ``stored`` are the bytes that the tower keeps, in its order."""
 
     stored: Sequence[StoredTensor]
+    sha256: str  # of the weights, as `Weights.sha256`; empty in files of earlier versions
 
     @property
     def files(self) -> list[Path]:
@@ -62,6 +64,7 @@ class Packed(Checkpoint):
         sizes = [_nbytes(memory) for memory in weights.kept]
         for memory, part in zip(weights.kept, self._mapped(sizes), strict=True):
             _take(memory, part)
+        weights.hashes[:] = [self.sha256] if self.sha256 else []
         if progress is not None:
             progress(sum(sizes), sum(sizes))
 
@@ -102,6 +105,9 @@ def open_packed(header: Header, configs: Configs) -> Packed:
         raise CheckpointError(f"{file} does not describe its content; {AGAIN}") from error
     if layout != LAYOUT or number_format not in ops.formats():
         raise CheckpointError(f"{file} was written by another version of qwenvis; {AGAIN}")
+    digest = about.get("sha256", "")
+    if digest and not re.fullmatch("[0-9a-f]{64}", digest):
+        raise CheckpointError(f"{file} has {shown(digest)} as the SHA-256 of its weights; {AGAIN}")
     if not isa or not header.tensors or not _are_tensors(tensors.values()):
         raise CheckpointError(f"{file} describes impossible tensors; {AGAIN}")
     return Packed(
@@ -109,20 +115,23 @@ def open_packed(header: Header, configs: Configs) -> Packed:
         prefix="",
         tensors={name: Tensor(kind, shape) for name, (kind, shape) in tensors.items()},
         stored=tuple(header.tensors.values()),
+        sha256=digest,
         format=number_format,
         isa=isa,
         **configs,
     )
 
 
-def save(place: str | os.PathLike[str], checkpoint: Checkpoint, weights: Weights) -> None:
+def save(place: str | os.PathLike[str], checkpoint: Checkpoint, weights: Weights, threads: int) -> None:
     """Write a packed checkpoint of a tower whose weights have been read, all of it or nothing.
 
+    The file states the SHA-256 of the weights, so that an encoder that maps them never hashes them.
     Raises InputError where something has the name ``place`` already, or where the directory cannot be written.
     """
     stored = {name: (tensor.dtype, tensor.shape) for name, tensor in checkpoint.tensors.items()}
     isa = next(memory.isa for memory in weights.kept if isinstance(memory, ops.PackedWeight))
     about = {"layout": LAYOUT, "isa": isa, "format": weights.format, "tensors": json.dumps(stored)}
+    about["sha256"] = weights.sha256(threads)
     with whole_directory(place) as draft:
         checkpoint.write_configs(draft)
         _write(draft / FILE, weights.kept, about)
@@ -135,8 +144,8 @@ def _write(file: Path, kept: list[Any], about: dict[str, str]) -> None:
     with file.open("wb") as out:
         out.write(header)
         for size, memory in zip(sizes, kept, strict=True):
-            out.write(_bytes(memory).data)
-            out.write(b"\0" * (size - _bytes(memory).nbytes))
+            out.write(as_bytes(memory).data)
+            out.write(b"\0" * (size - as_bytes(memory).nbytes))
 
 
 def _nbytes(memory: Any) -> int:
@@ -144,16 +153,10 @@ def _nbytes(memory: Any) -> int:
     return -(-int(memory.nbytes) // ops.cache_line) * ops.cache_line
 
 
-def _bytes(memory: Any) -> np.ndarray:
-    """View an array or a `PackedWeight` as bytes."""
-    array: np.ndarray = memory if isinstance(memory, np.ndarray) else memory.memory
-    return array.reshape(-1).view(np.uint8)
-
-
 def _take(memory: Any, part: np.ndarray) -> None:
     """Leave a packed weight in the file; copy an array, of a norm or of positions, into memory."""
     if isinstance(memory, np.ndarray):
-        _bytes(memory)[:] = part[: memory.nbytes]
+        as_bytes(memory)[:] = part[: memory.nbytes]
     else:
         memory.map(part)
 

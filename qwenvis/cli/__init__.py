@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from qwenvis.cli import demo, doctor, encode, extract, info, pack, units
+from qwenvis.cli import cache, demo, doctor, encode, extract, info, pack, units
 from qwenvis.errors import QwenvisError
 
 OK, FAILED, INTERRUPTED, UNREAD = 0, 1, 130, 141  # argparse has 2
@@ -38,6 +38,7 @@ COMMANDS: dict[str, Command] = {
     "info": info,
     "extract": extract,
     "pack": pack,
+    "cache": cache,
     "doctor": doctor,
     "demo": demo,
 }

@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, TypedDict
 
+from qwenvis.cli import units
+
 if TYPE_CHECKING:
+    from qwenvis.cache import Cache
     from qwenvis.videos.video import Sampling
 
 SOURCE = "a directory, a .gguf file, a Hub id, or synthetic:PRESET"
@@ -31,6 +34,22 @@ def pixels(text: str) -> int:
     """Parse a number of pixels: 200000 or 504x392."""
     width, cross, height = text.partition("x")
     return positive(width) * positive(height) if cross else positive(text)
+
+
+def nbytes(text: str) -> int:
+    """Parse a size in bytes: 5000000, 500MB, 2GiB."""
+    try:
+        return units.parsed_nbytes(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 500MB or 2GiB") from None
+
+
+def bound(text: str) -> int:
+    """Parse a size above 0."""
+    value = nbytes(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size above 0")
+    return value
 
 
 def add_threads(parser: argparse.ArgumentParser) -> None:
@@ -61,6 +80,23 @@ def hub(args: argparse.Namespace) -> HubArguments:
     """Return the options of `add_hub` as arguments of `ModelSpec.open`."""
     tower_only = getattr(args, "tower_only", False)
     return {"revision": args.revision, "local_files_only": args.local_files_only, "tower_only": tower_only}
+
+
+def add_cache(parser: argparse.ArgumentParser) -> None:
+    """Add ``--cache`` and ``--cache-size``."""
+    text = "look up tokens in this directory, and store new ones there (see `qwenvis cache --help`)"
+    parser.add_argument("--cache", metavar="DIR", help=text)
+    text = "the size that the cache may reach, such as 500MB or 20GiB (default: 10GB); the least recently used leave"
+    parser.add_argument("--cache-size", type=bound, metavar="SIZE", help=text)
+
+
+def cache(args: argparse.Namespace) -> Cache | None:
+    """Return the cache that the options of `add_cache` name. Raises InputError if it cannot be used."""
+    from qwenvis.cache import Cache
+
+    if args.cache is None:
+        return None
+    return Cache(args.cache) if args.cache_size is None else Cache(args.cache, args.cache_size)
 
 
 def rate(text: str) -> float:

@@ -30,6 +30,7 @@ EXTRAS = (
     ("gguf", "gguf", "the mmproj files of llama.cpp"),
     ("av", "video", "videos"),
     ("huggingface_hub", "hub", "Hub ids that no cache holds"),
+    ("pyarrow", "arrow", "Embeddings.to_arrow"),
 )
 RUNTIMES = ("libgomp", "libomp", "libiomp", "vcomp")  # files of OpenMP runtimes: GCC, LLVM, Intel, Microsoft
 
@@ -75,15 +76,15 @@ def _extras() -> str:
     return "; ".join(_extra(*row) for row in EXTRAS)
 
 
-def _extra(package: str, extra: str, reads: str) -> str:
+def _extra(package: str, extra: str, purpose: str) -> str:
     """Describe a package of an extra, installed or not, and its purpose."""
     try:
         module = importlib.import_module(package)
     except ImportError as error:
-        return f"no {package}: pip install 'qwenvis[{extra}]' to read {reads} ({error})"
+        return f"no {package}: pip install 'qwenvis[{extra}]' for {purpose} ({error})"
     inside = getattr(module, "library_versions", {}).get("libavcodec")
     codecs = f" with libavcodec {'.'.join(map(str, inside))}" if inside else ""
-    return f"{package} {metadata.version(package)}{codecs}, which reads {reads}"
+    return f"{package} {metadata.version(package)}{codecs}, for {purpose}"
 
 
 def _cpu() -> str:

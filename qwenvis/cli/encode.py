@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 
 from qwenvis.cli import arguments, files, items, steps, units
+from qwenvis.errors import CacheWarning
 
 SUMMARY = "write the visual tokens of images and videos to a file"
 DESCRIPTION = """\
@@ -21,12 +23,14 @@ Write the visual tokens of images and videos to one safetensors file:
 
 Prints one line for each item: name, width x height, grid_thw, number of tokens. All files are opened before the first
 file is encoded, and one message lists all unusable files. If anything fails, nothing is written.
+With --cache, an image or video whose tokens are in the directory is not encoded again, whatever the name of its file.
 """
 EXAMPLES = """\
   qwenvis encode cat.jpg --model Qwen/Qwen2-VL-2B-Instruct
   qwenvis encode scans/*.png --model ./my-checkpoint -o scans.safetensors
   qwenvis encode photo.jpg --model ./my-checkpoint --max-pixels 1024x1024
   qwenvis encode clip.mp4 --model ./my-checkpoint --num-frames 64
+  qwenvis encode *.jpg --model ./my-checkpoint --cache tokens
 
   in Python: out = qwenvis.Embeddings.load("embeddings.safetensors"); out[0]
 """
@@ -47,11 +51,14 @@ def add(parser: argparse.ArgumentParser) -> None:
     arguments.add_threads(parser)
     arguments.add_limits(parser)
     arguments.add_sampling(parser)
+    arguments.add_cache(parser)
     arguments.add_hub(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Encode the files; return the exit code."""
+    if args.cache_size is not None and args.cache is None:
+        args.parser.error("--cache-size needs --cache DIR")
     from qwenvis.concurrency.threads import resolve
     from qwenvis.embeddings.file import checked_name
     from qwenvis.spec import ModelSpec
@@ -67,8 +74,10 @@ def run(args: argparse.Namespace) -> int:
     arrays = 1 + len(spec.config.deepstack)
     files.refuse_a_full_disk(target, 4 * arrays * spec.config.out_hidden_size * spec.cost(grid_thw).tokens)
 
-    encoder = steps.load(spec, threads)
-    out = steps.encode(encoder, inputs, planned)
+    encoder = steps.load(spec, threads, arguments.cache(args))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("default", CacheWarning)
+        out = steps.encode(encoder, inputs, planned)
     out.save(target)
 
     rows = [
@@ -81,4 +90,9 @@ def run(args: argparse.Namespace) -> int:
     tokens, width = out.embeddings.shape
     size = units.nbytes(target.stat().st_size)
     print(f"wrote {units.name(str(target))}: {tokens} tokens of {width} float32, {size}", file=sys.stderr)
+    if encoder.cache is not None:
+        found = sum(each.hit for each in planned)
+        print(f"{found} of {len(planned)} items from the cache {units.name(args.cache)}", file=sys.stderr)
+    for each in told:
+        print("qwenvis:", units.name(str(each.message)), file=sys.stderr)
     return 0

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from qwenvis.cache import Cache
     from qwenvis.embeddings import Embeddings
     from qwenvis.encoder import Encoder
     from qwenvis.encoding.inputs import InputItem, Inputs
@@ -25,13 +26,13 @@ def prepare(spec: ModelSpec) -> None:
         spec.checkpoint.prepare(bar)
 
 
-def load(spec: ModelSpec, threads: int) -> Encoder:
+def load(spec: ModelSpec, threads: int, cache: Cache | None = None) -> Encoder:
     """Load the encoder of a checkpoint; files that are not there yet are written or downloaded first."""
     from qwenvis.encoder import Encoder
 
     prepare(spec)
     with Bar("loading the weights", _bytes) as bar:
-        return Encoder.from_spec(spec, threads=threads, progress=bar)
+        return Encoder.from_spec(spec, threads=threads, cache=cache, progress=bar)
 
 
 def extract(spec: ModelSpec, directory: Path) -> None:
@@ -49,9 +50,9 @@ def encode(encoder: Encoder, inputs: Inputs, items: list[InputItem], expected: f
     if bar.shown:
         bar.expected = estimate(encoder.spec, plan.grid_thw, encoder.threads) if expected is None else expected
     with bar:
-        run = Runner(encoder.spec, encoder.threads).begin(inputs, plan, progress=bar, strict=True)
-        run.encode_all()
-        return run.result()
+        runner = Runner(encoder.spec, encoder.threads, encoder.cache)
+        inputs.keying = runner.keying()
+        return runner.begin(inputs, plan, progress=bar, strict=True).encode_all()
 
 
 def estimate(spec: ModelSpec, grid_thw: np.ndarray, threads: int) -> float:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from fractions import Fraction
 
 
 def seconds(value: float) -> str:
@@ -27,6 +29,15 @@ def nbytes(value: float) -> str:
         if value >= 0.9995 * power:
             return f"{value / power:.3g} {unit}" if value < 999.5 * power else f"{value / power:,.0f} {unit}"
     return f"{value:.0f} bytes"
+
+
+def parsed_nbytes(text: str) -> int:
+    """Parse a size: ``5000000``, ``500 MB``, ``1.5GB``, ``2GiB``. Raises ValueError for anything else."""
+    match = re.fullmatch(r"([0-9]{1,18}(?:\.[0-9]{1,18})?) *(?:([KMGT]?)(I?)B(?:YTES)?)?", text.strip().upper())
+    if not match or (match[3] and not match[2]):
+        raise ValueError(text)
+    unit: int = (1024 if match[3] else 1000) ** " KMGT".index(match[2] or " ")
+    return round(Fraction(match[1]) * unit)
 
 
 def count(value: int) -> str:

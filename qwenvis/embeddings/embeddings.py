@@ -5,19 +5,23 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from itertools import chain
-from typing import Any, SupportsIndex, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, SupportsIndex, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from qwenvis.embeddings import convert, rules
 from qwenvis.embeddings.file import load, save, split
+from qwenvis.embeddings.join import Rows, joined, selected
+from qwenvis.embeddings.keys import UNKNOWN, Key, checked, rounded
 from qwenvis.errors import InputError, QwenvisError, shown
 from qwenvis.geometry import item_bounds, patch_counts
 
-SHOWN_SOURCES = 3  # in a repr
+if TYPE_CHECKING:
+    import pyarrow
+    import torch
 
-Rows: TypeAlias = "slice | np.ndarray"  # rows of an array: a slice selects a view, indices a copy
+SHOWN_SOURCES = 3  # in a repr
 
 
 def _empty() -> np.ndarray:
@@ -32,14 +36,15 @@ class Embeddings:
     arrays are views; ``out[mask]`` and ``out[[2, 0]]`` copy, unless the items follow one another. ``np.asarray(out)``
     is ``embeddings``.
 
-    - ``embeddings``: (tokens, out_hidden_size) float32, C-contiguous, owned by the caller; item after item.
+    - ``embeddings``: (tokens, out_hidden_size) float32, C-contiguous, owned by the caller; item after item. Results of
+      `astype` and `load` may be float16 or bfloat16, the type of ml_dtypes.
     - ``grid_thw``: (items, 3) int64, the temporal steps, rows and columns of patches of each item.
     - ``merge_size``: an item of t x h x w patches has t * h * w / merge_size^2 tokens.
     - ``hidden_states``: with ``hidden_states=True``, depth + 1 arrays (patches, hidden_size) float32, the output of the
       patch embedding and of each block, in the order of ``pixel_values``; else empty.
     - ``provenance``: text by name: source (the checkpoint), family, format, isa, qwenvis_version, and pixel limits.
-    - ``deepstack``: arrays in the shape of ``embeddings``, made of the hidden states of some blocks, in their order. A
-      language model adds them to its own first layers. Empty in families without deepstack.
+    - ``deepstack``: arrays in the shape and dtype of ``embeddings``, made of the hidden states of some blocks, in their
+      order. A language model adds them to its own first layers. Empty in families without deepstack.
     - ``frame_indices``, ``timestamps``: in calls with videos, for each item the indices of its encoded frames, int64,
       and the time of each temporal step in seconds, (t,) float64; both empty for a still.
     - ``second_per_grid_ts``: in calls with videos, (items,) float64, seconds from one temporal step to the next, as
@@ -63,9 +68,12 @@ class Embeddings:
     sources: list[str] = field(default_factory=list)
     sizes: np.ndarray = field(default_factory=_empty)
     errors: tuple[QwenvisError, ...] = ()
+    _keys: Sequence[Key] = ()  # `keys`, each as text or still to be computed
 
     def __post_init__(self) -> None:
-        """Name items without sources. Raises InputError unless each item has one source and one size."""
+        """Name items without sources. Raises InputError unless each item has one source, one size and one key."""
+        if not len(self._keys):
+            object.__setattr__(self, "_keys", [UNKNOWN] * len(self))
         if not len(self.sources):
             object.__setattr__(self, "sources", [f"item {index}" for index in range(len(self))])
         if not len(self.sizes):
@@ -73,6 +81,8 @@ class Embeddings:
         if len(self.sources) != len(self) or self.sizes.shape != (len(self), 2):
             got = f"{len(self.sources)} sources and sizes of shape {self.sizes.shape}"
             raise InputError(f"got {got}; expected {len(self)} sources and sizes of shape ({len(self)}, 2)")
+        if len(self._keys) != len(self):
+            raise InputError(f"got {len(self._keys)} keys; expected {len(self)}")
 
     @property
     def last_hidden_state(self) -> np.ndarray:
@@ -85,13 +95,29 @@ class Embeddings:
         return self.hidden_states[-1]
 
     @property
+    def keys(self) -> list[str]:
+        """The key of each item: the SHA-256, in hexadecimal, of everything that the bits of its tokens depend on.
+
+        Hashed are the resized bytes of the item and the table that normalises them (the floats, if ``pixel_values``
+        were passed), ``grid_thw``, ``frame_indices``, ``timestamps`` and ``second_per_grid_ts``; and the weights,
+        config, family, format and instruction set of the encoder, with `qwenvis.version.NUMBERS`. Items with one key
+        have the same tokens to the bit. A key does not depend on the file format of the item, on the other items of the
+        call, or on threads. `astype` gives other keys.
+
+        The first key of an encoder hashes its weights, about a second for 2 GB; so do pickling and `save`, because they
+        store keys. Raises InputError for items that were made by hand or loaded from a
+        file without keys, and if the encoder is gone and its weights were never hashed.
+        """
+        return checked(self._keys)
+
+    @property
     def counts(self) -> np.ndarray:
         """The number of tokens of each item, (items,) int64."""
         tokens: np.ndarray = patch_counts(self.grid_thw) // self.merge_size**2
         return tokens
 
     def split(self) -> list[np.ndarray]:
-        """Return one array (tokens, out_hidden_size) float32 for each item, in order: views of ``embeddings``."""
+        """Return one array (tokens, out_hidden_size) for each item, in order: views of ``embeddings``."""
         return split(self.embeddings, self.counts)
 
     def items(self) -> list[Embeddings]:
@@ -130,38 +156,97 @@ class Embeddings:
         """Join the items of all parts, in order, in new arrays.
 
         If the parts differ in their provenance (limits, version), the result lists all values. Raises InputError for no
-        parts, and for parts of different checkpoints, families, formats, widths or merge sizes, or with different
-        deepstack or hidden states.
+        parts, and for parts of different checkpoints, families, formats, widths, dtypes or merge sizes, or with
+        different deepstack or hidden states.
         """
         listed = list(parts)
-        _check_alike(listed)
-        if any(part.frame_indices for part in listed):
-            listed = [part._timed() for part in listed]
-        layers: dict[str, Any] = {
-            name: [np.concatenate(arrays) for arrays in zip(*(getattr(part, name) for part in listed), strict=True)]
-            for name in ("hidden_states", "deepstack")
-        }
-        arrays: dict[str, Any] = {
-            name: np.concatenate([getattr(part, name) for part in listed])
-            for name in ("embeddings", "grid_thw", "sizes", "second_per_grid_ts")
-        }
-        lists: dict[str, Any] = {
-            name: list(chain.from_iterable(getattr(part, name) for part in listed))
-            for name in ("sources", "frame_indices", "timestamps")
-        }
-        errors = tuple(error for part in listed for error in part.errors)
-        provenance = _merged(part.provenance for part in listed)
-        merge_size = listed[0].merge_size
-        return cls(merge_size=merge_size, provenance=provenance, errors=errors, **layers, **arrays, **lists)
+        for index, part in enumerate(listed):
+            if not isinstance(part, Embeddings):
+                raise InputError(f"part {index} is a {type(part).__name__}; expected Embeddings")
+        return cls(**joined([part._fields() for part in listed]))
+
+    def check(self, width: int | None = None) -> None:
+        """Raise InputError unless the tokens are what a language model may receive.
+
+        The message names the first item that is wrong. Rows fit ``grid_thw``, whose entries are positive and whose rows
+        and columns ``merge_size`` divides; the dtype is float32, float16 or bfloat16; ``deepstack`` has the dtype and
+        shape of ``embeddings``; every entry of both is finite. With ``width``, `wide` has this number of columns. The
+        arrays may be strided. `save`, `astype`, `to_torch`, `to_arrow` and `mean_pool` call ``check`` first.
+        """
+        rules.check_shapes(self.embeddings, self.deepstack, self.grid_thw, self.merge_size, "embeddings")
+        if width is not None:
+            rules.check_width(self.embeddings.shape[1], len(self.deepstack), width, "embeddings")
+        rules.check_finite([self.embeddings, *self.deepstack], self.counts, self.sources, "embeddings")
+
+    def wide(self) -> np.ndarray:
+        """Return (tokens, W) with deepstack beside the tokens, W = out_hidden_size * (1 + len(deepstack)).
+
+        Columns are ``[embeddings | deepstack 0 | deepstack 1 | ...]``, the layout of vLLM and llama.cpp. Without
+        deepstack the result is ``embeddings`` itself, else a new array of the same dtype. Raises InputError unless
+        deepstack has the dtype and shape of ``embeddings``.
+        """
+        rules.check_deepstack(self.embeddings, self.deepstack, "embeddings")
+        return np.concatenate([self.embeddings, *self.deepstack], axis=1) if self.deepstack else self.embeddings
+
+    def astype(self, dtype: object) -> Embeddings:
+        """Return the tokens and deepstack in float32, float16 or bfloat16, rounded to nearest, ties to even.
+
+        ``dtype`` is a name, or a type of NumPy, ml_dtypes or PyTorch. Hidden states keep their dtype. If the dtype is
+        the same, the result is ``self``, else its tokens are new arrays. ``provenance["rounded_to"]`` lists the dtypes
+        that the tokens were rounded to. Raises InputError for another dtype, for a value outside the range of the dtype
+        (65,504 in float16), which the message names with its item, and where `check` does.
+        """
+        name = rules.dtype_named(dtype, rules.DTYPES)
+        self.check()
+        if self.embeddings.dtype.name == name:
+            return self
+        tokens, *deepstack = (
+            convert.cast(array, name, self.counts, self.sources) for array in (self.embeddings, *self.deepstack)
+        )
+        provenance = self.provenance if name == "float32" else convert.rounded(self.provenance, name)
+        keys = rounded(self._keys, name)
+        return replace(self, embeddings=tokens, deepstack=deepstack, provenance=provenance, _keys=keys)
+
+    def to_torch(self) -> torch.Tensor:
+        """Return ``embeddings`` as a CPU tensor (tokens, out_hidden_size) of the same dtype, bfloat16 included.
+
+        The tensor shares the memory of ``embeddings`` if that array is writable and C-contiguous, as the encoder makes
+        it, else it is a copy. Raises InputError where `check` does, and if PyTorch is not installed.
+        """
+        self.check()
+        return convert.to_torch(self.embeddings)
+
+    def to_arrow(self, dtype: object = "float32") -> pyarrow.Array:
+        """Return `wide` for Parquet, pandas and datasets: one list of tokens an item.
+
+        The type is ``list<fixed_size_list<dtype>[W]>``. The array shares the memory of ``embeddings`` if there is no
+        deepstack and the dtype is the same. Arrow has no bfloat16; its values are exact in float32. Needs the extra
+        ``arrow``. Raises InputError for another dtype, for a value outside the range of float16, for more than
+        2^31 - 1 tokens, without pyarrow, and where `check` does.
+        """
+        name = rules.dtype_named(dtype, ("float32", "float16"))
+        return convert.to_arrow(self.astype(name).wide(), self.counts)
+
+    def mean_pool(self, *, normalize: bool = False) -> np.ndarray:
+        """Return the mean of the tokens of each item, (items, out_hidden_size) float32.
+
+        Sums are float64. With ``normalize``, the L2 norm of each vector is 1. The vectors are a convenience, for
+        example to find near duplicates or to train a classifier. They are not a retrieval embedding: no model was
+        trained to make their distances meaningful, and texts have no such vectors. Raises InputError where `check`
+        does.
+        """
+        self.check()
+        return convert.mean_pool(self.embeddings, self.counts, normalize)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write all fields but ``hidden_states`` and ``errors`` as a safetensors file, the whole file or none.
 
         The metadata hold the provenance, and ``sources`` as JSON; text that is not valid UTF-8, such as some paths, is
-        escaped and loads unchanged. Raises InputError if the file cannot be written, or if its suffix names another
-        format.
+        escaped and loads unchanged. Raises InputError if the file cannot be written, if its suffix names another
+        format, and where `check` does.
         """
-        save(path, {each.name: getattr(self, each.name) for each in fields(self)})
+        self.check()
+        save(path, self._fields())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Embeddings:
@@ -180,7 +265,7 @@ class Embeddings:
         tokens, width = self.embeddings.shape
         made = [self.provenance[key] for key in ("family", "format") if key in self.provenance]
         left_out = f", {len(self.errors)} left out" if self.errors else ""
-        words = f"{_count(len(self), 'item')}{left_out}, {_count(tokens, 'token')} of {width} float32"
+        words = f"{_count(len(self), 'item')}{left_out}, {_count(tokens, 'token')} of {width} {self.embeddings.dtype}"
         return f"{words}, {' in '.join(map(shown, made))}" if made else words
 
     def _repr_html_(self) -> str:
@@ -196,28 +281,11 @@ class Embeddings:
 
     def _select(self, items: Rows, tokens: Rows, patches: Rows) -> Embeddings:
         """Select items, whose tokens and patches are these rows."""
-        numbers = range(len(self))[items] if isinstance(items, slice) else items.tolist()
-        timed = self if self.frame_indices else None
-        return replace(
-            self,
-            embeddings=self.embeddings[tokens],
-            grid_thw=self.grid_thw[items],
-            hidden_states=[state[patches] for state in self.hidden_states],
-            deepstack=[layer[tokens] for layer in self.deepstack],
-            frame_indices=[timed.frame_indices[i] for i in numbers] if timed else [],
-            timestamps=[timed.timestamps[i] for i in numbers] if timed else [],
-            second_per_grid_ts=timed.second_per_grid_ts[items] if timed else _empty(),
-            sources=[self.sources[i] for i in numbers],
-            sizes=self.sizes[items],
-            errors=(),
-        )
+        return Embeddings(**selected(self._fields(), items, tokens, patches))
 
-    def _timed(self) -> Embeddings:
-        """Return a copy with frames and times, which are empty for still images."""
-        if self.frame_indices:
-            return self
-        indices, stamps = [np.zeros(0, np.int64) for _ in self.sources], [_empty() for _ in self.sources]
-        return replace(self, frame_indices=indices, timestamps=stamps, second_per_grid_ts=np.zeros(len(self)))
+    def _fields(self) -> dict[str, Any]:
+        """Return the fields by name."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
 
 
 def _ranges(bounds: Sequence[int], chosen: np.ndarray) -> np.ndarray:
@@ -227,39 +295,3 @@ def _ranges(bounds: Sequence[int], chosen: np.ndarray) -> np.ndarray:
 
 def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'s' * (number != 1)}"
-
-
-def _check_alike(parts: Sequence[Embeddings]) -> None:
-    """Raise InputError for parts that cannot be joined."""
-    if not parts:
-        raise InputError("there is nothing to concatenate; expected at least one Embeddings")
-    for index, part in enumerate(parts):
-        if not isinstance(part, Embeddings):
-            raise InputError(f"part {index} is a {type(part).__name__}; expected Embeddings")
-        for (what, got), first in zip(_kind(part).items(), _kind(parts[0]).values(), strict=True):
-            if got != first:
-                raise InputError(
-                    f"part {index} has {what} {got}, part 0 {first}: tokens of different towers do not mix"
-                )
-
-
-def _kind(part: Embeddings) -> dict[str, object]:
-    """Return the properties in which parts must agree to be joined, by name."""
-    told = {key: part.provenance.get(key, "unknown") for key in ("family", "format")}
-    return {
-        **told,
-        "the checkpoint": part.provenance.get("source", "unknown"),
-        "the width": part.embeddings.shape[1],
-        "the merge size": part.merge_size,
-        "deepstack arrays of the widths": [array.shape[1] for array in part.deepstack],
-        "hidden states of the widths": [array.shape[1] for array in part.hidden_states],
-    }
-
-
-def _merged(provenances: Iterable[Mapping[str, str]]) -> dict[str, str]:
-    """Return all values of each key, each value once, in order."""
-    values: dict[str, dict[str, None]] = {}
-    for provenance in provenances:
-        for key, value in provenance.items():
-            values.setdefault(key, {})[value] = None
-    return {key: ", ".join(found) for key, found in values.items()}

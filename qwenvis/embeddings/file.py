@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +12,10 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from qwenvis.embeddings.keys import TEXT, text
+from qwenvis.embeddings.rules import check_finite, check_shapes
 from qwenvis.errors import InputError, shown
+from qwenvis.geometry import patch_counts
 from qwenvis.io.drafts import whole_file
 from qwenvis.io.files import expanded, given_path, open_regular
 
@@ -22,7 +24,7 @@ TOKENS, GRID, SIZES, DEEPSTACK = "embeddings", "grid_thw", "sizes", "deepstack"
 FRAMES, STAMPS, SECONDS, COUNTS = "frame_indices", "timestamps", "second_per_grid_ts", "frame_counts"
 # Metadata beside the provenance. A value of the provenance that is not UTF-8 (a path in another encoding) is written as
 # ASCII JSON, under its name with the suffix ESCAPED.
-MERGE_SIZE, SOURCES, ESCAPED = "merge_size", "sources", ".json"
+MERGE_SIZE, SOURCES, KEYS, ESCAPED = "merge_size", "sources", "keys", ".json"
 MERGE_SIZES = {str(size): size for size in range(1, 17)}  # as they are written in a file
 
 # Suffixes of other formats than safetensors: arrays, checkpoints, tables, images and videos.
@@ -32,6 +34,9 @@ OTHER_FORMATS = (
     *(".json", ".jsonl", ".csv", ".tsv", ".txt", ".parquet", ".arrow", ".feather"),
     *(".png", ".jpg", ".jpeg", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".mp4", ".mkv", ".webm"),
 )
+
+# What reading a file of any content may raise.
+_UNREADABLE = (OSError, SafetensorError, LookupError, ValueError, TypeError, AttributeError, RecursionError)
 
 
 def checked_name(path: str | os.PathLike[str]) -> Path:
@@ -57,6 +62,8 @@ def save(path: str | os.PathLike[str], fields: Mapping[str, Any]) -> None:
     arrays = {name: np.ascontiguousarray(array) for name, array in named.items()}
     metadata = dict(_escaped(*pair) for pair in fields["provenance"].items())
     metadata |= {MERGE_SIZE: str(fields[MERGE_SIZE]), SOURCES: json.dumps(fields[SOURCES])}
+    if any(keys := list(map(text, fields["_keys"]))):
+        metadata[KEYS] = json.dumps(keys)
     with whole_file(target) as draft:
         try:
             save_file(arrays, draft, metadata)
@@ -70,15 +77,32 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
     name = shown(str(file_path))
     try:
         tensors, metadata = _read(file_path)
-        merge_size, sources, provenance = _parsed(metadata)
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        merge_size, sources, keys, provenance = _parsed(metadata)
+    except _UNREADABLE as error:
         raise InputError(f"{name} holds no embeddings: {shown(str(error))}") from error
     tokens, grid = tensors[TOKENS], tensors[GRID]
     deepstack = [tensor for key, tensor in tensors.items() if key.startswith(DEEPSTACK)]
-    _check_tokens(tokens, grid, merge_size, name)
-    _check_deepstack(tokens, deepstack, name)
+    check_shapes(tokens, deepstack, grid, merge_size, name)
+    origins = _origins(sources, tensors.get(SIZES), grid, name)
+    check_finite([tokens, *deepstack], patch_counts(grid) // merge_size**2, origins.get(SOURCES, ()), name)
     fields = {TOKENS: tokens, GRID: grid, MERGE_SIZE: merge_size, DEEPSTACK: deepstack, "provenance": provenance}
-    return fields | _times(tensors, grid, name) | _origins(sources, tensors.get(SIZES), grid, name)
+    return fields | _times(tensors, grid, name) | origins | _keys(keys, grid, name)
+
+
+def read_header(path: str | os.PathLike[str]) -> tuple[int, str]:
+    """Return the number of tokens and the name of the first item of a file that `save` wrote, from its header alone.
+
+    Raises InputError for any other file.
+    """
+    file_path = _path(path)
+    try:
+        open_regular(file_path).close()
+        with safe_open(file_path, framework="numpy", backend="pread") as file:
+            count, _ = file.get_slice(TOKENS).get_shape()
+            sources = _parsed(dict(file.metadata() or {}))[1]
+            return int(count), str(sources[0])
+    except _UNREADABLE as error:
+        raise InputError(f"{shown(str(file_path))} holds no embeddings: {shown(str(error))}") from error
 
 
 def _path(path: str | os.PathLike[str]) -> Path:
@@ -97,32 +121,17 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         return {name: file.get_tensor(name) for name in names}, dict(file.metadata() or {})
 
 
-def _parsed(metadata: dict[str, str]) -> tuple[int, Any, dict[str, str]]:
-    """Return the merge size, the sources, still unchecked, and the provenance that the metadata hold."""
+def _parsed(metadata: dict[str, str]) -> tuple[int, Any, Any, dict[str, str]]:
+    """Return the merge size, the sources and keys, still unchecked, and the provenance that the metadata hold."""
     merge_size = MERGE_SIZES[metadata.pop(MERGE_SIZE)]
     sources = json.loads(metadata.pop(SOURCES, "[]"))
-    return merge_size, sources, dict(_unescaped(*pair) for pair in metadata.items())
+    keys = json.loads(metadata.pop(KEYS, "[]"))
+    return merge_size, sources, keys, dict(_unescaped(*pair) for pair in metadata.items())
 
 
 def split(array: np.ndarray, counts: np.ndarray) -> list[np.ndarray]:
     """Split an array into views of ``counts`` rows."""
     return np.split(array, np.cumsum(counts)[:-1]) if len(counts) else []
-
-
-def _check_tokens(tokens: np.ndarray, grid: np.ndarray, merge_size: int, name: str) -> None:
-    if tokens.dtype != np.float32 or tokens.ndim != 2 or grid.dtype != np.int64 or grid.shape[1:] != (3,):
-        got = f"{tokens.dtype} {tokens.shape} and {grid.dtype} {grid.shape}"
-        raise InputError(f"{name} holds {got}; expected tokens (m, d) in float32 and a grid (items, 3) in int64")
-    patches, unit = [math.prod(item) for item in grid.tolist()], merge_size**2
-    if (grid < 1).any() or any(count % unit for count in patches) or sum(patches) != len(tokens) * unit:
-        raise InputError(f"{name}: {len(tokens)} tokens do not fit the grid {grid.tolist()}")
-
-
-def _check_deepstack(tokens: np.ndarray, deepstack: list[np.ndarray], name: str) -> None:
-    if any((array.dtype, array.shape) != (tokens.dtype, tokens.shape) for array in deepstack):
-        raise InputError(f"{name} holds deepstack arrays of another type or shape than its tokens {tokens.shape}")
-    if not all(np.isfinite(array).all() for array in (tokens, *deepstack)):
-        raise InputError(f"{name} holds NaN or infinity among its tokens; encode them again")
 
 
 def _times(tensors: dict[str, np.ndarray], grid: np.ndarray, name: str) -> dict[str, Any]:
@@ -150,6 +159,19 @@ def _origins(sources: Any, sizes: np.ndarray | None, grid: np.ndarray, name: str
             raise InputError(f"{name}: its sizes are {sizes.dtype} {sizes.shape}; expected ({len(grid)}, 2) in int64")
         fields[SIZES] = sizes
     return fields
+
+
+def _keys(keys: Any, grid: np.ndarray, name: str) -> dict[str, Any]:
+    """Return the keys of the items, if the file has them. Raises InputError if they do not fit."""
+    if keys == []:
+        return {}
+    if not isinstance(keys, list) or len(keys) != len(grid) or not all(map(_is_key, keys)):
+        raise InputError(f"{name}: its keys are not a list of {len(grid)} SHA-256 in hexadecimal")
+    return {"_keys": keys}
+
+
+def _is_key(key: object) -> bool:
+    return isinstance(key, str) and TEXT.fullmatch(key) is not None
 
 
 def _escaped(key: str, value: str) -> tuple[str, str]:

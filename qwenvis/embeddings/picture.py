@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,12 +21,13 @@ TAIL = 1.0  # per cent of the tokens that saturate a channel, at each end
 SAMPLE = 2048  # tokens in the SVD, whose time grows with their number
 
 
-def colours(tokens: NDArray[np.float32]) -> tuple[NDArray[np.uint8], float]:
+def colours(tokens: NDArray[Any]) -> tuple[NDArray[np.uint8], float]:
     """Return the colour of each token, (tokens, 3), and the share of the variance that the colours show.
 
     Red, green and blue are the first three principal components, each scaled to its whole range. The components are
     those of about `SAMPLE` tokens if there are more.
     """
+    tokens = np.asarray(tokens, np.float32)
     sample = tokens[:: -(-len(tokens) // SAMPLE)]
     mean = sample.mean(axis=0)
     _, s, axes = np.linalg.svd(sample - mean, full_matrices=False)

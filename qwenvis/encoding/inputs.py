@@ -7,24 +7,24 @@ from functools import partial
 from numbers import Number
 from typing import Any, TypeAlias, cast
 
-import numpy as np
-from numpy.typing import NDArray
-
 from qwenvis.concurrency.memo import cached_property
 from qwenvis.encoding.batching import Plan
+from qwenvis.encoding.items import Call, CallItem
+from qwenvis.encoding.keying import Keying, Times
 from qwenvis.errors import (
     MAX_ERRORS,
     ImageError,
     InputError,
     Place,
-    QwenvisError,
     about,
     group_errors,
     try_all,
 )
 from qwenvis.images.decode import EXPECTED, ImageInput, as_iterable
 from qwenvis.images.image import ImageItem
+from qwenvis.images.step import Step
 from qwenvis.io.iterables import with_lifetime
+from qwenvis.processors.frame_sampling import ASSUMED_FPS
 from qwenvis.processors.image import PIXELS, ImageProcessor
 from qwenvis.spec import ModelSpec
 from qwenvis.videos.source import VideoInput, is_still
@@ -34,32 +34,37 @@ Images: TypeAlias = ImageInput | Iterable[ImageInput]
 Videos: TypeAlias = VideoInput | Iterable[VideoInput | ImageInput]
 
 
-class InputItem:
-    """An image or a video with its place in the call: an `Item` that keeps its error instead of raising it.
+class InputItem(CallItem):
+    """An image or a video of a call."""
 
-    ``error``: why it turned out to be unusable; the patches that it has written by then are invalid.
-    """
-
-    def __init__(self, place: Place, make: Callable[[], ImageItem | VideoItem]) -> None:
+    def __init__(self, call: Call, place: Place, make: Callable[[], ImageItem | VideoItem]) -> None:
         """Plan the item. Raises an InputError that says which item it is about."""
-        self.place = place
-        self.error: QwenvisError | None = None
+        super().__init__(call, place)
         with about(place):
             self.item = make()
         self.grid = self.item.grid
 
-    def fill(self, first: int, stop: int, out: NDArray[np.float32]) -> tuple[int, int, int]:
-        """Write patches as `Item.fill`, but keep an InputError instead of raising it."""
-        if self.error is None:
-            try:
-                with about(self.place):
-                    return self.item.fill(first, stop, out)
-            except InputError as error:
-                self.error = error
-        return stop - first, *self.grid[1:]
+    def read(self, first: int, stop: int) -> Iterator[Step]:
+        """Decode and resize temporal steps; the grid is final after the first."""
+        for step in self.item.steps(first, stop):
+            self.grid = self.item.grid
+            yield step
+
+    @property
+    def size(self) -> tuple[int, int]:  # type: ignore[override]
+        """(height, width) before resizing."""
+        return self.item.size
+
+    @property
+    def times(self) -> Times:
+        """The frames of a video and their times."""
+        video = self.item
+        if not isinstance(video, VideoItem):
+            return Times()
+        return Times(video.frame_indices, video.timestamps, video.second_per_grid)
 
 
-class Inputs:
+class Inputs(Call):
     """The images and videos of one call. A processor is looked up for the first item of its kind."""
 
     def __init__(
@@ -70,6 +75,7 @@ class Inputs:
         min_pixels: int | None = None,
         max_pixels: int | None = None,
         threads: int = 1,
+        keying: Keying | None = None,
     ) -> None:
         """Take the arguments of a call. Raises TypeError, as Python does, for keywords that `Sampling` lacks."""
         if unknown := [name for name in sampling if name not in Sampling.__annotations__]:
@@ -77,6 +83,7 @@ class Inputs:
                 f"unexpected keyword argument {unknown[0]!r}; for videos there are "
                 f"{', '.join(Sampling.__annotations__)}"
             )
+        super().__init__(keying)
         self._spec, self._sampling, self._threads = spec, sampling, threads
         self._rules = [name for name, value in sampling.items() if value is not None]
         self._limits = {"min_pixels": min_pixels, "max_pixels": max_pixels}
@@ -137,17 +144,17 @@ class Inputs:
         Raises ImageError or ImageLimitError, as `ImageItem`; ConfigError if the checkpoint has no image processor.
         """
         make = partial(ImageItem, source, self.image_processor, index)
-        return InputItem(Place.of("images", index, source), partial(_settled, make, lasts))
+        return InputItem(self, Place.of("images", index, source), partial(_settled, make, lasts))
 
     def video(self, source: VideoInput, index: int, lasts: bool = True) -> InputItem:
         """Plan a video, as `image`. Raises VideoError or VideoLimitError, ConfigError, or InputError for a sampling."""
         make = partial(self._video_item, source, index)
-        return InputItem(Place.of("videos", index, source), partial(_settled, make, lasts))
+        return InputItem(self, Place.of("videos", index, source), partial(_settled, make, lasts))
 
     def video_or_still(self, source: VideoInput | ImageInput, index: int, lasts: bool = True) -> InputItem:
         """Plan one of the videos, as `video`; an image among the videos becomes a still image."""
         make = partial(self._still_or_video_item, source, index)
-        return InputItem(Place.of("videos", index, source), partial(_settled, make, lasts))
+        return InputItem(self, Place.of("videos", index, source), partial(_settled, make, lasts))
 
     def _video_item(self, source: VideoInput, index: int) -> VideoItem:
         return VideoItem(source, self.video_options, index)
@@ -157,9 +164,11 @@ class Inputs:
             return ImageItem(cast(ImageInput, source), self.image_processor, index)
         return self._video_item(cast(VideoInput, source), index)
 
-    @property
-    def provenance(self) -> dict[str, str]:
-        """The facts that results record: pixel limits, how pixels were read, and the sampling of videos."""
+    def provenance(self, items: Sequence[InputItem]) -> dict[str, str]:
+        """Return the facts that results record: pixel limits, how pixels were read, and the sampling of videos.
+
+        Of usable videos among the ``items``: whether a rate was assumed, and the number of damaged frames.
+        """
         facts: dict[str, str] = {}
         if "image_processor" in self.__dict__:
             images = self.image_processor
@@ -173,6 +182,11 @@ class Inputs:
                 "sampling": videos.sampling,
                 "pixels": PIXELS[0 if videos.upright else 1],
             }
+        usable = [each.item for each in items if isinstance(each.item, VideoItem) and each.error is None]
+        if any(not video.video.length.fps for video in usable):
+            facts["video_fps"] = f"{ASSUMED_FPS} (assumed)"
+        if damaged := sum(video.damaged for video in usable):
+            facts["damaged_frames"] = str(damaged)
         return facts
 
 

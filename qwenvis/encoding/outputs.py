@@ -73,8 +73,24 @@ class Outputs:
         self.patches += patches
         self._report(self.patches * (self.tower.config.depth + 1))
 
+    def take(self, found: Embeddings, first: int, stop: int) -> None:
+        """Copy the tokens of the temporal steps from ``first`` to ``stop`` of an item that was encoded before."""
+        step = len(found.embeddings) // int(found.grid_thw[0, 0])
+        unit = self.tower.config.merge_unit
+        rows = slice(self.patches // unit, self.patches // unit + (stop - first) * step)
+        for out, tokens in zip([self.tokens, *self.deepstack], [found.embeddings, *found.deepstack], strict=True):
+            out[rows] = tokens[first * step : stop * step]
+        self.skip((stop - first) * step * unit)
+
+    def single(self, item: int, grid_thw: np.ndarray, provenance: dict[str, str], **item_fields: Any) -> Embeddings:
+        """Return one item, without hidden states, whose arrays are views; arguments as of `embeddings`."""
+        rows = slice(*(self.bounds[item : item + 2] // self.tower.config.merge_unit).tolist())
+        tokens, *deepstack = (array[rows] for array in (self.tokens, *self.deepstack))
+        grid, merge_size = grid_thw[item : item + 1].copy(), self.tower.config.spatial_merge_size
+        return Embeddings(tokens, grid, merge_size, [], provenance, deepstack, **item_fields)
+
     def embeddings(self, grid_thw: np.ndarray, provenance: dict[str, str], **item_fields: Any) -> Embeddings:
-        """Return the arrays as `Embeddings`; ``item_fields`` are its fields about sources, sizes, frames and times."""
+        """Return all items; ``item_fields`` are the fields of `Embeddings` about sources, sizes, times and keys."""
         merge_size = self.tower.config.spatial_merge_size
         states, deepstack = self.hidden_states, self.deepstack
         return Embeddings(self.tokens, grid_thw.copy(), merge_size, states, provenance, deepstack, **item_fields)

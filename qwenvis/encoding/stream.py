@@ -119,7 +119,7 @@ def grouped(inputs: Inputs, factories: Iterable[Callable[[], InputItem]], budget
 
 
 def stream_results(
-    groups: Iterable[Group], begin: Callable[[Plan[InputItem]], Run], budget: int, threads: int
+    inputs: Inputs, groups: Iterable[Group], begin: Callable[[Plan[InputItem]], Run], budget: int, threads: int
 ) -> Generator[Embeddings | QwenvisError, None, None]:
     """Encode the groups; yield their items in order, and in the place of an unusable item its error.
 
@@ -132,14 +132,17 @@ def stream_results(
             waiting.append(group)
             yield from group.micro_batches(budget)
 
-    for micro_batch, task in prefetched(micro_batches(), budget, threads):
-        if micro_batch.first:
-            run = begin(waiting[0].plan)
-        batch = task.result()
-        run.encode(micro_batch, batch)
-        del task, batch  # frees the patches before the next ones are prepared
-        if micro_batch.last:
-            yield from waiting.popleft().results(run.result())
+    try:
+        for micro_batch, task in prefetched(micro_batches(), budget, threads):
+            if micro_batch.first:
+                run = begin(waiting[0].plan)
+            batch = task.result()
+            run.encode(micro_batch, batch)
+            del task, batch  # frees the patches before the next ones are prepared
+            if micro_batch.last:
+                yield from waiting.popleft().results(run.result())
+    finally:
+        inputs.finish()
 
 
 def _planned(factories: Iterator[Callable[[], InputItem]]) -> Iterator[tuple[InputItem | None, Exception | None, bool]]:

@@ -8,23 +8,23 @@ computes, and cut into patches in merge-block order (`ops.vol2col`). For an opaq
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from qwenvis import ops
 from qwenvis.errors import ImageError
 from qwenvis.images import to_rgb, torch_resize
 from qwenvis.images.decode import ImageInput, as_array, decode, label, probe
+from qwenvis.images.step import PixelStep, StepItem
 from qwenvis.processors.image import ImageProcessor
 from qwenvis.processors.smart_resize import FrameSize
 
 BICUBIC = Image.Resampling.BICUBIC
 
 
-class ImageItem:
+class ImageItem(StepItem):
     """An image planned from its header alone, not yet decoded: an item of a `Plan`.
 
     ``grid`` is (1, rows, columns) of patches. ``size`` is the (height, width) before resizing, ``resized`` the size
@@ -36,7 +36,7 @@ class ImageItem:
         """Read the header; errors name the image by its index. Raises ImageError or ImageLimitError."""
         self.processor, self.where = processor, label(picture, index)
         self._picture = picture
-        self._settled: Frame | None = None
+        self._settled: PixelStep | None = None
         self.size = probe(picture, self.where, self._policy)
         self.resized = self._fitted()
         self.grid = processor.patch_grid(self.resized)
@@ -47,25 +47,25 @@ class ImageItem:
 
     def settle(self) -> None:
         """Decode and resize now, because the source may change. Raises ImageError for a damaged image."""
-        self._settled = self._frame()
+        self._settled = self._step()
         self.grid = self._settled.grid
         del self._picture  # to free it
 
-    def fill(self, first: int, stop: int, out: NDArray[np.float32]) -> tuple[int, int, int]:
-        """Decode, resize and cut into ``out``; return the grid. Raises ImageError for a damaged image."""
-        frame = self._settled or self._frame()
-        if math.prod(frame.grid) != len(out):
+    def steps(self, first: int, stop: int) -> Iterator[PixelStep]:
+        """Yield the only step: the image, decoded and resized. Raises ImageError for a damaged image."""
+        planned, step = math.prod(self.grid), self._settled or self._step()
+        if math.prod(step.grid) != planned:
             raise ImageError(f"{self.where} changed while it was read")
-        frame.cut(out)
-        return frame.grid
+        self.grid = step.grid
+        yield step
 
     @property
     def _policy(self) -> to_rgb.RgbPolicy:
         return to_rgb.rgb_policy(self.processor.pixels, self.processor.backend)
 
-    def _frame(self) -> Frame:
+    def _step(self) -> PixelStep:
         image, array = self._decoded(), as_array(self._picture, self.where)
-        return Frame.of(image, self.resized, self.processor, unit=array is not None and self._policy.unit(array))
+        return resized_step(image, self.resized, self.processor, unit=array is not None and self._policy.unit(array))
 
     def _decoded(self) -> Image.Image:
         """Decode the image; its header may have stated another size."""
@@ -83,32 +83,14 @@ class ImageItem:
             raise type(error)(f"{self.where}: {error}") from None
 
 
-@dataclass(frozen=True, eq=False)
-class Frame:
-    """A resized image: (height, width, 3) bytes, and the table that maps a byte to its normalised value."""
-
-    pixels: NDArray[np.uint8]
-    grid: tuple[int, int, int]  # (1, rows, columns)
-    lut: NDArray[np.float32]
-    processor: ImageProcessor
-
-    @classmethod
-    def of(cls, image: Image.Image, size: FrameSize, processor: ImageProcessor, *, unit: bool = False) -> Frame:
-        """Resize an RGB image to ``size``; ``unit``: bytes 0..255 stand for values 0..1."""
-        (height, width), pixels = size.canvas, _resized(image, size.content, processor.backend)
-        if pixels.shape[:2] != (height, width):
-            pixels = np.pad(pixels, ((0, height - pixels.shape[0]), (0, width - pixels.shape[1]), (0, 0)))
-        lut = processor.normalisation.unit_lut if unit else processor.lut
-        return cls(pixels, processor.patch_grid(size), lut, processor)
-
-    def cut(self, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
-        """Return the patches in merge-block order, (rows·columns, 3·T·p²) float32, written into ``out`` if given."""
-        processor = self.processor
-        if out is None:
-            out = np.empty((math.prod(self.grid), processor.columns), np.float32)
-        merge_size = 1 if processor.raster else processor.merge_size
-        sizes = processor.patch_size, processor.temporal_patch_size, merge_size
-        return ops.vol2col(self.pixels[None], self.lut, *sizes, out)
+def resized_step(image: Image.Image, size: FrameSize, processor: ImageProcessor, *, unit: bool = False) -> PixelStep:
+    """Resize an RGB image to ``size``; ``unit``: bytes 0..255 stand for values 0..1."""
+    (height, width), pixels = size.canvas, _resized(image, size.content, processor.backend)
+    if pixels.shape[:2] != (height, width):
+        pixels = np.pad(pixels, ((0, height - pixels.shape[0]), (0, width - pixels.shape[1]), (0, 0)))
+    lut = processor.normalisation.unit_lut if unit else processor.lut
+    merge_size = 1 if processor.raster else processor.merge_size
+    return PixelStep(pixels[None], lut, (processor.patch_size, processor.temporal_patch_size, merge_size))
 
 
 def _resized(image: Image.Image, sides: tuple[int, int], backend: str) -> NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""Read arrays and the tensors of other packages as NumPy arrays, without importing these packages.
+"""Read arrays, tensors and dtypes of other packages as those of NumPy, without importing these packages.
 
 NumPy reads a tensor through ``__array__`` or DLPack, and shares its memory if possible.
 """
@@ -11,6 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qwenvis.errors import InputError
+
+_SPELLINGS = {
+    **dict.fromkeys(("f32", "fp32", "float", "single"), "float32"),
+    **dict.fromkeys(("f16", "fp16", "half"), "float16"),
+    **dict.fromkeys(("f64", "fp64", "double"), "float64"),
+    "bf16": "bfloat16",
+}
 
 
 class SupportsArray(Protocol):
@@ -47,3 +54,25 @@ def plain(value: Any, where: str, error: type[InputError] = InputError) -> NDArr
     except Exception as cause:
         remedy = "; pass tensor.detach().cpu()" if hasattr(value, "detach") else ""
         raise error(f"{where} is not an array that NumPy can read: {cause}{remedy}") from cause
+
+
+def dtype_name(dtype: object) -> str:
+    """Return the name of a dtype, such as "bfloat16", which a caller gives as text or as a type of a library.
+
+    Libraries are NumPy, ml_dtypes and PyTorch. Other text is returned in lower case; other values give "".
+    """
+    word = _word(dtype).lower().removeprefix("torch.")
+    return _SPELLINGS.get(word, word)
+
+
+def _word(dtype: object) -> str:
+    """Return the name of a type in the library that defines it, or "" for a value that is no type."""
+    if isinstance(dtype, str):
+        return dtype
+    if dtype is float:
+        return "float64"  # as NumPy reads Python's float
+    if isinstance(dtype, np.dtype):
+        return str(dtype.name)
+    if isinstance(dtype, type):
+        return dtype.__name__
+    return str(dtype) if type(dtype).__name__ == "dtype" else ""  # torch.dtype, without importing torch

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from qwenvis.errors import InputError, QwenvisError, quoted, shown
 from qwenvis.io.files import expanded
+
+_DRAFT = re.compile(r"\.[0-9a-f]{16}")
 
 
 @contextmanager
@@ -26,6 +30,23 @@ def draft_of(target: Path) -> Iterator[Path]:
         with suppress(OSError, ValueError):  # ValueError: a path with a NUL
             shutil.rmtree(draft, ignore_errors=True)  # which leaves a file alone
             draft.unlink(missing_ok=True)
+
+
+def flush(file: Path) -> None:
+    """Wait until the content of a file is on the disk."""
+    with file.open("rb+") as written:
+        os.fsync(written.fileno())
+
+
+def remove_abandoned(directory: Path, seconds: float) -> None:
+    """Remove the draft directories in a directory that have not changed for some time: of processes that were killed.
+
+    Raises OSError if the directory cannot be read.
+    """
+    for path in directory.iterdir():
+        with suppress(OSError):  # its writer may finish just now
+            if _DRAFT.fullmatch(path.name) and time.time() - path.lstat().st_mtime > seconds:
+                shutil.rmtree(path)
 
 
 @contextmanager
@@ -67,8 +88,7 @@ def whole_directory(place: str | os.PathLike[str]) -> Iterator[Path]:
             draft.mkdir()
             yield draft
             for file in draft.iterdir():
-                with file.open("rb+") as written:
-                    os.fsync(written.fileno())
+                flush(file)
             draft.rename(target)
     except QwenvisError:  # some are OSErrors
         raise

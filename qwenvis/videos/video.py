@@ -6,7 +6,6 @@ the bit on CPUs with AVX2 (where torchvision resizes uint8 in integers).
 
 from __future__ import annotations
 
-import math
 import os
 import warnings
 from collections.abc import Iterator
@@ -16,8 +15,8 @@ from typing import TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from qwenvis import ops
 from qwenvis.errors import LimitError, QwenvisError, VideoError, VideoLimitError, VideoWarning, check_choice
+from qwenvis.images.step import PixelStep, StepItem
 from qwenvis.images.torch_resize import resize
 from qwenvis.processors import frame_sampling
 from qwenvis.processors.frame_sampling import ASSUMED_FPS, REFERENCE_FPS, Rate, SamplingArguments
@@ -104,7 +103,7 @@ class VideoOptions:
         return indices + indices[-1:] * (0 if self.by_header else missing)
 
 
-class VideoItem:
+class VideoItem(StepItem):
     """A video planned from its packets or header, with at most one frame decoded: an item of a `Plan`.
 
     ``grid`` is (temporal steps, rows, columns) of patches. ``frame_indices`` (frames,) are the frames to encode;
@@ -134,7 +133,7 @@ class VideoItem:
         self.grid = -(-len(indices) // step), height // side, width // side
         self._coming: Iterator[NDArray[np.uint8]] = iter(())
         self._settled: list[NDArray[np.uint8]] | None = None
-        self._process = os.getpid()
+        self._process, self._warned = os.getpid(), False
 
     @property
     def timestamps(self) -> NDArray[np.float64]:
@@ -160,29 +159,33 @@ class VideoItem:
         with _named(self.where):
             self._settled = list(self._fitting())
 
-    def fill(self, first: int, stop: int, out: NDArray[np.float32]) -> tuple[int, int, int]:
-        """Decode, resize and cut the frames of steps ``first`` to ``stop``; return the grid of these steps.
+    def steps(self, first: int, stop: int) -> Iterator[PixelStep]:
+        """Yield the temporal steps from ``first`` to ``stop``, decoded and resized.
 
         Calls proceed through the video; ``first`` = 0 restarts. The child of a fork reopens the file at any step,
         because the decoder's threads stay in the parent. Raises VideoError for a damaged video, and warns with
-        VideoWarning about a few damaged frames.
+        VideoWarning, once, about a few damaged frames.
         """
         if first == 0 or self._process != os.getpid():
             self._process = os.getpid()
             self._coming = self._fitting(first) if self._settled is None else iter(self._settled[self._frame(first) :])
-        processor, rows = self.processor, math.prod(self.grid[1:])
+        processor = self.processor
         sizes = processor.patch_size, processor.temporal_patch_size, processor.merge_size
-        with _named(self.where):
-            for step in range(stop - first):
-                frames = np.stack(list(self._next(first + step)))
-                ops.vol2col(frames, processor.normalisation.lut, *sizes, out[step * rows : (step + 1) * rows])
+        for number in range(first, stop):
+            with _named(self.where):
+                frames = np.stack(list(self._next(number)))
+            yield PixelStep(frames, processor.normalisation.lut, sizes)
         if stop == self.grid[0]:
-            if self.damaged:
-                share = f"{self.damaged} of {self.video.length.frames} frames"
-                text = f"{self.where}: {share} cannot be decoded; their neighbours replace them"
-                warnings.warn(text, VideoWarning, stacklevel=2)
+            self._warn()
             self._coming = iter(())  # closes the file: a call may have more videos than open files are allowed
-        return stop - first, *self.grid[1:]
+
+    def _warn(self) -> None:
+        """Warn about damaged frames, at the first time that all frames have been decoded."""
+        if self.damaged and not self._warned:
+            self._warned = True
+            share = f"{self.damaged} of {self.video.length.frames} frames"
+            text = f"{self.where}: {share} cannot be decoded; their neighbours replace them"
+            warnings.warn(text, VideoWarning, stacklevel=3)
 
     def _next(self, step: int) -> Iterator[NDArray[np.uint8]]:
         """Yield the frames of a temporal step; `ops.vol2col` repeats the last frame to fill the last step."""

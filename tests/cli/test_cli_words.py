@@ -49,6 +49,30 @@ def test_nbytes(value, said):
     assert units.nbytes(value) == said
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("0", 0),
+        ("5000000", 5_000_000),
+        ("12 bytes", 12),
+        ("96.4kB", 96_400),
+        ("500 MB", 500_000_000),
+        ("1.5gb", 1_500_000_000),
+        ("2TB", 2 * 10**12),
+        ("1KiB", 1024),
+        ("1.5 GiB", 3 * 2**29),
+    ],
+)
+def test_parsed_nbytes(text, value):
+    assert units.parsed_nbytes(text) == value
+
+
+@pytest.mark.parametrize("text", ["", "GB", "-5", "1e9", "5iB", "5 XB", "1,5GB", "5G", "٣", "nan", "1_000", "9" * 30])
+def test_sizes_that_are_none(text):
+    with pytest.raises(ValueError, match=r".*"):
+        units.parsed_nbytes(text)
+
+
 def test_names_stay_on_their_line():
     assert units.name("a\n\x1b[1m\udcff é.png") == "a\\n\\x1b[1m\\udcff é.png"
 

@@ -63,16 +63,17 @@ def test_doctor_names_the_variable_and_the_problem(told, monkeypatch):
     assert lines.count("load        unknown, because of the problem above") == 1
 
 
-def test_extras_are_told_with_what_they_read(monkeypatch):
+def test_extras_are_told_with_their_purpose(monkeypatch):
     libavcodec = ".".join(map(str, av.library_versions["libavcodec"]))
-    assert f"av {av.__version__} with libavcodec {libavcodec}, which reads videos" in doctor.LINES["extras"]()
+    assert f"av {av.__version__} with libavcodec {libavcodec}, for videos" in doctor.LINES["extras"]()
 
     def missing(name):
         raise ImportError(f"nothing is called {name}")
 
     monkeypatch.setattr(doctor.importlib, "import_module", missing)
     text = doctor.LINES["extras"]()
-    assert "no av: pip install 'qwenvis[video]' to read videos (nothing is called av)" in text
+    assert "no av: pip install 'qwenvis[video]' for videos (nothing is called av)" in text
+    assert "no pyarrow: pip install 'qwenvis[arrow]' for Embeddings.to_arrow" in text
     assert "no gguf: pip install 'qwenvis[gguf]'" in text
 
 

@@ -1,19 +1,24 @@
 """All that the public API returns is public itself: exported, on the page of the API, and documented."""
 
+import inspect
 import re
 import typing
 
+import pyarrow
 import pytest
+import torch
 
 import qwenvis
 from house.source_files import ROOT
 from made.presets import encoder
+from qwenvis.adapters import transformers
 from qwenvis.concurrency.memo import cached_property
 
 API = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
 PUBLIC = {name: getattr(qwenvis, name) for name in qwenvis.__all__ if name != "__version__"}
 INTERNALS = API.split("Internals")[1].split("\n#")[0]
 INTERNAL, OPAQUE = (set(re.findall(f"`({name})`", INTERNALS)) for name in (r"\w+\.\w+", r"\w+"))
+IMPORTED_FOR_TYPES = {"torch": torch, "pyarrow": pyarrow}  # by type checkers only
 WALKED = {name: kind for name, kind in PUBLIC.items() if name not in OPAQUE}
 
 
@@ -35,7 +40,8 @@ def returned_by(cls):
             value = value.func
         value = getattr(value, "__func__", value)
         if callable(value) and not isinstance(value, type):
-            yield name, typing.get_type_hints(value).get("return")
+            known = {**getattr(inspect.unwrap(value), "__globals__", {}), **IMPORTED_FOR_TYPES}
+            yield name, typing.get_type_hints(value, known).get("return")
 
 
 def named(cls, name):
@@ -47,6 +53,14 @@ def test_all_that_is_returned_is_public(cls):
     for name, hint in returned_by(cls):
         if not name.startswith("_") and named(cls, name) not in INTERNAL:
             assert ours_in(hint) <= set(PUBLIC.values()), named(cls, name)
+
+
+@pytest.mark.parametrize("name", transformers.__all__)
+def test_all_that_adapters_return_is_public(name):
+    value = getattr(transformers, name)
+    public = {*PUBLIC.values(), *(getattr(transformers, each) for each in transformers.__all__)}
+    assert value.__doc__
+    assert ours_in(typing.get_type_hints(value).get("return")) <= public
 
 
 def test_attributes_of_objects_are_public():
@@ -71,7 +85,7 @@ def test_internals_are_there():
 def test_every_public_class_is_on_the_page():
     directives = set(re.findall(r"^::: qwenvis\.(?:\w+\.)*(\w+)$", API, re.MULTILINE))
     errors = {name for name, kind in PUBLIC.items() if kind.__module__ == "qwenvis.errors"}
-    assert directives - {"errors"} == set(PUBLIC) - errors
+    assert directives - {"errors"} == set(PUBLIC) - errors | set(transformers.__all__)
     assert "errors" in directives
 
 

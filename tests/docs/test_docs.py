@@ -66,7 +66,8 @@ WITH_CODE = [path for path in PAGES if "```" in path.read_text(encoding="utf-8")
 def test_code_runs(path, tmp_path, monkeypatch):
     text = path.read_text(encoding="utf-8")
     assert run_blocks(text, tmp_path, monkeypatch)
-    assert len(re.findall("^```$", text, re.MULTILINE)) == len(re.findall("^```python$", text, re.MULTILINE))
+    assert len(re.findall("^```$", text, re.MULTILINE)) == len(re.findall("^```(python|text)$", text, re.MULTILINE))
+    assert len(re.findall("^```text$", text, re.MULTILINE)) == len(re.findall("^```\n\n```text$", text, re.MULTILINE))
 
 
 def test_every_promise_is_held_by_what_the_page_names():

@@ -6,6 +6,7 @@ import pytest
 
 from docs.code_blocks import run_blocks
 from house.source_files import ROOT
+from qwenvis import Cache
 from qwenvis.cli import COMMANDS
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -29,6 +30,8 @@ def test_shell_commands_exist():
 def test_code_runs(tmp_path, monkeypatch):
     assert README.count('"Qwen/') == 1
     names = run_blocks(README, tmp_path, monkeypatch)
+    assert names["answer"].shape[0] == 1
+    assert len(Cache(tmp_path / "tokens")) == 1
     assert names["out"].last_hidden_state.shape[1] == 64
     assert (tmp_path / "tokens.safetensors").is_file()
 

@@ -30,11 +30,11 @@ ROOMS = {
     "io.arrays": Room("errors", "numpy"),
     "io.fields": Room("errors"),
     "io.signatures": Room(),
-    "weights": Room(others="numpy"),
+    "weights": Room("concurrency.tasks", "numpy"),
     "kernels": Room(),
     "ops": Room("errors", "numpy cpython cython libc typing_extensions"),
     "geometry": Room(others="numpy"),
-    "nn.formats": Room("ops.formats errors", "numpy"),
+    "nn.formats": Room("ops.formats io.arrays errors"),
     "nn.workspace": Room("ops", "numpy"),
     "nn.layers": Room("nn.workspace geometry ops weights", "numpy"),
     "nn.blocks": Room("nn.layers nn.workspace ops weights", "numpy"),
@@ -58,8 +58,9 @@ ROOMS = {
     "images.torch_resize": Room("ops.resample_columns ops.resample_rows", "numpy"),
     "images.to_rgb": Room("errors", "numpy PIL"),
     "images.decode": Room("images.to_rgb io.signatures io.arrays io.files io.sharing errors", "numpy PIL"),
+    "images.step": Room("ops.vol2col", "numpy"),
     "images.image": Room(
-        "images.decode images.to_rgb images.torch_resize processors.image processors.smart_resize ops.vol2col errors",
+        "images.step images.decode images.to_rgb images.torch_resize processors.image processors.smart_resize errors",
         "numpy PIL",
     ),
     "videos.timeline": Room(others="numpy av"),
@@ -71,8 +72,8 @@ ROOMS = {
         "numpy PIL",
     ),
     "videos.video": Room(
-        "videos.source images.torch_resize processors.video_families processors.video "
-        "processors.frame_sampling ops.vol2col errors",
+        "videos.source images.step images.torch_resize processors.video_families processors.video "
+        "processors.frame_sampling errors",
         "numpy",
     ),
     "checkpoints.files": Room("io.files errors"),
@@ -127,48 +128,90 @@ ROOMS = {
         "processors.image models nn.formats weights concurrency.memo errors",
         "numpy",
     ),
-    "embeddings.file": Room("io.drafts io.files errors", "numpy safetensors"),
+    "embeddings.keys": Room("errors"),
+    "embeddings.rules": Room("io.arrays errors", "numpy ml_dtypes"),
+    "embeddings.convert": Room("embeddings.rules errors", "numpy pyarrow torch"),
+    "embeddings.join": Room("errors", "numpy"),
+    "embeddings.file": Room("embeddings.rules embeddings.keys geometry io.drafts io.files errors", "numpy safetensors"),
     "embeddings.picture": Room(others="numpy PIL"),
     "embeddings.notebook": Room("embeddings.picture errors", "numpy"),
-    "embeddings.embeddings": Room("embeddings.file geometry errors", "numpy", lazily="embeddings.notebook"),
+    "embeddings.embeddings": Room(
+        "embeddings.file embeddings.join embeddings.convert embeddings.rules embeddings.keys geometry errors",
+        "numpy pyarrow torch",
+        lazily="embeddings.notebook",
+    ),
     "embeddings": Room("embeddings.embeddings"),
+    "cache.file": Room("embeddings io.drafts errors", "numpy"),
+    "cache.cache": Room("cache.file embeddings io.drafts io.files errors"),
+    "cache": Room("cache.cache"),
     "encoding.arguments": Room("models geometry io.arrays errors", "numpy"),
     "encoding.batching": Room("geometry ops.use_threads concurrency.tasks", "numpy"),
     "encoding.outputs": Room("embeddings models nn.workspace geometry ops.all_finite errors", "numpy"),
+    "encoding.keying": Room("cache embeddings spec models concurrency.tasks errors version", "numpy"),
+    "encoding.items": Room("encoding.keying embeddings images.step errors", "numpy"),
+    "encoding.patches": Room("encoding.items encoding.batching geometry errors", "numpy"),
     "encoding.inputs": Room(
-        "encoding.batching spec videos.video videos.source images.image images.decode processors.image "
-        "io.iterables concurrency.memo errors",
-        "numpy",
+        "encoding.items encoding.keying encoding.batching spec videos.video videos.source images.image images.decode "
+        "images.step processors.frame_sampling processors.image io.iterables concurrency.memo errors"
     ),
     "encoding.runner": Room(
-        "encoding.inputs encoding.outputs encoding.batching embeddings spec videos.video "
-        "processors.frame_sampling nn.workspace geometry ops.isa ops.use_threads errors version",
+        "encoding.patches encoding.inputs encoding.items encoding.keying encoding.outputs encoding.batching cache "
+        "embeddings spec videos.video nn.workspace geometry ops.isa ops.use_threads errors version",
         "numpy",
     ),
     "encoding.stream": Room("encoding.runner encoding.inputs encoding.batching embeddings errors"),
     # the front door knows everybody
     "encoder": Room(
-        "encoding.stream encoding.runner encoding.inputs encoding.outputs encoding.batching "
-        "encoding.arguments embeddings spec sources checkpoints.packed videos.video models geometry ops "
-        "concurrency.threads errors",
+        "encoding.stream encoding.runner encoding.inputs encoding.outputs encoding.batching encoding.arguments "
+        "cache embeddings spec sources checkpoints.packed videos.video models geometry ops concurrency.threads errors",
         "numpy",
     ),
     "__init__": Room(
-        "encoder encoding.stream encoding.batching embeddings spec cost checkpoints.checkpoint "
+        "encoder encoding.stream encoding.batching cache embeddings spec cost checkpoints.checkpoint "
         "processors.video processors.image processors.smart_resize models weights errors version"
     ),
     "jobs": Room("__init__ encoder embeddings errors", "numpy safetensors"),
-    "adapters": Room("__init__ encoder embeddings errors", "numpy safetensors torch transformers vllm"),
+    "adapters.memory": Room("checkpoints.checkpoint weights errors", "numpy"),
+    "adapters.transformers.receiver": Room("models embeddings errors", "torch transformers"),
+    "adapters.transformers.outputs": Room(
+        "adapters.transformers.receiver embeddings.convert embeddings", "numpy torch transformers"
+    ),
+    "adapters.transformers.prompt": Room("adapters.transformers.receiver embeddings errors", "numpy transformers"),
+    "adapters.transformers.inputs": Room(
+        "adapters.transformers.prompt adapters.transformers.outputs adapters.transformers.receiver embeddings errors",
+        "torch transformers",
+    ),
+    "adapters.transformers.subclasses": Room(),
+    "adapters.transformers.weights": Room("adapters.memory spec checkpoints.tensors errors", "numpy ml_dtypes torch"),
+    "adapters.transformers.follower": Room(
+        "adapters.transformers.weights adapters.transformers.subclasses encoder spec errors", "torch"
+    ),
+    "adapters.transformers.tower": Room(
+        "adapters.transformers.follower adapters.transformers.subclasses encoder embeddings.convert errors",
+        "torch transformers",
+    ),
+    "adapters.transformers.conversion": Room(
+        "adapters.transformers.weights checkpoints.shards checkpoints.stored errors", "torch safetensors"
+    ),
+    "adapters.transformers.language_model": Room(
+        "adapters.transformers.tower adapters.transformers.follower adapters.transformers.conversion "
+        "adapters.transformers.subclasses errors",
+        "torch transformers",
+    ),
+    "adapters.transformers": Room(
+        "adapters.transformers.inputs adapters.transformers.outputs adapters.transformers.language_model "
+        "adapters.transformers.tower errors"
+    ),
     # of ops, what `doctor` reports
     "cli": Room(
-        "__init__ encoder encoding.runner encoding.inputs embeddings spec cost sources videos.video "
+        "__init__ encoder encoding.runner encoding.inputs cache embeddings spec cost sources videos.video "
         "videos.animation videos.decode images.image images.decode processors.video ops.isa ops.isas "
         "ops.openmp ops.formats nn.formats io.signatures io.drafts io.files concurrency.threads errors version",
         "numpy PIL",
     ),
     "__main__": Room("cli"),
 }
-PLANNED = {"jobs", "adapters"}  # what they will import; there is no code yet
+PLANNED = {"jobs"}  # what they will import; there is no code yet
 
 
 def within(name: str, place: str) -> bool:

@@ -287,6 +287,11 @@ def test_pixels(monkeypatch, capsys):
     assert all(line.endswith(" ms") for line in lines[1:])
 
 
+def test_cache(monkeypatch, capsys):
+    run(monkeypatch, "cache", "--models", "synthetic:tiny-qwen2-vl", "--side", 112, "--threads", 1, "--rounds", 3)
+    assert len(capsys.readouterr().out.splitlines()) == 4
+
+
 def test_sharing(monkeypatch, capsys):
     pytest.importorskip("av")
     run(monkeypatch, "pixels", "--sharing", "--size", 160, 120, "--images", 3, "--threads", 2, "--rounds", 1)

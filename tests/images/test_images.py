@@ -7,7 +7,7 @@ from PIL import Image
 from made.images import assert_same_answer, noise, png, preprocess, stills
 from oracle.transformers_processors import transformers_class
 from qwenvis.errors import ImageError, LimitError
-from qwenvis.images.image import Frame, ImageItem
+from qwenvis.images.image import ImageItem, resized_step
 from qwenvis.processors.image import ImageProcessor
 
 TOWER = {"patch_size": 14, "merge_size": 2, "temporal_patch_size": 2}
@@ -102,12 +102,11 @@ def test_p05_alone_and_in_any_order(processor):
 
 def test_patches_into_a_given_array(processor):
     image = Image.fromarray(noise(70, 98))
-    frame = Frame.of(image, processor.resized(image.height, image.width), processor)
-    expected = frame.cut()
-    out = np.full_like(expected, np.nan)
-    assert frame.cut(out) is out
-    assert frame.grid == (1, 4, 8)
-    assert np.array_equal(out, expected)
+    step = resized_step(image, processor.resized(image.height, image.width), processor)
+    out = np.full((4 * 8, processor.columns), np.nan, np.float32)
+    assert step.cut(out) is out
+    assert step.grid == (1, 4, 8)
+    assert np.array_equal(out, preprocess([image], processor).pixel_values)
 
 
 def test_no_images(processor):
@@ -178,4 +177,5 @@ def test_grid_of_a_png_with_its_exif_at_the_end(processor, monkeypatch):
     monkeypatch.setattr("qwenvis.images.image.decode", lambda source, where, policy: turned)
     pixel_values, grid_thw = preprocess([png(noise(70, 98))], processor)
     assert grid_thw.tolist() == [list(processor.grid(98, 70))]
-    assert np.array_equal(pixel_values, Frame.of(turned, processor.resized(98, 70), processor).cut())
+    expected = resized_step(turned, processor.resized(98, 70), processor).cut(np.empty_like(pixel_values))
+    assert np.array_equal(pixel_values, expected)

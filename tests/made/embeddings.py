@@ -1,7 +1,10 @@
-"""`Embeddings` of two images and a video, with all that a tower may return, and their comparison."""
+"""`Embeddings` of two images and a video, with all that a tower may return, their comparison, and numbered items."""
 
+import hashlib
 import os
+from dataclasses import replace
 
+import ml_dtypes
 import numpy as np
 
 from made.presets import same_bits
@@ -10,6 +13,8 @@ from qwenvis import Embeddings
 GRID = np.array([[1, 2, 4], [3, 2, 2], [1, 4, 6]])
 MADE = {"source": "somewhere", "family": "qwen2_vl", "format": "f32"}
 SOURCES = ["a.jpg", "image 1", "b.jpg"]
+HALVES = (np.float16, ml_dtypes.bfloat16)
+DTYPES = (np.float32, *HALVES)
 SIZES = np.array([[61, 97], [0, 0], [300, 2]])
 BYTES = os.fsdecode(b"caf\xe9.jpg")  # no UTF-8
 
@@ -33,6 +38,12 @@ def made(**changes):
     return Embeddings(**{**values, **changes})
 
 
+def in_dtype(dtype, **changes):
+    """Return the results with tokens and deepstack in a dtype of `DTYPES`, rounded by NumPy."""
+    out = made(**changes)
+    return replace(out, embeddings=out.embeddings.astype(dtype), deepstack=[x.astype(dtype) for x in out.deepstack])
+
+
 def equal(got, want):
     """Assert that two results are equal to the bit, in all but their errors."""
     for name in ("embeddings", "grid_thw", "sizes", "second_per_grid_ts"):
@@ -41,3 +52,16 @@ def equal(got, want):
         assert len(getattr(got, name)) == len(getattr(want, name))
         assert all(map(same_bits, getattr(got, name), getattr(want, name))), name
     assert (got.merge_size, got.provenance, got.sources) == (want.merge_size, want.provenance, want.sources)
+
+
+def key(number):
+    """The key of a numbered item."""
+    return hashlib.sha256(str(number).encode()).hexdigest()
+
+
+def item(number, width=64):
+    """An item of 16 tokens, seeded by its number, so that any process can tell whether tokens are those of a key."""
+    tokens = np.random.default_rng(number).standard_normal((16, width), np.float32)
+    sizes = np.array([[112, 112]])
+    made = {"family": "qwen2_vl", "format": "f32"}
+    return Embeddings(tokens, np.array([[1, 8, 8]]), 2, sources=[f"{number}.jpg"], sizes=sizes, provenance=made)

@@ -11,7 +11,7 @@ from made.presets import encoder, pixels, same_bits
 from oracle.families import KINDS
 from qwenvis import Encoder, NumericalError, ops
 from qwenvis.checkpoints.packed import FILE
-from qwenvis.images.image import ImageItem
+from qwenvis.encoding.inputs import InputItem
 from qwenvis.nn.formats import DTYPES
 
 GRIDS = [[1, 4, 6], [2, 4, 4], [1, 6, 4]]
@@ -19,13 +19,13 @@ BAD = [np.nan, np.inf, -np.inf]
 
 
 def spoil(monkeypatch, module):
-    """From here on, the last row of what a layer writes is NaN."""
-    method = type(module).__call__
+    """In the next forward pass, the last row of what a layer writes is NaN."""
+    method, left = type(module).__call__, [np.nan]
 
     def spoilt(self, x, out, **options):
         method(self, x, out, **options)
-        if self is module:
-            out[-1, -1] = np.nan
+        if self is module and left:
+            out[-1, -1] = left.pop()
         return out
 
     monkeypatch.setattr(type(module), "__call__", spoilt)
@@ -168,14 +168,14 @@ def test_an_activation_hides_nothing(isa, activation, bad):
 @pytest.fixture
 def spoilt(monkeypatch):
     """Three images, of which the second has pixel values so large that the tower overflows."""
-    fill = ImageItem.fill
+    fill = InputItem.fill
 
     def spoil(self, first, stop, out):
         grid = fill(self, first, stop, out)
-        out *= np.float32(1e37 if "image 1" in self.where else 1)
+        out *= np.float32(1e37 if self.place.source == "image 1" else 1)
         return grid
 
-    monkeypatch.setattr(ImageItem, "fill", spoil)
+    monkeypatch.setattr(InputItem, "fill", spoil)
     return [np.random.default_rng(i).integers(0, 256, (56, 84, 3), np.uint8) for i in range(3)]
 
 

@@ -43,10 +43,13 @@ VIDEO_TOWERS = {
 
 
 class Call(NamedTuple):
-    """The call ``Class.from_dict(config)(**given)``; ``name`` is module.Class in transformers.models."""
+    """The call ``Class.from_dict(config)(**given)``; ``name`` is module.Class in transformers.models.
+
+    With a directory as ``config``, ``Class.from_pretrained(config)`` in place of ``from_dict``.
+    """
 
     name: str
-    config: dict[str, Any]
+    config: dict[str, Any] | Path
     given: dict[str, Any]
 
 
@@ -63,7 +66,9 @@ def result_of(call: Call) -> dict[str, Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            result = transformers_class(call.name).from_dict(dict(call.config))(**call.given)
+            kind, stored = transformers_class(call.name), isinstance(call.config, Path)
+            processor = kind.from_pretrained(call.config) if stored else kind.from_dict(dict(call.config))
+            result = processor(**call.given)
         except Exception as error:
             return {"error": f"{type(error).__name__}: {error}"}
     return {key: value.numpy() if hasattr(value, "numpy") else value for key, value in result.items()}

@@ -82,6 +82,13 @@ def make(family, seed=0, **overrides):
     zeros, a tower without them would give the same result.
     """
     model = build(family, {**FAMILIES[family].tiny, **sized(family, **overrides)})
+    randomize(model, seed)
+    weights = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+    return model, model.config.to_dict(), weights
+
+
+def randomize(model, seed):
+    """Fill the parameters of a model with seeded random numbers, which keep activations near 1."""
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():
         noise = torch.randn(parameter.shape, generator=generator)
@@ -90,9 +97,8 @@ def make(family, seed=0, **overrides):
         elif parameter.dim() == 1:
             parameter.data = 1 + 0.2 * noise
         else:
-            parameter.data = noise / parameter[0].numel() ** 0.5
-    weights = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
-    return model, model.config.to_dict(), weights
+            experts = parameter.dim() == 3  # (experts, out, in), where all else is (out, in...)
+            parameter.data = noise / (parameter[0, 0] if experts else parameter[0]).numel() ** 0.5
 
 
 def parts(config):

@@ -1,0 +1,19 @@
+"""Visual tokens for the models of transformers, which take them in place of pixels (docs/transformers.md).
+
+This package imports PyTorch and transformers; ``import qwenvis`` does not. Raises PackageError without them.
+"""
+
+from qwenvis.errors import PackageError
+
+try:
+    from qwenvis.adapters.transformers.inputs import Inputs, inputs, outputs
+    from qwenvis.adapters.transformers.language_model import load_language_model
+    from qwenvis.adapters.transformers.outputs import TowerOutput
+    from qwenvis.adapters.transformers.tower import attach
+except ImportError as error:
+    raise PackageError(
+        f"qwenvis.adapters.transformers needs PyTorch and transformers, which are not installed: "
+        f"pip install torch transformers ({error})"
+    ) from error
+
+__all__ = ["Inputs", "TowerOutput", "attach", "inputs", "load_language_model", "outputs"]

@@ -1,0 +1,103 @@
+"""The encoder of an attached tower, which follows the weights that the model has in memory."""
+
+from __future__ import annotations
+
+import copy
+from functools import partial
+from typing import Any
+
+import torch
+
+from qwenvis.adapters.transformers.subclasses import original
+from qwenvis.adapters.transformers.weights import Weights, sample, spec, weights
+from qwenvis.encoder import Encoder
+from qwenvis.errors import InputError
+from qwenvis.spec import ModelSpec
+
+# The largest relative difference of tokens that rounding explains: in float32, and where one of the two towers rounds
+# to 16 bits, which makes 0.03 in 32 blocks. Two unrelated towers differ by 1.4, as two random vectors do.
+ROUNDING, ROUNDING_16 = 1e-3, 0.1
+
+
+class Follower:
+    """The encoder that computes a tower: the one that was given, or one of the tower's own weights.
+
+    When the weights have changed, an own encoder is made again, and a given one is compared again. Copies share the
+    encoder; a pickle holds a given one only.
+    """
+
+    def __init__(self, config: Any, projector: Any = None, given: Encoder | None = None) -> None:
+        """``config`` is that of the model which holds the tower; a ``projector`` beside the tower belongs to it."""
+        self.config, self.projector, self.given = config, projector, given
+        self._current: tuple[bytes, Encoder] | None = None  # the sample of the weights, and their encoder
+
+    def encoder(self, tower: Any) -> Encoder:
+        """Return the encoder of the weights that the tower has now.
+
+        Raises InputError where the tower has no weights and no encoder, and where a given encoder is that of another
+        tower; InputError, ConfigError or CheckpointError for weights that cannot be used.
+        """
+        found = weights(tower, self.projector)
+        if not found and self.given is None:
+            raise InputError(
+                "the model was loaded without the weights of its tower: attach(model, encoder) with the encoder of the "
+                "checkpoint, or pass tokens with inputs(...)"
+            )
+        seen = sample(found)
+        if self._current is None or self._current[0] != seen:
+            self._current = seen, self._encoder(tower, found)
+        return self._current[1]
+
+    def _encoder(self, tower: Any, found: Weights) -> Encoder:
+        own = spec(found, self.config, tower.config)
+        if self.given is None:
+            return Encoder.from_spec(own, threads=torch.get_num_threads())
+        self._compare_sizes(self.given, own)
+        if found:
+            self._compare_tokens(self.given, tower)
+        return self.given
+
+    def _compare_sizes(self, given: Encoder, own: ModelSpec) -> None:
+        """Raise InputError unless the encoder has the mathematics and the sizes of the model's tower."""
+        if type(given.spec.tower) is not type(own.tower) or given.config != own.config:
+            raise InputError(
+                f"the encoder is not that of the model's tower: the encoder is {given.family} with {given.config}, the "
+                f"model is {own.family} with {own.config}"
+            )
+
+    def _compare_tokens(self, given: Encoder, tower: Any) -> None:
+        """Raise InputError unless the encoder makes the token that transformers makes of one random merge unit."""
+        config = given.config
+        side, generator = config.spatial_merge_size, torch.Generator().manual_seed(0)
+        patches = torch.randn(side**2, *config.kernel, generator=generator)
+        grid = torch.tensor([[1, side, side]])
+        with torch.no_grad():
+            expected = self._original(tower, patches.to(tower.device, tower.dtype), grid.to(tower.device)).float().cpu()
+        got = torch.from_numpy(given(patches.flatten(1), grid).embeddings)
+        difference = float((got - expected).norm() / expected.norm())
+        largest = ROUNDING if tower.dtype == torch.float32 and given.format == "f32" else ROUNDING_16
+        if not difference <= largest:
+            raise InputError(
+                f"the encoder has other weights than the model's tower: their tokens of a random image differ by "
+                f"{difference:.2g}, and rounding explains {largest:.2g}"
+            )
+
+    def _original(self, tower: Any, patches: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
+        """Return the tokens that transformers makes of patches (n, C, T, p, p)."""
+        forward = partial(original(tower).forward, tower, grid_thw=grid)
+        if self.projector is None:
+            tokens: torch.Tensor = forward(patches.flatten(1)).pooler_output
+            return tokens
+        hidden = forward(pixel_values=patches.squeeze(2)[None]).last_hidden_state
+        projected: torch.Tensor = original(self.projector).forward(self.projector, hidden, grid)
+        return projected
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Follower:
+        """Return a follower for a copy of the tower, with the same encoder."""
+        copied = Follower(copy.deepcopy(self.config, memo), copy.deepcopy(self.projector, memo), self.given)
+        copied._current = self._current
+        return copied
+
+    def __reduce__(self) -> tuple[type[Follower], tuple[Any, Any, Encoder | None]]:
+        """Pickle the given encoder, not one that is made of the weights in the pickle of the model."""
+        return Follower, (self.config, self.projector, self.given)

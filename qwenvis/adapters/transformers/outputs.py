@@ -1,0 +1,49 @@
+"""The tokens of a result in the place of a tower's output: ``mm_encoder_outputs``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from qwenvis.adapters.transformers.receiver import Receiver
+from qwenvis.embeddings import Embeddings
+from qwenvis.embeddings.convert import to_torch
+
+
+@dataclass
+class TowerOutput(BaseModelOutputWithPooling):
+    """What language models read of a tower's output, for images or for videos.
+
+    - ``pooler_output``: tensors (tokens, hidden_size), in the order of the placeholders.
+    - ``deepstack_features``: for each level, tensors in the shapes of ``pooler_output``; None without deepstack.
+    """
+
+    deepstack_features: list[list[torch.Tensor]] | None = None
+
+
+def items_of(out: Embeddings) -> dict[str, list[int]]:
+    """Return the positions of the images and of the videos, under "image" and "video", as far as there are any.
+
+    Videos are the items with frames, and those of several temporal steps; a still among the videos is an image.
+    """
+    frames = [len(indices) for indices in out.frame_indices] or [0] * len(out)
+    moving = (np.array(frames, int) > 0) | (out.grid_thw[:, 0] > 1)
+    chosen = {"image": np.flatnonzero(~moving).tolist(), "video": np.flatnonzero(moving).tolist()}
+    return {name: numbers for name, numbers in chosen.items() if numbers}
+
+
+def tower_output(items: Embeddings, lengths: Sequence[int], receiver: Receiver) -> TowerOutput:
+    """Return the tokens in tensors of these lengths, in the dtype and on the device of the model's embeddings."""
+    like = receiver.embedding
+
+    def tensors(rows: np.ndarray) -> list[torch.Tensor]:
+        return list(torch.split(to_torch(rows).to(like.device, like.dtype), list(lengths)))
+
+    tokens: Any = tensors(items.embeddings)  # a list, where the annotation in transformers has a tensor
+    deepstack = [tensors(layer) for layer in items.deepstack]
+    return TowerOutput(pooler_output=tokens, deepstack_features=deepstack or None)
