@@ -9,9 +9,11 @@
  * has none. */
 #include "wait.h"
 
-#define QV_SPIN 50000       /* nanoseconds; a woken thread needs about as long until it runs */
+#define QV_SPIN 50000 /* nanoseconds; a woken thread needs about as long until it runs */
 #define QV_PATIENCE 1000000000 /* nanoseconds until the system is asked again for threads that it has refused */
-#define QV_LOOPS 64         /* loops at the same time; any further caller has no workers */
+#ifndef QV_LOOPS
+#define QV_LOOPS 64 /* loops at the same time; any further caller has no workers */
+#endif
 
 /* One of the loops. It never ceases to exist: a late worker may look at it, and finds no free slot, or the next loop. */
 typedef struct {
@@ -140,7 +142,8 @@ static void qv_pool_run(qv_task task, const void *context, ptrdiff_t n, int coun
         return;
     }
     int slots = (n < count ? (int)n : count) - 1;
-    loop->next = loop->done = loop->awaited = 0;
+    loop->next = loop->done = 0;
+    qv_set(loop->awaited, 0); /* which a worker of the loop before may still read */
     loop->task = task;
     loop->context = context;
     loop->n = n;

@@ -1,0 +1,53 @@
+/* Loops of several callers at the same time, fewer records than callers: every task runs once, on a worker of its own.
+ * Compiled with a sanitizer, which finds races. */
+#define QV_LOOPS 2
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "parallel.h"
+
+enum { CALLERS = 4, ROUNDS = 300, TASKS = 9, THREADS = 4 };
+
+typedef struct {
+    int runs[TASKS], total[THREADS]; /* of each task; of each worker, which alone changes it */
+} work;
+
+static void count(const void *context, ptrdiff_t i, int worker)
+{
+    work *own = (work *)context;
+    own->runs[i]++;
+    own->total[worker]++;
+}
+
+static void *caller(void *failures)
+{
+    for (int round = 0; round < ROUNDS; round++) {
+        work own = {{0}, {0}};
+        int tasks = 1 + round % TASKS, total = 0;
+        if (round % 100 == 0) /* longer than threads spin */
+            nanosleep(&(struct timespec){0, 2 * QV_SPIN}, NULL);
+        qv_pool_run(count, &own, tasks, qv_granted(2 + round % (THREADS - 1), NULL));
+        for (int i = 0; i < TASKS; i++)
+            if (own.runs[i] != (i < tasks))
+                __atomic_fetch_add((int *)failures, 1, __ATOMIC_RELAXED);
+        for (int i = 0; i < THREADS; i++)
+            total += own.total[i];
+        if (total != tasks)
+            __atomic_fetch_add((int *)failures, 1, __ATOMIC_RELAXED);
+    }
+    return NULL;
+}
+
+int main(void)
+{
+    pthread_t callers[CALLERS];
+    int failures = 0;
+    for (int i = 0; i < CALLERS; i++)
+        if (pthread_create(callers + i, NULL, caller, &failures))
+            return 2;
+    for (int i = 0; i < CALLERS; i++)
+        pthread_join(callers[i], NULL);
+    printf("%d failures\n", failures);
+    return failures != 0;
+}

@@ -1,0 +1,97 @@
+"""The pool of threads: they sleep soon after a call, do every task once, and lie where OpenMP's variables put them."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from house.source_files import ROOT
+from processes.programs import output
+from qwenvis import ops
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="knows the threads of Linux")
+
+PRODUCT = """
+    import os, time
+    from statistics import median
+    import numpy as np
+    from qwenvis import ops
+
+    x, w = np.random.default_rng(0).standard_normal((2, 200, 200), np.float32)
+    weight = ops.PackedWeight(200, 200)
+    weight.pack(w)
+
+    def product(threads):
+        with ops.use_threads(threads):
+            return ops.linear(x, weight, np.empty((200, 200), np.float32)).tobytes()
+"""
+
+
+@pytest.mark.parametrize("policy", ["", "active"])
+def test_p15_no_thread_spins_for_a_millisecond_after_a_call(policy):
+    """Whatever OpenMP's variables say. The median, because a system may count a tick of another process."""
+    code = """
+    seconds = []
+    for _ in range(9):
+        product(3)
+        before = time.process_time()
+        time.sleep(0.05)
+        seconds.append(time.process_time() - before)
+    print(median(seconds) < 2 * 0.001)
+    """
+    assert output(PRODUCT + code, OMP_WAIT_POLICY=policy, GOMP_SPINCOUNT="") == "True"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="gcc has the sanitizer")
+@pytest.mark.parametrize("sanitizer", ["thread", "undefined"])
+def test_loops_of_many_callers_run_each_task_once(tmp_path, sanitizer):
+    if not shutil.which("gcc"):
+        pytest.skip("no gcc")
+    sources = [f"-I{ROOT / 'qwenvis' / 'ops'}", ROOT / "tests" / "ops" / "pool.c"]
+    flags = ["-std=gnu11", "-O1", "-Wall", "-Wno-unused-function", "-pthread", f"-fsanitize={sanitizer}"]
+    made = subprocess.run(["gcc", *flags, *sources, "-o", tmp_path / "pool"], capture_output=True, text=True)
+    if "cannot find" in made.stderr:
+        pytest.skip("gcc has no such sanitizer")
+    assert (made.returncode, made.stderr) == (0, "")
+    done = subprocess.run([tmp_path / "pool"], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "0 failures\n", "")
+
+
+@linux
+@pytest.mark.skipif(not ops.openmp, reason="the threads are not OpenMP's")
+def test_openmp_binds_the_workers_beside_the_caller():
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("one CPU")
+    code = """
+    assert product(2) == product(1)
+    places = {frozenset(os.sched_getaffinity(int(task))) for task in os.listdir("/proc/self/task")}
+    print(len(places), max(map(len, places)), ops.granted_threads(2))
+    """
+    assert output(PRODUCT + code, OMP_PROC_BIND="true", OPENBLAS_NUM_THREADS="1") == "2 1 2"
+
+
+@linux
+@pytest.mark.skipif(not ops.openmp, reason="the threads are not OpenMP's")
+def test_limit_of_openmp():
+    code = """
+    assert product(4) == product(1)
+    print(ops.granted_threads(4))
+    """
+    assert output(PRODUCT + code, OMP_THREAD_LIMIT="2") == "3"
+
+
+@linux
+def test_python_threads_share_the_workers():
+    """Callers that come one after the other start no threads of their own."""
+    code = """
+    import threading
+    before = len(os.listdir("/proc/self/task"))
+    for _ in range(5):
+        caller = threading.Thread(target=product, args=(3,))
+        caller.start()
+        caller.join()
+    print(len(os.listdir("/proc/self/task")) - before)
+    """
+    assert output(PRODUCT + code) == "2"
