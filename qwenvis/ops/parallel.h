@@ -1,6 +1,6 @@
-/* Tasks and threads of the parallel loop in runtime.pyx: a pool, whose threads are OpenMP's where the build has OpenMP.
- * Elsewhere the pool starts them itself, because a second OpenMP runtime beside PyTorch's ends the process on macOS, and
- * on Windows if both are LLVM's. */
+/* Tasks and threads of the parallel loop in runtime.pyx: a pool, whose threads OpenMP starts if the build has OpenMP.
+ * Elsewhere the pool starts them itself, because a second OpenMP runtime beside PyTorch's ends the process on macOS,
+ * and on Windows if both are LLVM's. */
 #include <stddef.h>
 
 #include "fp_mode.h"

@@ -15,7 +15,7 @@
 #define QV_LOOPS 64 /* loops at the same time; any further caller has no workers */
 #endif
 
-/* One of the loops. It never ceases to exist: a late worker may look at it, and finds no free slot, or the next loop. */
+/* One of the loops. Its memory is never freed: a late worker that looks at it finds no free slot, or the next loop. */
 typedef struct {
     _Alignas(64) ptrdiff_t next; /* the next task to take, atomic as all fields up to `awaited` */
     _Alignas(64) int free;       /* slots; a worker that takes one has its number, and the caller is worker 0 */

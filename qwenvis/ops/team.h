@@ -1,9 +1,9 @@
 /* Threads of the pool, started by OpenMP: the team of one parallel region, which never ends. OpenMP's variables thus
- * bind the threads to CPUs and set the size of their stacks, while how they wait is the pool's affair.
+ * bind the threads to CPUs and set the size of their stacks, while the pool decides how they wait.
  *
- * The thread that enters the region belongs to the team, and is started first. libgomp ends the process where the system
- * refuses a thread. So before a team is started, as many threads are started, all at the same time, and ended; the team
- * then has as many threads as the system granted. */
+ * The thread that enters the region belongs to the team, and is started first. libgomp ends the process where the
+ * system refuses a thread. So before a team is started, as many threads are started, all at the same time, and ended;
+ * the team then has as many threads as the system granted. */
 #include <ctype.h>
 #include <errno.h>
 #include <limits.h>
@@ -99,8 +99,8 @@ typedef struct {
     int size, present, idle;
 } qv_team;
 
-/* Be thread `index` of a team, in its region. The first is idle if OpenMP binds threads: it has the place of the caller,
- * who computes too. */
+/* Be thread `index` of a team, in its region. If OpenMP binds threads, the first is idle: it has the CPU of the
+ * caller, who computes too. */
 static void qv_team_member(void *given, int index)
 {
     qv_team *team = given;

@@ -18,7 +18,8 @@ static inline int64_t qv_now(void)
     LARGE_INTEGER count, second;
     QueryPerformanceCounter(&count);
     QueryPerformanceFrequency(&second);
-    return count.QuadPart / second.QuadPart * 1000000000 + count.QuadPart % second.QuadPart * 1000000000 / second.QuadPart;
+    int64_t seconds = count.QuadPart / second.QuadPart, rest = count.QuadPart % second.QuadPart;
+    return seconds * 1000000000 + rest * 1000000000 / second.QuadPart;
 }
 #else
 #include <pthread.h>

@@ -94,17 +94,6 @@ def test_peak(monkeypatch, capsys, tmp_path):
     assert {row["isa"] for row in rows} == {isa for isa, present in ops.isas().items() if present}
 
 
-def test_busy(monkeypatch, capsys, tmp_path):
-    """Both builds are this one; each line is of a process of its own."""
-    monkeypatch.setattr(importlib.import_module("benchmarks.busy"), "START", 0)
-    options = ["--cases", "small/224", "--threads", 2, "--busy", 0, 1, "--rounds", 1, "--against", ROOT]
-    run(monkeypatch, "busy", *options, "--json", tmp_path / "out.json")
-    lines = [line.split()[:3] for line in capsys.readouterr().out.splitlines()[-4:]]
-    assert lines == [["small/224", name, threads] for name in ("this", "other") for threads in "21"]
-    rows = json.loads((tmp_path / "out.json").read_text())["rows"]
-    assert [sorted(row["seconds"]) for row in rows] == [["0", "1"]] * 4
-
-
 @pytest.mark.parametrize("more", [[], ["--packed"]], ids=str)
 def test_start(more, monkeypatch, capsys, tmp_path):
     """Each line is a process of its own; from the third call on none of them touches a fresh page."""
