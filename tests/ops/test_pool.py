@@ -38,9 +38,10 @@ def test_p15_no_thread_spins_for_a_millisecond_after_a_call(policy):
     """
     code = """
     seconds = []
+    rows = np.zeros((6000, 200), np.float32)
     for _ in range(9):
-        for _ in range(20):  # so that all threads are awake
-            product(2)
+        with ops.use_threads(2):  # for some milliseconds, so that the worker wakes and takes part
+            ops.linear(rows, weight, np.empty((6000, 200), np.float32))
         time.sleep(0.001)
         before = time.process_time()
         time.sleep(0.05)
