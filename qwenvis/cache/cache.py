@@ -1,4 +1,4 @@
-"""A directory with one file for each item, whose name is the key of the item; the least recently used leave first."""
+"""A directory with one file for each item, named after the key of the item, within a bound."""
 
 from __future__ import annotations
 
@@ -109,11 +109,16 @@ class Cache:
         """
         path = self._path(key)
         if not isinstance(item, Embeddings) or len(item) != 1:
-            raise InputError(f"a cache stores one item under a key; got {quoted(item)}")
+            got = quoted(item) if isinstance(item, Embeddings) else f"a {type(item).__name__}"
+            raise InputError(f"a cache stores Embeddings of one item under a key; got {got}")
         if sum(array.nbytes for array in (item.embeddings, *item.deepstack)) > self.max_bytes:
             return
         try:
-            self._count(key, write(path, key, item))
+            nbytes = write(path, key, item)
+            if nbytes > self.max_bytes:  # with its header
+                path.unlink(missing_ok=True)
+            else:
+                self._count(key, nbytes)
         except (OSError, InputError) as error:
             cause = error if isinstance(error, OSError) else error.__cause__
             if not isinstance(cause, OSError):
@@ -249,6 +254,8 @@ def _checked_bytes(value: object, least: int) -> int:
 
 def _usable(directory: str | os.PathLike[str]) -> Path:
     """Return the absolute path of a directory that can be written, or read and not empty; create it if need be."""
+    if isinstance(directory, str | bytes) and not directory:  # which would be the current directory
+        raise InputError(f"the directory of a cache is {quoted(directory)}; expected a path")
     path = expanded(str(given_path(directory, "the directory of a cache")))
     name = f"the cache {shown(str(path))}"
     try:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from qwenvis.embeddings import Embeddings
+from qwenvis.embeddings.file import load
 from qwenvis.errors import InputError
 from qwenvis.io.drafts import draft_of, flush
 
@@ -20,7 +21,7 @@ PAGE = 512  # words of 8 bytes to a row of the table that is summed: damage on a
 def read(path: Path, key: str) -> Embeddings | None:
     """Return the item of a file, or None if its content is not exactly what `write` wrote under this key."""
     try:
-        stored = Embeddings.load(path)
+        stored = Embeddings(**load(path, finite=False))  # `write` refuses NaN, and the checksum tells what it wrote
     except InputError:
         return None
     provenance = dict(stored.provenance)

@@ -110,6 +110,7 @@ class Checkpoint:
 
     def fill(self, weights: Weights, progress: Progress | None = None) -> None:
         """Give a tower all the weights that it requests, as `load` does."""
+        weights.hashes.clear()  # encoders of one spec fill its weights again, and the files may have changed
         self.load(weights.requests, progress)
 
     def load(self, requests: Sequence[Request], progress: Progress | None = None) -> None:

@@ -86,7 +86,7 @@ def add_cache(parser: argparse.ArgumentParser) -> None:
     """Add ``--cache`` and ``--cache-size``."""
     text = "look up tokens in this directory, and store new ones there (see `qwenvis cache --help`)"
     parser.add_argument("--cache", metavar="DIR", help=text)
-    text = "the size that the cache may reach, such as 500MB or 20GiB (default: 10GB); the least recently used leave"
+    text = "the size that the cache may reach, such as 500MB or 20GiB (default: 10GB)"
     parser.add_argument("--cache-size", type=bound, metavar="SIZE", help=text)
 
 

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 SUMMARY = "list, prune or verify a directory of cached tokens"
 DESCRIPTION = """\
-Look after a directory that `qwenvis encode --cache DIR`, or Encoder.from_pretrained(..., cache=DIR) in Python, fills:
-one safetensors file for each image and video, under a key that is a hash of pixels, weights and settings.
+Inspect or clean up a directory that `qwenvis encode --cache DIR` fills, or in Python
+Encoder.from_pretrained(..., cache=DIR): one safetensors file for each image and video, under a key that is a hash of
+pixels, weights and settings.
 
   list    print key, tokens, size, last use and source of each item, the least recently used first
   prune   remove the least recently used items until the others take at most --size

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qwenvis.embeddings.rules import DTYPES, first_not_finite, item_name
-from qwenvis.errors import InputError
+from qwenvis.errors import InputError, PackageError
 
 if TYPE_CHECKING:
     import pyarrow
@@ -34,18 +34,21 @@ def cast(array: np.ndarray, dtype: str, counts: np.ndarray, sources: Sequence[st
     return out
 
 
-def rounded(provenance: Mapping[str, str], dtype: str) -> dict[str, str]:
+def rounded_provenance(provenance: Mapping[str, str], dtype: str) -> dict[str, str]:
     """Return the provenance of tokens that were rounded to a dtype."""
     before = provenance.get(ROUNDED)
     return {**provenance, ROUNDED: f"{before}, {dtype}" if before else dtype}
 
 
 def to_torch(tokens: np.ndarray) -> torch.Tensor:
-    """Return a tensor that shares the memory of the tokens, or of a copy where PyTorch cannot share it."""
+    """Return a tensor that shares the memory of the tokens, or of a copy where PyTorch cannot share it.
+
+    Raises PackageError without PyTorch.
+    """
     try:
         import torch
     except ImportError as error:
-        raise InputError(f"to_torch needs PyTorch, which is not installed: pip install torch ({error})") from error
+        raise PackageError(f"to_torch needs PyTorch, which is not installed: pip install torch ({error})") from error
     shared = np.require(tokens, requirements=["C", "W"])
     if tokens.dtype == DTYPES["bfloat16"]:  # PyTorch does not know the type of ml_dtypes
         return torch.from_numpy(shared.view(np.int16)).view(torch.bfloat16)
@@ -53,11 +56,14 @@ def to_torch(tokens: np.ndarray) -> torch.Tensor:
 
 
 def to_arrow(tokens: np.ndarray, counts: np.ndarray) -> pyarrow.Array:
-    """Return one list of tokens an item, float32 or float16, which shares the memory of contiguous tokens."""
+    """Return one list of tokens an item, float32 or float16, which shares the memory of contiguous tokens.
+
+    Raises InputError for more tokens than a list holds, and PackageError without pyarrow.
+    """
     try:
         import pyarrow
     except ImportError as error:
-        raise InputError(
+        raise PackageError(
             f"to_arrow needs pyarrow, which is not installed: pip install 'qwenvis[arrow]' ({error})"
         ) from error
     offsets = np.concatenate([[0], np.cumsum(counts)])

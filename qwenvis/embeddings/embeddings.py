@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from qwenvis.embeddings import convert, rules
 from qwenvis.embeddings.file import load, save, split
 from qwenvis.embeddings.join import Rows, joined, selected
-from qwenvis.embeddings.keys import UNKNOWN, Key, checked, rounded
+from qwenvis.embeddings.keys import UNKNOWN, Key, checked, rounded_keys
 from qwenvis.errors import InputError, QwenvisError, shown
 from qwenvis.geometry import item_bounds, patch_counts
 
@@ -105,8 +105,8 @@ class Embeddings:
         call, or on threads. `astype` gives other keys.
 
         The first key of an encoder hashes its weights, about a second for 2 GB; so do pickling and `save`, because they
-        store keys. Raises InputError for items that were made by hand or loaded from a
-        file without keys, and if the encoder is gone and its weights were never hashed.
+        store keys. Raises InputError for items that were made by hand or loaded from a file without keys, and if the
+        encoder is gone and its weights were never hashed.
         """
         return checked(self._keys)
 
@@ -203,15 +203,15 @@ class Embeddings:
         tokens, *deepstack = (
             convert.cast(array, name, self.counts, self.sources) for array in (self.embeddings, *self.deepstack)
         )
-        provenance = self.provenance if name == "float32" else convert.rounded(self.provenance, name)
-        keys = rounded(self._keys, name)
+        provenance = self.provenance if name == "float32" else convert.rounded_provenance(self.provenance, name)
+        keys = rounded_keys(self._keys, name)
         return replace(self, embeddings=tokens, deepstack=deepstack, provenance=provenance, _keys=keys)
 
     def to_torch(self) -> torch.Tensor:
         """Return ``embeddings`` as a CPU tensor (tokens, out_hidden_size) of the same dtype, bfloat16 included.
 
         The tensor shares the memory of ``embeddings`` if that array is writable and C-contiguous, as the encoder makes
-        it, else it is a copy. Raises InputError where `check` does, and if PyTorch is not installed.
+        it, else it is a copy. Raises InputError where `check` does, and PackageError without PyTorch.
         """
         self.check()
         return convert.to_torch(self.embeddings)
@@ -222,7 +222,7 @@ class Embeddings:
         The type is ``list<fixed_size_list<dtype>[W]>``. The array shares the memory of ``embeddings`` if there is no
         deepstack and the dtype is the same. Arrow has no bfloat16; its values are exact in float32. Needs the extra
         ``arrow``. Raises InputError for another dtype, for a value outside the range of float16, for more than
-        2^31 - 1 tokens, without pyarrow, and where `check` does.
+        2^31 - 1 tokens, and where `check` does; PackageError without pyarrow.
         """
         name = rules.dtype_named(dtype, ("float32", "float16"))
         return convert.to_arrow(self.astype(name).wide(), self.counts)

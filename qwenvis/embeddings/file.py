@@ -71,8 +71,11 @@ def save(path: str | os.PathLike[str], fields: Mapping[str, Any]) -> None:
             raise OSError(str(error)) from error
 
 
-def load(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read the fields of an `Embeddings` that `save` wrote. Raises InputError for any other file."""
+def load(path: str | os.PathLike[str], *, finite: bool = True) -> dict[str, Any]:
+    """Read the fields of an `Embeddings` that `save` wrote. Raises InputError for any other file.
+
+    Unless ``finite``, NaN and infinity are not looked for: a checksum will tell whether `save` wrote the tokens.
+    """
     file_path = _path(path)
     name = shown(str(file_path))
     try:
@@ -84,7 +87,8 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
     deepstack = [tensor for key, tensor in tensors.items() if key.startswith(DEEPSTACK)]
     check_shapes(tokens, deepstack, grid, merge_size, name)
     origins = _origins(sources, tensors.get(SIZES), grid, name)
-    check_finite([tokens, *deepstack], patch_counts(grid) // merge_size**2, origins.get(SOURCES, ()), name)
+    if finite:
+        check_finite([tokens, *deepstack], patch_counts(grid) // merge_size**2, origins.get(SOURCES, ()), name)
     fields = {TOKENS: tokens, GRID: grid, MERGE_SIZE: merge_size, DEEPSTACK: deepstack, "provenance": provenance}
     return fields | _times(tensors, grid, name) | origins | _keys(keys, grid, name)
 

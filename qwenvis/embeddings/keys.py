@@ -46,7 +46,7 @@ def text(key: Key) -> str:
         return UNKNOWN
 
 
-def rounded(keys: Iterable[Key], dtype: str) -> list[Key]:
+def rounded_keys(keys: Iterable[Key], dtype: str) -> list[Key]:
     """Return the keys of the same items in another dtype."""
     return [key if key == UNKNOWN else ItemKey(dtype, key) for key in keys]
 

@@ -86,13 +86,13 @@ class CallItem(StepItem):
                 return self._sought(keying, stop)
         if self.hit:
             return iter(())
-        steps = self.read(first, stop)
-        return steps if self.key is not None else self._hashed(keying, first, steps)
+        return self._hashed(keying, first, self.read(first, stop))
 
     def _sought(self, keying: Keying, stop: int) -> Iterator[Step]:
         """Read the whole item and look it up; if the cache lacks it, return the steps up to ``stop``.
 
-        An item of several micro-batches is read once more for that, so that memory never holds all its frames.
+        An item of several micro-batches is read once more for that, so that memory never holds all its frames. It is
+        hashed once more too: its key is that of the pixels that are encoded, even if they have changed meanwhile.
         """
         whole = stop == self.grid[0]
         steps = deque(self._hashed(keying, 0, self.read(0, self.grid[0])), None if whole else 0)
@@ -100,7 +100,10 @@ class CallItem(StepItem):
         self.hit = self.found is not None
         if self.hit:
             return iter(())
-        return iter(steps) if whole else self.read(0, stop)
+        if whole:
+            return iter(steps)
+        self.key, self._hashes = None, {}
+        return self._hashed(keying, 0, self.read(0, stop))
 
     def _hashed(self, keying: Keying, first: int, steps: Iterable[Step]) -> Iterator[Step]:
         """Yield the steps from ``first`` on, and hash their content; after the last step of the item comes its key."""

@@ -24,7 +24,7 @@ from qwenvis.version import NUMBERS
 
 
 class Identity:
-    """The SHA-256 of all that the bits of tokens depend on besides the item, computed when its text is first needed.
+    """The SHA-256 of all that the bits of tokens depend on besides the item; its text needs the hash of the weights.
 
     It holds the weights weakly, so that results do not keep them in memory.
     """
@@ -33,22 +33,19 @@ class Identity:
         """Take the facts of a tower whose weights have been read; ``threads`` hash them."""
         self._facts = [NUMBERS, spec.family, repr(spec.config), spec.format, isa]
         self._weights, self._threads = weakref.ref(spec.weights), threads
-        self._text = self._joined(spec.weights.hashes[0]) if spec.weights.hashes else ""
+        self._hashes = spec.weights.hashes  # which stay when the weights are gone
 
     def __str__(self) -> str:
         """Return 64 hexadecimal digits. Raises InputError if the encoder is gone, and its weights were never hashed."""
-        if not self._text:
+        if not self._hashes:
             weights = self._weights()
             if weights is None:
                 raise InputError(
                     "keys need the hash of the encoder's weights, and the encoder is gone: ask for the keys of one of "
                     "its results while it exists, or use a checkpoint of `qwenvis pack`, which stores the hash"
                 )
-            self._text = self._joined(weights.sha256(self._threads))
-        return self._text
-
-    def _joined(self, weights: str) -> str:
-        return hashlib.sha256(json.dumps([*self._facts, weights]).encode()).hexdigest()
+            weights.sha256(self._threads)
+        return hashlib.sha256(json.dumps([*self._facts, *self._hashes]).encode()).hexdigest()
 
 
 class Times(NamedTuple):
@@ -88,9 +85,11 @@ class Keying:
             self._writing.start()
 
     def finish(self) -> None:
-        """Wait until all items are written."""
+        """Wait until all items are written, and free them."""
         if self._writing is not None:
-            self._writing.result()
+            self._writing.finish()
+            writing, self._writing = self._writing, None
+            writing.result()
 
     def _fits(self, found: Embeddings, grid: tuple[int, int, int]) -> bool:
         arrays = [found.embeddings, *found.deepstack]

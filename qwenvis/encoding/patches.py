@@ -25,8 +25,7 @@ class PatchStep:
     facts: bytes = b"patches"
 
     def cut(self, out: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Copy the patches into ``out``; return ``out``."""
-        out[:] = self.content
+        """Return ``out``, the part of the caller's patches that is ``content``."""
         return out
 
 
@@ -51,4 +50,4 @@ def plan_patches(call: Call, pixel_values: NDArray[np.float32], grid_thw: NDArra
     parts = [pixel_values[first:stop] for first, stop in pairwise(bounds)]
     grids = map(tuple, grid_thw.tolist())
     items = [PatchItem(call, row, *item) for row, item in enumerate(zip(grids, parts, strict=True))]
-    return Plan(items, pixel_values.shape[1])
+    return Plan(items, pixel_values.shape[1], pixel_values)

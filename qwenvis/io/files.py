@@ -78,7 +78,7 @@ def given_path(path: str | os.PathLike[str], name: str) -> Path:
         text = os.fsdecode(path)
     except (TypeError, ValueError) as error:
         raise InputError(f"{name} is {quoted(path)}; expected a path") from error
-    if "\0" in text:
+    if not text or "\0" in text:  # empty text would be the current directory
         raise InputError(f"{name} is {quoted(path)}, which cannot be a path")
     return Path(text)
 

@@ -49,14 +49,6 @@ def test_copies(family, copied):
     assert torch.equal(features(model, family), features(attach(fresh(family)), family))
 
 
-def test_deep_copies_share_the_encoder():
-    model = attach(fresh())
-    twin = copy.deepcopy(model)
-    assert twin.model.visual.follower.encoder(twin.model.visual) is model.model.visual.follower.encoder(
-        model.model.visual
-    )
-
-
 @pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl_moe", "paddleocr_vl"])
 def test_save_pretrained_writes_the_tower(family, tmp_path):
     model = attach(fresh(family))
@@ -76,6 +68,21 @@ def test_the_encoder_follows_the_weights():
     assert torch.equal(after, features(attach(fresh(seed=1))))
     model.model.visual.merger.mlp[2].weight.data[0] += 1  # no counter of PyTorch sees a change through .data
     assert not torch.equal(features(model), after)
+
+
+@pytest.mark.parametrize("copied", [lambda model: model, copy.deepcopy], ids=["same", "copy"])
+def test_a_change_of_one_entry(copied):
+    model = attach(fresh())
+    before = features(model)
+    bias = model.model.visual.merger.mlp[2].bias
+    with torch.no_grad():
+        bias[7] += 1
+    after = features(copied(model))
+    assert torch.allclose((after - before)[:, 7], torch.tensor(1.0), atol=1e-5)
+    with torch.no_grad():
+        model.model.visual.merger.mlp[2].bias = torch.nn.Parameter(bias.clone())
+        model.model.visual.merger.mlp[2].bias[7] += 1
+    assert torch.allclose((features(model) - after)[:, 7], torch.tensor(1.0), atol=1e-5)
 
 
 def test_other_models():
@@ -115,6 +122,10 @@ def test_encoders_of_other_towers():
     model.load_state_dict(full_model("qwen2_vl", 1).model.state_dict())
     with pytest.raises(InputError, match="the encoder has other weights than the model's tower"):
         features(model)
+    deep = fresh("qwen3_vl")
+    torch.nn.init.zeros_(deep.model.visual.deepstack_merger_list[0].linear_fc2.weight)  # no token changes
+    with pytest.raises(InputError, match="the encoder has other weights than the model's tower"):
+        attach(deep, encoder("qwen3_vl"))
 
 
 @pytest.mark.parametrize("family", ["glm4v", "paddleocr_vl"])
@@ -182,6 +193,38 @@ def test_what_is_refused(monkeypatch):
     monkeypatch.setattr(type(foreign.model.visual.config), "model_type", "another")
     with pytest.raises(ConfigError, match="another"):
         attach(foreign.model)
+
+
+def test_code_within_the_tower():
+    """Hooks on its modules, and exchanged forward passes, would change the tokens in silence by not running."""
+    message = r"blocks\.1 of the model's tower has a hook or another forward pass, which the encoder would not run"
+    model, exchanged = fresh(), fresh()
+    block = model.model.visual.blocks[1]
+    for register in (block.register_forward_hook, block.register_forward_pre_hook):
+        hook = register(lambda *_: None)
+        with pytest.raises(InputError, match=message):
+            attach(model)
+        hook.remove()
+    exchanged.model.visual.blocks[1].forward = block.forward
+    with pytest.raises(InputError, match=message):
+        attach(exchanged)
+    attach(model)
+    hook = block.register_forward_hook(lambda *_: None)
+    with pytest.raises(InputError, match=message):
+        features(model)
+    hook.remove()
+    calls = []
+    model.model.visual.register_forward_hook(lambda *_: calls.append(1))
+    model.enable_input_require_grads()
+    features(model)
+    assert calls == [1]
+
+
+def test_hooks_of_transformers_within_the_tower():
+    model = fresh()
+    want = features(model, output_hidden_states=True, output_attentions=True)
+    assert any(module._forward_hooks for module in model.model.visual.modules())
+    assert relative_error(features(attach(model)), want) <= TOWER
 
 
 def test_a_refused_attach_leaves_the_model_alone():

@@ -16,6 +16,7 @@ from adapters.pixel_path import SCENARIOS, encoded, encoder, videos
 from oracle.transformers_models import full_model
 from qwenvis import ConfigError, InputError
 from qwenvis.adapters.transformers import inputs, outputs
+from qwenvis.adapters.transformers.receiver import FIRST
 
 OUT = encoded("qwen2_vl", SCENARIOS["images of different sizes"])
 FULL = full_model("qwen2_vl")
@@ -79,6 +80,22 @@ def test_results(out, message):
     refused(message, out=out)
     with pytest.raises(InputError, match=message):
         outputs(out, FULL.model)
+
+
+def test_values_outside_the_range_of_the_model():
+    """A float32 token that float16 would turn into infinity, and the logits into NaN."""
+    out = broken(embeddings=OUT.embeddings.copy())
+    out.embeddings[-1, 5] = 65520
+    model = copy.deepcopy(FULL.model).half()
+    for give in (lambda: inputs(FULL.image * 3, out, FULL.processor, model), lambda: outputs(out, model)):
+        with pytest.raises(InputError, match=r"of item 2 \(image 2\), .* which is outside the range of float16"):
+            give()
+
+
+def test_float64_models():
+    model = copy.deepcopy(FULL.model).double()
+    rows = torch.cat(inputs(FULL.image * 3, OUT, FULL.processor, model)["mm_encoder_outputs"]["image"].pooler_output)
+    assert torch.equal(rows, torch.from_numpy(OUT.embeddings).double())
 
 
 def test_results_of_unknown_origin_are_taken():
@@ -147,16 +164,19 @@ def test_models_behind_adapters_of_the_peft_package():
     assert "mm_encoder_outputs" in inputs(FULL.image * 3, OUT, FULL.processor, behind)
 
 
-@pytest.mark.parametrize("package", ["torch", "transformers"])
-def test_packages_that_are_missing(package):
+@pytest.mark.parametrize(
+    ("package", "module"),
+    [("torch", None), ("transformers", None), ("transformers", "types.ModuleType('transformers')")],
+)
+def test_packages_that_are_missing_or_old(package, module):
     code = f"""
-import sys
-sys.modules[{package!r}] = None
+import sys, types
+sys.modules[{package!r}] = {module}
 import qwenvis
 try:
     import qwenvis.adapters.transformers
 except qwenvis.PackageError as error:
-    assert isinstance(error, ImportError) and "pip install torch transformers" in str(error), error
+    assert isinstance(error, ImportError) and "pip install torch 'transformers>={FIRST}'" in str(error), error
 else:
     raise AssertionError
 """

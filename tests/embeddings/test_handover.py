@@ -15,7 +15,7 @@ from made.presets import encoder, picture
 from processes.programs import output
 from qwenvis import Embeddings
 from qwenvis.embeddings import convert
-from qwenvis.errors import InputError
+from qwenvis.errors import InputError, PackageError
 
 ARROW = {"float32": pyarrow.float32(), "float16": pyarrow.float16()}
 
@@ -110,7 +110,7 @@ def test_offsets_that_exceed_int32():
 )
 def test_libraries_that_are_not_installed(monkeypatch, call, words):
     monkeypatch.setitem(sys.modules, "torch" if call == "to_torch" else "pyarrow", None)
-    with pytest.raises(InputError, match=re.escape(words)):
+    with pytest.raises(PackageError, match=re.escape(words)):
         getattr(made(), call)()
 
 

@@ -141,8 +141,27 @@ def test_memory_of_a_long_video(cache):
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
+    for step in range(1, 32):
+        item.fill(step, step + 1, out)
     assert (item.found, str(item.key)) == (None, *found.encode(videos=[np.stack([frame] * 64)], sampling="all").keys)
     assert peak < 8 * frame.nbytes  # two steps of two frames each, twice on the way
+
+
+def test_a_long_video_that_changes_after_it_was_looked_up(cache, monkeypatch):
+    """Its tokens are stored under the key of the frames that were encoded."""
+    monkeypatch.setattr("qwenvis.encoding.runner.PATCH_BUDGET", 1)
+    frames, get, plain = CLIP.copy(), Cache.get, encoder()
+
+    def changed(self, key):
+        frames[:] = 7
+        return get(self, key)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Cache, "get", changed)
+        out = encoder(cache=cache).encode(videos=[frames])
+    want = plain.encode(videos=[frames])
+    assert stored(cache) == {*out.keys} == {*want.keys}
+    equal(cache.get(out.keys[0]), want)
 
 
 def test_a_stream(cache, monkeypatch):

@@ -143,11 +143,17 @@ def test_times_of_a_video():
     assert len({*keys}) == 4
 
 
-def changed(tmp_path, change, family="qwen2_5_vl"):
-    """The key by a copy of the preset's checkpoint, in float32, that ``change(directory)`` has edited."""
+def copied(tmp_path, family="qwen2_5_vl"):
+    """A copy of the preset's checkpoint, in float32."""
     tensors = {f"visual.{name}": array for name, array in tensors_of(family).items()}
     place = save(tmp_path / str(len(list(tmp_path.iterdir()))), tensors, config_of(family))
     shutil.copy(checkpoint(family) / "preprocessor_config.json", place)
+    return place
+
+
+def changed(tmp_path, change):
+    """The key by a copy that ``change(directory)`` has edited."""
+    place = copied(tmp_path)
     change(place)
     return key_of(Encoder.from_pretrained(place, threads=1))
 
@@ -192,6 +198,18 @@ def test_format_isa_and_version_of_the_numbers(monkeypatch):
     assert len({*keys}) == 1 + len(ISAS)  # the first ISA is among them
     monkeypatch.setattr("qwenvis.encoding.keying.NUMBERS", 2)
     assert key_of(encoder()) not in keys
+
+
+def test_weights_that_are_read_again(tmp_path):
+    """Encoders of one spec share its weights, which another encoder reads from the files as they are by then."""
+    place, (name, *_) = copied(tmp_path), tensors_of("qwen2_5_vl")
+    one_bit(name)(place)  # first, because the header is written in another order
+    spec = ModelSpec.open(place)
+    before = Encoder.from_spec(spec)
+    first = key_of(before)
+    one_bit(name)(place)
+    after = Encoder.from_spec(spec)
+    assert key_of(before) == key_of(after) != first
 
 
 def test_families_of_one_config_and_one_set_of_weights():

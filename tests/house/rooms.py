@@ -172,9 +172,11 @@ ROOMS = {
     ),
     "jobs": Room("__init__ encoder embeddings errors", "numpy safetensors"),
     "adapters.memory": Room("checkpoints.checkpoint weights errors", "numpy"),
+    "adapters.transformers.weights": Room("adapters.memory spec checkpoints.tensors errors", "numpy ml_dtypes torch"),
     "adapters.transformers.receiver": Room("models embeddings errors", "torch transformers"),
     "adapters.transformers.outputs": Room(
-        "adapters.transformers.receiver embeddings.convert embeddings", "numpy torch transformers"
+        "adapters.transformers.receiver embeddings.convert embeddings",
+        "numpy torch transformers",
     ),
     "adapters.transformers.prompt": Room("adapters.transformers.receiver embeddings errors", "numpy transformers"),
     "adapters.transformers.inputs": Room(
@@ -182,7 +184,6 @@ ROOMS = {
         "torch transformers",
     ),
     "adapters.transformers.subclasses": Room(),
-    "adapters.transformers.weights": Room("adapters.memory spec checkpoints.tensors errors", "numpy ml_dtypes torch"),
     "adapters.transformers.follower": Room(
         "adapters.transformers.weights adapters.transformers.subclasses encoder spec errors", "torch"
     ),

@@ -1,6 +1,7 @@
 """Visual tokens for the models of transformers, which take them in place of pixels (docs/transformers.md).
 
-This package imports PyTorch and transformers; ``import qwenvis`` does not. Raises PackageError without them.
+This package imports PyTorch and transformers; ``import qwenvis`` does not. Raises PackageError without them, and for a
+transformers that is too old.
 """
 
 from qwenvis.errors import PackageError
@@ -12,8 +13,8 @@ try:
     from qwenvis.adapters.transformers.tower import attach
 except ImportError as error:
     raise PackageError(
-        f"qwenvis.adapters.transformers needs PyTorch and transformers, which are not installed: "
-        f"pip install torch transformers ({error})"
+        f"qwenvis.adapters.transformers needs PyTorch and transformers 5.18 or later: "
+        f"pip install torch 'transformers>=5.18' ({error})"
     ) from error
 
 __all__ = ["Inputs", "TowerOutput", "attach", "inputs", "load_language_model", "outputs"]

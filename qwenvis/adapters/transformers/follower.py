@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from functools import partial
 from typing import Any
 
 import torch
 
 from qwenvis.adapters.transformers.subclasses import original
-from qwenvis.adapters.transformers.weights import Weights, sample, spec, weights
+from qwenvis.adapters.transformers.weights import Weights, fingerprint, spec, weights
 from qwenvis.encoder import Encoder
 from qwenvis.errors import InputError
 from qwenvis.spec import ModelSpec
@@ -22,28 +21,31 @@ ROUNDING, ROUNDING_16 = 1e-3, 0.1
 class Follower:
     """The encoder that computes a tower: the one that was given, or one of the tower's own weights.
 
-    When the weights have changed, an own encoder is made again, and a given one is compared again. Copies share the
-    encoder; a pickle holds a given one only.
+    When the weights have changed, an own encoder is made again, and a given one is compared again. Copies and pickles
+    have a given encoder only.
     """
 
     def __init__(self, config: Any, projector: Any = None, given: Encoder | None = None) -> None:
         """``config`` is that of the model which holds the tower; a ``projector`` beside the tower belongs to it."""
         self.config, self.projector, self.given = config, projector, given
-        self._current: tuple[bytes, Encoder] | None = None  # the sample of the weights, and their encoder
+        self._current: tuple[bytes, Encoder] | None = None  # the fingerprint of the weights, and their encoder
 
     def encoder(self, tower: Any) -> Encoder:
         """Return the encoder of the weights that the tower has now.
 
         Raises InputError where the tower has no weights and no encoder, and where a given encoder is that of another
-        tower; InputError, ConfigError or CheckpointError for weights that cannot be used.
+        tower; InputError, ConfigError or CheckpointError for weights that cannot be used; and InputError where other
+        code would run within the tower.
         """
+        for part in tower, self.projector:
+            _check_modules(part)
         found = weights(tower, self.projector)
         if not found and self.given is None:
             raise InputError(
                 "the model was loaded without the weights of its tower: attach(model, encoder) with the encoder of the "
                 "checkpoint, or pass tokens with inputs(...)"
             )
-        seen = sample(found)
+        seen = fingerprint(found)
         if self._current is None or self._current[0] != seen:
             self._current = seen, self._encoder(tower, found)
         return self._current[1]
@@ -66,14 +68,14 @@ class Follower:
             )
 
     def _compare_tokens(self, given: Encoder, tower: Any) -> None:
-        """Raise InputError unless the encoder makes the token that transformers makes of one random merge unit."""
+        """Raise InputError unless the encoder makes of one random merge unit what transformers makes of it."""
         config = given.config
         side, generator = config.spatial_merge_size, torch.Generator().manual_seed(0)
         patches = torch.randn(side**2, *config.kernel, generator=generator)
         grid = torch.tensor([[1, side, side]])
         with torch.no_grad():
             expected = self._original(tower, patches.to(tower.device, tower.dtype), grid.to(tower.device)).float().cpu()
-        got = torch.from_numpy(given(patches.flatten(1), grid).embeddings)
+        got = torch.from_numpy(given(patches.flatten(1), grid).wide())
         difference = float((got - expected).norm() / expected.norm())
         largest = ROUNDING if tower.dtype == torch.float32 and given.format == "f32" else ROUNDING_16
         if not difference <= largest:
@@ -83,21 +85,30 @@ class Follower:
             )
 
     def _original(self, tower: Any, patches: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
-        """Return the tokens that transformers makes of patches (n, C, T, p, p)."""
+        """Return the tokens, with deepstack beside them, that transformers makes of patches (n, C, T, p, p)."""
         forward = partial(original(tower).forward, tower, grid_thw=grid)
         if self.projector is None:
-            tokens: torch.Tensor = forward(patches.flatten(1)).pooler_output
-            return tokens
+            output = forward(patches.flatten(1))
+            return torch.cat([output.pooler_output, *(output.get("deepstack_features") or ())], dim=1)
         hidden = forward(pixel_values=patches.squeeze(2)[None]).last_hidden_state
         projected: torch.Tensor = original(self.projector).forward(self.projector, hidden, grid)
         return projected
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Follower:
-        """Return a follower for a copy of the tower, with the same encoder."""
-        copied = Follower(copy.deepcopy(self.config, memo), copy.deepcopy(self.projector, memo), self.given)
-        copied._current = self._current
-        return copied
-
     def __reduce__(self) -> tuple[type[Follower], tuple[Any, Any, Encoder | None]]:
-        """Pickle the given encoder, not one that is made of the weights in the pickle of the model."""
+        """Copy and pickle the given encoder, not one that is made of the weights of this model."""
         return Follower, (self.config, self.projector, self.given)
+
+
+def _check_modules(part: torch.nn.Module | None) -> None:
+    """Raise InputError for code of others within a tower, which an encoder would not run: hooks and forward passes.
+
+    The hooks of transformers record outputs and request gradients; those of the tower itself run.
+    """
+    for name, module in part.named_modules() if part is not None else ():
+        hooks = [*module._forward_pre_hooks.values(), *module._forward_hooks.values()]
+        foreign = [hook for hook in hooks if not str(getattr(hook, "__module__", "")).startswith("transformers.")]
+        if name and (foreign or "forward" in vars(module)):
+            raise InputError(
+                f"{name} of the model's tower has a hook or another forward pass, which the encoder would not run: "
+                "remove it, or do not attach"
+            )

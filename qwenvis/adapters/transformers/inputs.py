@@ -55,8 +55,8 @@ def inputs(text: str | Sequence[str], out: Embeddings | None, processor: object,
     ``mm_encoder_outputs`` in the model's dtype. With the same dtype on a CPU, it shares the memory of ``out``.
 
     Raises InputError unless placeholders and items are equally many; unless the family, the merge size, the levels of
-    deepstack and the width of the tokens are those of the model; unless all values are finite; and for another kind of
-    processor or model. Raises ConfigError for a model of a family that is not supported.
+    deepstack and the width of the tokens are those of the model; unless all values are finite, in the model's dtype
+    too; and for another kind of processor or model. Raises ConfigError for a model of a family that is not supported.
     """
     receiver = Receiver.of(model)
     if out is None or not len(out):

@@ -38,8 +38,13 @@ def items_of(out: Embeddings) -> dict[str, list[int]]:
 
 
 def tower_output(items: Embeddings, lengths: Sequence[int], receiver: Receiver) -> TowerOutput:
-    """Return the tokens in tensors of these lengths, in the dtype and on the device of the model's embeddings."""
+    """Return the tokens in tensors of these lengths, in the dtype and on the device of the model's embeddings.
+
+    Raises InputError for a value outside the range of the dtype, and for embeddings that are quantised.
+    """
     like = receiver.embedding
+    if like.dtype != torch.float64:  # which holds every token
+        items = items.astype(like.dtype)
 
     def tensors(rows: np.ndarray) -> list[torch.Tensor]:
         return list(torch.split(to_torch(rows).to(like.device, like.dtype), list(lengths)))

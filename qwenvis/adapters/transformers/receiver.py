@@ -59,7 +59,7 @@ class Receiver:
     def takes_frames_as_images(self, input_ids: torch.Tensor) -> bool:
         """Whether the tokens of videos in these ids go to the model together with those of images.
 
-        The GLM models write the frames of a video with the placeholder of images. GLM-5 tells them apart; the others do
+        The GLM models write the frames of a video with the placeholder of images. GLM-5.3 tells them apart; others do
         not, and take videos only without images, and without beam search, unless the tokens come as those of images.
         """
         images, videos, *_ = self.model.base_model.get_placeholder_mask(input_ids, inputs_embeds=self.embedding[:1])

@@ -39,7 +39,8 @@ def attach(model: Model, encoder: Encoder | None = None) -> Model:
     - ``model``: a loaded model, whole or from `load_language_model`.
     - ``encoder``: by default, an encoder of the weights that the model has in memory, with as many threads as PyTorch,
       in the format that ``dtype="auto"`` takes for their type. If the weights change (``model.to(dtype)``,
-      ``load_state_dict``, a merged adapter), the next call makes a new one.
+      ``load_state_dict``, an assignment of some entries), the next call makes a new one. Of changes through ``.data``,
+      which PyTorch does not count, it sees those of all entries, as of a merged adapter, not those of a few.
 
     The weights stay in the model too, for ``state_dict`` and ``save_pretrained``. To have them in memory once, attach
     an encoder to a model from `load_language_model`.
@@ -47,7 +48,8 @@ def attach(model: Model, encoder: Encoder | None = None) -> Model:
     ``get_image_features`` and ``get_video_features`` return the tokens, and the deepstack features of the families that
     have them, in the dtype of the model's tower, on the device of the pixels. They return no hidden states:
     ``last_hidden_state`` is an empty tensor on the meta device, ``hidden_states`` and ``attentions`` are None. The
-    tower is frozen: a backward pass that reaches its weights or the pixels raises InputError.
+    tower is frozen: a backward pass that reaches its weights or the pixels raises InputError. Hooks of the tower itself
+    run; hooks on the modules in it would not, and raise InputError, unless they are those of transformers.
 
     Raises InputError for a model that cannot be used and for an encoder of another tower; ConfigError or
     CheckpointError for a tower that no family has.

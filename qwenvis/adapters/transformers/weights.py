@@ -1,4 +1,4 @@
-"""The weights of a tower in the memory of transformers: as a checkpoint, and as a sample that shows their changes."""
+"""The weights of a tower in the memory of transformers: as a checkpoint, and as a fingerprint that shows changes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from qwenvis.spec import ModelSpec
 
 # The types of weights that an encoder takes -> their names in safetensors.
 STORED = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
-SAMPLED = 17  # entries of each tensor: an optimiser, a merged adapter or another checkpoint changes all of them
+SAMPLED = 257  # entries of each tensor in a fingerprint
 
 Weights = dict[str, torch.Tensor]
 
@@ -60,14 +60,20 @@ def spec(found: Weights, config: Any, tower_config: Any) -> ModelSpec:
     return ModelSpec(checkpoint, dtype="auto")
 
 
-def sample(found: Weights) -> bytes:
-    """Return the types and some entries of all tensors, which differ once the weights have been changed."""
+def fingerprint(found: Weights) -> bytes:
+    """Return bytes that differ once the weights have been changed.
+
+    They have PyTorch's count of the changes of each tensor, its address and its type. A change through ``.data`` is not
+    counted; some entries of each tensor show it, if all entries change.
+    """
     entries = [
         tensor.flatten()[:: max(1, tensor.numel() // SAMPLED | 1)].double().cpu()  # an odd stride visits all columns
         for tensor in found.values()
     ]
-    types = " ".join(str(tensor.dtype) for tensor in found.values())
-    return torch.cat([torch.empty(0), *entries]).numpy().tobytes() + types.encode()
+    states = [
+        (0 if tensor.is_inference() else tensor._version, tensor.data_ptr(), tensor.dtype) for tensor in found.values()
+    ]
+    return torch.cat([torch.empty(0), *entries]).numpy().tobytes() + repr(states).encode()
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray:
