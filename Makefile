@@ -18,7 +18,7 @@ PYTHON = python3.14t
 
 test-freethreaded: ## run the thread tests without the GIL, in a separate environment with $(PYTHON)
 	$(PYTHON) -m venv build/freethreaded
-	build/freethreaded/bin/pip install --only-binary safetensors -e ".[gguf,video]" pytest pytest-timeout hypothesis
+	build/freethreaded/bin/pip install --only-binary safetensors -e ".[gguf,video,hub]" pytest pytest-timeout hypothesis
 	build/freethreaded/bin/python -m pytest $(THREAD_TESTS)
 
 test-slow: ## run the full-size towers and the long runs

@@ -133,6 +133,11 @@ def listed(names: Sequence[str]) -> str:
     return (", ".join(shown(name) for name in names[:LISTED]) or "nothing") + rest
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number of things in words: ``1 item``, ``1,000 items``."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
 def check_choice(value: object, name: str, choices: Sequence[str]) -> None:
     """Raise InputError unless an argument is one of the permitted words."""
     if not isinstance(value, str) or value not in choices:

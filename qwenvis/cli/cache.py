@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from qwenvis.cli import arguments, units
-from qwenvis.errors import InputError
+from qwenvis.errors import InputError, counted
 
 if TYPE_CHECKING:
     from qwenvis.cache import Cache
@@ -75,7 +75,7 @@ def _list(cache: Cache, args: argparse.Namespace) -> int:
         told = ("damaged", "") if item.source is None else (f"{item.tokens:,}", units.name(item.source))
         rows.append((item.key[:SHOWN_DIGITS], told[0], size, used, told[1]))
     print(*units.columns(rows, "<>>><"), sep="\n")
-    print(f"\n{_count(len(items))}, {units.nbytes(sum(item.nbytes for item in items))}")
+    print(f"\n{counted(len(items), 'item')}, {units.nbytes(sum(item.nbytes for item in items))}")
     return 0
 
 
@@ -83,8 +83,8 @@ def _prune(cache: Cache, args: argparse.Namespace) -> int:
     before = cache.nbytes
     removed = cache.prune(args.size)
     after = cache.nbytes
-    print(f"removed {_count(removed)}, {units.nbytes(max(0, before - after))}")
-    print(f"{_count(len(cache))} left, {units.nbytes(after)}")
+    print(f"removed {counted(removed, 'item')}, {units.nbytes(max(0, before - after))}")
+    print(f"{counted(len(cache), 'item')} left, {units.nbytes(after)}")
     return 0
 
 
@@ -92,16 +92,12 @@ def _verify(cache: Cache, args: argparse.Namespace) -> int:
     bad = cache.verify(remove=args.remove)
     for key in bad:
         print(key)
-    damaged, left = _count(len(bad), "damaged item"), _count(len(cache))
+    damaged, left = counted(len(bad), "damaged item"), counted(len(cache), "item")
     if bad and not args.remove:
         print(f"qwenvis: {damaged} in {units.name(args.directory)}; --remove removes them", file=sys.stderr)
         return 1
     print(f"removed {damaged}; {left} left" if bad else f"{left}, none damaged", file=sys.stderr)
     return 0
-
-
-def _count(number: int, noun: str = "item") -> str:
-    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 ACTIONS = {

@@ -14,7 +14,7 @@ from qwenvis.embeddings import convert, rules
 from qwenvis.embeddings.file import load, save, split
 from qwenvis.embeddings.join import Rows, joined, selected
 from qwenvis.embeddings.keys import UNKNOWN, Key, checked, rounded_keys
-from qwenvis.errors import InputError, QwenvisError, shown
+from qwenvis.errors import InputError, QwenvisError, counted, shown
 from qwenvis.geometry import item_bounds, patch_counts
 
 if TYPE_CHECKING:
@@ -265,7 +265,7 @@ class Embeddings:
         tokens, width = self.embeddings.shape
         made = [self.provenance[key] for key in ("family", "format") if key in self.provenance]
         left_out = f", {len(self.errors)} left out" if self.errors else ""
-        words = f"{_count(len(self), 'item')}{left_out}, {_count(tokens, 'token')} of {width} {self.embeddings.dtype}"
+        words = f"{counted(len(self), 'item')}{left_out}, {counted(tokens, 'token')} of {width} {self.embeddings.dtype}"
         return f"{words}, {' in '.join(map(shown, made))}" if made else words
 
     def _repr_html_(self) -> str:
@@ -291,7 +291,3 @@ class Embeddings:
 def _ranges(bounds: Sequence[int], chosen: np.ndarray) -> np.ndarray:
     """Return the rows of the chosen items."""
     return np.concatenate([np.zeros(0, np.intp), *(np.arange(bounds[i], bounds[i + 1]) for i in chosen.tolist())])
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'s' * (number != 1)}"

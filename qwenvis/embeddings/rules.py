@@ -38,14 +38,19 @@ def check_shapes(
     if not isinstance(merge_size, int | np.integer) or merge_size < 1:
         raise InputError(f"{where}: merge_size is {quoted(merge_size)}; expected an integer of at least 1")
     grid = grid_thw.tolist()
-    for index, (t, h, w) in enumerate(grid):
-        if min(t, h, w) < 1 or h % merge_size or w % merge_size:
-            expected = f"t >= 1 and positive h and w that {merge_size} divides"
-            raise InputError(f"{where}: grid_thw[{index}] is ({t}, {h}, {w}); expected {expected}")
+    check_grid(grid, merge_size, f"{where}: grid_thw")
     expected_rows = sum(map(math.prod, grid)) // merge_size**2
     if len(tokens) != expected_rows:
         raise InputError(f"{where}: {len(tokens)} tokens do not fit the grid, which has {expected_rows}")
     check_deepstack(tokens, deepstack, where)
+
+
+def check_grid(grid: Iterable[Sequence[int]], merge_size: int, name: str) -> None:
+    """Raise InputError unless every item has at least one temporal step and whole merge units."""
+    for index, (t, h, w) in enumerate(grid):
+        if min(t, h, w) < 1 or h % merge_size or w % merge_size:
+            expected = f"t >= 1 and positive h and w that {merge_size} divides"
+            raise InputError(f"{name}[{index}] is ({t}, {h}, {w}); expected {expected}")
 
 
 def check_deepstack(tokens: np.ndarray, deepstack: Sequence[np.ndarray], where: str) -> None:

@@ -10,6 +10,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from qwenvis.embeddings.rules import check_grid
 from qwenvis.errors import InputError, check_choice, quoted
 from qwenvis.geometry import patch_count, patch_counts
 from qwenvis.io import arrays
@@ -57,12 +58,7 @@ def checked_grid(grid_thw: ArrayLike, config: Config) -> NDArray[np.int64]:
     if grid.ndim != 2 or grid.shape[1] != 3 or (grid.size and grid.dtype.kind not in "iu"):
         expected = "expected integers (items, 3): temporal steps, rows, columns"
         raise InputError(f"grid_thw is {grid.dtype} {grid.shape}; {expected}")
-    merge = config.spatial_merge_size
-    for i, (t, h, w) in enumerate(grid.tolist()):
-        if min(t, h, w) < 1 or h % merge or w % merge:
-            raise InputError(
-                f"grid_thw[{i}] is ({t}, {h}, {w}); expected t >= 1 and positive h and w that {merge} divides"
-            )
+    check_grid(grid.tolist(), config.spatial_merge_size, "grid_thw")
     if sum(math.prod(item) for item in grid.tolist()) > MAX_PATCHES:
         raise InputError(f"grid_thw has more than {MAX_PATCHES:,} patches in total")
     return np.ascontiguousarray(grid, np.int64).reshape(-1, 3)

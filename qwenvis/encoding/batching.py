@@ -52,12 +52,9 @@ ItemT = TypeVar("ItemT", bound=Item)
 class Plan(Generic[ItemT]):
     """Items in order, and their ``grid_thw`` (items, 3) int64, in which `prepare` may still swap rows and columns."""
 
-    def __init__(self, items: Sequence[ItemT], columns: int, patches: NDArray[np.float32] | None = None) -> None:
-        """Plan the items; ``columns`` is the length of a row of ``pixel_values``.
-
-        ``patches`` are the ``pixel_values`` of all items, if these are cut already: batches are then views.
-        """
-        self.items, self.columns, self.patches = items, columns, patches
+    def __init__(self, items: Sequence[ItemT], columns: int) -> None:
+        """Plan the items; ``columns`` is the length of a row of ``pixel_values``."""
+        self.items, self.columns = items, columns
         self.grid_thw = np.array([item.grid for item in items], np.int64).reshape(-1, 3)
 
     def micro_batches(self, budget: int) -> list[MicroBatch]:
@@ -67,6 +64,10 @@ class Plan(Generic[ItemT]):
     def prepare(self, threads: int = 1) -> Batch:
         """Prepare the whole plan as one batch; raises as `MicroBatch.prepare`."""
         return MicroBatch(self, [(i, 0, t) for i, t in enumerate(self.grid_thw[:, 0].tolist())]).prepare(threads)
+
+    def rows(self, micro_batch: MicroBatch) -> NDArray[np.float32]:
+        """Return the array that the items of a micro-batch fill: its ``pixel_values``."""
+        return np.empty((micro_batch.patches, self.columns), np.float32)
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ class MicroBatch:
         items fail, the error of the first one is raised.
         """
         grid = span_grid(self.plan.grid_thw, self.spans)
-        values = self._rows()
+        values = self.plan.rows(self)
         bounds = item_bounds(grid)
 
         def fill(row: int, threads: int) -> None:
@@ -114,14 +115,6 @@ class MicroBatch:
         else:
             list(tasks.run_parallel([partial(fill, row, 1) for row in range(len(self.spans))], threads))
         return Batch(values, grid)
-
-    def _rows(self) -> NDArray[np.float32]:
-        """Return the patches of the plan that belong to this micro-batch, or an empty array for them."""
-        if self.plan.patches is None or not self.spans:
-            return np.empty((self.patches, self.plan.columns), np.float32)
-        (item, first, _), grid = self.spans[0], self.plan.grid_thw
-        top = int(item_bounds(grid)[item] + first * grid[item, 1:].prod())
-        return self.plan.patches[top : top + self.patches]
 
 
 def prefetched(

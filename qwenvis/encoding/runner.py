@@ -18,7 +18,7 @@ from qwenvis.encoding.inputs import Inputs
 from qwenvis.encoding.items import Call, CallItem
 from qwenvis.encoding.keying import Identity, Keying
 from qwenvis.encoding.outputs import Outputs, Progress
-from qwenvis.encoding.patches import plan_patches
+from qwenvis.encoding.patches import PatchPlan
 from qwenvis.errors import InputError, NumericalError, call_order, without_traceback
 from qwenvis.geometry import PATCH_BUDGET, Span, item_bounds
 from qwenvis.nn.workspace import Workspaces
@@ -42,7 +42,7 @@ class Runner:
         Raises NumericalError.
         """
         call = Call(self.keying(hidden_states))
-        plan = plan_patches(call, pixel_values, grid_thw)
+        plan = PatchPlan(call, pixel_values, grid_thw)
         run = self.begin(call, plan, hidden_states=hidden_states, progress=progress, strict=True)
         return run.encode_all()
 

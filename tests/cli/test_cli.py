@@ -39,18 +39,6 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.fixture
-def run(capsys):
-    """Run a command line: (exit code, lines on stdout, stderr)."""
-
-    def run(line):
-        code = cli.main(line.split())
-        out, err = capsys.readouterr()
-        return code, out.splitlines(), err
-
-    return run
-
-
 def files(folder):
     return {path.name for path in folder.iterdir()}
 

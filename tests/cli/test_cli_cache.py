@@ -10,7 +10,7 @@ from PIL import Image
 
 from made import presets
 from made.embeddings import BYTES, equal, item, key, made
-from qwenvis import Cache, Embeddings, cli
+from qwenvis import Cache, Embeddings
 from qwenvis.cli import steps, units
 
 
@@ -29,18 +29,6 @@ def cache(tmp_path, monkeypatch):
 
 def file(cache, number):
     return cache.directory / f"{key(number)}.safetensors"
-
-
-@pytest.fixture
-def run(capsys):
-    """Run a command line: (exit code, lines on stdout, stderr)."""
-
-    def run(line):
-        code = cli.main(line.split())
-        out, err = capsys.readouterr()
-        return code, out.splitlines(), err
-
-    return run
 
 
 def test_list(run, cache):

@@ -8,22 +8,20 @@ from PIL import Image
 import qwenvis
 from made import video_files
 from made.presets import checkpoint, same_bits
-from qwenvis import cli
 
 
 @pytest.fixture
-def run(capsys, tmp_path, monkeypatch):
-    """Run a command line in a folder with a video: (exit code, lines on stdout, stderr)."""
+def run(run, tmp_path, monkeypatch):
+    """Run a command line in a folder with a video: (exit code, lines on stdout without padding, stderr)."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "clip.mp4").write_bytes(video_files.encoded(video_files.frames(30)))
     (tmp_path / "bad.mp4").write_bytes(b"no video")
 
-    def run(line):
-        code = cli.main(line.split())
-        out, err = capsys.readouterr()
-        return code, [" ".join(each.split()) for each in out.splitlines()], err
+    def run_here(line):
+        code, lines, err = run(line)
+        return code, [" ".join(each.split()) for each in lines], err
 
-    return run
+    return run_here
 
 
 def test_encode(run, tmp_path):

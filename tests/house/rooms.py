@@ -144,7 +144,7 @@ ROOMS = {
     "cache.file": Room("embeddings io.drafts errors", "numpy"),
     "cache.cache": Room("cache.file embeddings io.drafts io.files errors"),
     "cache": Room("cache.cache"),
-    "encoding.arguments": Room("models geometry io.arrays errors", "numpy"),
+    "encoding.arguments": Room("embeddings.rules models geometry io.arrays errors", "numpy"),
     "encoding.batching": Room("geometry ops.use_threads concurrency.tasks", "numpy"),
     "encoding.outputs": Room("embeddings models nn.workspace geometry ops.all_finite errors", "numpy"),
     "encoding.keying": Room("cache embeddings spec models concurrency.tasks errors version", "numpy"),
@@ -171,6 +171,7 @@ ROOMS = {
         "processors.video processors.image processors.smart_resize models weights errors version"
     ),
     "jobs": Room("__init__ encoder embeddings errors", "numpy safetensors"),
+    "adapters.modalities": Room("embeddings", "numpy"),
     "adapters.memory": Room("checkpoints.checkpoint weights errors", "numpy"),
     "adapters.transformers.weights": Room("adapters.memory spec checkpoints.tensors errors", "numpy ml_dtypes torch"),
     "adapters.transformers.receiver": Room("models embeddings errors", "torch transformers"),
@@ -180,7 +181,8 @@ ROOMS = {
     ),
     "adapters.transformers.prompt": Room("adapters.transformers.receiver embeddings errors", "numpy transformers"),
     "adapters.transformers.inputs": Room(
-        "adapters.transformers.prompt adapters.transformers.outputs adapters.transformers.receiver embeddings errors",
+        "adapters.transformers.prompt adapters.transformers.outputs adapters.transformers.receiver adapters.modalities "
+        "embeddings errors",
         "torch transformers",
     ),
     "adapters.transformers.subclasses": Room(),

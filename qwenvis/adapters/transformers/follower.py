@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from qwenvis.adapters.transformers.subclasses import original
-from qwenvis.adapters.transformers.weights import Weights, fingerprint, spec, weights
+from qwenvis.adapters.transformers.weights import Tensors, fingerprint, spec, weights
 from qwenvis.encoder import Encoder
 from qwenvis.errors import InputError
 from qwenvis.spec import ModelSpec
@@ -50,7 +50,7 @@ class Follower:
             self._current = seen, self._encoder(tower, found)
         return self._current[1]
 
-    def _encoder(self, tower: Any, found: Weights) -> Encoder:
+    def _encoder(self, tower: Any, found: Tensors) -> Encoder:
         own = spec(found, self.config, tower.config)
         if self.given is None:
             return Encoder.from_spec(own, threads=torch.get_num_threads())

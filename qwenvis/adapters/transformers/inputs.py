@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from transformers import BatchFeature
 
-from qwenvis.adapters.transformers.outputs import TowerOutput, items_of, tower_output
+from qwenvis.adapters.modalities import items_of
+from qwenvis.adapters.transformers.outputs import TowerOutput, tower_output
 from qwenvis.adapters.transformers.prompt import Prompt
 from qwenvis.adapters.transformers.receiver import Receiver
 from qwenvis.embeddings import Embeddings

@@ -26,17 +26,6 @@ class TowerOutput(BaseModelOutputWithPooling):
     deepstack_features: list[list[torch.Tensor]] | None = None
 
 
-def items_of(out: Embeddings) -> dict[str, list[int]]:
-    """Return the positions of the images and of the videos, under "image" and "video", as far as there are any.
-
-    Videos are the items with frames, and those of several temporal steps; a still among the videos is an image.
-    """
-    frames = [len(indices) for indices in out.frame_indices] or [0] * len(out)
-    moving = (np.array(frames, int) > 0) | (out.grid_thw[:, 0] > 1)
-    chosen = {"image": np.flatnonzero(~moving).tolist(), "video": np.flatnonzero(moving).tolist()}
-    return {name: numbers for name, numbers in chosen.items() if numbers}
-
-
 def tower_output(items: Embeddings, lengths: Sequence[int], receiver: Receiver) -> TowerOutput:
     """Return the tokens in tensors of these lengths, in the dtype and on the device of the model's embeddings.
 

@@ -19,10 +19,10 @@ from qwenvis.spec import ModelSpec
 STORED = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 SAMPLED = 257  # entries of each tensor in a fingerprint
 
-Weights = dict[str, torch.Tensor]
+Tensors = dict[str, torch.Tensor]
 
 
-def weights(tower: Any, projector: Any = None) -> Weights:
+def weights(tower: Any, projector: Any = None) -> Tensors:
     """Return the tensors of a tower, and of a projector beside it, by the names in checkpoints.
 
     Raises InputError for tensors that are quantised or not in memory.
@@ -40,7 +40,7 @@ def weights(tower: Any, projector: Any = None) -> Weights:
     return found
 
 
-def spec(found: Weights, config: Any, tower_config: Any) -> ModelSpec:
+def spec(found: Tensors, config: Any, tower_config: Any) -> ModelSpec:
     """Return the spec of a tower whose tensors are ``found``, in the format that "auto" takes for their types.
 
     ``config`` is that of the model which holds the tower. Raises ConfigError and CheckpointError for a tower that no
@@ -60,7 +60,7 @@ def spec(found: Weights, config: Any, tower_config: Any) -> ModelSpec:
     return ModelSpec(checkpoint, dtype="auto")
 
 
-def fingerprint(found: Weights) -> bytes:
+def fingerprint(found: Tensors) -> bytes:
     """Return bytes that differ once the weights have been changed.
 
     They have PyTorch's count of the changes of each tensor, its address and its type. A change through ``.data`` is not
