@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import time
@@ -40,9 +39,12 @@ START = 0.3  # seconds until a busy program computes
 
 PROGRAM = """
 import sys, time
-import numpy as np
+package, root, *case = sys.argv[1:]
+sys.path.insert(0, package)
+import qwenvis
+sys.path.insert(0, root)  # the benchmarks are always those of this directory
 from benchmarks.busy import work
-run = work(*sys.argv[1:])
+run = work(*case)
 run()
 print(0, flush=True)
 for line in sys.stdin:
@@ -85,10 +87,8 @@ class Contender:
 
     def __init__(self, package: Path, threads: int, *case: str) -> None:
         self.threads = threads
-        paths = os.pathsep.join([str(package), str(ROOT)])
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-c", PROGRAM, *case, str(threads)],
-            env={**os.environ, "PYTHONPATH": paths},
+            [sys.executable, "-P", "-c", PROGRAM, str(package), str(ROOT), *case, str(threads)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -128,7 +128,7 @@ def _openmp() -> str:
     from qwenvis import ops
 
     if not ops.openmp:
-        return "none: this build has its own thread pool"
+        return "none: this build starts its threads itself"
     files = {words[5] for line in _proc("self/maps") if len(words := line.split(maxsplit=5)) == 6}
     loaded = sorted(file for file in files if file.rpartition("/")[2].startswith(RUNTIMES))
     return f"{ops.openmp}, {', '.join(loaded) or 'runtime library unknown'}"
@@ -136,10 +136,11 @@ def _openmp() -> str:
 
 def _load() -> str:
     """Describe the load, and what it costs at this moment: the load average tells of the last minute."""
+    from qwenvis import ops
     from qwenvis.concurrency import threads
     from qwenvis.cost import cpu_share
 
-    count = min(threads.resolve(), threads.available())
+    count = ops.granted_threads(min(threads.resolve(), threads.available()))
     share = cpu_share(count)
     cpus = f"{count} CPU{'s' * (count > 1)}"
     told = f"{_load_average()}; products got {share:.0%} of {cpus}"

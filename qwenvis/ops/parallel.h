@@ -4,6 +4,7 @@
 #include <stddef.h>
 
 #include "fp_mode.h"
+#include "signal_mask.h"
 
 typedef void (*qv_task)(const void *context, ptrdiff_t i, int worker);
 
@@ -28,19 +29,33 @@ static const int qv_openmp = _OPENMP;
 static const int qv_openmp = 0;
 #endif
 
-/* Return the threads of the next loop, with the caller: `count`, or fewer where the system refuses to start them. */
+static int qv_cpus = 1; /* of the machine */
+
+static inline int qv_min(int a, int b) { return a < b ? a : b; }
+
+/* Return the number of threads that the pool needs for a loop with `slots`: loops that run at the same time have
+ * workers of their own while there are CPUs for them. */
+static int qv_needed(int slots)
+{
+    return slots < qv_cpus ? qv_min(slots + qv_get(qv_pool.slots), qv_cpus - 1) : slots;
+}
+
+/* Return the threads of the next loop, with the caller: `count`, or fewer where OpenMP or the system has a limit. */
 static int qv_granted(int count, qv_region region)
 {
-    if (qv_get(qv_pool.threads) < count - 1) {
+    int limit = qv_limit();
+    int needed = qv_min(qv_needed(count - 1), limit - 1);
+    if (qv_get(qv_pool.threads) < needed) {
         qv_acquire(&qv_pool.growth);
-        int missing = count - 1 - qv_get(qv_pool.threads);
+        int missing = needed - qv_get(qv_pool.threads);
         if (missing > 0 && qv_now() >= qv_pool.patience) {
+            qv_signal_mask before = qv_signals_block();
             qv_start_threads(missing, region);
-            if (qv_get(qv_pool.threads) < count - 1)
+            qv_signals_restore(before);
+            if (qv_get(qv_pool.threads) < needed)
                 qv_pool.patience = qv_now() + QV_PATIENCE;
         }
         qv_release(&qv_pool.growth);
     }
-    int most = qv_get(qv_pool.threads) + 1;
-    return count < most ? count : most;
+    return qv_min(qv_min(count, limit), qv_get(qv_pool.threads) + 1);
 }

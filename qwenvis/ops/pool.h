@@ -34,6 +34,7 @@ static struct {
     int threads;      /* atomic, as all fields below */
     int asleep;       /* threads that have to be woken */
     unsigned offers;  /* so far */
+    int slots;        /* of the loops that are running, taken or free */
     qv_loop loops[QV_LOOPS];
 } qv_pool = {.growth = QV_LOCK, .lock = QV_LOCK, .offered = QV_COND, .done = QV_COND};
 
@@ -127,7 +128,7 @@ static void qv_await(qv_loop *loop, int joined)
 static qv_loop *qv_take_loop(void)
 {
     for (int i = 0; i < QV_LOOPS; i++)
-        if (!qv_swap(qv_pool.loops[i].taken, 1))
+        if (!qv_get(qv_pool.loops[i].taken) && !qv_swap(qv_pool.loops[i].taken, 1))
             return qv_pool.loops + i;
     return NULL;
 }
@@ -147,9 +148,11 @@ static void qv_pool_run(qv_task task, const void *context, ptrdiff_t n, int coun
     loop->task = task;
     loop->context = context;
     loop->n = n;
+    qv_add(qv_pool.slots, slots);
     qv_offer(loop, slots);
     qv_take_tasks(loop, 0);
     int unused = qv_swap(loop->free, 0);
     qv_await(loop, slots - (unused > 0 ? unused : 0));
+    qv_add(qv_pool.slots, -slots);
     qv_set(loop->taken, 0);
 }

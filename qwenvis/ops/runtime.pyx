@@ -15,6 +15,7 @@ from qwenvis.ops.kernels cimport QV_BF16, QV_F32, qv_dtype, qv_format, qv_isas, 
 
 cdef extern from "parallel.h" nogil:
     const int qv_openmp
+    int qv_cpus
     ctypedef void (*qv_member)(void *team, int index) noexcept nogil
     int qv_granted(int count, void (*region)(qv_member member, void *team, int size) noexcept nogil)
     void qv_pool_run(task_t task, const void *context, Py_ssize_t n, int count)
@@ -214,5 +215,6 @@ def _after_fork():
     qv_forked = 1
 
 
+qv_cpus = os.cpu_count() or 1
 os.register_at_fork(after_in_child=_after_fork)
 use_isa(os.environ.get("QWENVIS_ISA") or None)

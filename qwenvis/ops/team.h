@@ -99,8 +99,7 @@ typedef struct {
     int size, present, idle;
 } qv_team;
 
-/* Be thread `index` of a team, in its region. If OpenMP binds threads, the first is idle: it has the CPU of the
- * caller, who computes too. */
+/* Be thread `index` of a team, in its region. */
 static void qv_team_member(void *given, int index)
 {
     qv_team *team = given;
@@ -119,14 +118,19 @@ static void qv_team_member(void *given, int index)
 static void *qv_team_enter(void *given)
 {
     qv_team *team = given;
+    omp_set_dynamic(0); /* or the load of this moment would decide */
     team->region(qv_team_member, team, team->size);
     return NULL;
 }
 
-/* Start up to `count` threads as the team of a region; fewer where the system refuses. */
+/* Return the most threads that OpenMP's variables allow, with the caller. */
+static int qv_limit(void) { return omp_get_max_active_levels() ? omp_get_thread_limit() : 1; }
+
+/* Start up to `count` threads as the team of a region; fewer where the system refuses. If OpenMP binds threads, the
+ * first of a team are idle: they have the CPUs of the caller and of the threads before. */
 static void qv_start_threads(int count, qv_region region)
 {
-    int idle = omp_get_proc_bind() != omp_proc_bind_false;
+    int idle = omp_get_proc_bind() == omp_proc_bind_false ? 0 : 1 + qv_get(qv_pool.threads);
     qv_team team = {region, qv_team_try(count + idle), 0, idle};
     pthread_t first;
     if (team.size <= idle || !qv_team_create(&first, qv_team_enter, &team))

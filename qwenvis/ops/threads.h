@@ -1,4 +1,6 @@
 /* Threads of the pool, started one by one. */
+#include <limits.h>
+
 #define QV_STACK (1 << 20) /* bytes: a task keeps some tiles there, and some systems give 128 kB */
 #ifdef _WIN32
 static DWORD WINAPI qv_thread(void *nothing)
@@ -33,6 +35,8 @@ static int qv_start(void)
     return !failed;
 }
 #endif
+
+static int qv_limit(void) { return INT_MAX; }
 
 /* Start up to `count` threads; fewer where the system refuses. */
 static void qv_start_threads(int count, qv_region region)

@@ -95,6 +95,15 @@ def test_load_of_the_machine(monkeypatch, share, threads, told):
     assert text.startswith(f"1.2 programs on 8 CPUs in the last minute{told}")
 
 
+def test_load_counts_the_threads_that_the_system_grants(monkeypatch):
+    """Others would seem to use the CPUs of threads that do not exist."""
+    monkeypatch.setattr(ops, "granted_threads", lambda count: 1)
+    monkeypatch.setattr(cost, "cpu_share", lambda count: 1 / count)
+    monkeypatch.setattr("qwenvis.concurrency.threads.available", lambda: 4)
+    monkeypatch.setenv("QWENVIS_NUM_THREADS", "4")
+    assert doctor.LINES["load"]().endswith("; products got 100% of 1 CPU: the machine is free")
+
+
 def test_system_without_a_load(monkeypatch):
     monkeypatch.delattr(os, "getloadavg", raising=False)
     assert doctor.LINES["load"]().startswith("load average unknown; products got ")

@@ -8,12 +8,16 @@ from house.source_files import ROOT
 
 
 def test_busy(monkeypatch, capsys, tmp_path):
-    """Both builds are this one; each line is of a process of its own."""
+    """Both builds are this one, in a directory with other benchmarks; each line is of a process of its own."""
     monkeypatch.syspath_prepend(ROOT)
     busy = importlib.import_module("benchmarks.busy")
     monkeypatch.setattr(busy, "START", 0)
+    other = tmp_path / "other"
+    (other / "benchmarks").mkdir(parents=True)
+    (other / "benchmarks" / "__init__.py").touch()
+    (other / "qwenvis").symlink_to(ROOT / "qwenvis")
     options = ["--cases", "small/224", "--threads", "2", "--busy", "0", "1", "--rounds", "1"]
-    monkeypatch.setattr(sys, "argv", ["busy", *options, "--against", str(ROOT), "--json", str(tmp_path / "out.json")])
+    monkeypatch.setattr(sys, "argv", ["busy", *options, "--against", str(other), "--json", str(tmp_path / "out.json")])
     busy.main()
     lines = [line.split()[:3] for line in capsys.readouterr().out.splitlines()[-4:]]
     assert lines == [["small/224", name, threads] for name in ("this", "other") for threads in "21"]

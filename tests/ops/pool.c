@@ -1,5 +1,5 @@
-/* Loops of several callers at the same time, fewer records than callers: every task runs once, on a worker of its own.
- * Compiled with a sanitizer, which finds races. */
+/* Loops of several callers at the same time, fewer records than callers: every task runs once, on a worker of its own,
+ * and whoever sleeps wakes. Compiled with a sanitizer, which finds races. */
 #define QV_LOOPS 2
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,15 +7,20 @@
 
 #include "parallel.h"
 
-enum { CALLERS = 4, ROUNDS = 300, TASKS = 9, THREADS = 4 };
+enum { CALLERS = 4, ROUNDS = 3000, TASKS = 9, THREADS = 4, PAUSES = 100 /* rounds from one pause to the next */ };
 
 typedef struct {
-    int runs[TASKS], total[THREADS]; /* of each task; of each worker, which alone changes it */
+    int round, runs[TASKS], total[THREADS]; /* runs of each task; tasks of each worker, which alone changes its number */
 } work;
+
+/* Sleep for longer than threads spin. */
+static void pause_for_sleep(void) { nanosleep(&(struct timespec){0, 2 * QV_SPIN}, NULL); }
 
 static void count(const void *context, ptrdiff_t i, int worker)
 {
     work *own = (work *)context;
+    if (own->round % PAUSES == 1 && worker) /* the caller has to wait */
+        pause_for_sleep();
     own->runs[i]++;
     own->total[worker]++;
 }
@@ -23,10 +28,10 @@ static void count(const void *context, ptrdiff_t i, int worker)
 static void *caller(void *failures)
 {
     for (int round = 0; round < ROUNDS; round++) {
-        work own = {{0}, {0}};
+        work own = {.round = round};
         int tasks = 1 + round % TASKS, total = 0;
-        if (round % 100 == 0) /* longer than threads spin */
-            nanosleep(&(struct timespec){0, 2 * QV_SPIN}, NULL);
+        if (round % PAUSES == 0) /* the workers fall asleep */
+            pause_for_sleep();
         qv_pool_run(count, &own, tasks, qv_granted(2 + round % (THREADS - 1), NULL));
         for (int i = 0; i < TASKS; i++)
             if (own.runs[i] != (i < tasks))

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -11,10 +12,11 @@ from house.source_files import ROOT
 from processes.programs import output
 from qwenvis import ops
 
+openmp = pytest.mark.skipif(not ops.openmp, reason="the threads are not OpenMP's")
 linux = pytest.mark.skipif(sys.platform != "linux", reason="knows the threads of Linux")
 
 PRODUCT = """
-    import os, time
+    import os, sys, time
     from statistics import median
     import numpy as np
     from qwenvis import ops
@@ -66,27 +68,61 @@ def test_loops_of_many_callers_run_each_task_once(tmp_path, sanitizer):
     assert (done.returncode, done.stdout, done.stderr) == (0, "0 failures\n", "")
 
 
+@pytest.mark.skipif(not hasattr(signal, "sigwait"), reason="a system without masks of signals")
+def test_signals_are_for_the_threads_of_python():
+    """A thread that did not block the signal would end the process."""
+    code = """
+    import signal
+    product(3)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    os.kill(os.getpid(), signal.SIGTERM)
+    print(signal.sigwait({signal.SIGTERM}) == signal.SIGTERM)
+    """
+    assert output(PRODUCT + code, OPENBLAS_NUM_THREADS="1") == "True"
+
+
 @linux
-@pytest.mark.skipif(not ops.openmp, reason="the threads are not OpenMP's")
+@openmp
 def test_openmp_binds_the_workers_beside_the_caller():
+    """To the next CPUs of its list, also those that start later."""
     if len(os.sched_getaffinity(0)) < 2:
         pytest.skip("one CPU")
     code = """
+    def bound():
+        where = [os.sched_getaffinity(int(task)) for task in os.listdir("/proc/self/task")]
+        return where.count({first}), where.count({second})
+
+    first, second = map(int, sys.argv[1:])
     assert product(2) == product(1)
-    places = {frozenset(os.sched_getaffinity(int(task))) for task in os.listdir("/proc/self/task")}
-    print(len(places), max(map(len, places)), ops.granted_threads(2))
+    before = bound()
+    assert product(4) == product(1)
+    after = bound()
+    print(*before, *(new - old for new, old in zip(after, before)))
     """
-    assert output(PRODUCT + code, OMP_PROC_BIND="true", OPENBLAS_NUM_THREADS="1") == "2 1 2"
+    first, second = sorted(os.sched_getaffinity(0))[:2]
+    places = ",".join(f"{{{cpu}}}" for cpu in (first, first, second, second))
+    bound = output(PRODUCT + code, first, second, OMP_PROC_BIND="true", OMP_PLACES=places, OPENBLAS_NUM_THREADS="1")
+    # The caller, its place in the first team and a worker; then the places of both, and two workers.
+    assert bound == "3 0 2 2"
 
 
 @linux
-@pytest.mark.skipif(not ops.openmp, reason="the threads are not OpenMP's")
-def test_limit_of_openmp():
+@openmp
+@pytest.mark.parametrize(
+    ("variables", "most"),
+    [
+        ({"OMP_THREAD_LIMIT": "2"}, 2),
+        ({"OMP_THREAD_LIMIT": "1", "OMP_PROC_BIND": "true"}, 1),
+        ({"OMP_MAX_ACTIVE_LEVELS": "0"}, 1),
+        ({"OMP_DYNAMIC": "true"}, 4),  # by the load, of the moment in which threads start: ours stay
+    ],
+)
+def test_limit_of_openmp(variables, most):
     code = """
     assert product(4) == product(1)
-    print(ops.granted_threads(4))
+    print(ops.granted_threads(4), len(os.listdir("/proc/self/task")))
     """
-    assert output(PRODUCT + code, OMP_THREAD_LIMIT="2") == "3"
+    assert output(PRODUCT + code, OPENBLAS_NUM_THREADS="1", **variables) == f"{most} {most}"
 
 
 @linux
@@ -102,3 +138,28 @@ def test_python_threads_share_the_workers():
     print(len(os.listdir("/proc/self/task")) - before)
     """
     assert output(PRODUCT + code) == "2"
+
+
+@linux
+def test_callers_at_once_have_workers_of_their_own():
+    """While there are CPUs for them: five callers that want a worker each have three on four CPUs."""
+    code = """
+    import threading
+    rows = np.zeros((6000, 200), np.float32)
+
+    def call():
+        with ops.use_threads(2):
+            for _ in range(5):
+                ops.linear(rows, weight, np.empty((6000, 200), np.float32))
+
+    before, end = len(os.listdir("/proc/self/task")), time.monotonic() + 20
+    while len(os.listdir("/proc/self/task")) < before + 3 and time.monotonic() < end:
+        callers = [threading.Thread(target=call) for _ in range(5)]
+        for caller in callers:
+            caller.start()
+        for caller in callers:
+            caller.join()
+    print(len(os.listdir("/proc/self/task")) - before)
+    """
+    cpus = "import os; os.cpu_count = lambda: 4"
+    assert output(f"    {cpus}{PRODUCT}{code}") == "3"
