@@ -2,15 +2,14 @@
  * and whoever sleeps wakes. Compiled with a sanitizer, which finds races. */
 #define QV_LOOPS 2
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "parallel.h"
 
-enum { CALLERS = 4, ROUNDS = 3000, TASKS = 9, THREADS = 4, PAUSES = 100 /* rounds from one pause to the next */ };
+enum { CALLERS = 4, ROUNDS = 3000, TASKS = 9, THREADS = 4, PAUSES = 100, SLOW = -1 };
 
 typedef struct {
-    int round, runs[TASKS], total[THREADS]; /* runs of each task; tasks of each worker, which alone changes its number */
+    int round; /* a pause is every PAUSES rounds, and in every task if SLOW */
+    int runs[TASKS], total[THREADS]; /* runs of each task; tasks of each worker, which alone changes its number */
 } work;
 
 /* Sleep for longer than threads spin. */
@@ -19,7 +18,7 @@ static void pause_for_sleep(void) { nanosleep(&(struct timespec){0, 2 * QV_SPIN}
 static void count(const void *context, ptrdiff_t i, int worker)
 {
     work *own = (work *)context;
-    if (own->round % PAUSES == 1 && worker) /* the caller has to wait */
+    if (own->round == SLOW || (own->round % PAUSES == 1 && worker)) /* then the caller has to wait */
         pause_for_sleep();
     own->runs[i]++;
     own->total[worker]++;
@@ -44,6 +43,19 @@ static void *caller(void *failures)
     return NULL;
 }
 
+/* Whether sleeping workers wake: loops whose tasks take so long that one of many must get help. */
+static int helped(void)
+{
+    for (int round = 0; round < ROUNDS; round++) {
+        work own = {.round = SLOW};
+        nanosleep(&(struct timespec){0, 20 * QV_SPIN}, NULL);
+        qv_pool_run(count, &own, TASKS, THREADS);
+        if (own.total[0] < TASKS)
+            return 1;
+    }
+    return 0;
+}
+
 int main(void)
 {
     pthread_t callers[CALLERS];
@@ -53,6 +65,7 @@ int main(void)
             return 2;
     for (int i = 0; i < CALLERS; i++)
         pthread_join(callers[i], NULL);
+    failures += !helped();
     printf("%d failures\n", failures);
     return failures != 0;
 }

@@ -125,41 +125,47 @@ def test_limit_of_openmp(variables, most):
     assert output(PRODUCT + code, OPENBLAS_NUM_THREADS="1", **variables) == f"{most} {most}"
 
 
-@linux
-def test_python_threads_share_the_workers():
-    """Callers that come one after the other start no threads of their own."""
-    code = """
+WORKERS = """
     import threading
-    before = len(os.listdir("/proc/self/task"))
+
+    def run(callers, threads):
+        def call():
+            with ops.use_threads(threads):
+                for _ in range(5):
+                    ops.linear(rows, weight, np.empty((6000, 200), np.float32))
+
+        started = [threading.Thread(target=call) for _ in range(callers)]
+        for thread in started:
+            thread.start()
+        for thread in started:
+            thread.join()
+
+    def workers(expected):  # a thread that has been joined lives on for a moment
+        end = time.monotonic() + 10
+        while (found := len(os.listdir("/proc/self/task")) - before) != expected and time.monotonic() < end:
+            time.sleep(0.001)
+        return found
+
+    rows, before = np.zeros((6000, 200), np.float32), len(os.listdir("/proc/self/task"))
+"""
+
+
+@linux
+def test_callers_one_after_the_other_share_the_workers():
+    code = """
     for _ in range(5):
-        caller = threading.Thread(target=product, args=(3,))
-        caller.start()
-        caller.join()
-    print(len(os.listdir("/proc/self/task")) - before)
+        run(callers=1, threads=3)
+    print(workers(2))
     """
-    assert output(PRODUCT + code) == "2"
+    assert output(PRODUCT + WORKERS + code) == "2"
 
 
 @linux
 def test_callers_at_once_have_workers_of_their_own():
     """While there are CPUs for them: five callers that want a worker each have three on four CPUs."""
     code = """
-    import threading
-    rows = np.zeros((6000, 200), np.float32)
-
-    def call():
-        with ops.use_threads(2):
-            for _ in range(5):
-                ops.linear(rows, weight, np.empty((6000, 200), np.float32))
-
-    before, end = len(os.listdir("/proc/self/task")), time.monotonic() + 20
-    while len(os.listdir("/proc/self/task")) < before + 3 and time.monotonic() < end:
-        callers = [threading.Thread(target=call) for _ in range(5)]
-        for caller in callers:
-            caller.start()
-        for caller in callers:
-            caller.join()
-    print(len(os.listdir("/proc/self/task")) - before)
+    for _ in range(5):
+        run(callers=5, threads=2)
+    print(workers(3))
     """
-    cpus = "import os; os.cpu_count = lambda: 4"
-    assert output(f"    {cpus}{PRODUCT}{code}") == "3"
+    assert output(f"    import os; os.cpu_count = lambda: 4{PRODUCT}{WORKERS}{code}") == "3"
