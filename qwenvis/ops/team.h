@@ -1,4 +1,4 @@
-/* Threads of the pool, started by OpenMP: the team of one parallel region, which never ends. OpenMP's variables thus
+/* Threads of the pool, started by OpenMP: teams of parallel regions, which never end. OpenMP's variables thus
  * bind the threads to CPUs and set the size of their stacks, while the pool decides how they wait.
  *
  * The thread that enters the region belongs to the team, and is started first. libgomp ends the process where the
