@@ -92,6 +92,8 @@ def test_openmp_binds_the_workers_beside_the_caller():
         where = [os.sched_getaffinity(int(task)) for task in os.listdir("/proc/self/task")]
         return where.count({first}), where.count({second})
 
+    if "libgomp" not in open("/proc/self/maps").read():
+        sys.exit(print("another runtime"))
     first, second = map(int, sys.argv[1:])
     assert product(2) == product(1)
     before = bound()
@@ -102,6 +104,8 @@ def test_openmp_binds_the_workers_beside_the_caller():
     first, second = sorted(os.sched_getaffinity(0))[:2]
     places = ",".join(f"{{{cpu}}}" for cpu in (first, first, second, second))
     bound = output(PRODUCT + code, first, second, OMP_PROC_BIND="true", OMP_PLACES=places, OPENBLAS_NUM_THREADS="1")
+    if bound == "another runtime":
+        pytest.skip("counts the places of libgomp")
     # The caller, its place in the first team and a worker; then the places of both, and two workers.
     assert bound == "3 0 2 2"
 
