@@ -1,4 +1,4 @@
-/* The signals that a thread blocks; a new thread inherits them. The threads of the pool block all signals except faults,
+/* The signals that a thread blocks; new threads inherit them. The threads of the pool block all signals except faults,
  * which faulthandler reports. A signal that all threads of Python block, to wait for it with sigwait, would otherwise
  * end the process on a thread of the pool. */
 #ifdef _WIN32
