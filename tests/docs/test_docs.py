@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from docs.code_blocks import run_blocks
+from docs.code_blocks import BLOCK, run_blocks
 from house.source_files import ROOT
 from oracle import families
 from qwenvis import models
@@ -58,6 +58,7 @@ def test_every_preset_is_in_the_docs():
     assert stated == [name for name in PRESETS if not name.startswith("tiny-")]
 
 
+ENGINES = {"vllm": "make test-vllm"}  # the command that runs the blocks which need an engine
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 WITH_CODE = [path for path in PAGES if "```" in path.read_text(encoding="utf-8")]
 
@@ -65,9 +66,11 @@ WITH_CODE = [path for path in PAGES if "```" in path.read_text(encoding="utf-8")
 @pytest.mark.parametrize("path", WITH_CODE, ids=lambda path: path.name)
 def test_code_runs(path, tmp_path, monkeypatch):
     text = path.read_text(encoding="utf-8")
-    assert run_blocks(text, tmp_path, monkeypatch)
-    assert len(re.findall("^```$", text, re.MULTILINE)) == len(re.findall("^```(python|text)$", text, re.MULTILINE))
-    assert len(re.findall("^```text$", text, re.MULTILINE)) == len(re.findall("^```\n\n```text$", text, re.MULTILINE))
+    run_blocks(text, tmp_path, monkeypatch)
+    blocks, printed = list(BLOCK.finditer(text)), len(re.findall("^```text$", text, re.MULTILINE))
+    assert len(re.findall("^```", text, re.MULTILINE)) == 2 * (len(blocks) + printed) > 0
+    assert printed == sum(block["printed"] is not None for block in blocks)
+    assert {block["engine"] for block in blocks} <= {None, *ENGINES}
 
 
 def test_every_promise_is_held_by_what_the_page_names():
