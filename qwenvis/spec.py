@@ -38,9 +38,11 @@ class ModelSpec:
     - ``format``: what the weights of matrix products are packed in, "f32" or "bf16".
     - ``tower``, ``weights``: the `Tower`, whose weights have no values yet, and the `Weights` that it requests.
 
-    >>> spec = ModelSpec.open("synthetic:tiny-qwen2-vl")
-    >>> spec.family, spec.config.depth, spec.config.out_hidden_size
-    ('qwen2_vl', 4, 96)
+    An example:
+
+        >>> spec = ModelSpec.open("synthetic:tiny-qwen2-vl")
+        >>> spec.family, spec.config.depth, spec.config.out_hidden_size
+        ('qwen2_vl', 4, 96)
     """
 
     checkpoint: Checkpoint

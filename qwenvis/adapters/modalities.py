@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 
 from qwenvis.embeddings import Embeddings
+from qwenvis.errors import InputError, quoted
 
 
 def items_of(out: Embeddings) -> dict[str, list[int]]:
@@ -16,3 +19,22 @@ def items_of(out: Embeddings) -> dict[str, list[int]]:
     moving = (np.array(frames, int) > 0) | (out.grid_thw[:, 0] > 1)
     chosen = {"image": np.flatnonzero(~moving).tolist(), "video": np.flatnonzero(moving).tolist()}
     return {name: numbers for name, numbers in chosen.items() if numbers}
+
+
+def check_times(videos: Embeddings) -> None:
+    """Raise InputError unless each video has the time of each of its temporal steps."""
+    for index, (source, steps) in enumerate(zip(videos.sources, videos.grid_thw[:, 0], strict=True)):
+        if not videos.timestamps or len(videos.timestamps[index]) != steps:
+            raise InputError(f"{quoted(source)} has {steps} temporal steps and no times; encode videos with videos=")
+
+
+def checked(out: Embeddings, engine: str, families: Collection[str], width: int | None) -> Embeddings:
+    """Return a result that an engine takes. Raises InputError for another family, and where `Embeddings.check` does."""
+    if not isinstance(out, Embeddings):
+        raise InputError(f"out is a {type(out).__name__}; expected the Embeddings that encode returns")
+    out.check(width)
+    family = out.provenance.get("family")
+    if family not in families:
+        known = ", ".join(families)
+        raise InputError(f"the tokens are of the family {quoted(family)}; {engine} takes those of {known}")
+    return out

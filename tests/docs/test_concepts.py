@@ -1,21 +1,15 @@
-"""The page of concepts: its positions are those of transformers, its figures those of tools/draw_concepts.py."""
+"""The page of concepts: its positions and its families are those of transformers."""
 
-import base64
 import functools
 import importlib
-import importlib.util
-import io
 import re
 import types
 import warnings
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from docs.code_blocks import run_blocks
 from house.source_files import ROOT
-from made.presets import cache
 from qwenvis.models import FAMILIES
 from qwenvis.sources.presets import PRESETS
 
@@ -24,7 +18,6 @@ with warnings.catch_warnings():
     import torch
 
 PAGE = (ROOT / "docs/concepts.md").read_text(encoding="utf-8")
-FIGURES = ROOT / "docs/figures"
 GRID, START, AFTER = (1, 6, 8), 2, 2  # the example of the page, between two words and two words
 SPACED = ("Qwen2_5_VLModel",)
 STEPWISE = ("Qwen3VLModel", "Qwen3VLMoeModel", "Qwen3_5Model", "Qwen3_5MoeModel", "Qwen4ExpModel", "CohereCompassModel")
@@ -111,30 +104,3 @@ def test_families_without_three_positions(name):
 def test_deepstack_families():
     deep = {PRESETS[p].family for p in PRESETS if PRESETS[p].vision_config.get("deepstack_visual_indexes")}
     assert deep == {"qwen3_vl", "qwen3_vl_moe", "qwen3_omni_moe", "cohere_compass"} <= FAMILIES.keys()
-
-
-@pytest.fixture(scope="module")
-def drawn():
-    """The figures, drawn anew."""
-    spec = importlib.util.spec_from_file_location("draw_concepts", ROOT / "tools/draw_concepts.py")
-    draw = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(draw)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("QWENVIS_CACHE", str(cache()))
-        return draw.figures()
-
-
-EMBEDDED = re.compile(r"data:image/\w+;base64,([^\"]+)")
-
-
-@pytest.mark.parametrize("name", ["tokens", "positions"])
-def test_figures_are_drawn_by_the_tool(name, drawn):
-    stored = (FIGURES / f"{name}.svg").read_text(encoding="utf-8")
-    assert EMBEDDED.sub("", stored) == EMBEDDED.sub("", drawn[name])
-    for old, new in zip(EMBEDDED.findall(stored), EMBEDDED.findall(drawn[name]), strict=True):
-        old, new = (np.asarray(Image.open(io.BytesIO(base64.b64decode(each))), np.int16) for each in (old, new))
-        assert np.abs(old - new).max() <= 2  # tokens differ by their rounding between instruction sets
-
-
-def test_figures_are_small():
-    assert sum(path.stat().st_size for path in FIGURES.iterdir()) < 50_000

@@ -1,0 +1,1 @@
+"""The adapter to llama.cpp: positions, and the logits of llama.cpp itself, where xllamacpp is installed."""

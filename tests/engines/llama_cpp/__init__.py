@@ -1,0 +1,1 @@
+"""What needs llama-cpp-python: `make test-llama-cpp`."""
