@@ -21,11 +21,18 @@ from check_tiles import KERNELS, ROOT, compile_flags
 CHECKS = ROOT / "tests" / "kernels"
 
 
-def build(compiler: str, program: Path, kernels: Path = KERNELS) -> None:
-    """Compile the kernels of a directory and their checks into a program."""
-    sources = [*sorted(kernels.glob("*.c")), *sorted(CHECKS.glob("*.c"))]
+def build(compiler: str, program: Path, kernels: Path = KERNELS, checks: Path = CHECKS) -> None:
+    """Compile the kernels of a directory and their checks, in C or from `compile_checks`, into a program."""
+    sources = [*sorted(kernels.glob("*.c")), *sorted(checks.glob("*.[co]"))]
     command = [*shlex.split(compiler), *compile_flags(), "-Wextra", f"-I{kernels}", *map(str, sources)]
     subprocess.run([*command, "-o", str(program), "-lm"], check=True)
+
+
+def compile_checks(compiler: str, directory: Path) -> None:
+    """Compile the checks into objects in a directory, for several builds."""
+    sources = map(str, sorted(CHECKS.glob("*.c")))
+    command = [*shlex.split(compiler), *compile_flags(), "-Wextra", f"-I{KERNELS}", "-c", *sources]
+    subprocess.run(command, check=True, cwd=directory)
 
 
 def main() -> int:

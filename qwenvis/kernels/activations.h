@@ -28,7 +28,7 @@ INLINE vf scaled_tail(vf m)
 INLINE vf act_gelu(vf x)
 {
     vf m = where(x > 0, min(splat(1e18f), x), -x);
-    vf tail = m * scaled_tail(m) * exp2_(-0.721347520f * m * m);
+    vf tail = m * scaled_tail(m) * power_below(-0.721347520f * m * m, QV_F32);
     return where(x > 0, x - tail, -tail);
 }
 

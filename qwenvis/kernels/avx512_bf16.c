@@ -12,7 +12,10 @@
      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq"))
 #define QV_BF16_DOT(c, a, b) ((vf)_mm512_dpbf16_ps((__m512)(c), (__m512bh)_mm512_set1_epi32(a), (__m512bh)(b)))
 #define QV_NARROW(x) ((vh)_mm512_cvtneps_pbh(x))
+#define QV_NARROW_TWO(left, right) ((vf)_mm512_cvtne2ps_pbh(right, left))
 #define QV_MAX(a, b) _mm512_max_ps(a, b)
+#define QV_NEAREST(x) _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
+#define QV_SCALE(x, n) _mm512_scalef_ps(x, n)
 #define VL 16
 #define MR 14 /* 28 accumulators, 2 of B, 1 of A: 31 of 32 registers */
 #define ROWS_NBYTES (4 << 20) /* tuned with 12 tiles at any K: a limit only above K = 6200 in float32 */

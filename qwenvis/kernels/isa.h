@@ -6,6 +6,8 @@
  *     QV_TARGET                     unless the compiler's own default is meant
  *     QV_BF16_DOT                   c + a0 b0 + a1 b1 of pairs of bfloat16, if they can be multiplied: a is a word
  *     QV_MAX, QV_NARROW             where one instruction takes a maximum or rounds to bfloat16
+ *     QV_NARROW_TWO                 where one instruction rounds two vectors to bfloat16, side by side in a third
+ *     QV_NEAREST, QV_SCALE          where instructions round to an integer n, and compute x 2^n
  *
  * All but the table is static, so that the linker can never hand one ISA's helper to another. */
 #include "target.h"
@@ -15,10 +17,10 @@
 #include "activations.h"
 #include "epilogue.h"
 #include "resample.h"
+enum { NV = 2, NR = NV * VL };
 #include "rows.h"
 #include "transpose.h"
 
-enum { NV = 2, NR = NV * VL };
 _Static_assert(MR <= (int)QV_MAX_MR && NR <= (int)QV_MAX_NR, "the ops' tiles are too small for this ISA");
 
 #include "formats.h"
@@ -38,6 +40,8 @@ const qv_kernels QV_ISA = {
     .rms_norm = rms_norm,
     .rope = rope,
     .softmax = softmax,
+    .powers = powers,
+    .sum = sum,
     .scale = scale,
     .copy = copy,
     .lookup = lookup,

@@ -119,8 +119,9 @@ typedef struct {
     qv_norm layer_norm;
     /* out = x / sqrt(mean(x^2) + eps) * weight; `bias` is ignored; out may be x, if it is f32 */
     qv_norm rms_norm;
-    /* out = scale * (x cos + rotate_half(x) sin), over 2 * half entries; cos and sin have `half` */
-    void (*rope)(const float *x, const float *cos, const float *sin, ptrdiff_t half, float scale, void *out,
+    /* out = scale * (x cos + rotate_half(x) sin), over 2 * half entries; cos and sin have `half`. Returns the sum of the
+     * squares of out before its rounding, or up to twice as much: entries that are computed twice count twice */
+    float (*rope)(const float *x, const float *cos, const float *sin, ptrdiff_t half, float scale, void *out,
                  qv_dtype dtype);
     /* One block of n scores of each of `rows` <= mr queries, in units of log 2, online: with m the running maximum and
      * l the running sum of a query, m' = max(m, max s), factor = 2^(m - m'), out = 2^(s - m'), l <- l factor + sum out,
@@ -129,6 +130,14 @@ typedef struct {
      * it is f32. */
     void (*softmax)(float *s, ptrdiff_t pitch, ptrdiff_t rows, ptrdiff_t n, float *m, float *l, float *factors,
                     void *out, qv_dtype dtype);
+    /* One block of n finite scores of each of `rows` <= mr queries, in units of log 2, at most 127 above the top of the
+     * query: out = 2^(s - top), and totals += out, in nr / 2 sums a query, which together are the sum of its powers.
+     * Powers below 2^-126 become 2^-126 or less. As above, powers for bf16 are off by up to 1.1e-4 before their
+     * rounding, and rows lie `pitch` apart; both are written up to a whole panel, beyond n as of scores of -126 */
+    void (*powers)(float *s, ptrdiff_t pitch, ptrdiff_t rows, ptrdiff_t n, const float *tops, float *totals, void *out,
+                   qv_dtype dtype);
+    /* The sum of d entries */
+    float (*sum)(const float *x, ptrdiff_t d);
     /* out = x * factor, over d entries; out may be x, if it is f32 */
     void (*scale)(const float *x, ptrdiff_t d, float factor, void *out, qv_dtype dtype);
     /* out = x, over n entries */

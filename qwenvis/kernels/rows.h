@@ -1,4 +1,4 @@
-/* Functions of one row: norms, rope, the online softmax, conversions. Sums run in two chains of vectors, which are
+/* Functions of one row: norms, rope, the softmax, conversions. Sums run in two chains of vectors, which are
  * joined at the end. */
 
 static float sum(const float *x, ptrdiff_t d)
@@ -69,32 +69,35 @@ static void rms_norm(const float *x, ptrdiff_t d, const float *weight, const flo
     DISPATCH(dtype, scale_by_weight, x, d, scale, weight, out);
 }
 
-/* Rotate entries i .. i + lanes of both halves of a row. */
-INLINE void rotate(const float *x, const float *cos, const float *sin, ptrdiff_t half, float scale, void *out,
+/* Rotate entries i .. i + lanes of both halves of a row; returns their squares, added by lanes. */
+INLINE vf rotate(const float *x, const float *cos, const float *sin, ptrdiff_t half, float scale, void *out,
                    ptrdiff_t i, ptrdiff_t lanes, qv_dtype dtype)
 {
     vf a = load_n(x + i, lanes), b = load_n(x + half + i, lanes);
     vf c = load_n(cos + i, lanes) * scale, s = load_n(sin + i, lanes) * scale;
-    store_as(out, i, a * c - b * s, lanes, dtype);
-    store_as(out, half + i, b * c + a * s, lanes, dtype);
+    vf first = a * c - b * s, second = b * c + a * s;
+    store_as(out, i, first, lanes, dtype);
+    store_as(out, half + i, second, lanes, dtype);
+    return first * first + second * second;
 }
 
-/* Rotate a row in whole vectors: the last vector of a half overlaps the vector before it. */
-INLINE void rotate_row(const float *x, const float *cos, const float *sin, ptrdiff_t half, float scale, void *out,
+/* Rotate a row in whole vectors: the last vector of a half overlaps the vector before it, and counts in full. */
+INLINE float rotate_row(const float *x, const float *cos, const float *sin, ptrdiff_t half, float scale, void *out,
                        qv_dtype dtype)
 {
+    vf squares = {0};
     for (ptrdiff_t i = 0; i < half; i += VL)
-        rotate(x, cos, sin, half, scale, out, i + VL > half ? half - VL : i, VL, dtype);
+        squares += rotate(x, cos, sin, half, scale, out, i + VL > half ? half - VL : i, VL, dtype);
+    return sum_lanes(squares);
 }
 
 /* transformers apply_rotary_pos_emb_vision: entries i and i + half are a pair. */
-static void rope(const float *x, const float *cos, const float *sin, ptrdiff_t half, float scale, void *out,
+static float rope(const float *x, const float *cos, const float *sin, ptrdiff_t half, float scale, void *out,
                  qv_dtype dtype)
 {
     if (half < VL)
-        rotate(x, cos, sin, half, scale, out, 0, half, dtype);
-    else
-        DISPATCH(dtype, rotate_row, x, cos, sin, half, scale, out);
+        return sum_lanes(rotate(x, cos, sin, half, scale, out, 0, half, dtype));
+    return DISPATCH(dtype, rotate_row, x, cos, sin, half, scale, out);
 }
 
 /* The largest of n scores and of `top`. The last vector is filled up with minus infinity. */
@@ -113,11 +116,11 @@ INLINE float largest(float *s, ptrdiff_t n, float top)
 }
 
 /* out = 2^(s - top) for n scores; returns their sum. */
-INLINE float powers(const float *s, ptrdiff_t n, float top, void *out, ptrdiff_t at, qv_dtype dtype)
+INLINE float powers_below(const float *s, ptrdiff_t n, float top, void *out, ptrdiff_t at, qv_dtype dtype)
 {
     vf total = {0};
     for (ptrdiff_t j = 0; j < n; j += VL) {
-        vf e = dtype == QV_F32 ? exp2_(load(s + j) - top) : exp2_coarse(load(s + j) - top);
+        vf e = power_below(load(s + j) - top, dtype);
         store_as(out, at + j, e, VL, dtype);
         total += e;
     }
@@ -132,11 +135,32 @@ static void softmax(float *s, ptrdiff_t pitch, ptrdiff_t rows, ptrdiff_t n, floa
     for (ptrdiff_t r = 0; r < rows; r++)
         tops[r] = largest(s + r * pitch, n, m[r]);
     for (ptrdiff_t r = 0; r < rows; r++) {
-        float total = DISPATCH(dtype, powers, s + r * pitch, n, tops[r], out, r * pitch);
-        factors[r] = exp2_(splat(m[r] - tops[r]))[0];
+        float total = DISPATCH(dtype, powers_below, s + r * pitch, n, tops[r], out, r * pitch);
+        factors[r] = power_below(splat(m[r] - tops[r]), QV_F32)[0];
         l[r] = l[r] * factors[r] + total;
         m[r] = tops[r];
     }
+}
+
+/* Panel by panel: one long loop, where a loop for each row would end, and be predicted wrongly, once a row. */
+INLINE void powers_of_rows(float *s, ptrdiff_t pitch, ptrdiff_t rows, ptrdiff_t n, const float *tops, float *totals,
+                           void *out, qv_dtype dtype)
+{
+    for (ptrdiff_t r = 0; r < rows && n % NR; r++)
+        for (ptrdiff_t j = n; j % NR; j++)
+            s[r * pitch + j] = -126;
+    for (ptrdiff_t j = 0; j < n; j += NR)
+        for (ptrdiff_t r = 0; r < rows; r++) {
+            vf left = power(load(s + r * pitch + j) - tops[r], dtype);
+            vf right = power(load(s + r * pitch + j + VL) - tops[r], dtype);
+            store(totals + r * VL, store_two(out, r * pitch + j, left, right, load(totals + r * VL), dtype));
+        }
+}
+
+static void powers(float *s, ptrdiff_t pitch, ptrdiff_t rows, ptrdiff_t n, const float *tops, float *totals, void *out,
+                   qv_dtype dtype)
+{
+    DISPATCH(dtype, powers_of_rows, s, pitch, rows, n, tops, totals, out);
 }
 
 INLINE void scale_row(const float *x, ptrdiff_t d, float factor, void *out, qv_dtype dtype)

@@ -83,6 +83,42 @@ INLINE void store_as(void *row, ptrdiff_t i, vf x, ptrdiff_t n, qv_dtype dtype)
     }
 }
 
+/* Two vectors rounded to bfloat16, side by side. */
+#ifdef QV_NARROW_TWO
+INLINE vf narrow_two(vf left, vf right) { return QV_NARROW_TWO(left, right); }
+#else
+INLINE vf narrow_two(vf left, vf right)
+{
+    vf words;
+    vh halves[2] = {narrow(left), narrow(right)};
+    memcpy(&words, halves, sizeof words);
+    return words;
+}
+#endif
+
+/* total + both halves of each word, which are bfloat16 */
+INLINE vf plus_words(vf total, vf words)
+{
+#ifdef QV_BF16_DOT
+    return QV_BF16_DOT(total, 0x3F803F80, words); /* 1 a0 + 1 a1 */
+#else
+    return total + ((vf)((vu)words << 16) + (vf)((vu)words & 0xFFFF0000));
+#endif
+}
+
+/* Store two vectors as entries from i on; returns `total` plus what is stored. */
+INLINE vf store_two(void *row, ptrdiff_t i, vf left, vf right, vf total, qv_dtype dtype)
+{
+    if (dtype == QV_F32) {
+        store((float *)row + i, left);
+        store((float *)row + i + VL, right);
+        return total + (left + right);
+    }
+    vf words = narrow_two(left, right);
+    store((float *)((uint16_t *)row + i), words);
+    return plus_words(total, words);
+}
+
 /* Loop over the vectors of a row of `size` entries, each of `lanes` entries from i on. The outer loop is unrolled into
  * one over whole vectors, where `lanes` is the constant VL, and one over the rest, so the inner loop has no branch. */
 #define EACH_VECTOR(i, lanes, size)                                                                                    \
@@ -134,22 +170,31 @@ INLINE vf exp_reduced(vf r)
 /* x * 2^n for integral n in [-126, 127], through the exponent bits. */
 INLINE vf times_power(vf x, vf n) { return x * (vf)((__builtin_convertvector(n, vi) + 127) << 23); }
 
-/* Split x <= 0 into n + r with |r| <= 1/2; returns r, and leaves n in the last bits of `shifted`. Below -126, where 2^x
- * is not normal, x becomes -126. */
-INLINE vf fraction(vf x, vf *shifted)
+/* Split x <= 127 into n + r with |r| <= 1/2; returns r, and n in the form that `times_two_to` takes. Below -126, where
+ * 2^x is not normal, x becomes -126, except where QV_SCALE takes any finite n. */
+#ifdef QV_SCALE
+INLINE vf fraction(vf x, vf *n)
 {
-    x = max(splat(-126.0f), x); /* NaN stays NaN if x is the second operand */
-    *shifted = x + ROUNDER;
-    return x - (*shifted - ROUNDER);
+    *n = QV_NEAREST(x);
+    return x - *n;
 }
 
-/* p 2^n, with n from `fraction` */
-INLINE vf shift_exponent(vf p, vf shifted) { return (vf)((vi)p + ((vi)shifted << 23)); }
+INLINE vf times_two_to(vf p, vf n) { return QV_SCALE(p, n); }
+#else
+INLINE vf fraction(vf x, vf *n)
+{
+    x = max(splat(-126.0f), x); /* NaN stays NaN if x is the second operand */
+    *n = x + ROUNDER;           /* n is in the last bits */
+    return x - (*n - ROUNDER);
+}
 
-/* 2^x for x <= 0, relative error 2.1e-8 before rounding, from a polynomial for 2^r. 2^0 is 1. */
+INLINE vf times_two_to(vf p, vf n) { return (vf)((vi)p + ((vi)n << 23)); }
+#endif
+
+/* 2^x for finite x <= 127, relative error 2.1e-8 before rounding, from a polynomial for 2^r. 2^0 is 1. */
 INLINE vf exp2_(vf x)
 {
-    vf shifted, r = fraction(x, &shifted);
+    vf n, r = fraction(x, &n);
     vf p = splat(1.5345811e-4f);
     p = p * r + 1.3399931e-3f;
     p = p * r + 9.6184890e-3f;
@@ -157,19 +202,31 @@ INLINE vf exp2_(vf x)
     p = p * r + 2.4022647e-1f;
     p = p * r + 6.9314721e-1f;
     p = p * r + 1.0f;
-    return shift_exponent(p, shifted);
+    return times_two_to(p, n);
 }
 
-/* 2^x for x <= 0, relative error 1.0e-04, a thirtieth of what rounding to bfloat16 may add. tools/minimax.py prints the
- * coefficients. */
+/* 2^x for finite x <= 127, relative error 1.0e-04, a thirtieth of what rounding to bfloat16 may add. tools/minimax.py
+ * prints the coefficients. */
 INLINE vf exp2_coarse(vf x)
 {
-    vf shifted, r = fraction(x, &shifted);
+    vf n, r = fraction(x, &n);
     vf p = splat(0.0550089329f);
     p = p * r + 0.242210954f;
     p = p * r + 0.693282902f;
     p = p * r + 1.0f;
-    return shift_exponent(p, shifted);
+    return times_two_to(p, n);
+}
+
+/* 2^x for finite x <= 127, as exact as rows of this dtype need. */
+INLINE vf power(vf x, qv_dtype dtype) { return dtype == QV_F32 ? exp2_(x) : exp2_coarse(x); }
+
+/* 2^x for x <= 0, minus infinity too, whose power is that of -126. */
+INLINE vf power_below(vf x, qv_dtype dtype)
+{
+#ifdef QV_SCALE
+    x = max(splat(-126.0f), x);
+#endif
+    return power(x, dtype);
 }
 
 /* e^x, limited to normal numbers. ln 2 in two parts keeps the reduced argument exact. */

@@ -11,7 +11,7 @@ from libc.stdint cimport int32_t
 import numpy as np
 
 from qwenvis.ops.attention_head cimport (
-    MAX_HEAD_DIM, QUERY_TILES, Heads, Job, Pair, attend_queries, pack_keys_values, pair_of, scratch_size
+    MAX_HEAD_DIM, QUERY_TILES, Heads, Job, Pair, attend_queries, pack_keys_values, pair_of, pair_size, scratch_size
 )
 from qwenvis.ops.runtime cimport Rows, ceil_div, format_named, parallel_for, round_up, rows_of, selected, threads
 
@@ -26,7 +26,7 @@ cdef void _plan(Job *job, Py_ssize_t heads, Py_ssize_t head_dim, Py_ssize_t long
     job.isa = selected()
     job.format = format_named(job.isa, format).attention
     job.heads, job.head_dim, job.padded_dim = heads, head_dim, round_up(head_dim, job.format.nr // 2)
-    job.pair_size = round_up(longest, job.format.nr) * (head_dim + job.padded_dim) * job.format.itemsize
+    job.pair_size = pair_size(job, longest)
     job.scratch_size = scratch_size(job)
     job.key_blocks, job.query_blocks = ceil_div(longest, job.format.nr), ceil_div(longest, QUERY_TILES * job.format.mr)
 

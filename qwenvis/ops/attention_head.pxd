@@ -38,8 +38,10 @@ cdef struct Pair:
     Py_ssize_t start, n, head
     char *keys      # packed
     char *values
+    float *squares  # (panels of keys,) the largest squared length of a key
 
 
+cdef Py_ssize_t pair_size(const Job *job, Py_ssize_t n) noexcept nogil
 cdef Py_ssize_t scratch_size(const Job *job) noexcept nogil
 cdef Pair pair_of(const Job *job, Py_ssize_t index, char *packed) noexcept nogil
 cdef void pack_keys_values(const Job *job, const Pair *pair, Py_ssize_t block, char *scratch) noexcept nogil

@@ -54,10 +54,13 @@ cdef extern from "kernels.h" nogil:
                       Py_ssize_t pitch, qv_dtype dtype, int add) noexcept nogil
         qv_norm layer_norm
         qv_norm rms_norm
-        void (*rope)(const float *x, const float *cos, const float *sin, Py_ssize_t half, float scale, void *out,
+        float (*rope)(const float *x, const float *cos, const float *sin, Py_ssize_t half, float scale, void *out,
                      qv_dtype dtype) noexcept nogil
         void (*softmax)(float *s, Py_ssize_t pitch, Py_ssize_t rows, Py_ssize_t n, float *m, float *l, float *factors,
                         void *out, qv_dtype dtype) noexcept nogil
+        void (*powers)(float *s, Py_ssize_t pitch, Py_ssize_t rows, Py_ssize_t n, const float *tops, float *totals,
+                       void *out, qv_dtype dtype) noexcept nogil
+        float (*sum)(const float *x, Py_ssize_t d) noexcept nogil
         void (*scale)(const float *x, Py_ssize_t d, float factor, void *out, qv_dtype dtype) noexcept nogil
         void (*copy)(const float *x, Py_ssize_t n, void *out, qv_dtype dtype) noexcept nogil
         void (*lookup)(const uint8_t *x, Py_ssize_t stride, Py_ssize_t n, const float *table, float *out) noexcept nogil

@@ -181,7 +181,7 @@ def test_every_method_at_once(kind, shared, threads, tmp_path):
 @pytest.mark.parametrize("threads", THREADS)
 def test_a_stream_has_one_reader_at_a_time(threads):
     """A second reader gets an error, and no item is lost or comes twice."""
-    images = [picture(56, 56, seed=seed) for seed in range(40)]
+    images = [picture(56, 56, seed=seed) for seed in range(20)]
     want = {out.embeddings.tobytes() for out in encoder().encode(images)}
     stream = encoder(threads=2).encode_iter(images, patch_budget=32)
     got, refusals = [], set()

@@ -11,7 +11,7 @@ from made.presets import PRESETS
 from made.presets import checkpoint as preset_of
 from made.typed_fields import VALUES, Case, answer, at_path, configs_of, paths, replaced, tolerated
 
-SEED, SHARE = 20, 100  # of so many cases, one is tried by default
+SEED, SHARE = 20, 200  # of so many cases, one is tried by default
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -49,12 +49,12 @@ def site(tmp_path_factory):
     return root
 
 
-def mypy_of(site, script, cache="cache"):
+def mypy_of(site, script):
     """What mypy prints of a user's script in strict mode, without the types of torch, which take it half a minute."""
     (site / "script.py").write_text(textwrap.dedent(script))
     (site / "mypy.ini").write_text("[mypy]\n[mypy-torch.*]\nfollow_imports = skip\n")
     python = site / "venv" / "bin" / "python"
-    options = ["--strict", f"--python-executable={python}", f"--cache-dir={site / cache}", "--config-file=mypy.ini"]
+    options = ["--strict", f"--python-executable={python}", f"--cache-dir={site / 'cache'}", "--config-file=mypy.ini"]
     command = [sys.executable, "-m", "mypy", *options, "script.py"]
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "MYPYPATH")}
     run = subprocess.run(command, cwd=site, env=environment, capture_output=True, text=True, timeout=200, check=False)
@@ -96,6 +96,6 @@ def test_without_the_marker_there_would_be_no_types(site):
     marker = site / "lib" / "qwenvis" / "py.typed"
     marker.unlink()
     try:
-        assert "missing library stubs or py.typed marker" in mypy_of(site, SCRIPT, "another cache")
+        assert "missing library stubs or py.typed marker" in mypy_of(site, SCRIPT)
     finally:
         marker.touch()

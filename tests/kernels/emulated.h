@@ -34,5 +34,21 @@
         narrowed_halves((const float *)&x_, (uint16_t *)&halves_, VL);                                                 \
         halves_;                                                                                                       \
     })
+#define _mm512_cvtne2ps_pbh(b, a)                                                                                      \
+    __extension__({                                                                                                    \
+        vf words_;                                                                                                     \
+        const vf a_ = (a), b_ = (b);                                                                                   \
+        narrowed_halves((const float *)&a_, (uint16_t *)&words_, VL);                                                  \
+        narrowed_halves((const float *)&b_, (uint16_t *)&words_ + VL, VL);                                             \
+        words_;                                                                                                        \
+    })
+/* For |x| < 2^22: the kernels ask for no more. */
+#define _mm512_roundscale_ps(x, mode) (((x) + ROUNDER) - ROUNDER)
+/* For -252 <= n <= 127, in two steps, since 2^n may be subnormal; for less, as for -252. */
+#define _mm512_scalef_ps(x, n)                                                                                         \
+    __extension__({                                                                                                    \
+        const vf n_ = (n), first_ = max(splat(-126.0f), n_), second_ = max(splat(-126.0f), n_ - first_);               \
+        where(n_ == n_, times_power(times_power((x), first_), second_), n_);                                           \
+    })
 
 #endif

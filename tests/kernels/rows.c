@@ -1,4 +1,4 @@
-/* Functions of one row: norms, rope, the online softmax, conversions. */
+/* Functions of one row: norms, rope, the softmax, conversions. */
 #include <math.h>
 #include <string.h>
 
@@ -34,13 +34,16 @@ static void check_rope(const qv_kernels *isa, ptrdiff_t half, qv_dtype dtype)
 {
     float *x = numbers(2 * half, 2), *cosine = numbers(half, 1), *sine = numbers(half, 1), scale = 0.7f;
     void *out = row_of(2 * half, dtype);
-    isa->rope(x, cosine, sine, half, scale, out, dtype);
+    double squares = 0, got = isa->rope(x, cosine, sine, half, scale, out, dtype);
     for (ptrdiff_t i = 0; i < half; i++) {
         double a = x[i], b = x[half + i], c = (double)scale * cosine[i], s = (double)scale * sine[i];
         double bound = 4 * UNIT * (fabs(a) + fabs(b));
         close_to(entry(out, i, dtype), a * c - b * s, bound + stored(a * c - b * s, dtype), i);
         close_to(entry(out, half + i, dtype), b * c + a * s, bound + stored(b * c + a * s, dtype), half + i);
+        squares += (a * c - b * s) * (a * c - b * s) + (b * c + a * s) * (b * c + a * s);
     }
+    double lost = UNIT * (growth(2 * half) + 16) * squares;
+    true_that(got >= squares - lost && got <= 2 * squares + lost, "the squares are all added, once or twice");
 }
 
 /* Conversions are exact or rounded once, so their bits are known. */
@@ -103,7 +106,7 @@ static double coarse(qv_dtype dtype) { return dtype == QV_BF16 ? 1.1e-4 : 0; }
 /* The bound of 2^below. Below the smallest normal number, a result may be that number. */
 static double off(double below, double error)
 {
-    return below < -126 ? 0x1p-125 : exp2(below) * (UNIT * (ELEMENTARY - below) + error) + 0x1p-125;
+    return below < -126 ? 0x1p-125 : exp2(below) * (UNIT * (ELEMENTARY + fabs(below)) + error) + 0x1p-125;
 }
 
 /* Blocks of scores of some queries, with rising maxima, against the softmax of all scores in double. */
@@ -137,6 +140,28 @@ static void check_online(const qv_kernels *isa, ptrdiff_t rows, ptrdiff_t n, flo
     }
 }
 
+/* The powers of a block of scores, and what is added to sums that are there already. */
+static void check_powers(const qv_kernels *isa, ptrdiff_t rows, ptrdiff_t n, float span, qv_dtype dtype)
+{
+    const ptrdiff_t lanes = isa->formats->nr / 2;
+    float *s = numbers(rows * PITCH, span), *scores = floats(rows * PITCH);
+    float *tops = numbers(rows, span), *totals = floats(rows * lanes);
+    memcpy(scores, s, (size_t)(rows * PITCH) * sizeof *s);
+    void *out = dtype == QV_F32 && n % 2 ? (void *)s : row_of(rows * PITCH, dtype); /* in place too */
+    for (ptrdiff_t i = 0; i < rows * lanes; i++)
+        totals[i] = 0.25f;
+    isa->powers(s, PITCH, rows, n, tops, totals, out, dtype);
+    for (ptrdiff_t r = 0; r < rows; r++) {
+        double total = 0.25 * (double)lanes, sum = isa->sum(totals + r * lanes, lanes);
+        for (ptrdiff_t j = 0; j < n; j++) {
+            double x = (double)scores[r * PITCH + j] - tops[r], want = exp2(x), got = entry(out, r * PITCH + j, dtype);
+            close_to(got, want, off(x, coarse(dtype)) + stored(want, dtype), j);
+            total += got;
+        }
+        close_to(sum, total, UNIT * growth(n + lanes) * total, r);
+    }
+}
+
 void check_softmax(const qv_kernels *isa)
 {
     const ptrdiff_t lengths[] = {1, 3, 4, 16, 63, 64, 65, 512};
@@ -146,6 +171,7 @@ void check_softmax(const qv_kernels *isa)
             for (int j = 0; j < 4; j++) {
                 subject("%s softmax of %td scores to %g", isa->name, lengths[i], spans[j]);
                 check_online(isa, 1 + (i + j) % isa->formats->mr, lengths[i], spans[j], (qv_dtype)dtype);
+                check_powers(isa, 1 + (i + j) % isa->formats->mr, lengths[i], fminf(spans[j], 60), (qv_dtype)dtype);
                 release();
             }
 }

@@ -1,5 +1,6 @@
 """Every slot of every instruction set, by the C program in tests/kernels: here, under an emulator, and broken."""
 
+import functools
 import importlib
 import platform
 import shutil
@@ -18,10 +19,33 @@ OF_X86 = ["generic", "avx2", "avx512", "avx512_bf16"]
 CROSS, EMULATOR = "aarch64-linux-gnu-gcc", "qemu-aarch64"
 
 
-@pytest.fixture
-def build(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "tools")
-    return importlib.import_module("check_kernels").build
+@pytest.fixture(scope="module")
+def tool():
+    """tools/check_kernels.py."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "tools")
+        yield importlib.import_module("check_kernels")
+
+
+@pytest.fixture(scope="module")
+def built(tool, tmp_path_factory):
+    """Builds the program, once with each compiler."""
+
+    @functools.cache
+    def built(compiler):
+        program = tmp_path_factory.mktemp("kernels") / "program"
+        tool.build(compiler, program)
+        return program
+
+    return built
+
+
+@pytest.fixture(scope="module")
+def checks(tool, tmp_path_factory):
+    """The compiled checks, which kernels with mistakes are linked to."""
+    directory = tmp_path_factory.mktemp("checks")
+    tool.compile_checks(COMPILERS[0], directory)
+    return directory
 
 
 @pytest.fixture
@@ -50,20 +74,18 @@ def names_of(output, word):
 
 
 @pytest.mark.parametrize("compiler", [*COMPILERS, pytest.param(SANITIZED, marks=pytest.mark.slow)])
-def test_every_slot(build, tmp_path, compiler):
+def test_every_slot(built, compiler):
     if not shutil.which(compiler.split()[0]):
         pytest.skip(f"no {compiler.split()[0]}")
-    build(compiler, tmp_path / "kernels")
-    done = checked(tmp_path / "kernels", *(ISAS if compiler in COMPILERS[:1] else ()))
+    done = checked(built(compiler), *(ISAS if compiler in COMPILERS[:1] else ()))
     assert done.returncode == 0, done.stdout + done.stderr
     assert names_of(done.stdout, ", 0 failed")[0] == "generic"
 
 
 @pytest.mark.skipif(not (shutil.which(CROSS) and shutil.which(EMULATOR)), reason=f"no {CROSS}, or no {EMULATOR}")
-def test_every_slot_on_arm(build, tmp_path):
+def test_every_slot_on_arm(built):
     """With the BF16 extension, and on a CPU without it, which has to be noticed."""
-    program = tmp_path / "kernels"
-    build(f"{CROSS} -static", program)
+    program = built(f"{CROSS} -static")
     done = checked(program, "neon", "neon_bf16", emulator=[EMULATOR, "-cpu", "max"])
     assert done.returncode == 0, done.stdout + done.stderr
     assert names_of(done.stdout, ", 0 failed") == ["generic", "neon", "neon_bf16"]
@@ -79,12 +101,11 @@ x86 = pytest.mark.skipif(
 
 @x86
 @pytest.mark.parametrize("target", ["", pytest.param("-mavx2 -mfma", marks=pytest.mark.slow)])
-def test_every_slot_of_x86_on_any_cpu(build, tmp_path, target):
+def test_every_slot_of_x86_on_any_cpu(built, target):
     """With instructions in C where this CPU may lack them; emulated.h says how."""
     if "avx2" in target and "avx2" not in ISAS:
         pytest.skip("this CPU has no AVX2")
-    build(f"{EMULATED} {target}", tmp_path / "kernels")
-    done = checked(tmp_path / "kernels", *OF_X86)
+    done = checked(built(f"{EMULATED} {target}"), *OF_X86)
     assert done.returncode == 0, done.stdout + done.stderr
     assert names_of(done.stdout, ", 0 failed") == OF_X86
 
@@ -103,19 +124,18 @@ def test_every_slot_of_x86_on_any_cpu(build, tmp_path, target):
         ),
     ],
 )
-def test_a_mistake_in_bfloat16_is_found_on_any_cpu(build, broken, file, right, wrong, found):
+def test_a_mistake_in_bfloat16_is_found_on_any_cpu(tool, broken, file, right, wrong, found):
     """The first rounds subnormal numbers in software, where the instruction would flush them."""
     kernels = broken(file, right, wrong, ["avx512_bf16"])
-    build(EMULATED, kernels / "program", kernels)
+    tool.build(EMULATED, kernels / "program", kernels)
     done = checked(kernels / "program")
     assert done.returncode == 1
     assert f"FAILED avx512_bf16 {found}" in done.stdout
 
 
-def test_an_instruction_set_that_is_missing_fails(build, tmp_path):
-    build(COMPILERS[0], tmp_path / "kernels")
+def test_an_instruction_set_that_is_missing_fails(built):
     absent = [name for name, present in ops.isas().items() if not present]
-    assert checked(tmp_path / "kernels", *absent, "mmx").returncode == 1
+    assert checked(built(COMPILERS[0]), *absent, "mmx").returncode == 1
 
 
 @pytest.mark.parametrize(
@@ -131,9 +151,9 @@ def test_an_instruction_set_that_is_missing_fails(build, tmp_path):
         ("vector.h", "0x7FFF + ((bits >> 16) & 1)", "0x8000"),
     ],
 )
-def test_a_mistake_is_found(build, broken, file, right, wrong):
+def test_a_mistake_is_found(tool, broken, checks, file, right, wrong):
     kernels = broken(file, right, wrong)
-    build(COMPILERS[0], kernels / "program", kernels)
+    tool.build(COMPILERS[0], kernels / "program", kernels, checks)
     done = checked(kernels / "program")
     assert done.returncode == 1
     assert "FAILED generic" in done.stdout

@@ -14,6 +14,9 @@ from qwenvis.models import FAMILIES
 
 PRESETS = {name: next(each for each in f.published if each.startswith("tiny-")) for name, f in FAMILIES.items()}
 
+# An option of encoders: PaddleOCR-VL would enlarge every picture to 768 patches or more, and none would be small.
+SMALL = {"min_pixels": 56 * 56}
+
 
 @functools.cache
 def cache():

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from made.presets import same_bits
+from made.tile_sizes import ISAS
 from oracle import transformers_towers
-from oracle.families import FAMILIES, KINDS, entry, tower
+from oracle.families import FAMILIES, KINDS, entry, fraction, tower
 from oracle.tolerance import TOWER, assert_close
 from oracle.transformers_towers import hashable
 from qwenvis import Encoder
@@ -38,10 +39,15 @@ def expected(family, grids, scale=1.0, **overrides):
     return *given, tower(family, config, weights, *given)
 
 
-def loaded(directory, family, saved=None, **overrides):
+@functools.cache
+def stored(family, **overrides):
+    """The directory of a checkpoint of `made`."""
+    return transformers_towers.kept(family, made(family, **overrides)[0])
+
+
+def loaded(family, **overrides):
     """An encoder of `made`, through a checkpoint on disk."""
-    transformers_towers.save(directory, family, made(family, **overrides)[0], **(saved or {}))
-    return Encoder.from_pretrained(directory, threads=1)
+    return Encoder.from_pretrained(stored(family, **overrides), threads=1)
 
 
 def compare(out, want):
@@ -55,9 +61,9 @@ def compare(out, want):
 
 @every_kind
 @every_grid
-def test_tower_is_the_reference(tmp_path, isa, family, grids):
+def test_tower_is_the_reference(isa, family, grids):
     pixel_values, grid_thw, want = expected(family, grids)
-    encoder = loaded(tmp_path, family)
+    encoder = loaded(family)
     assert (encoder.family, encoder.isa, encoder.format) == (family, isa, "f32")
     compare(encoder(pixel_values, grid_thw, hidden_states=True), want)
     assert same_bits(
@@ -67,27 +73,27 @@ def test_tower_is_the_reference(tmp_path, isa, family, grids):
 
 @every_family
 @every_grid
-def test_tower_is_transformers(tmp_path, family, grids):
+def test_tower_is_transformers(family, grids):
     """In float32, as people run it."""
     pixel_values, grid_thw, _ = expected(family, grids)
     want = transformers_towers.run(made(family)[0], pixel_values, grid_thw)
-    compare(loaded(tmp_path, family)(pixel_values, grid_thw, hidden_states=True), want)
+    compare(loaded(family)(pixel_values, grid_thw, hidden_states=True), want)
 
 
 @every_kind
 @pytest.mark.parametrize("scale", [1e-3, 30.0])
-def test_small_and_large_pixel_values(tmp_path, isa, family, scale):
+def test_small_and_large_pixel_values(isa, family, scale):
     """At 1e-3 the variances that the first norms see are as small as their eps."""
     pixel_values, grid_thw, want = expected(family, BATCH, scale)
-    compare(loaded(tmp_path, family)(pixel_values, grid_thw, hidden_states=True), want)
+    compare(loaded(family)(pixel_values, grid_thw, hidden_states=True), want)
 
 
 @every_kind
 @pytest.mark.parametrize("head_dim", [4, 20, 64, 72, 80, 128, 256])
-def test_head_dims(tmp_path, isa, family, head_dim):
+def test_head_dims(isa, family, head_dim):
     shape = {"depth": 2, "num_heads": 2, "hidden_size": 2 * head_dim}
     pixel_values, grid_thw, want = expected(family, ((1, 10, 14),), **shape)
-    compare(loaded(tmp_path, family, **shape)(pixel_values, grid_thw, hidden_states=True), want)
+    compare(loaded(family, **shape)(pixel_values, grid_thw, hidden_states=True), want)
 
 
 SHAPES = [
@@ -129,10 +135,10 @@ SHAPES = [
 
 
 @pytest.mark.parametrize(("family", "shape"), SHAPES, ids=str)
-def test_other_shapes(tmp_path, isa, family, shape):
+def test_other_shapes(isa, family, shape):
     """Sizes that no tile divides, kernels, windows: every number in the config matters."""
     pixel_values, grid_thw, want = expected(family, ((2, 12, 10), (1, 4, 18)), **shape)
-    compare(loaded(tmp_path, family, **shape)(pixel_values, grid_thw, hidden_states=True), want)
+    compare(loaded(family, **shape)(pixel_values, grid_thw, hidden_states=True), want)
 
 
 # Nothing divides anything: heads, lanes of a half, inner sizes, windows, grids of positions.
@@ -159,17 +165,17 @@ ODD_PARTS = {
 
 
 @every_family
-def test_odd_sizes_are_those_of_transformers(tmp_path, family):
+def test_odd_sizes_are_those_of_transformers(family):
     shape = {name: value for name, value in {**ODD, **entry(ODD_PARTS, family)}.items() if value is not None}
     given = transformers_towers.inputs(made(family, **shape)[1], [[2, 14, 22], [1, 2, 34], [3, 10, 6]], seed=5)
-    out = loaded(tmp_path, family, **shape)(*given, hidden_states=True)
+    out = loaded(family, **shape)(*given, hidden_states=True)
     compare(out, transformers_towers.run(made(family, **shape)[0], *given))
 
 
 @every_kind
-def test_three_by_three_merge(tmp_path, isa, family):
+def test_three_by_three_merge(isa, family):
     pixel_values, grid_thw, want = expected(family, ((2, 9, 12), (1, 3, 27)), spatial_merge_size=3)
-    compare(loaded(tmp_path, family, spatial_merge_size=3)(pixel_values, grid_thw, hidden_states=True), want)
+    compare(loaded(family, spatial_merge_size=3)(pixel_values, grid_thw, hidden_states=True), want)
 
 
 @every_kind
@@ -192,7 +198,7 @@ def columns_multiplied(monkeypatch):
 
 
 @every_kind
-def test_stills_and_moving_items_in_one_batch(tmp_path, isa, family):
+def test_stills_and_moving_items_in_one_batch(isa, family):
     _, config, weights = made(family)
     pixel_values, grid_thw = transformers_towers.inputs(
         config, [[1, 6, 10], [2, 4, 6], [1, 10, 10], [3, 4, 4], [1, 2, 2]]
@@ -202,7 +208,7 @@ def test_stills_and_moving_items_in_one_batch(tmp_path, isa, family):
     for item in (0, 2, 3):
         pixel_values[items[item]] = transformers_towers.still(config, pixel_values[items[item]])
     pixel_values[items[2]][-1, -1] += 1  # one entry of the last patch differs: no still
-    encoder = loaded(tmp_path, family)
+    encoder = loaded(family)
     out = encoder(pixel_values, grid_thw, hidden_states=True)
     compare(out, tower(family, config, weights, pixel_values, grid_thw))
     for item, together in zip(items, out.items(), strict=True):
@@ -213,9 +219,9 @@ def test_stills_and_moving_items_in_one_batch(tmp_path, isa, family):
 
 
 @pytest.mark.parametrize("family", [name for name in KINDS if name != "paddleocr_vl"])
-def test_a_still_takes_half_of_the_patch_embedding(tmp_path, monkeypatch, family):
+def test_a_still_takes_half_of_the_patch_embedding(monkeypatch, family):
     _, config, _ = made(family)
-    encoder, (pixel_values, grid_thw) = loaded(tmp_path, family), transformers_towers.inputs(config, [[1, 6, 10]])
+    encoder, (pixel_values, grid_thw) = loaded(family), transformers_towers.inputs(config, [[1, 6, 10]])
     columns = columns_multiplied(monkeypatch)
     encoder(pixel_values, grid_thw)
     encoder(transformers_towers.still(config, pixel_values), grid_thw)
@@ -226,35 +232,39 @@ def test_a_still_takes_half_of_the_patch_embedding(tmp_path, monkeypatch, family
 # Checkpoints: what differs on disk but not in the stored numbers makes no difference.
 
 
+@functools.cache
 def rounded(family, dtype):
-    """The tower with its weights rounded to a torch dtype, in float32."""
+    """The tower with its weights rounded to a torch dtype, in float32: (torch model, its checkpoint, tokens)."""
     model = copy.deepcopy(made(family)[0])
     for parameter in model.parameters():
-        parameter.data = parameter.data.to(dtype).float()
-    return model
+        parameter.data = parameter.data.to(getattr(torch, dtype)).float()
+    pixel_values, grid_thw, _ = expected(family, BATCH)
+    weights = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+    want = tower(family, made(family)[1], weights, pixel_values, grid_thw)
+    return model, transformers_towers.kept(family, model), want.tokens
 
 
 @pytest.mark.parametrize("family", [name for name, case in FAMILIES.items() if case.prefix])
 @pytest.mark.parametrize("prefix", ["model.visual.", "vlm.visual.", "thinker.visual.", ""])
 def test_prefixes(tmp_path, family, prefix):
     pixel_values, grid_thw, _ = expected(family, BATCH)
-    want = loaded(tmp_path / "usual", family)(pixel_values, grid_thw).embeddings
-    encoder = loaded(tmp_path / "other", family, {"prefix": prefix})
+    want = loaded(family)(pixel_values, grid_thw).embeddings
+    transformers_towers.save(tmp_path, family, made(family)[0], prefix=prefix)
+    encoder = Encoder.from_pretrained(tmp_path, threads=1)
     assert encoder.spec.checkpoint.prefix == prefix
     assert same_bits(encoder(pixel_values, grid_thw).embeddings, want)
 
 
-@every_kind
-@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
-@pytest.mark.parametrize("shards", [1, 3])
+@pytest.mark.parametrize(
+    ("isa", "family", "dtype", "shards"),
+    fraction(2, ISAS, KINDS, ["float32", "float16", "bfloat16"], [1, 3]),
+    indirect=["isa"],
+)
 def test_stored_formats(tmp_path, isa, family, dtype, shards):
     """Weights of 16 bits are widened and nothing else: as the same numbers stored in float32."""
-    model = rounded(family, getattr(torch, dtype))
+    model, wide, want = rounded(family, dtype)
     pixel_values, grid_thw, _ = expected(family, BATCH)
-    transformers_towers.save(tmp_path / "wide", family, model)
-    transformers_towers.save(tmp_path / "narrow", family, model, dtype=dtype, shards=shards)
-    outs = [Encoder.from_pretrained(tmp_path / name, threads=2)(pixel_values, grid_thw) for name in ("wide", "narrow")]
-    assert same_bits(outs[0].embeddings, outs[1].embeddings)
-    weights = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
-    want = tower(family, made(family)[1], weights, pixel_values, grid_thw)
-    assert_close(outs[1].embeddings, want.tokens, TOWER)
+    transformers_towers.save(tmp_path, family, model, dtype=dtype, shards=shards)
+    same, got = (Encoder.from_pretrained(path, threads=2)(pixel_values, grid_thw) for path in (wide, tmp_path))
+    assert same_bits(same.embeddings, got.embeddings)
+    assert_close(got.embeddings, want, TOWER)

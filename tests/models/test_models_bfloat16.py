@@ -4,8 +4,9 @@ import functools
 
 import pytest
 
+from made.tile_sizes import ISAS
 from oracle import transformers_towers
-from oracle.families import FAMILIES, KINDS, tower
+from oracle.families import FAMILIES, KINDS, fraction, tower
 from oracle.tolerance import ROUNDED, TOWER, assert_close, relative_rms
 from qwenvis import Encoder, ops
 
@@ -45,26 +46,30 @@ def error_of_transformers(family, moving):
     return relative_rms(transformers_towers.run(model, *given).tokens, tower(family, config, weights, *given).tokens)
 
 
-def loaded(directory, family, deep=False):
-    transformers_towers.save(directory, family, made(family, deep)[0], dtype="bfloat16")
-    return Encoder.from_pretrained(directory, dtype="bfloat16", threads=1)
+@functools.cache
+def stored(family, deep):
+    """The directory of a checkpoint of `made`."""
+    return transformers_towers.kept(family, made(family, deep)[0], dtype="bfloat16")
 
 
-@pytest.mark.parametrize("moving", [False, True], ids=["stills", "videos"])
-@pytest.mark.parametrize("family", KINDS)
-def test_nearer_to_the_truth_than_transformers(tmp_path, isa, family, moving):
+def loaded(family, deep=False):
+    return Encoder.from_pretrained(stored(family, deep), dtype="bfloat16", threads=1)
+
+
+@pytest.mark.parametrize(("isa", "family", "moving"), fraction(2, ISAS, KINDS, [False, True]), indirect=["isa"])
+def test_nearer_to_the_truth_than_transformers(isa, family, moving):
     """By the relative RMS of the tokens, at the depth of the published towers."""
-    encoder = loaded(tmp_path, family, deep=True)
+    encoder = loaded(family, deep=True)
     error = relative_rms(encoder(*inputs(family, moving)).embeddings, exact(family, moving, deep=True).tokens)
     print(f"{family} {isa}: {error:.1e}, transformers {error_of_transformers(family, moving):.1e}")
     assert error < error_of_transformers(family, moving)
 
 
 @pytest.mark.parametrize("family", list(FAMILIES))
-def test_only_the_inputs_of_products_are_rounded(tmp_path, isa, family):
+def test_only_the_inputs_of_products_are_rounded(isa, family):
     """Where they are float32 too, which is on CPUs without such products, nothing but the weights is."""
     native = not ops.formats()["bf16"].expanded
-    out, want = loaded(tmp_path, family)(*inputs(family, True), hidden_states=True), exact(family, True)
+    out, want = loaded(family)(*inputs(family, True), hidden_states=True), exact(family, True)
     pairs = [(out.embeddings, want.tokens), *zip(out.deepstack, want.deepstack, strict=True)]
     for got, right in [*pairs, *zip(out.hidden_states, want.hidden_states, strict=True)]:
         assert_close(got, right, ROUNDED if native else TOWER)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,19 +21,18 @@ coords, rope, window_labels = geometry.coords, geometry.rope, geometry.window_la
 attention, embed = ops.attention, layers.PatchEmbed.__call__
 
 
-@pytest.fixture(scope="module", params=KINDS)
-def judged(request, tmp_path_factory):
-    """(family, directory, pixel_values, grid_thw, what the reference returns), at two scales of the pixel_values."""
-    family, directory = request.param, tmp_path_factory.mktemp(request.param)
+@functools.cache
+def judged(family):
+    """(directory, (pixel_values, grid_thw, what the reference returns) at two scales of the pixel_values)."""
     model, config, weights = transformers_towers.make(family)
-    transformers_towers.save(directory, family, model)
     given = [transformers_towers.inputs(config, GRIDS, scale=scale) for scale in (1.0, 1e-3)]
-    return family, directory, [(*each, tower(family, config, weights, *each)) for each in given]
+    cases = [(*each, tower(family, config, weights, *each)) for each in given]
+    return transformers_towers.kept(family, model), cases
 
 
-def error(judged):
+def error(family):
     """The larger of the relative errors at the two scales; at the small one, eps shows."""
-    _, directory, cases = judged
+    directory, cases = judged(family)
     encoder = Encoder.from_pretrained(directory, threads=1)
     errors = []
     for *given, want in cases:
@@ -42,8 +42,9 @@ def error(judged):
     return max(errors)
 
 
-def test_there_is_none(judged):
-    assert error(judged) <= TOWER
+@pytest.mark.parametrize("family", KINDS)
+def test_there_is_none(family):
+    assert error(family) <= TOWER
 
 
 def patched(owner, name, mutant):
@@ -215,11 +216,11 @@ MISTAKES = {
 CASES = [(family, name) for name, (families, _) in MISTAKES.items() for family in families]
 
 
-@pytest.mark.parametrize(("judged", "name"), CASES, indirect=["judged"])
-def test_mistake_is_noticed(judged, monkeypatch, name):
+@pytest.mark.parametrize(("family", "name"), CASES)
+def test_mistake_is_noticed(monkeypatch, family, name):
     _, put_in = MISTAKES[name]
     put_in(monkeypatch)
-    assert error(judged) > TOWER
+    assert error(family) > TOWER
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,16 @@
-"""The online softmax inside of attention: scores of any size, maxima that rise from block to block; and mistakes."""
+"""The softmax inside of attention: scores of any size, maxima that rise from block to block; and mistakes."""
 
 import numpy as np
 import pytest
 
 from made import segments
-from made.arrays import assert_same_bits, normal
+from made.arrays import normal
 from made.tile_sizes import constant
-from oracle.tolerance import assert_close, attention_tolerance
+from oracle.tolerance import UNIT_ROUNDOFF, assert_close, attention_tolerance
 
 KEYS = constant("ops/attention_head.pxd", "KEYS")
+NEAR = (-1.01, -0.99, -0.8, 0.8, 0.99, 1.01)
+LIMITS = np.log(2) * np.array([64, 160])  # MOST and FARTHEST of ops/attention_head.pyx: of fixed tops
 LARGE = 1e4
 
 
@@ -37,7 +39,7 @@ def mean_tolerance(v):
     return attention_tolerance(q, k, v, cu_seqlens)[0, 0]
 
 
-@pytest.mark.parametrize("score", [0.0, 1.0, -30.0, LARGE, -LARGE, 1e30, -1e30])
+@pytest.mark.parametrize("score", [0.0, 1.0, -30.0, LARGE, -LARGE, 1e30, -1e30, *np.outer(LIMITS, NEAR).flat])
 @pytest.mark.parametrize("n", [1, 3, 100, 2 * KEYS + 1])
 def test_equal_scores_give_the_mean(isa, rng, n, score):
     v = normal(rng, n, 4)
@@ -80,7 +82,8 @@ def test_scores_that_rise_fall_and_wave(isa, rng, n, span):
 
 def test_segment_of_one_row_is_its_value(isa, rng):
     qkv, rope, cu_seqlens = segments.segments_of(rng, [1] * 9, head_dim=72)
-    assert_same_bits(segments.attend(qkv, rope, cu_seqlens), qkv[2])
+    roundings = 3 * UNIT_ROUNDOFF["f32"] * np.abs(qkv[2])  # of 1 / w, of w v, and of their product
+    assert_close(segments.attend(qkv, rope, cu_seqlens), qkv[2], roundings)
 
 
 def test_large_values(isa, rng):

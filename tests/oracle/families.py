@@ -1,10 +1,16 @@
-"""The families under test: what transformers calls them, and a tiny size of each. One line is one family."""
+"""The families under test: what transformers calls them, and a tiny size of each. One line is one family.
+
+Tests combine them with other parameters; `fraction` chooses the combinations of the default run.
+"""
 
 from __future__ import annotations
 
 import importlib
+import itertools
 import warnings
 from typing import Any, NamedTuple
+
+import pytest
 
 from oracle import reference_towers as towers
 
@@ -99,3 +105,14 @@ def sized(family, **sizes):
 def tower(family, config, weights, pixel_values, grid_thw):
     """Run the family's reference: pixel_values (n, 3 · temporal · patch²), grid_thw (items, 3) -> `Features`."""
     return FAMILIES[family].reference(config, weights, pixel_values, grid_thw)
+
+
+def fraction(share, *axes):
+    """Every combination of values, one of each axis; all of them but one in ``share`` are marked as slow.
+
+    It is a fractional factorial design, as a Latin square is: the sum of a combination's places on the axes decides.
+    So any two values of different axes meet by default, if a third axis has ``share`` values or more.
+    """
+    cases = itertools.product(*map(enumerate, axes))
+    chosen = [([value for _, value in case], sum(place for place, _ in case) % share == 0) for case in cases]
+    return [pytest.param(*values, marks=() if by_default else pytest.mark.slow) for values, by_default in chosen]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import tempfile
 import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +11,7 @@ from unittest import mock
 from oracle.families import FAMILIES
 from oracle.full_families import AUDIO, FULL_FAMILIES, PLACEHOLDERS, FullCase
 from oracle.transformers_processors import transformers_class
-from oracle.transformers_towers import randomize
+from oracle.transformers_towers import new_directory, randomize
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -48,7 +47,7 @@ def full_model(family: str, seed: int = 0) -> FullModel:
     model = kind(config).eval()
     randomize(model, seed)
     model.generation_config = transformers.GenerationConfig(pad_token_id=tokenizer.pad_token_id)  # never ends early
-    directory = Path(_directory().name) / f"{family}-{seed}"
+    directory = new_directory()
     model.save_pretrained(directory)
     processor.save_pretrained(directory)
     return FullModel(model, processor, directory, *_placeholders(case))
@@ -58,11 +57,6 @@ def _placeholders(case: FullCase) -> tuple[str, str]:
     """Return what stands for an image and for a video in a prompt, empty in a family without videos."""
     image, video = ("".join(PLACEHOLDERS[case.prompts].get(name, "")) for name in ("image", "video"))
     return image, video
-
-
-@functools.cache
-def _directory() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="qwenvis-models-")  # removed at exit
 
 
 def _sizes(family: str, default: Any, tokenizer: Any) -> dict[str, Any]:

@@ -7,6 +7,8 @@ do not load beside a torch for CPUs; those that its import needs are declared wi
 
 from __future__ import annotations
 
+import atexit
+import functools
 import importlib
 import os
 import pickle
@@ -75,13 +77,25 @@ def result_of(call: Call) -> dict[str, Any]:
 
 
 def torchvision_results(calls: list[Call]) -> list[dict[str, Any]]:
-    """Return the results of all calls where torchvision is installed: in one process, which imports it once."""
+    """Return the results of all calls where torchvision is installed."""
+    process = _torchvision_process()
+    assert process.stdin is not None
+    assert process.stdout is not None
+    pickle.dump(calls, process.stdin)
+    process.stdin.flush()
+    return pickle.load(process.stdout)
+
+
+@functools.cache
+def _torchvision_process() -> subprocess.Popen[bytes]:
+    """Start the process of `main`, which imports torchvision once for all tests. It is killed at exit."""
     paths = [str(TORCHVISION), str(ROOT / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
     command = [sys.executable, "-c", f"from {__name__} import main; main()"]
-    run = subprocess.run(command, input=pickle.dumps(calls), capture_output=True, env=environment, timeout=280)
-    assert run.returncode == 0, run.stderr.decode()
-    return pickle.loads(run.stdout)
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+    atexit.register(process.communicate)
+    atexit.register(process.kill)  # which comes before
+    return process
 
 
 def import_torchvision() -> Any:
@@ -103,10 +117,12 @@ def import_torchvision() -> Any:
 
 
 def main() -> None:
-    """Read pickled calls from stdin and write their pickled results, and nothing else, to stdout."""
+    """Answer each pickled list of calls on stdin with their pickled results, and write nothing else to stdout."""
     stdout, sys.stdout = sys.stdout.buffer, sys.stderr
-    calls = pickle.load(sys.stdin.buffer)
     warnings.simplefilter("ignore")
     operations = import_torchvision()
-    stdout.write(pickle.dumps([result_of(call) for call in calls]))
+    while sys.stdin.buffer.peek(1):
+        calls = pickle.load(sys.stdin.buffer)
+        stdout.write(pickle.dumps([result_of(call) for call in calls]))
+        stdout.flush()
     del operations

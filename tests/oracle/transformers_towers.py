@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import copy
 import functools
 import json
+import tempfile
 import warnings
 from contextlib import nullcontext
 from pathlib import Path
@@ -246,6 +248,20 @@ def save(directory, family, model, *, prefix=None, dtype="float32", shards=1):
     if not alone:
         tensors["model.norm.weight"] = torch.ones(96, dtype=getattr(torch, dtype))
     _write_tensors(directory, tensors, shards)
+
+
+def kept(family, model, **options):
+    """Write the tower as `save` does, for several tests, which must not change it; return its directory."""
+    directory = new_directory()
+    save(directory, family, model, **options)
+    return directory
+
+
+def new_directory():
+    """Return an empty directory, which is removed at exit."""
+    directory = tempfile.TemporaryDirectory(prefix="qwenvis-tests-")
+    atexit.register(directory.cleanup)
+    return Path(directory.name)
 
 
 def _preprocessor(config):
