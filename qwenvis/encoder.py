@@ -32,7 +32,11 @@ class Encoder:
 
     The child of a fork may use it too, but on one thread only, because threads do not survive a fork. A
     pickle holds the arguments of `from_pretrained`, and loading it reads the checkpoint again. Copies share the
-    weights, which never change.
+    weights, which never change. An example:
+
+        >>> encoder = Encoder.from_pretrained("synthetic:tiny-qwen2-vl")
+        >>> encoder.encode(np.zeros((280, 420, 3), np.uint8)).embeddings.shape
+        (150, 96)
 
     - ``family``: the name of the family, such as ``qwen2_vl``.
     - ``spec``: the checkpoint as its headers describe it: parameters, processors, and the cost of a forward pass.
@@ -41,12 +45,6 @@ class Encoder:
     - ``format``: how the weights are stored and multiplied, "f32" or "bf16".
     - ``threads``: the number of threads of a call.
     - ``cache``: the `Cache` in which tokens are looked up and stored, or None.
-
-    An example:
-
-        >>> encoder = Encoder.from_pretrained("synthetic:tiny-qwen2-vl")
-        >>> encoder.encode(np.zeros((280, 420, 3), np.uint8)).embeddings.shape
-        (150, 96)
     """
 
     family: str
