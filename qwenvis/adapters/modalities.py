@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from qwenvis.embeddings import Embeddings
+from qwenvis.errors import InputError, quoted
 
 
 def items_of(out: Embeddings) -> dict[str, list[int]]:
@@ -16,3 +17,10 @@ def items_of(out: Embeddings) -> dict[str, list[int]]:
     moving = (np.array(frames, int) > 0) | (out.grid_thw[:, 0] > 1)
     chosen = {"image": np.flatnonzero(~moving).tolist(), "video": np.flatnonzero(moving).tolist()}
     return {name: numbers for name, numbers in chosen.items() if numbers}
+
+
+def check_times(videos: Embeddings) -> None:
+    """Raise InputError unless each video has the time of each of its temporal steps."""
+    for index, (source, steps) in enumerate(zip(videos.sources, videos.grid_thw[:, 0], strict=True)):
+        if not videos.timestamps or len(videos.timestamps[index]) != steps:
+            raise InputError(f"{quoted(source)} has {steps} temporal steps and no times; encode videos with videos=")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +25,7 @@ def read(path: Path, key: str) -> Embeddings | None:
         return None
     provenance = dict(stored.provenance)
     found = provenance.pop(CHECKSUM, None)
-    item = replace(stored, provenance=provenance)
+    item = stored._with(provenance=provenance)
     return item if found == checksum(key, item) else None
 
 
@@ -41,7 +40,7 @@ def write(path: Path, key: str, item: Embeddings) -> int:
     with draft_of(path) as draft:
         draft.mkdir(parents=True)
         written = draft / path.name
-        replace(item, provenance=provenance).save(written)
+        item._with(provenance=provenance).save(written)
         flush(written)
         size = written.stat().st_size
         written.replace(path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import InitVar, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, SupportsIndex, cast
 
 import numpy as np
@@ -68,12 +68,14 @@ class Embeddings:
     sources: list[str] = field(default_factory=list)
     sizes: np.ndarray = field(default_factory=_empty)
     errors: tuple[QwenvisError, ...] = ()
-    _keys: Sequence[Key] = ()  # `keys`, each as text or still to be computed
+    # `keys`, each as text or still to be computed. `dataclasses.replace` does not copy an InitVar: a result that was
+    # changed by hand has no keys.
+    _keys: InitVar[Sequence[Key]] = ()
+    _known_keys: Sequence[Key] = field(init=False)
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, _keys: Sequence[Key]) -> None:
         """Name items without sources. Raises InputError unless each item has one source, one size and one key."""
-        if not len(self._keys):
-            object.__setattr__(self, "_keys", [UNKNOWN] * len(self))
+        object.__setattr__(self, "_known_keys", _keys if len(_keys) else [UNKNOWN] * len(self))
         if not len(self.sources):
             object.__setattr__(self, "sources", [f"item {index}" for index in range(len(self))])
         if not len(self.sizes):
@@ -81,8 +83,8 @@ class Embeddings:
         if len(self.sources) != len(self) or self.sizes.shape != (len(self), 2):
             got = f"{len(self.sources)} sources and sizes of shape {self.sizes.shape}"
             raise InputError(f"got {got}; expected {len(self)} sources and sizes of shape ({len(self)}, 2)")
-        if len(self._keys) != len(self):
-            raise InputError(f"got {len(self._keys)} keys; expected {len(self)}")
+        if len(self._known_keys) != len(self):
+            raise InputError(f"got {len(self._known_keys)} keys; expected {len(self)}")
 
     @property
     def last_hidden_state(self) -> np.ndarray:
@@ -102,13 +104,13 @@ class Embeddings:
         were passed), ``grid_thw``, ``frame_indices``, ``timestamps`` and ``second_per_grid_ts``; and the weights,
         config, family, format and instruction set of the encoder, with `qwenvis.version.NUMBERS`. Items with one key
         have the same tokens to the bit. A key does not depend on the file format of the item, on the other items of the
-        call, or on threads. `astype` gives other keys.
+        call, or on threads. `astype` gives other keys, and `dataclasses.replace` none.
 
         The first key of an encoder hashes its weights, about a second for 2 GB; so do pickling and `save`, because they
         store keys. Raises InputError for items that were made by hand or loaded from a file without keys, and if the
         encoder is gone and its weights were never hashed.
         """
-        return checked(self._keys)
+        return checked(self._known_keys)
 
     @property
     def counts(self) -> np.ndarray:
@@ -204,8 +206,8 @@ class Embeddings:
             convert.cast(array, name, self.counts, self.sources) for array in (self.embeddings, *self.deepstack)
         )
         provenance = self.provenance if name == "float32" else convert.rounded_provenance(self.provenance, name)
-        keys = rounded_keys(self._keys, name)
-        return replace(self, embeddings=tokens, deepstack=deepstack, provenance=provenance, _keys=keys)
+        keys = rounded_keys(self._known_keys, name)
+        return self._with(embeddings=tokens, deepstack=deepstack, provenance=provenance, _keys=keys)
 
     def to_torch(self) -> torch.Tensor:
         """Return ``embeddings`` as a CPU tensor (tokens, out_hidden_size) of the same dtype, bfloat16 included.
@@ -283,9 +285,14 @@ class Embeddings:
         """Select items, whose tokens and patches are these rows."""
         return Embeddings(**selected(self._fields(), items, tokens, patches))
 
+    def _with(self, **changes: Any) -> Embeddings:
+        """Return the result with other fields, and with the same keys unless others are given."""
+        return Embeddings(**{**self._fields(), **changes})
+
     def _fields(self) -> dict[str, Any]:
-        """Return the fields by name."""
-        return {each.name: getattr(self, each.name) for each in fields(self)}
+        """Return the arguments that make an equal result, by name."""
+        given = {each.name: getattr(self, each.name) for each in fields(self) if each.init}
+        return {**given, "_keys": self._known_keys}
 
 
 def _ranges(bounds: Sequence[int], chosen: np.ndarray) -> np.ndarray:

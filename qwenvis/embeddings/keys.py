@@ -56,7 +56,7 @@ def checked(keys: Iterable[Key]) -> list[str]:
     found = [str(key) for key in keys]
     if UNKNOWN in found:
         raise InputError(
-            f"item {found.index(UNKNOWN)} has no key: it was made by hand, read from a file without keys, or copied "
-            "after its encoder was gone; encode it again, and ask for keys while the encoder exists"
+            f"item {found.index(UNKNOWN)} has no key: it was made or changed by hand, read from a file without keys, "
+            "or copied after its encoder was gone; encode it again, and ask for keys while the encoder exists"
         )
     return found

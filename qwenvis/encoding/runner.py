@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, cast
 
@@ -183,7 +183,7 @@ class Run:
         if self.strict and late:
             late[0].done = out
             raise late[0]
-        return replace(out, errors=tuple(sorted(map(without_traceback, [*errors, *late]), key=call_order)))
+        return out._with(errors=tuple(sorted(map(without_traceback, [*errors, *late]), key=call_order)))
 
     def _single(self, number: int) -> Embeddings:
         """Return one item that has been encoded, whose arrays are views."""

@@ -7,7 +7,7 @@ from _thread import allocate_lock
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from qwenvis.embeddings import Embeddings
 from qwenvis.encoding.batching import MicroBatch, Plan, prefetched
@@ -165,8 +165,7 @@ def _planned(factories: Iterator[Callable[[], InputItem]]) -> Iterator[tuple[Inp
 
 def _copied(item: Embeddings) -> Embeddings:
     """Copy the arrays of an item: views would keep the arrays of its whole group alive."""
-    return replace(
-        item,
+    return item._with(
         embeddings=item.embeddings.copy(),
         hidden_states=[state.copy() for state in item.hidden_states],
         deepstack=[tokens.copy() for tokens in item.deepstack],

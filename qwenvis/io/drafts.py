@@ -38,6 +38,16 @@ def flush(file: Path) -> None:
         os.fsync(written.fileno())
 
 
+def flush_names(directory: Path) -> None:
+    """Wait until the names in a directory are on the disk. Windows cannot open a directory, and does nothing here."""
+    if os.name != "nt":
+        opened = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
+
+
 def remove_abandoned(directory: Path, seconds: float) -> None:
     """Remove the draft directories in a directory that have not changed for some time: of processes that were killed.
 

@@ -119,7 +119,7 @@ typedef struct {
     qv_norm layer_norm;
     /* out = x / sqrt(mean(x^2) + eps) * weight; `bias` is ignored; out may be x, if it is f32 */
     qv_norm rms_norm;
-    /* out = scale * (x cos + rotate_half(x) sin), over 2 * half entries; cos and sin have `half`. Returns the sum of the
+    /* out = scale * (x cos + rotate_half(x) sin), over 2 * half entries; cos and sin have `half`. Returns the sum of
      * squares of out before its rounding, or up to twice as much: entries that are computed twice count twice */
     float (*rope)(const float *x, const float *cos, const float *sin, ptrdiff_t half, float scale, void *out,
                  qv_dtype dtype);

@@ -11,9 +11,9 @@ cdef enum:
 
 cdef double LOG2_E = 1.4426950408889634
 
-# Of fixed tops, in units of log 2: weights are at most 2^MOST, so that sums of 2^17 of them, times values up to 2^45, are
-# finite. A sum of weights is at least LEAST, beside which weights that vanish below 2^-126 do not count. Where scores
-# are bounded by more than FARTHEST, all of a query may lie too far below its top.
+# Of fixed tops, in units of log 2: weights are at most 2^MOST, so that sums of 2^17 of them, times values up to 2^45,
+# are finite. A sum of weights is at least LEAST, beside which weights that vanish below 2^-126 do not count. Where
+# scores are bounded by more than FARTHEST, all of a query may lie too far below its top.
 cdef float MOST = 64, LEAST = 2.0 ** -80, FARTHEST = 160
 
 
@@ -194,7 +194,7 @@ cdef void _attend_tile(const Job *job, const Pair *pair, const Queries *queries,
 
 cdef void _weigh_online(const Job *job, const Queries *queries, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t count,
                         bint rescale) noexcept nogil:
-    """Turn a tile of scores into weights below the running maxima, and rescale the sums of queries whose maximum rose."""
+    """Turn a tile of scores into weights, and rescale the sums of queries whose running maximum rose."""
     cdef float factors[QV_MAX_MR]
     cdef float *sums = queries.sums + row * job.padded_dim
     cdef Py_ssize_t r

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from qwenvis.cache.file import PAGE, checksum
 
 KEY = key(0)
 WIDE = made(embeddings=np.ones((11, 5000), np.float32), hidden_states=[])[1]
-STORED = Embeddings(**{**vars(made()[1]), "hidden_states": []})
+STORED = replace(made()[1], hidden_states=[])
 
 
 @pytest.fixture(autouse=True)

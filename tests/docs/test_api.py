@@ -11,14 +11,14 @@ import torch
 import qwenvis
 from house.source_files import ROOT
 from made.presets import encoder
-from qwenvis.adapters import transformers
+from qwenvis.adapters import transformers, vllm
 from qwenvis.concurrency.memo import cached_property
 
 API = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
 PUBLIC = {name: getattr(qwenvis, name) for name in qwenvis.__all__ if name != "__version__"}
 INTERNALS = API.split("Internals")[1].split("\n#")[0]
 INTERNAL, OPAQUE = (set(re.findall(f"`({name})`", INTERNALS)) for name in (r"\w+\.\w+", r"\w+"))
-ADAPTERS = (transformers,)
+ADAPTERS = (transformers, vllm)
 ADAPTED = {f"{module.__name__}.{name}": getattr(module, name) for module in ADAPTERS for name in module.__all__}
 IMPORTED_FOR_TYPES = {"torch": torch, "pyarrow": pyarrow}  # by type checkers only
 WALKED = {name: kind for name, kind in PUBLIC.items() if name not in OPAQUE}

@@ -3,6 +3,7 @@
 import math
 import pickle
 import struct
+from dataclasses import replace
 
 import ml_dtypes
 import numpy as np
@@ -60,7 +61,7 @@ def test_all_of_a_result_is_converted(spelling):
     out = made()
     got = out.astype(spelling)
     want = in_dtype(ml_dtypes.bfloat16)
-    equal(got, Embeddings(**vars(want) | {"provenance": {**out.provenance, "rounded_to": "bfloat16"}}))
+    equal(got, replace(want, provenance={**out.provenance, "rounded_to": "bfloat16"}))
     assert all(a is b for a, b in zip(got.hidden_states, out.hidden_states, strict=True))
     assert out.embeddings.dtype == np.float32
     assert got.astype(spelling) is got
@@ -125,7 +126,7 @@ def test_narrow_results_are_results(tmp_path, dtype):
     equal(pickle.loads(pickle.dumps(out)), out)
     assert [each.embeddings.dtype for each in out[[2, 0]]] == [dtype, dtype]
     out.save(tmp_path / "tokens")
-    equal(Embeddings.load(tmp_path / "tokens"), Embeddings(**vars(out) | {"hidden_states": []}))
+    equal(Embeddings.load(tmp_path / "tokens"), replace(out, hidden_states=[]))
     out[:0].save(tmp_path / "none")
     assert Embeddings.load(tmp_path / "none").embeddings.dtype == dtype
 

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from dataclasses import replace
 
 import ml_dtypes
 import numpy as np
@@ -13,7 +14,6 @@ import torch
 from made.embeddings import DTYPES, in_dtype, made
 from made.presets import encoder, picture
 from processes.programs import output
-from qwenvis import Embeddings
 from qwenvis.embeddings import convert
 from qwenvis.errors import InputError, PackageError
 
@@ -56,7 +56,7 @@ def test_arrays_that_torch_cannot_share_are_copied(dtype):
 @pytest.mark.parametrize("levels", [0, 3])
 def test_arrow_holds_wide_tokens_by_item(tmp_path, dtype, levels, name):
     out = in_dtype(dtype)
-    out = Embeddings(**vars(out) | {"deepstack": out.deepstack[:levels]})
+    out = replace(out, deepstack=out.deepstack[:levels])
     for part in (out, out[1], out[[2, 0]], out[:0]):
         array = part.to_arrow(name)
         array.validate(full=True)

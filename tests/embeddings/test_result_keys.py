@@ -4,6 +4,7 @@ import copy
 import gc
 import pickle
 import weakref
+from dataclasses import replace
 
 import ml_dtypes
 import numpy as np
@@ -53,6 +54,13 @@ def test_other_dtypes_have_other_keys():
     assert pickle.loads(pickle.dumps(brain)).keys == brain.keys
 
 
+@pytest.mark.parametrize("name", ["embeddings", "deepstack", "grid_thw", "timestamps"])
+def test_results_that_are_changed_by_hand_have_no_keys(name):
+    out = encoder().encode(videos=[CLIP])
+    with pytest.raises(InputError, match="item 0 has no key: it was made or changed by hand"):
+        replace(out, **{name: copy.deepcopy(getattr(out, name))}).keys  # noqa: B018
+
+
 def test_results_do_not_keep_weights(tmp_path):
     found = encoder()
     out, weights = found.encode(picture(61, 97)), weakref.ref(found.spec.weights)
@@ -77,7 +85,7 @@ def test_results_do_not_keep_weights(tmp_path):
 def test_results_without_keys(tmp_path):
     made().save(tmp_path / "a.safetensors")
     for out in (made(), made()[0], made().astype("float16"), Embeddings.load(tmp_path / "a.safetensors")):
-        with pytest.raises(InputError, match="item 0 has no key: it was made by hand, read from a file without keys"):
+        with pytest.raises(InputError, match="item 0 has no key: it was made or changed by hand, read from"):
             out.keys  # noqa: B018
     with pytest.raises(InputError, match="got 2 keys; expected 3"):
         made(_keys=["a" * 64] * 2)

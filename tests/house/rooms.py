@@ -171,7 +171,7 @@ ROOMS = {
         "processors.video processors.image processors.smart_resize models weights errors version"
     ),
     "jobs": Room("__init__ encoder embeddings errors", "numpy safetensors"),
-    "adapters.modalities": Room("embeddings", "numpy"),
+    "adapters.modalities": Room("embeddings errors", "numpy"),
     "adapters.memory": Room("checkpoints.checkpoint weights errors", "numpy"),
     "adapters.transformers.weights": Room("adapters.memory spec checkpoints.tensors errors", "numpy ml_dtypes torch"),
     "adapters.transformers.receiver": Room("models embeddings errors", "torch transformers"),
@@ -179,7 +179,9 @@ ROOMS = {
         "adapters.transformers.receiver embeddings.convert embeddings",
         "numpy torch transformers",
     ),
-    "adapters.transformers.prompt": Room("adapters.transformers.receiver embeddings errors", "numpy transformers"),
+    "adapters.transformers.prompt": Room(
+        "adapters.transformers.receiver adapters.modalities embeddings errors", "numpy transformers"
+    ),
     "adapters.transformers.inputs": Room(
         "adapters.transformers.prompt adapters.transformers.outputs adapters.transformers.receiver adapters.modalities "
         "embeddings errors",
@@ -204,6 +206,9 @@ ROOMS = {
     "adapters.transformers": Room(
         "adapters.transformers.inputs adapters.transformers.outputs adapters.transformers.language_model "
         "adapters.transformers.tower errors"
+    ),
+    "adapters.vllm": Room(
+        "adapters.modalities embeddings.convert embeddings io.drafts io.files errors", "numpy safetensors"
     ),
     # of ops, what `doctor` reports
     "cli": Room(

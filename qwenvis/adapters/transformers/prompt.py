@@ -13,6 +13,7 @@ import transformers
 from transformers.models.auto import processing_auto
 from transformers.video_utils import VideoMetadata
 
+from qwenvis.adapters.modalities import check_times
 from qwenvis.adapters.transformers.receiver import Receiver
 from qwenvis.embeddings import Embeddings
 from qwenvis.errors import InputError, listed, quoted
@@ -121,9 +122,7 @@ def _metadata(videos: Embeddings, temporal_patch_size: int) -> list[VideoMetadat
     The times are the indices of frames at 1 frame per second. All frames of a temporal step have its time, because some
     processors write their mean and others the first. Raises InputError for a video without times.
     """
-    for index, (source, steps) in enumerate(zip(videos.sources, videos.grid_thw[:, 0], strict=True)):
-        if not videos.timestamps or len(videos.timestamps[index]) != steps:
-            raise InputError(f"{quoted(source)} has {steps} temporal steps and no times; encode videos with videos=")
+    check_times(videos)
     frames = [np.repeat(stamps, temporal_patch_size).tolist() for stamps in videos.timestamps]
     return [VideoMetadata(total_num_frames=len(each), fps=1.0, frames_indices=each) for each in frames]
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from adapters.pixel_path import encoder, images
+from adapters.transformers.pixel_path import encoder, images
 from made import video_files
 from oracle.full_families import FULL_FAMILIES
 from oracle.transformers_models import full_model

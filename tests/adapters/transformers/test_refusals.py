@@ -12,7 +12,7 @@ import pytest
 import torch
 import transformers
 
-from adapters.pixel_path import SCENARIOS, encoded, encoder, videos
+from adapters.transformers.pixel_path import SCENARIOS, encoded, encoder, videos
 from oracle.transformers_models import full_model
 from qwenvis import ConfigError, InputError
 from qwenvis.adapters.transformers import inputs, outputs

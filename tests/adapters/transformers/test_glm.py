@@ -5,8 +5,8 @@ from unittest import mock
 import pytest
 import torch
 
-from adapters.pixel_path import SCENARIOS, logits, pixel_inputs, tolerance
-from adapters.test_inputs import GLM, arguments
+from adapters.transformers.pixel_path import SCENARIOS, logits, pixel_inputs, tolerance
+from adapters.transformers.test_inputs import GLM, arguments
 from oracle.transformers_models import full_model
 
 OLDER = sorted(GLM - {"glm5_next"})  # which put the tokens of videos into the placeholders of images, too

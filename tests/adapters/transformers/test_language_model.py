@@ -10,7 +10,7 @@ import torch
 import transformers
 from transformers.initialization import no_init_weights
 
-from adapters.pixel_path import SCENARIOS, encoded, encoder, logits, pixel_inputs, text, tolerance
+from adapters.transformers.pixel_path import SCENARIOS, encoded, encoder, logits, pixel_inputs, text, tolerance
 from oracle.full_families import FULL_FAMILIES
 from oracle.transformers_models import full_model
 from oracle.transformers_processors import transformers_class

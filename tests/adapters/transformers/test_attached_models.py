@@ -7,7 +7,7 @@ import pickle
 import pytest
 import torch
 
-from adapters.pixel_path import SCENARIOS, encoder, logits, pixel_inputs
+from adapters.transformers.pixel_path import SCENARIOS, encoder, logits, pixel_inputs
 from oracle.tolerance import TOWER, relative_error
 from oracle.transformers_models import full_model
 from oracle.transformers_processors import transformers_class

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from adapters.pixel_path import SCENARIOS, encoded, encoder, images, logits, text, tolerance
-from adapters.test_inputs import arguments
+from adapters.transformers.pixel_path import SCENARIOS, encoded, encoder, images, logits, text, tolerance
+from adapters.transformers.test_inputs import arguments
 from oracle.transformers_models import full_model
 from qwenvis import InputError
 from qwenvis.adapters.transformers import inputs, outputs

@@ -6,7 +6,7 @@ import functools
 import pytest
 import torch
 
-from adapters.pixel_path import SCENARIOS, encoded, logits, pixel_inputs, text, tolerance
+from adapters.transformers.pixel_path import SCENARIOS, encoded, logits, pixel_inputs, text, tolerance
 from oracle.families import KINDS
 from oracle.full_families import FULL_FAMILIES
 from oracle.tolerance import ROUNDED, TOWER, relative_error

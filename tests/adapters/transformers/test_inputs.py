@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from adapters.pixel_path import SCENARIOS, encoded, logits, pixel_inputs, text, tolerance
+from adapters.transformers.pixel_path import SCENARIOS, encoded, logits, pixel_inputs, text, tolerance
 from oracle.full_families import FULL_FAMILIES
 from oracle.tolerance import relative_rms
 from oracle.transformers_models import full_model

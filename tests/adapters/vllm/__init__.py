@@ -1,0 +1,1 @@
+"""What vLLM gets, without vLLM: tests/engines/vllm runs it."""
