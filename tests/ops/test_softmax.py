@@ -56,6 +56,13 @@ def test_one_key_takes_all(isa, rng, n, high, low):
         check_queries(scores, v, v[place], 0 * v[place], f"value of key {place}")
 
 
+def test_the_length_of_a_key_has_a_place_of_its_own(isa, rng):
+    """Behind the last value, where neither keys nor head_dim are padded."""
+    v, scores = normal(rng, KEYS, 64), np.zeros(KEYS)
+    scores[0] = LARGE
+    check_queries(scores, v, v[0], 0 * v[0])
+
+
 def test_two_keys_share(isa, rng):
     v = normal(rng, 2 * KEYS + 9, 4)
     scores = np.full(len(v), -LARGE)
