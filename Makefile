@@ -13,7 +13,7 @@ test: ## run the tests
 
 # These tests need neither PyTorch nor transformers, which the environment of test-freethreaded does not contain.
 THREAD_TESTS = tests/concurrency tests/encoder/test_encoder_concurrency.py tests/encoder/test_encoder_stream.py \
-	tests/io/test_sharing.py tests/ops/test_runtime.py tests/ops/test_team.py
+	tests/io/test_sharing.py tests/ops/test_runtime.py tests/ops/test_team.py tests/ops/test_pool.py
 PYTHON = python3.14t
 
 test-freethreaded: ## run the thread tests without the GIL, in a separate environment with $(PYTHON)

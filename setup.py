@@ -15,7 +15,7 @@ from setuptools.command.build_ext import build_ext
 KERNELS = Path("qwenvis/kernels")
 # With -std=c11 GCC would stop contracting a*b+c and halve the peak. The ISA of a file is a pragma in that file.
 COMPILE = ["-O3", "-std=gnu11", "-ffp-contract=fast", "-fno-math-errno", "-Wall", "-Wno-unused-function"]
-# Without OpenMP, threads come from the package's own pool: ops/parallel.h has the reason for macOS and Windows.
+# Without OpenMP, the pool starts its threads itself: ops/parallel.h has the reason for macOS and Windows.
 OPENMP = sys.platform not in ("darwin", "win32") and os.environ.get("QWENVIS_NO_OPENMP") != "1"
 THREADS = [] if sys.platform == "win32" else ["-fopenmp" if OPENMP else "-pthread"]
 BOUNDS = os.environ.get("QWENVIS_BOUNDSCHECK") == "1"

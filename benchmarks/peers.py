@@ -15,12 +15,12 @@ In seconds, ``convert`` is the conversion to the engine's own file, which needs 
 this file, or the checkpoint, into an engine, including the imports of every package except qwenvis; ``first`` is the
 first call. For zentorch it is the second call: the first call compiles, and counts as ``build``.
 
-The engines do not disturb one another. After a call, OpenMP's workers (torch, zentorch and qwenvis share one libgomp
-and one pool) spin for 10 ms, ONNX Runtime's for 40 ms, OpenVINO's for 1 ms, and no engine leaves the process pinned.
-ONNX Runtime is set to stop spinning after a call, and every call is between two pauses that are longer than the
-remaining spinning. All engines thus keep their usual wait policy: OMP_WAIT_POLICY=passive would slow the OpenMP engines
-at each of their loops. On cores that other programs use, this policy costs OpenMP engines far more than the others:
-measure on idle cores.
+The engines do not disturb one another. After a call, OpenMP's workers (torch and zentorch share one libgomp and one
+pool) spin for 10 ms, qwenvis's for 50 us, ONNX Runtime's for 40 ms, OpenVINO's for 1 ms, and no engine leaves the
+process pinned. ONNX Runtime is set to stop spinning after a call, and every call is between two pauses that are longer
+than the remaining spinning. All engines thus keep their usual wait policy: OMP_WAIT_POLICY=passive would slow the
+OpenMP engines at each of their loops. On cores that other programs use, this policy costs OpenMP engines far more than
+the others: measure on idle cores.
 
 All engines on a tower of 665 million parameters take 13 GB of memory at 1024 patches, 16 GB at 6144, and 7 GB of disk.
 """

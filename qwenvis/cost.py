@@ -102,6 +102,19 @@ def best_rates(threads: int, format: str = "f32") -> tuple[float, float]:
     return float(best[0]), float(best[1])
 
 
+def cpu_share(threads: int) -> float:
+    """Measure the part of ``threads`` CPUs that products on as many threads get: less than 1 beside other programs."""
+    with ops.use_threads(threads):
+        run = _product("f32")
+        run()
+        start, cpu = time.monotonic(), time.process_time()
+        for _ in range(LEAST_ROUNDS):
+            run()
+        while time.monotonic() < start + BEST_SECONDS:
+            run()
+        return min(1.0, (time.process_time() - cpu) / (time.monotonic() - start) / threads)
+
+
 def _product(format: str) -> Callable[[], float]:
     """Return a function that runs a product once and returns its flops per second."""
     m, n, k = PROBE

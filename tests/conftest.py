@@ -2,7 +2,7 @@
 
 import os
 
-# Before OpenMP and NumPy are loaded. Idle threads of OpenMP would spin on the cores that processes of other tests need;
+# Before PyTorch and NumPy are loaded. PyTorch's idle threads would spin on the cores that other tests need;
 # OpenBLAS takes ten times as long for the small float64 products of the reference on two threads as on one.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

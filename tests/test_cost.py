@@ -129,6 +129,20 @@ def test_one_run_that_was_held_up_is_no_peak(monkeypatch):
     assert cost.peak_rate(2) == 2 * cost.PEAK_FLOPS
 
 
+def test_cpu_share_is_the_time_that_the_cpus_were_there(monkeypatch):
+    """Half of the time on each of two CPUs."""
+    clock = [0.0]
+
+    def takes(seconds):
+        clock[0] += seconds
+
+    monkeypatch.setattr(cost.ops, "linear", lambda x, weight, out: takes(0.02))
+    for name, rate in (("perf_counter", 1), ("monotonic", 1), ("process_time", 2 * 0.5)):
+        monkeypatch.setattr(cost.time, name, lambda rate=rate: rate * clock[0])
+    assert cost.cpu_share(2) == pytest.approx(0.5)
+    assert cost.BEST_SECONDS <= clock[0] < cost.BEST_SECONDS + 0.1
+
+
 def test_best_rates_are_of_moments_without_a_neighbour(monkeypatch):
     """Which comes and goes: half of the products and of the peaks take three times as long."""
     clock, nth = [0.0], itertools.count()

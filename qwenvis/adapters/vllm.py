@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from safetensors.numpy import save_file
 
-from qwenvis.adapters.modalities import check_times, items_of
+from qwenvis.adapters.modalities import check_times, checked, items_of
 from qwenvis.embeddings import Embeddings
 from qwenvis.embeddings.convert import to_torch
 from qwenvis.errors import InputError, quoted, shown
@@ -110,12 +110,7 @@ def request(out: Embeddings) -> list[Part]:
 
 def _checked(out: Embeddings, width: int | None) -> list[tuple[str, Embeddings]]:
     """Return the modality of each item and the item. Raises InputError unless vLLM can take all of them."""
-    if not isinstance(out, Embeddings):
-        raise InputError(f"out is a {type(out).__name__}; expected the Embeddings that encode returns")
-    out.check(width)
-    family = out.provenance.get("family")
-    if family not in TIMES:
-        raise InputError(f"the tokens are of the family {quoted(family)}; vLLM takes those of {', '.join(TIMES)}")
+    family = checked(out, "vLLM", TIMES, width).provenance["family"]
     numbers = items_of(out)
     if videos := numbers.get("video"):
         if TIMES[family] is None:

@@ -32,6 +32,7 @@ EXTRAS = (
     ("huggingface_hub", "hub", "Hub ids that no cache holds"),
     ("pyarrow", "arrow", "Embeddings.to_arrow"),
 )
+FREE = 0.93  # of the CPUs: less means that other programs are running
 RUNTIMES = ("libgomp", "libomp", "libiomp", "vcomp")  # files of OpenMP runtimes: GCC, LLVM, Intel, Microsoft
 
 
@@ -127,40 +128,32 @@ def _openmp() -> str:
     from qwenvis import ops
 
     if not ops.openmp:
-        return "none: this build has its own thread pool"
+        return "none: this build starts its threads itself"
     files = {words[5] for line in _proc("self/maps") if len(words := line.split(maxsplit=5)) == 6}
     loaded = sorted(file for file in files if file.rpartition("/")[2].startswith(RUNTIMES))
     return f"{ops.openmp}, {', '.join(loaded) or 'runtime library unknown'}"
 
 
-def _waiting() -> str:
-    """Describe what threads do between two loops. An OpenMP runtime reads its own variable before OMP_WAIT_POLICY."""
-    from qwenvis import ops
-
-    if not ops.openmp:
-        return "threads sleep between two loops"
-    own = "GOMP_SPINCOUNT" if "libgomp" in _openmp() else "KMP_BLOCKTIME"
-    told = {name: os.environ.get(name, "").strip().lower() for name in (own, "OMP_WAIT_POLICY")}
-    name, value = next((item for item in told.items() if item[1]), ("", ""))
-    if not value:
-        return "threads spin for some milliseconds after a loop; beside busy programs set OMP_WAIT_POLICY=passive"
-    words = {"0": "sleep", "passive": "sleep", "active": "spin"}.get(value, "spin for a while, then sleep")
-    return f"threads {words} between two loops, by {name}={value}"
-
-
 def _load() -> str:
-    """Describe the load: if one thread of a loop waits for a CPU, the others wait for that thread."""
-    from qwenvis.concurrency.threads import resolve
+    """Describe the load, and what it costs at this moment: the load average tells of the last minute."""
+    from qwenvis import ops
+    from qwenvis.concurrency import threads
+    from qwenvis.cost import cpu_share
 
+    count = ops.granted_threads(min(threads.resolve(), threads.available()))
+    share = cpu_share(count)
+    cpus = f"{count} CPU{'s' * (count > 1)}"
+    told = f"{_load_average()}; products got {share:.0%} of {cpus}"
+    if share >= FREE:
+        return f"{told}: the machine is free"
+    return f"{told}: other programs are running, and a call takes about {1 / share:.1f} times as long as without them"
+
+
+def _load_average() -> str:
     try:
-        load = os.getloadavg()[0]
+        return f"{os.getloadavg()[0]:.1f} programs on {os.cpu_count() or 1} CPUs in the last minute"
     except (AttributeError, OSError):  # Windows has none
-        return "unknown"
-    cpus = os.cpu_count() or 1
-    told = f"{load:.1f} of {cpus} CPUs in the last minute"
-    if load + min(resolve(), cpus) < cpus + 1:
-        return told
-    return f"{told}: other programs are running, so speeds vary, and fewer threads may be faster"
+        return "load average unknown"
 
 
 def _speed() -> str:
@@ -228,7 +221,6 @@ LINES: dict[str, Callable[[], str]] = {
     "formats": _formats,
     "threads": _threads,
     "OpenMP": _openmp,
-    "waiting": _waiting,
     "load": _load,
     "speed": _speed,
     "memory": _memory,

@@ -1,49 +1,47 @@
-/* A pool of threads that wait for loops: as many threads as the widest loop so far wanted, asleep between loops, never
- * ended.
+/* A pool of threads that wait for loops: as many threads as the widest loop so far wanted, never ended.
  *
- * A loop is offered to all threads. A free thread takes a slot, whose number is the worker's, and then one task after
- * the other until none is left. The caller takes tasks too, so a loop ends even if no worker comes. Loops of several
- * callers share the threads. */
-#ifdef _WIN32
-#define WIN32_LEAN_AND_MEAN
-#define NOMINMAX
-#include <windows.h>
-typedef SRWLOCK qv_lock;
-typedef CONDITION_VARIABLE qv_cond;
-#define QV_LOCK SRWLOCK_INIT
-#define QV_COND CONDITION_VARIABLE_INIT
-#define qv_acquire AcquireSRWLockExclusive
-#define qv_release ReleaseSRWLockExclusive
-#define qv_broadcast WakeAllConditionVariable
-#define qv_wait(cond, lock) SleepConditionVariableSRW(cond, lock, INFINITE, 0)
-#else
-#include <pthread.h>
-typedef pthread_mutex_t qv_lock;
-typedef pthread_cond_t qv_cond;
-#define QV_LOCK PTHREAD_MUTEX_INITIALIZER
-#define QV_COND PTHREAD_COND_INITIALIZER
-#define qv_acquire pthread_mutex_lock
-#define qv_release pthread_mutex_unlock
-#define qv_broadcast pthread_cond_broadcast
-#define qv_wait pthread_cond_wait
+ * A loop is offered to all threads. A free thread joins it as one of its workers, and then takes one task after the
+ * other until none is left. The caller takes tasks too, so a loop ends even if no worker comes; at its end the caller
+ * waits for the workers that have come. Loops of several callers share the threads.
+ *
+ * Whoever waits spins for QV_SPIN, so that no thread has to be woken while one op follows the other, and then sleeps.
+ * Beside busy programs, a thread that spun for longer would use up its share of a CPU while it waits for a thread that
+ * has none. */
+#include "wait.h"
+
+#define QV_SPIN 50000 /* nanoseconds; a woken thread needs about as long until it runs */
+#define QV_PATIENCE 1000000000 /* nanoseconds until the system is asked again for threads that it has refused */
+#ifndef QV_LOOPS
+#define QV_LOOPS 64 /* loops at the same time; any further caller has no workers */
 #endif
 
-typedef struct qv_loop {
-    qv_task task;
+/* One of the loops. Its memory is never freed: a late worker that looks at it finds no free slot, or the next loop. */
+typedef struct {
+    _Alignas(64) ptrdiff_t next; /* the next task to take, atomic as all fields up to `awaited` */
+    _Alignas(64) int free;       /* slots; a worker that takes one has its number, and the caller is worker 0 */
+    int done;                    /* workers that have left */
+    int awaited;                 /* workers whose end the sleeping caller awaits; 0 if it does not sleep */
+    int taken;                   /* whether the loop has a caller */
+    qv_task task;                /* constant while a slot is free or a worker present, as `context` and `n` */
     const void *context;
-    ptrdiff_t n, next; /* number of tasks; next task to take, atomic */
-    int slots;         /* free slots; guarded by the lock, as all fields below */
-    int next_slot;     /* number of the next worker; the caller is 0 */
-    int running;       /* workers that take tasks */
-    struct qv_loop *after;
+    ptrdiff_t n; /* number of tasks */
 } qv_loop;
 
 static struct {
-    qv_lock lock;
-    qv_cond work, done;
-    qv_loop *offered; /* loops with free slots, the newest first */
-    int threads;
-} qv_pool = {QV_LOCK, QV_COND, QV_COND, NULL, 0};
+    qv_lock growth, lock;
+    qv_cond offered, done;
+    int64_t patience; /* the time before which no thread is started; guarded by `growth` */
+    int threads;      /* atomic, as all fields below */
+    int asleep;       /* threads that have to be woken */
+    unsigned offers;  /* so far */
+    int slots;        /* of the loops that are running, taken or free */
+    qv_loop loops[QV_LOOPS];
+} qv_pool = {.growth = QV_LOCK, .lock = QV_LOCK, .offered = QV_COND, .done = QV_COND};
+
+#define qv_get(field) __atomic_load_n(&(field), __ATOMIC_SEQ_CST)
+#define qv_set(field, value) __atomic_store_n(&(field), value, __ATOMIC_SEQ_CST)
+#define qv_swap(field, value) __atomic_exchange_n(&(field), value, __ATOMIC_SEQ_CST)
+#define qv_add(field, value) __atomic_fetch_add(&(field), value, __ATOMIC_SEQ_CST)
 
 static void qv_take_tasks(qv_loop *loop, int worker)
 {
@@ -55,97 +53,106 @@ static void qv_take_tasks(qv_loop *loop, int worker)
     }
 }
 
-static void qv_withdraw(qv_loop *loop)
+/* Take a free slot of the loop, if there is one, and tasks. Returns whether there was one. */
+static int qv_join(qv_loop *loop)
 {
-    for (qv_loop **at = &qv_pool.offered; *at; at = &(*at)->after)
-        if (*at == loop) {
-            *at = loop->after;
-            return;
-        }
+    int worker = qv_get(loop->free) > 0 ? qv_add(loop->free, -1) : 0;
+    if (worker <= 0)
+        return 0;
+    qv_take_tasks(loop, worker);
+    if (qv_add(loop->done, 1) + 1 == qv_get(loop->awaited)) {
+        qv_acquire(&qv_pool.lock); /* or the caller would miss it between its last look and its sleep */
+        qv_broadcast(&qv_pool.done);
+        qv_release(&qv_pool.lock);
+    }
+    return 1;
 }
 
-static void qv_work(void)
+/* Sleep until there is a loop that was not among the `offers`. */
+static void qv_sleep(unsigned offers)
 {
     qv_acquire(&qv_pool.lock);
-    for (;;) {
-        qv_loop *loop = qv_pool.offered;
-        if (!loop) {
-            qv_wait(&qv_pool.work, &qv_pool.lock);
-            continue;
-        }
-        int worker = loop->next_slot++;
-        loop->running++;
-        if (--loop->slots == 0)
-            qv_withdraw(loop);
-        qv_release(&qv_pool.lock);
-        qv_take_tasks(loop, worker);
-        qv_acquire(&qv_pool.lock);
-        if (--loop->running == 0)
-            qv_broadcast(&qv_pool.done);
+    qv_add(qv_pool.asleep, 1);
+    while (qv_get(qv_pool.offers) == offers)
+        qv_wait(&qv_pool.offered, &qv_pool.lock);
+    qv_add(qv_pool.asleep, -1);
+    qv_release(&qv_pool.lock);
+}
+
+/* The life of a thread of the pool. It spins only after work: others' loops do not keep it awake. */
+static void qv_work(void)
+{
+    for (int64_t end = 0;;) {
+        unsigned offers = qv_get(qv_pool.offers);
+        int joined = 0;
+        for (int i = 0; i < QV_LOOPS; i++)
+            joined += qv_join(qv_pool.loops + i);
+        if (joined)
+            end = qv_now() + QV_SPIN;
+        qv_spin_while(qv_get(qv_pool.offers) == offers, end);
+        if (qv_get(qv_pool.offers) == offers)
+            qv_sleep(offers);
     }
 }
 
-#define QV_STACK (1 << 20) /* bytes: a task keeps some tiles there, and some systems give 128 kB */
-/* Start one more thread. Returns 0 if the system refuses. */
-#ifdef _WIN32
-static DWORD WINAPI qv_thread(void *nothing)
+static void qv_offer(qv_loop *loop, int slots)
 {
-    (void)nothing;
-    qv_work();
-    return 0;
-}
-
-static int qv_start(void)
-{
-    HANDLE thread = CreateThread(NULL, QV_STACK, qv_thread, NULL, STACK_SIZE_PARAM_IS_A_RESERVATION, NULL);
-    return thread && CloseHandle(thread);
-}
-#else
-static void *qv_thread(void *nothing)
-{
-    qv_work();
-    return nothing;
-}
-
-static int qv_start(void)
-{
-    pthread_t thread;
-    pthread_attr_t attributes;
-    if (pthread_attr_init(&attributes))
-        return 0;
-    pthread_attr_setstacksize(&attributes, QV_STACK);
-    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    int failed = pthread_create(&thread, &attributes, qv_thread, NULL);
-    pthread_attr_destroy(&attributes);
-    return !failed;
-}
-#endif
-
-/* Grow the pool. Returns the threads of the next loop, with the caller: `count`, or fewer where the system refuses. */
-static int qv_pool_grow(int count)
-{
-    qv_acquire(&qv_pool.lock);
-    while (qv_pool.threads < count - 1 && qv_start())
-        qv_pool.threads++;
-    if (count > qv_pool.threads + 1)
-        count = qv_pool.threads + 1;
+    qv_set(loop->free, slots);
+    qv_add(qv_pool.offers, 1);
+    int asleep = qv_get(qv_pool.asleep);
+    if (!asleep)
+        return;
+    qv_acquire(&qv_pool.lock); /* whoever is counted as asleep waits by now */
     qv_release(&qv_pool.lock);
-    return count;
+    if (asleep <= slots)
+        qv_broadcast(&qv_pool.offered);
+    else
+        for (int i = 0; i < slots; i++)
+            qv_signal(&qv_pool.offered);
 }
 
-/* Run task(context, i, worker) for every i < n on `count` threads; a free thread takes the next task. */
-static void qv_pool_run(qv_task task, const void *context, ptrdiff_t n, int count)
+/* Wait until `joined` workers have left the loop. */
+static void qv_await(qv_loop *loop, int joined)
 {
-    qv_loop loop = {.task = task, .context = context, .n = n, .slots = count - 1, .next_slot = 1};
+    int64_t end = qv_get(loop->done) == joined ? 0 : qv_now() + QV_SPIN;
+    qv_spin_while(qv_get(loop->done) != joined, end);
+    if (qv_get(loop->done) == joined)
+        return;
     qv_acquire(&qv_pool.lock);
-    loop.after = qv_pool.offered;
-    qv_pool.offered = &loop;
-    qv_broadcast(&qv_pool.work);
-    qv_release(&qv_pool.lock);
-    qv_take_tasks(&loop, 0);
-    qv_acquire(&qv_pool.lock);
-    qv_withdraw(&loop);
-    while (loop.running)
+    qv_set(loop->awaited, joined);
+    while (qv_get(loop->done) != joined)
         qv_wait(&qv_pool.done, &qv_pool.lock);
     qv_release(&qv_pool.lock);
+}
+
+static qv_loop *qv_take_loop(void)
+{
+    for (int i = 0; i < QV_LOOPS; i++)
+        if (!qv_get(qv_pool.loops[i].taken) && !qv_swap(qv_pool.loops[i].taken, 1))
+            return qv_pool.loops + i;
+    return NULL;
+}
+
+/* Run task(context, i, worker) for every i < n on at most `count` threads; a free thread takes the next task. */
+static void qv_pool_run(qv_task task, const void *context, ptrdiff_t n, int count)
+{
+    qv_loop *loop = count > 1 ? qv_take_loop() : NULL;
+    if (!loop) {
+        for (ptrdiff_t i = 0; i < n; i++)
+            qv_run(task, context, i, 0);
+        return;
+    }
+    int slots = (n < count ? (int)n : count) - 1;
+    loop->next = loop->done = 0;
+    qv_set(loop->awaited, 0); /* which a worker of the loop before may still read */
+    loop->task = task;
+    loop->context = context;
+    loop->n = n;
+    qv_add(qv_pool.slots, slots);
+    qv_offer(loop, slots);
+    qv_take_tasks(loop, 0);
+    int unused = qv_swap(loop->free, 0);
+    qv_await(loop, slots - (unused > 0 ? unused : 0));
+    qv_add(qv_pool.slots, -slots);
+    qv_set(loop->taken, 0);
 }

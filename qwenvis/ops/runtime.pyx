@@ -8,15 +8,16 @@ import numpy as np
 
 from qwenvis.errors import IsaError, quoted
 
-from cython.parallel cimport prange, threadid
+from cython.parallel cimport prange
 from cpython.buffer cimport PyBUF_STRIDED_RO, PyBuffer_Release, PyObject_GetBuffer
 
 from qwenvis.ops.kernels cimport QV_BF16, QV_F32, qv_dtype, qv_format, qv_isas, qv_itemsize, qv_kernels
 
 cdef extern from "parallel.h" nogil:
     const int qv_openmp
-    int qv_granted(int count)
-    void qv_run(task_t task, const void *context, Py_ssize_t i, int worker)
+    int qv_cpus
+    ctypedef void (*qv_member)(void *team, int index) noexcept nogil
+    int qv_granted(int count, void (*region)(qv_member member, void *team, int size) noexcept nogil)
     void qv_pool_run(task_t task, const void *context, Py_ssize_t n, int count)
 
 cdef extern from *:
@@ -81,9 +82,16 @@ cdef int threads() noexcept nogil:
     return 1 if qv_forked else qv_thread_count
 
 
+cdef void _region(qv_member member, void *team, int size) noexcept nogil:
+    """Run member(team, 0 .. size-1) on a thread each: OpenMP starts them for the pool, and they never return."""
+    cdef int index
+    for index in prange(size, schedule="static", chunksize=1, num_threads=size):
+        member(team, index)
+
+
 cdef int granted(int count) noexcept nogil:
     """Start up to ``count`` threads for the ops of this Python thread; return the number that the system grants."""
-    return 1 if qv_forked or count < 2 else qv_granted(count)
+    return 1 if qv_forked or count < 2 else qv_granted(count, _region)
 
 
 cdef void parallel_for(task_t task, const void *context, Py_ssize_t n) noexcept nogil:
@@ -96,16 +104,7 @@ cdef void parallel_on(int most, task_t task, const void *context, Py_ssize_t n) 
 
     Any Python code may run after an allocation and change `threads`, such as a finalizer that ends `use_threads`.
     """
-    cdef int count = granted(most) if n > 1 else 1
-    cdef Py_ssize_t i, j
-    if count == 1:
-        for i in range(n):
-            qv_run(task, context, i, 0)
-    elif qv_openmp:
-        for j in prange(n, schedule="dynamic", chunksize=1, num_threads=count):
-            qv_run(task, context, j, threadid())
-    else:
-        qv_pool_run(task, context, n, count)
+    qv_pool_run(task, context, n, granted(most) if n > 1 else 1)
 
 
 def granted_threads(int count):
@@ -216,5 +215,6 @@ def _after_fork():
     qv_forked = 1
 
 
+qv_cpus = os.cpu_count() or 1
 os.register_at_fork(after_in_child=_after_fork)
 use_isa(os.environ.get("QWENVIS_ISA") or None)

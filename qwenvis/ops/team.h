@@ -1,23 +1,19 @@
-/* The number of threads that OpenMP can start. libgomp ends the process where the system refuses a thread. So before a
- * team grows, the threads that it lacks are started, all at the same time, and ended; the loop then runs on as many
- * threads as the system granted. */
+/* Threads of the pool, started by OpenMP: teams of parallel regions, which never end. OpenMP's variables thus
+ * bind the threads to CPUs and set the size of their stacks, while the pool decides how they wait.
+ *
+ * The thread that enters the region belongs to the team, and is started first. libgomp ends the process where the
+ * system refuses a thread. So before a team is started, as many threads are started, all at the same time, and ended;
+ * the team then has as many threads as the system granted. */
 #include <ctype.h>
 #include <errno.h>
 #include <limits.h>
-#include <pthread.h>
-#include <stdint.h>
+#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 #ifdef __linux__
 #include <sys/syscall.h>
 #endif
-
-/* OpenMP keeps a team for each calling thread: the threads of its last loop, and the most that it may have. */
-static _Thread_local int qv_team_size = 1, qv_team_most = INT_MAX;
-/* Teams grow one at a time, or two teams would count on the same threads. */
-static pthread_mutex_t qv_team_lock = PTHREAD_MUTEX_INITIALIZER;
 
 /* Bytes in an environment variable: a number followed by B, K, M, G or nothing (K). 0 if the variable is not so. */
 static size_t qv_bytes_of(const char *name)
@@ -41,6 +37,20 @@ static size_t qv_bytes_of(const char *name)
     while (isspace((unsigned char)*end))
         end++;
     return *end || number > SIZE_MAX >> shift ? 0 : (size_t)number << shift;
+}
+
+/* Start a thread with a stack of OpenMP's size. Returns whether the system grants it. */
+static int qv_team_create(pthread_t *thread, void *(*run)(void *), void *argument)
+{
+    pthread_attr_t attributes;
+    if (pthread_attr_init(&attributes))
+        return 0;
+    size_t stack = qv_bytes_of("OMP_STACKSIZE");
+    if (stack || (stack = qv_bytes_of("GOMP_STACKSIZE")))
+        pthread_attr_setstacksize(&attributes, stack); /* else, or if the size is refused, the system's */
+    int failed = pthread_create(thread, &attributes, run, argument);
+    pthread_attr_destroy(&attributes);
+    return !failed;
 }
 
 /* Wait until the gate opens, so that all threads exist at the same time; returns the number of the thread. */
@@ -71,40 +81,64 @@ static void qv_team_farewell(pthread_t thread)
 static int qv_team_try(int count)
 {
     pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
-    pthread_attr_t attributes;
     pthread_t *threads = malloc((size_t)count * sizeof *threads);
     int started = 0;
-    if (threads && !pthread_attr_init(&attributes)) {
-        size_t stack = qv_bytes_of("OMP_STACKSIZE");
-        if (stack || (stack = qv_bytes_of("GOMP_STACKSIZE")))
-            pthread_attr_setstacksize(&attributes, stack); /* else, or if the size is refused, the system's */
-        pthread_mutex_lock(&gate);
-        while (started < count && !pthread_create(threads + started, &attributes, qv_team_guest, &gate))
-            started++;
-        pthread_mutex_unlock(&gate);
-        pthread_attr_destroy(&attributes);
-    }
+    pthread_mutex_lock(&gate);
+    while (threads && started < count && qv_team_create(threads + started, qv_team_guest, &gate))
+        started++;
+    pthread_mutex_unlock(&gate);
     for (int i = 0; i < started; i++)
         qv_team_farewell(threads[i]);
     free(threads);
     return started;
 }
 
-/* Start the threads of the next loop. Returns their number: `count`, or fewer. */
-static int qv_team(int count)
+/* A team to start, and its threads so far. */
+typedef struct {
+    qv_region region;
+    int size, present, idle;
+} qv_team;
+
+/* Be thread `index` of a team, in its region. */
+static void qv_team_member(void *given, int index)
 {
-    if (count > qv_team_most)
-        count = qv_team_most;
-    if (count > qv_team_size) {
-        pthread_mutex_lock(&qv_team_lock);
-        int size = qv_team_size + qv_team_try(count - qv_team_size);
-        if (size < count)
-            count = qv_team_most = size;
-#pragma omp parallel num_threads(count)
-        __asm__ volatile(""); /* or the compiler removes the empty loop */
-        pthread_mutex_unlock(&qv_team_lock);
-    }
-    if (count > 1)
-        qv_team_size = count;
-    return count;
+    qv_team *team = given;
+    int idle = index < team->idle;
+    qv_acquire(&qv_pool.lock);
+    team->size = omp_get_num_threads(); /* fewer than there should be, if OpenMP has a limit */
+    if (++team->present == team->size)
+        qv_broadcast(&qv_pool.done);
+    qv_release(&qv_pool.lock); /* from here on there is no team */
+    if (!idle)
+        qv_work();
+    for (;;)
+        pause();
+}
+
+static void *qv_team_enter(void *given)
+{
+    qv_team *team = given;
+    omp_set_dynamic(0); /* or the load of this moment would decide */
+    team->region(qv_team_member, team, team->size);
+    return NULL;
+}
+
+/* Return the most threads that OpenMP's variables allow, with the caller. */
+static int qv_limit(void) { return omp_get_max_active_levels() ? omp_get_thread_limit() : 1; }
+
+/* Start up to `count` threads as the team of a region; fewer where the system refuses. If OpenMP binds threads, the
+ * first of a team are idle: they have the CPUs of the caller and of the threads before. */
+static void qv_start_threads(int count, qv_region region)
+{
+    int idle = omp_get_proc_bind() == omp_proc_bind_false ? 0 : 1 + qv_get(qv_pool.threads);
+    qv_team team = {region, qv_team_try(count + idle), 0, idle};
+    pthread_t first;
+    if (team.size <= idle || !qv_team_create(&first, qv_team_enter, &team))
+        return;
+    pthread_detach(first);
+    qv_acquire(&qv_pool.lock);
+    while (team.present != team.size)
+        qv_wait(&qv_pool.done, &qv_pool.lock);
+    qv_release(&qv_pool.lock);
+    qv_add(qv_pool.threads, team.size - idle);
 }

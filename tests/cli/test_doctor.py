@@ -10,7 +10,7 @@ from qwenvis import cli, cost, ops
 from qwenvis.cli import doctor, units
 from qwenvis.nn.formats import DTYPES
 
-VARIABLES = ("QWENVIS_NUM_THREADS", "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+VARIABLES = ("QWENVIS_NUM_THREADS", "OMP_NUM_THREADS")
 
 
 @pytest.fixture(autouse=True)
@@ -77,41 +77,36 @@ def test_extras_are_told_with_their_purpose(monkeypatch):
     assert "no gguf: pip install 'qwenvis[gguf]'" in text
 
 
-@pytest.mark.skipif(not ops.openmp, reason="the threads of the pool always sleep")
 @pytest.mark.parametrize(
-    ("name", "value", "told"),
+    ("share", "threads", "told"),
     [
-        ("OMP_WAIT_POLICY", "", "threads spin for some milliseconds after a loop; beside busy programs set OMP_WAIT_P"),
-        ("OMP_WAIT_POLICY", " Passive", "threads sleep between two loops, by OMP_WAIT_POLICY=passive"),
-        ("OMP_WAIT_POLICY", "ACTIVE", "threads spin between two loops, by OMP_WAIT_POLICY=active"),
-        ("GOMP_SPINCOUNT", "0", "threads sleep between two loops, by GOMP_SPINCOUNT=0"),
-        ("GOMP_SPINCOUNT", "20000", "threads spin for a while, then sleep between two loops, by GOMP_SPINCOUNT=20000"),
+        (1.0, 2, "; products got 100% of 2 CPUs: the machine is free"),
+        (0.93, 9, "; products got 93% of 4 CPUs: the machine is free"),
+        (0.5, 1, "; products got 50% of 1 CPU: other programs are running, and a call takes about 2.0 times as long"),
     ],
 )
-def test_how_threads_wait(monkeypatch, name, value, told):
-    monkeypatch.setattr(doctor, "_openmp", lambda: "201511, /usr/lib/libgomp.so.1")
-    monkeypatch.setenv(name, value)
-    assert doctor.LINES["waiting"]().startswith(told)
-    if name == "GOMP_SPINCOUNT":  # which GCC's runtime looks at first
-        monkeypatch.setenv("OMP_WAIT_POLICY", "active")
-        assert doctor.LINES["waiting"]().startswith(told)
-
-
-@pytest.mark.parametrize(
-    ("load", "threads", "busy"), [(0.3, 8, False), (1.2, 8, True), (1.2, 4, False), (9.0, 1, True)]
-)
-def test_load_of_the_machine(monkeypatch, load, threads, busy):
-    monkeypatch.setattr(os, "getloadavg", lambda: (load, 5.0, 5.0), raising=False)
+def test_load_of_the_machine(monkeypatch, share, threads, told):
+    monkeypatch.setattr(os, "getloadavg", lambda: (1.25, 5.0, 5.0), raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr("qwenvis.concurrency.threads.available", lambda: 4)
+    monkeypatch.setattr(cost, "cpu_share", lambda count: share)
     monkeypatch.setenv("QWENVIS_NUM_THREADS", str(threads))
     text = doctor.LINES["load"]()
-    assert text.startswith(f"{load} of 8 CPUs in the last minute")
-    assert ("other programs are running" in text) == busy
+    assert text.startswith(f"1.2 programs on 8 CPUs in the last minute{told}")
+
+
+def test_load_counts_the_threads_that_the_system_grants(monkeypatch):
+    """Others would seem to use the CPUs of threads that do not exist."""
+    monkeypatch.setattr(ops, "granted_threads", lambda count: 1)
+    monkeypatch.setattr(cost, "cpu_share", lambda count: 1 / count)
+    monkeypatch.setattr("qwenvis.concurrency.threads.available", lambda: 4)
+    monkeypatch.setenv("QWENVIS_NUM_THREADS", "4")
+    assert doctor.LINES["load"]().endswith("; products got 100% of 1 CPU: the machine is free")
 
 
 def test_system_without_a_load(monkeypatch):
     monkeypatch.delattr(os, "getloadavg", raising=False)
-    assert doctor.LINES["load"]() == "unknown"
+    assert doctor.LINES["load"]().startswith("load average unknown; products got ")
 
 
 def test_no_speed_is_above_its_peak():

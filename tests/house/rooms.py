@@ -218,8 +218,9 @@ ROOMS = {
     # of ops, what `doctor` reports
     "cli": Room(
         "__init__ encoder encoding.runner encoding.inputs cache embeddings spec cost sources videos.video "
-        "videos.animation videos.decode images.image images.decode processors.video ops.isa ops.isas "
-        "ops.openmp ops.formats nn.formats io.signatures io.drafts io.files concurrency.threads errors version",
+        "videos.animation videos.decode images.image images.decode processors.video ops.isa ops.isas ops.openmp "
+        "ops.formats ops.granted_threads nn.formats io.signatures io.drafts io.files concurrency.threads errors "
+        "version",
         "numpy PIL",
     ),
     "__main__": Room("cli"),
