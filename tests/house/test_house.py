@@ -106,6 +106,13 @@ def test_every_room_is_in_the_docs():
     assert not [room for room in rooms if f"`{room}`" not in text]
 
 
+def test_every_adapter_is_in_the_diagram():
+    text = (ROOT / "docs" / "house.md").read_text(encoding="utf-8")
+    branch = text.partition("    adapters/ ")[2].partition("    encoder ")[0]
+    drawn = set(re.findall(r"\w+", " ".join(re.findall(r"[|']-- (.+?)  ", branch))))
+    assert drawn == {name.split(".")[1] for name in ROOMS if name.startswith("adapters.")}
+
+
 def test_changelog_tells_of_this_version():
     version = project()["project"]["version"]
     headings = re.findall(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
