@@ -23,11 +23,12 @@ with `shown`, `quoted` or `listed`. `about` sets the attributes of an error abou
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, SupportsIndex, TypeVar, cast
 
 MAX_LISTED = 20  # bad items that the message of one error lists
 MAX_ERRORS = 1000  # bad items after which no others are looked at: the argument is not what the caller thinks
@@ -142,6 +143,18 @@ def check_choice(value: object, name: str, choices: Sequence[str]) -> None:
     """Raise InputError unless an argument is one of the permitted words."""
     if not isinstance(value, str) or value not in choices:
         raise InputError(f"{name} is {quoted(value)}; expected {', '.join(choices[:-1])} or {choices[-1]}")
+
+
+def checked_integer(value: object, name: str, least: int, most: int | None = None) -> int:
+    """Return an integer of any library as an int. Raises InputError for other types and for numbers out of bounds."""
+    try:
+        number = None if isinstance(value, bool) else operator.index(cast(SupportsIndex, value))
+    except TypeError:
+        number = None
+    if number is None or number < least or (most is not None and number > most):
+        bounds = f", {least} or more" if most is None else f" from {least} to {most}"
+        raise InputError(f"{name} is {quoted(value)}; expected an integer{bounds}")
+    return number
 
 
 @dataclass(frozen=True)

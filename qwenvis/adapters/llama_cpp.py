@@ -6,14 +6,14 @@ The positions are those of llama.cpp's M-RoPE, as transformers' ``get_rope_index
 from __future__ import annotations
 
 import math
-import operator
 from numbers import Real
-from typing import NamedTuple, SupportsIndex, cast
+from typing import NamedTuple
 
 import numpy as np
 
+from qwenvis.adapters.modalities import checked
 from qwenvis.embeddings import Embeddings
-from qwenvis.errors import InputError, counted, quoted
+from qwenvis.errors import InputError, checked_integer, counted, quoted
 
 __all__ = ["Batch", "batch", "steps"]
 
@@ -72,7 +72,7 @@ class Batch(NamedTuple):
         The attention is causal, so the results do not depend on ``n_batch``. Raises InputError unless ``n_batch`` is a
         positive integer.
         """
-        size = _integer(n_batch, "n_batch", 1)
+        size = checked_integer(n_batch, "n_batch", 1)
         bounds = range(0, len(self.embd), size)
         pieces = [(self.embd[i : i + size], self.positions[:, i : i + size]) for i in bounds]
         return [Batch(embd, np.ascontiguousarray(planes), self.next_position) for embd, planes in pieces]
@@ -94,10 +94,11 @@ def batch(out: Embeddings, start: int, *, width: int, tokens_per_second: float |
     is not such a number, for a video whose temporal steps are pictures of their own (`steps` returns them) or have no
     integer times, and where `Embeddings.check` does.
     """
-    numbering = _numbering(out)
-    first = _integer(start, "start", 0)
-    out.check(_integer(width, "width", 1))
-    offsets = _offsets(out, numbering, tokens_per_second)
+    checked(out, "llama.cpp", NUMBERINGS, checked_integer(width, "width", 1))
+    if len(out) != 1:
+        raise InputError(f"out has {counted(len(out), 'item')}; expected one, as out[0]: text stands between the items")
+    first = checked_integer(start, "start", 0)
+    offsets = _offsets(out, tokens_per_second)
     largest = first + int(offsets.max())
     if largest >= LARGEST:
         raise InputError(f"start is {quoted(start)}, the last position {quoted(largest)}; expected less than {LARGEST}")
@@ -140,21 +141,9 @@ def _cut(arrays: list[np.ndarray], counts: np.ndarray) -> list[np.ndarray]:
     return pieces
 
 
-def _numbering(out: Embeddings) -> Numbering:
-    """Return the numbering of an item. Raises InputError for another number of items, and for an unknown family."""
-    if not isinstance(out, Embeddings):
-        raise InputError(f"out is a {type(out).__name__}; expected the Embeddings that encode returns")
-    if len(out) != 1:
-        raise InputError(f"out has {counted(len(out), 'item')}; expected one, as out[0]: text stands between the items")
-    family = out.provenance.get("family")
-    if family not in NUMBERINGS:
-        got = "without a family in their provenance" if family is None else f"of the family {quoted(family)}"
-        raise InputError(f"the tokens are {got}; llama.cpp has language models for {', '.join(NUMBERINGS)}")
-    return NUMBERINGS[family]
-
-
-def _offsets(out: Embeddings, numbering: Numbering, tokens_per_second: object) -> np.ndarray:
+def _offsets(out: Embeddings, tokens_per_second: object) -> np.ndarray:
     """Return the time, row and column of each token, (3, tokens) int64, from 0."""
+    numbering = NUMBERINGS[out.provenance["family"]]
     grid = (out.grid_thw[0] // [1, out.merge_size, out.merge_size]).tolist()
     if grid[0] > 1 and numbering.time == "text":
         video = f"a video of {grid[0]} temporal steps, which the model takes as pictures, each beside its time as text"
@@ -184,14 +173,3 @@ def _times(out: Embeddings, tokens_per_second: object) -> np.ndarray:
         raise InputError(f"tokens_per_second is {quoted(tokens_per_second)}; expected, for a video, {expected}")
     numbers = np.arange(out.grid_thw[0, 0], dtype=np.float32)
     return (numbers * np.float32(seconds) * np.float32(rate)).astype(np.int64)
-
-
-def _integer(value: object, name: str, least: int) -> int:
-    """Return an integer type of any library as an int. Raises InputError for anything but ``least`` or more."""
-    try:
-        number = -1 if isinstance(value, bool) else operator.index(cast(SupportsIndex, value))
-    except TypeError:
-        number = -1
-    if number < least:
-        raise InputError(f"{name} is {quoted(value)}; expected an integer, {least} or more")
-    return number

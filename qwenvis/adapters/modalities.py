@@ -40,9 +40,9 @@ def checked(out: Embeddings, engine: str, families: Collection[str], width: int 
     """Return a result that an engine takes. Raises InputError for another family, and where `Embeddings.check` does."""
     if not isinstance(out, Embeddings):
         raise InputError(f"out is a {type(out).__name__}; expected the Embeddings that encode returns")
-    out.check(width)
     family = out.provenance.get("family")
     if family not in families:
-        known = ", ".join(families)
-        raise InputError(f"the tokens are of the family {quoted(family)}; {engine} takes those of {known}")
+        got = "without a family in their provenance" if family is None else f"of the family {quoted(family)}"
+        raise InputError(f"the tokens are {got}; {engine} takes those of {', '.join(families)}")
+    out.check(width)
     return out

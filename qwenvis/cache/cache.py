@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import os
 import re
 import warnings
@@ -10,12 +9,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, SupportsIndex, cast
+from typing import NamedTuple, SupportsIndex
 
 from qwenvis.cache.file import read, write
 from qwenvis.embeddings import Embeddings
 from qwenvis.embeddings.file import read_header
-from qwenvis.errors import CacheWarning, InputError, quoted, shown
+from qwenvis.errors import CacheWarning, InputError, checked_integer, quoted, shown
 from qwenvis.io.drafts import remove_abandoned
 from qwenvis.io.files import expanded, given_path, reason
 
@@ -73,7 +72,7 @@ class Cache:
         Raises InputError if the directory cannot be created or read, if it is empty and cannot be written, or if
         ``max_bytes`` is not a positive integer.
         """
-        self.max_bytes = _checked_bytes(max_bytes, least=1)
+        self.max_bytes = checked_integer(max_bytes, "max_bytes", 1)
         self.directory = _usable(directory)
         # The bytes that the last scan found, and those of each item that this process has written since then. Threads
         # append to the list without a lock.
@@ -133,7 +132,7 @@ class Cache:
         of items removed. Raises InputError if ``max_bytes`` is negative or not an integer, or if a file cannot be
         removed.
         """
-        bound = self.max_bytes if max_bytes is None else _checked_bytes(max_bytes, 0)
+        bound = self.max_bytes if max_bytes is None else checked_integer(max_bytes, "max_bytes", 0)
         with self._errors_in_words():
             files = self._files()
             return len(files) - len(self._remove_oldest(files, bound))
@@ -239,17 +238,6 @@ class Cache:
         except OSError as error:
             place = shown(str(error.filename or self.directory))
             raise InputError(f"the cache {place} cannot be used: {reason(error)}") from error
-
-
-def _checked_bytes(value: object, least: int) -> int:
-    """Return a number of bytes as an int. Raises InputError for anything but an integer of ``least`` or more."""
-    try:
-        number = -1 if isinstance(value, bool) else operator.index(cast(SupportsIndex, value))
-    except TypeError:
-        number = -1
-    if number < least:
-        raise InputError(f"max_bytes is {quoted(value)}; expected an integer, {least} or more")
-    return number
 
 
 def _usable(directory: str | os.PathLike[str]) -> Path:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import operator
 import os
 from pathlib import Path
-from typing import SupportsIndex, cast
+from typing import SupportsIndex
 
-from qwenvis.errors import InputError, quoted
+from qwenvis.errors import checked_integer
 
 VARIABLES = ("QWENVIS_NUM_THREADS", "OMP_NUM_THREADS")
 MOST = 1024  # a larger number is a typing error
@@ -22,12 +21,12 @@ def resolve(threads: SupportsIndex | None = None) -> int:
     Integers of NumPy are accepted. Raises InputError unless the number is an integer from 1 to ``MOST``.
     """
     if threads is not None:
-        return _positive(threads, "threads")
+        return checked_integer(threads, "threads", 1, MOST)
     for name in VARIABLES:
         text = os.environ.get(name, "").split(",")[0].strip()  # OpenMP allows a list, one number per nesting level
         if text:
             number = int(text) if text.isdecimal() and len(text) < 10 else text[:80]
-            return _positive(number, f"the environment variable {name}")
+            return checked_integer(number, f"the environment variable {name}", 1, MOST)
     return available()
 
 
@@ -47,14 +46,3 @@ def _quota() -> float:
         except (OSError, ValueError):  # no such file, or "max"
             continue
     return math.inf
-
-
-def _positive(value: object, where: str) -> int:
-    """Return an integer type of any library as a positive int; raise InputError for other values."""
-    try:
-        number = 0 if isinstance(value, bool) else operator.index(cast(SupportsIndex, value))
-    except TypeError:
-        number = 0
-    if not 1 <= number <= MOST:
-        raise InputError(f"{where} is {quoted(value)}; expected an integer from 1 to {MOST}")
-    return number

@@ -56,7 +56,7 @@ def test_rows_of_different_lengths_and_videos():
     equal(found, 3, ENCODER.encode(PICTURES[2]))
 
 
-def test_lists_of_one_shape(tmp_path):
+def test_lists_of_one_shape():
     """Ray makes one array of them, or of the column."""
     pair, clips = np.stack([PICTURES[0], PICTURES[0] // 2]), np.stack([VIDEO, VIDEO // 2])
     for column in (np.stack([pair]), objects(pair)):
@@ -86,7 +86,7 @@ def test_paths(tmp_path):
     equal(encode({"image": columns[3]}), 1, ENCODER.encode(PICTURES[1:]))
 
 
-def test_refusals(tmp_path):
+def test_refusals():
     encode = Encode(SOURCE, width=95, threads=1)
     with pytest.raises(InputError, match="no column image; it has picture"):
         encode({"picture": np.stack(PICTURES[:1])})

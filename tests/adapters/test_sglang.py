@@ -49,7 +49,7 @@ def test_no_items():
     [
         (OUT.embeddings, "out is a ndarray; expected the Embeddings"),
         (replace(OUT, provenance={"family": "glm4v"}), "of the family 'glm4v'; SGLang takes those of qwen2_vl"),
-        (replace(OUT, provenance={}), "of the family None"),
+        (replace(OUT, provenance={}), "without a family in their provenance; SGLang takes"),
         (replace(OUT, embeddings=OUT.embeddings[1:]), "do not fit the grid"),
         (replace(OUT, embeddings=np.full_like(OUT.embeddings, np.inf)), "has the value inf"),
         (replace(OUT, embeddings=OUT.embeddings[:, :48]), "48 wide; expected 96"),

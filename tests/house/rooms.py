@@ -172,7 +172,7 @@ ROOMS = {
     ),
     "jobs": Room("__init__ encoder embeddings errors", "numpy safetensors"),
     "adapters.modalities": Room("embeddings errors", "numpy"),
-    "adapters.llama_cpp": Room("embeddings errors", "numpy"),
+    "adapters.llama_cpp": Room("adapters.modalities embeddings errors", "numpy"),
     "adapters.memory": Room("checkpoints.checkpoint weights errors", "numpy"),
     "adapters.transformers.weights": Room("adapters.memory spec checkpoints.tensors errors", "numpy ml_dtypes torch"),
     "adapters.transformers.receiver": Room("models embeddings errors", "torch transformers"),

@@ -73,12 +73,8 @@ class Context:
     def __init__(self, model: c_void_p, **sizes: int) -> None:
         self.library = library()
         params = self.library.llama_context_default_params()
-        assert (params.n_batch, params.n_ubatch, params.type_k, params.type_v) == (
-            2048,
-            512,
-            1,
-            1,
-        )  # the layout is right
+        defaults = params.n_batch, params.n_ubatch, params.type_k, params.type_v
+        assert defaults == (2048, 512, 1, 1), "the layout of the structure has changed"
         for name, value in {"n_ctx": 4096, "n_threads": 1, "n_threads_batch": 1, "flash_attention": 0, **sizes}.items():
             setattr(params, name, value)
         params.type_k = params.type_v = FLOAT32

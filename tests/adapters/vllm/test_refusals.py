@@ -74,7 +74,7 @@ BAD = {
         lambda: Embeddings.concatenate([OUT, replace(OUT, sources=OUT.sources)]),
         f"item {len(OUT)} has no key",
     ),
-    "an unknown family": (lambda: changed(provenance={}), "of the family None; vLLM takes those of qwen2_vl, "),
+    "an unknown family": (lambda: changed(provenance={}), "without a family in their provenance; vLLM takes"),
     "a family without grids in vLLM": (lambda: of_family("glm4v"), "of the family 'glm4v'; vLLM takes those of"),
     "a family that vLLM takes as pixels": (lambda: of_family("qwen3_omni_moe"), "of the family 'qwen3_omni_moe'"),
     "a video of a family without": (lambda: of_family("cohere_compass"), "'video 0' is a video; vLLM takes only imag"),
