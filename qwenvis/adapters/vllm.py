@@ -28,8 +28,8 @@ __all__ = ["offline", "parts", "request", "write_cache"]
 
 Part: TypeAlias = dict[str, Any]
 
-# The families whose tokens and grids vLLM takes -> the times that it reads beside them, of videos; None: it takes only
-# images. `make test-vllm` compares the table with the installed vLLM.
+# The families whose tokens and grids vLLM takes -> the times of videos that vLLM reads beside them; None: vLLM takes
+# only images, and those in requests only. `make test-vllm` compares the table with the installed vLLM.
 TIMES = {
     "qwen2_vl": "",
     "qwen2_5_vl": "second_per_grid_ts",

@@ -133,7 +133,7 @@ typedef struct {
     /* One block of n finite scores of each of `rows` <= mr queries, in units of log 2, at most 127 above the top of the
      * query: out = 2^(s - top), and totals += out, in nr / 2 sums a query, which together are the sum of its powers.
      * Powers below 2^-126 become 2^-126 or less. As above, powers for bf16 are off by up to 1.1e-4 before their
-     * rounding, and rows lie `pitch` apart; both are written up to a whole panel, beyond n as of scores of -126 */
+     * rounding, and rows lie `pitch` apart. s and out are written up to a whole panel: scores beyond n are -126 */
     void (*powers)(float *s, ptrdiff_t pitch, ptrdiff_t rows, ptrdiff_t n, const float *tops, float *totals, void *out,
                    qv_dtype dtype);
     /* The sum of d entries */

@@ -51,7 +51,7 @@ INLINE void store_n(float *p, vf x, ptrdiff_t n)
 /* numpy.where: entries of `yes` where the mask is set, entries of `no` elsewhere. */
 INLINE vf where(vi mask, vf yes, vf no) { return (vf)((mask & (vi)yes) | (~mask & (vi)no)); }
 
-/* C's vector extensions have no maximum. Where the file of an ISA names an instruction, it replaces three. */
+/* C's vector extensions have no maximum. An instruction that the file of an ISA names replaces three. */
 #ifndef QV_MAX
 #define QV_MAX(a, b) where((a) > (b), a, b)
 #endif
@@ -221,7 +221,7 @@ INLINE vf exp2_coarse(vf x)
 /* 2^x for finite x <= 127, as exact as rows of this dtype need. */
 INLINE vf power(vf x, qv_dtype dtype) { return dtype == QV_F32 ? exp2_(x) : exp2_coarse(x); }
 
-/* 2^x for x <= 0, minus infinity too, whose power is that of -126. */
+/* 2^x for x <= 0; below -126, minus infinity included, 2^-126. */
 INLINE vf power_below(vf x, qv_dtype dtype)
 {
 #ifdef QV_SCALE

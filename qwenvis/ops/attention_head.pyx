@@ -23,7 +23,7 @@ cdef struct Queries:
     char *rotated   # (rows, head_dim) in the format's rows
     float *sums     # (rows, padded_dim)
     bint fixed      # tops are fixed, else running maxima
-    float *tops     # (rows,)
+    float *tops     # (rows,); until tops are fixed, the squared lengths of the queries
     float *totals   # (rows,) running sums of the weights; if fixed, (rows, nr / 2), to be added up
     float *scores   # (mr, KEYS)
     char *weights   # (mr, KEYS) in the format's rows: 2^(scores - tops); the scores themselves in float32

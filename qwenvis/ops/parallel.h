@@ -48,12 +48,12 @@ static int qv_granted(int count, qv_region region)
     if (qv_get(qv_pool.threads) < needed) {
         qv_acquire(&qv_pool.growth);
         int missing = needed - qv_get(qv_pool.threads);
-        if (missing > 0 && qv_now() >= qv_pool.patience) {
+        if (missing > 0 && qv_now() >= qv_pool.next_start) {
             qv_signal_mask before = qv_signals_block();
             qv_start_threads(missing, region);
             qv_signals_restore(before);
             if (qv_get(qv_pool.threads) < needed)
-                qv_pool.patience = qv_now() + QV_PATIENCE;
+                qv_pool.next_start = qv_now() + QV_RETRY;
         }
         qv_release(&qv_pool.growth);
     }

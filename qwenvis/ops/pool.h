@@ -10,7 +10,7 @@
 #include "wait.h"
 
 #define QV_SPIN 50000 /* nanoseconds; a woken thread needs about as long until it runs */
-#define QV_PATIENCE 1000000000 /* nanoseconds until the system is asked again for threads that it has refused */
+#define QV_RETRY 1000000000 /* nanoseconds until the system is asked again for threads that it has refused */
 #ifndef QV_LOOPS
 #define QV_LOOPS 64 /* loops at the same time; any further caller has no workers */
 #endif
@@ -18,7 +18,7 @@
 /* One of the loops. Its memory is never freed: a late worker that looks at it finds no free slot, or the next loop. */
 typedef struct {
     _Alignas(64) ptrdiff_t next; /* the next task to take, atomic as all fields up to `awaited` */
-    _Alignas(64) int free;       /* slots; a worker that takes one has its number, and the caller is worker 0 */
+    _Alignas(64) int free;       /* slots that are left, from 1 on: the worker in slot k is worker k, the caller is 0 */
     int done;                    /* workers that have left */
     int awaited;                 /* workers whose end the sleeping caller awaits; 0 if it does not sleep */
     int taken;                   /* whether the loop has a caller */
@@ -30,11 +30,11 @@ typedef struct {
 static struct {
     qv_lock growth, lock;
     qv_cond offered, done;
-    int64_t patience; /* the time before which no thread is started; guarded by `growth` */
-    int threads;      /* atomic, as all fields below */
-    int asleep;       /* threads that have to be woken */
-    unsigned offers;  /* so far */
-    int slots;        /* of the loops that are running, taken or free */
+    int64_t next_start; /* the time before which no thread is started; guarded by `growth` */
+    int threads;        /* atomic, as all fields below */
+    int asleep;         /* threads that have to be woken */
+    unsigned offers;    /* so far */
+    int slots;          /* of the loops that are running, taken or free */
     qv_loop loops[QV_LOOPS];
 } qv_pool = {.growth = QV_LOCK, .lock = QV_LOCK, .offered = QV_COND, .done = QV_COND};
 

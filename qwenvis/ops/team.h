@@ -54,7 +54,7 @@ static int qv_team_create(pthread_t *thread, void *(*run)(void *), void *argumen
 }
 
 /* Wait until the gate opens, so that all threads exist at the same time; returns the number of the thread. */
-static void *qv_team_guest(void *gate)
+static void *qv_team_wait_at_gate(void *gate)
 {
     pthread_mutex_lock(gate);
     pthread_mutex_unlock(gate);
@@ -65,8 +65,8 @@ static void *qv_team_guest(void *gate)
 #endif
 }
 
-/* Join a thread, and wait until the system no longer counts it: that may take a little longer. */
-static void qv_team_farewell(pthread_t thread)
+/* Join a thread, and wait for the moment, a little later, at which the system no longer counts the thread. */
+static void qv_team_join(pthread_t thread)
 {
     void *number;
     pthread_join(thread, &number);
@@ -78,17 +78,17 @@ static void qv_team_farewell(pthread_t thread)
 }
 
 /* Start `count` threads as OpenMP would, and end them. Returns how many started. */
-static int qv_team_try(int count)
+static int qv_team_rehearse(int count)
 {
     pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
     pthread_t *threads = malloc((size_t)count * sizeof *threads);
     int started = 0;
     pthread_mutex_lock(&gate);
-    while (threads && started < count && qv_team_create(threads + started, qv_team_guest, &gate))
+    while (threads && started < count && qv_team_create(threads + started, qv_team_wait_at_gate, &gate))
         started++;
     pthread_mutex_unlock(&gate);
     for (int i = 0; i < started; i++)
-        qv_team_farewell(threads[i]);
+        qv_team_join(threads[i]);
     free(threads);
     return started;
 }
@@ -108,7 +108,7 @@ static void qv_team_member(void *given, int index)
     team->size = omp_get_num_threads(); /* fewer than there should be, if OpenMP has a limit */
     if (++team->present == team->size)
         qv_broadcast(&qv_pool.done);
-    qv_release(&qv_pool.lock); /* from here on there is no team */
+    qv_release(&qv_pool.lock); /* from here on `team` may be gone */
     if (!idle)
         qv_work();
     for (;;)
@@ -131,7 +131,7 @@ static int qv_limit(void) { return omp_get_max_active_levels() ? omp_get_thread_
 static void qv_start_threads(int count, qv_region region)
 {
     int idle = omp_get_proc_bind() == omp_proc_bind_false ? 0 : 1 + qv_get(qv_pool.threads);
-    qv_team team = {region, qv_team_try(count + idle), 0, idle};
+    qv_team team = {region, qv_team_rehearse(count + idle), 0, idle};
     pthread_t first;
     if (team.size <= idle || !qv_team_create(&first, qv_team_enter, &team))
         return;

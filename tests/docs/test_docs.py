@@ -113,6 +113,12 @@ def test_every_page_is_on_the_site():
     assert not [path.name for path in PAGES if f": {path.name}\n" not in settings]
 
 
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_prose_is_at_most_120_wide(path):
+    prose = re.sub(r"^```.*?^```$", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    assert not [line for line in prose.splitlines() if len(line) > 120 and not line.startswith(("|", "    "))]
+
+
 MEASURED = {"qwenvis": "qwenvis", "OpenVINO": "openvino", "zentorch": "zentorch", "transformers": "torch"}
 
 

@@ -16,7 +16,7 @@ openmp = pytest.mark.skipif(not ops.openmp, reason="the threads are not OpenMP's
 linux = pytest.mark.skipif(sys.platform != "linux", reason="knows the threads of Linux")
 
 PRODUCT = """
-    import os, sys, time
+    import os, signal, sys, time
     from statistics import median
     import numpy as np
     from qwenvis import ops
@@ -173,3 +173,33 @@ def test_callers_at_once_have_workers_of_their_own():
     print(workers(3))
     """
     assert output(f"    import os; os.cpu_count = lambda: 4{PRODUCT}{WORKERS}{code}") == "3"
+
+
+@linux
+def test_threads_are_started():
+    code = """
+    def count():
+        return len(os.listdir("/proc/self/task"))
+
+    one, before = product(1), count()
+    assert product(3) == one
+    print(count() - before)
+    """
+    assert output(PRODUCT + code) == "2"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.parametrize("before", [1, 2])
+def test_child_of_a_fork_works(before):
+    """Workers do not survive a fork; a child that waited for them would hang."""
+    code = f"""
+    want = product({before})
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        os._exit(0 if product(2) == want else 3)
+    _, status = os.waitpid(child, 0)
+    assert product(2) == want
+    print(os.waitstatus_to_exitcode(status))
+    """
+    assert output(PRODUCT + code) == "0"

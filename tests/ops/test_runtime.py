@@ -1,7 +1,5 @@
-"""The selected instruction set, the threads, fork, and the floating-point mode of whoever calls."""
+"""The selected instruction set, the number of threads, and the floating-point mode of whoever calls."""
 
-import os
-import sys
 import threading
 from functools import partial
 
@@ -128,53 +126,6 @@ def test_python_threads_at_once_get_the_bits_they_get_alone(rng):
         thread.join()
     for result in got:
         assert_same_bits(result, want)
-
-
-PRODUCT = """
-    import os, signal
-    import numpy as np
-    from qwenvis import ops
-
-    x, w = np.random.default_rng(0).standard_normal((2, 200, 200), np.float32)
-    weight = ops.PackedWeight(200, 200)
-    weight.pack(w)
-
-    def product(threads):
-        with ops.use_threads(threads):
-            return ops.linear(x, weight, np.empty((200, 200), np.float32)).tobytes()
-"""
-
-linux = pytest.mark.skipif(sys.platform != "linux", reason="counts the threads in /proc")
-
-
-@linux
-def test_threads_are_started():
-    code = """
-    def count():
-        return len(os.listdir("/proc/self/task"))
-
-    one, before = product(1), count()
-    assert product(3) == one
-    print(count() - before)
-    """
-    assert output(PRODUCT + code) == "2"
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-@pytest.mark.parametrize("before", [1, 2])
-def test_child_of_a_fork_works(before):
-    """Workers do not survive a fork; a child that waited for them would hang."""
-    code = f"""
-    want = product({before})
-    child = os.fork()
-    if child == 0:
-        signal.alarm(20)
-        os._exit(0 if product(2) == want else 3)
-    _, status = os.waitpid(child, 0)
-    assert product(2) == want
-    print(os.waitstatus_to_exitcode(status))
-    """
-    assert output(PRODUCT + code) == "0"
 
 
 def calls(rng):
