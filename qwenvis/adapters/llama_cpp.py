@@ -90,9 +90,9 @@ def batch(out: Embeddings, start: int, *, width: int, tokens_per_second: float |
     section 2.1 of the Qwen2-VL paper (arXiv:2409.12191); after a video of Qwen2-VL or Qwen2.5-VL with more time than
     rows and columns, transformers 5.23 continues earlier, which llama.cpp refuses.
 
-    Raises InputError for several items, for a family whose language model llama.cpp does not have, for an argument that
-    is not such a number, for a video whose temporal steps are pictures of their own (`steps` returns them) or have no
-    integer times, and where `Embeddings.check` does.
+    Raises InputError for several items, for a result from which items were left out, for a family whose language model
+    llama.cpp does not have, for an argument that is not such a number, for a video whose temporal steps are pictures of
+    their own (`steps` returns them) or have no integer times, and where `Embeddings.check` does.
     """
     checked(out, "llama.cpp", NUMBERINGS, checked_integer(width, "width", 1))
     if len(out) != 1:

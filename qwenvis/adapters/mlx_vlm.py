@@ -23,8 +23,8 @@ def arguments(out: Embeddings, *, width: int | None = None) -> dict[str, Any]:
     The result has arrays of MLX: ``cached_image_features`` (tokens, width) in the dtype of ``out``, ``image_grid_thw``
     (items, 3), and ``pixel_values``, one zero that MLX-VLM wants to see and does not read.
 
-    Raises InputError for tokens with deepstack or of another family, for videos, and where `Embeddings.check` does;
-    PackageError without MLX.
+    Raises InputError for tokens with deepstack or of another family, for videos, for items that were left out, and
+    where `Embeddings.check` does; PackageError without MLX.
     """
     if isinstance(out, Embeddings) and out.deepstack:
         raise InputError(

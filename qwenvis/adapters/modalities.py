@@ -37,9 +37,16 @@ def check_times(videos: Embeddings) -> None:
 
 
 def checked(out: Embeddings, engine: str, families: Collection[str], width: int | None) -> Embeddings:
-    """Return a result that an engine takes. Raises InputError for another family, and where `Embeddings.check` does."""
+    """Return a result that an engine takes.
+
+    Raises InputError for another family, for items that ``on_error="skip"`` left out, since others would take their
+    placeholders, and where `Embeddings.check` does.
+    """
     if not isinstance(out, Embeddings):
         raise InputError(f"out is a {type(out).__name__}; expected the Embeddings that encode returns")
+    if out.errors:
+        lost = f"{counted(len(out.errors), 'item')} left out: {shown(str(out.errors[0]))}"
+        raise InputError(f"{lost}; a prompt without placeholders for such items takes out[:]")
     family = out.provenance.get("family")
     if family not in families:
         got = "without a family in their provenance" if family is None else f"of the family {quoted(family)}"

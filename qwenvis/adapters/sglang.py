@@ -25,8 +25,8 @@ def arguments(out: Embeddings, *, width: int | None = None) -> dict[str, list[di
     Each list has one dict: ``precomputed_embeddings`` (tokens, W), which is `Embeddings.wide` as a tensor;
     ``image_grid_thw`` or ``video_grid_thw`` (items, 3) int64; and ``second_per_grid_ts`` of videos of Qwen2.5-VL.
 
-    Raises InputError where `Embeddings.check` does, for tokens of a family that SGLang cannot take, and for videos of
-    Qwen2.5-VL without times; PackageError without PyTorch.
+    Raises InputError where `Embeddings.check` does, for items that were left out, for tokens of a family that SGLang
+    cannot take, and for videos of Qwen2.5-VL without times; PackageError without PyTorch.
     """
     numbers = items_of(checked(out, "SGLang", FAMILIES, width))
     seconds = {}

@@ -58,8 +58,9 @@ def offline(out: Embeddings, *, width: int | None = None) -> dict[str, Any]:
     "multi_modal_uuids", the keys of the items. For images, ``image_embeds`` is `Embeddings.wide` of all of them, a
     copy, and ``image_grid_thw`` (items, 3) int64; videos also have the times that the family's model reads.
 
-    Raises InputError where `Embeddings.check` and `Embeddings.keys` do, for another family, for videos without times,
-    and for videos of a family of which vLLM takes images only. Raises PackageError without PyTorch.
+    Raises InputError where `Embeddings.check` and `Embeddings.keys` do, for another family, for items that were left
+    out, for videos without times, and for videos of a family of which vLLM takes images only. Raises PackageError
+    without PyTorch.
     """
     items = _checked(out, width)
     data, uuids = {}, {}

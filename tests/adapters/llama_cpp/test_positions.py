@@ -11,7 +11,7 @@ from adapters.llama_cpp.prompts import arguments, batch_of, pieces
 from adapters.transformers.pixel_path import SCENARIOS, encoded, encoder, text, videos
 from oracle.full_families import FULL_FAMILIES
 from oracle.transformers_models import full_model
-from qwenvis import Embeddings, InputError
+from qwenvis import Embeddings, ImageError, InputError
 from qwenvis.adapters.llama_cpp import NUMBERINGS, batch, steps
 from qwenvis.adapters.transformers import inputs
 
@@ -149,6 +149,7 @@ def without_times():
         (lambda: np.zeros((4, 288)), 288, "out is a ndarray; expected the Embeddings that encode returns"),
         (of("qwen3_vl", "images of different sizes"), 288, r"out has 3 items; expected one, as out\[0\]"),
         (lambda: picture()[:0], 288, "out has 0 items"),
+        (lambda: picture(errors=(ImageError("image 1 is bad"),)), 288, "1 item left out: image 1 is bad"),
         (lambda: picture(provenance={}), 288, "are without a family in their provenance; llama.cpp takes those"),
         (of("cohere_compass", "one image"), 288, "of the family 'cohere_compass'; llama.cpp takes those of qwen2_vl, "),
         (lambda: picture(deepstack=[]), 288, "the tokens are 96 wide; expected 288: is this the tower of another"),

@@ -7,7 +7,7 @@ import pytest
 
 from adapters.vllm.results import encoded
 from made.presets import encoder, picture
-from qwenvis import Embeddings, InputError
+from qwenvis import Embeddings, ImageError, InputError
 from qwenvis.adapters.vllm import offline, parts, request, write_cache
 
 FAMILY = "qwen3_vl"
@@ -40,6 +40,7 @@ BAD = {
     "an array": (lambda: OUT.embeddings, "out is a ndarray; expected the Embeddings"),
     "no result": (lambda: None, "out is a NoneType; expected the Embeddings"),
     "a list of results": (lambda: [OUT], "out is a list; expected the Embeddings"),
+    "an item left out": (lambda: changed(errors=(ImageError("image 1 is bad"),)), "1 item left out: image 1 is bad"),
     "too few rows": (lambda: changed(embeddings=OUT.embeddings[1:]), "tokens do not fit the grid"),
     "too many rows": (lambda: changed(embeddings=np.repeat(OUT.embeddings, 2, axis=0)), "tokens do not fit the grid"),
     "another shape": (
