@@ -16,7 +16,7 @@ this file, or the checkpoint, into an engine, including the imports of every pac
 first call. For zentorch it is the second call: the first call compiles, and counts as ``build``.
 
 The engines do not disturb one another. After a call, OpenMP's workers (torch and zentorch share one libgomp and one
-pool) spin for 10 ms, qwenvis's for 50 us, ONNX Runtime's for 40 ms, OpenVINO's for 1 ms, and no engine leaves the
+pool) spin for 10 ms, qwenvis's for 150 us, ONNX Runtime's for 40 ms, OpenVINO's for 1 ms, and no engine leaves the
 process pinned. ONNX Runtime is set to stop spinning after a call, and every call is between two pauses that are longer
 than the remaining spinning. All engines thus keep their usual wait policy: OMP_WAIT_POLICY=passive would slow the
 OpenMP engines at each of their loops. On cores that other programs use, this policy costs OpenMP engines far more than
