@@ -9,7 +9,7 @@
  * has none. */
 #include "wait.h"
 
-#define QV_SPIN 150000 /* nanoseconds: the end of a loop waits for a last task, of which many take 100000 */
+#define QV_SPIN 150000 /* nanoseconds: tuned by benchmarks.busy, since the end of a loop waits for a last task */
 #define QV_RETRY 1000000000 /* nanoseconds until the system is asked again for threads that it has refused */
 #ifndef QV_LOOPS
 #define QV_LOOPS 64 /* loops at the same time; any further caller has no workers */
