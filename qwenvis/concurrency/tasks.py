@@ -27,6 +27,9 @@ class Task(Generic[T]):
         self._call, self._process = call, os.getpid()
         self._running = allocate_lock()  # held until the call is done; waiting threads acquire it
         self._running.acquire()
+        # A dict of its own: two threads that first ask for `__dict__` at once may share what it holds, and free it
+        # twice, if a garbage collection comes in between (CPython 3.11).
+        self._owner: dict[str, list[int]] = {}
         self._done = False
         self._value: T | None = None
         self._error: BaseException | None = None
@@ -77,7 +80,7 @@ class Task(Generic[T]):
         """Return whether this thread claims the call, as the first to try."""
         mine = [get_ident()]
         # One atomic step of the interpreter: neither a signal handler nor another thread can come in between.
-        return self.__dict__.setdefault("_owner", mine) is mine
+        return self._owner.setdefault("thread", mine) is mine
 
     @property
     def _abandoned(self) -> bool:
@@ -86,7 +89,7 @@ class Task(Generic[T]):
         That holds for a thread that did not survive a fork, for a thread frozen by the shutdown of the interpreter,
         and for this thread itself, if a signal handler or the garbage collector interrupted the call here.
         """
-        return self._process != os.getpid() or sys.is_finalizing() or self.__dict__["_owner"] == [get_ident()]
+        return self._process != os.getpid() or sys.is_finalizing() or self._owner["thread"] == [get_ident()]
 
     def _execute(self) -> None:
         try:

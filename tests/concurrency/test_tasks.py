@@ -1,4 +1,4 @@
-"""Calls that run ahead of the loop that uses their results."""
+"""Calls that run ahead of the loop that uses their results; objects that several threads use for the first time."""
 
 import threading
 import time
@@ -6,7 +6,8 @@ from functools import partial
 
 import pytest
 
-from qwenvis.concurrency.tasks import run_ahead
+from qwenvis.concurrency.memo import cached_property
+from qwenvis.concurrency.tasks import Task, run_ahead
 
 
 def test_run_ahead_keeps_the_order_and_the_bound():
@@ -38,3 +39,32 @@ def test_run_ahead_raises_errors_in_order():
     assert next(results) == 0
     with pytest.raises(ValueError, match="invalid literal"):
         next(results)
+
+
+class Watched:
+    """An object whose ``__dict__`` must not be asked for: CPython 3.11 may free what it holds twice."""
+
+    def __getattribute__(self, name):
+        assert name != "__dict__"
+        return super().__getattribute__(name)
+
+
+def test_threads_do_not_share_the_dict_of_a_task():
+    class WatchedTask(Watched, Task):
+        pass
+
+    task = WatchedTask(lambda: 3)
+    task.start()
+    task.run()
+    assert task.result() == 3
+    WatchedTask(lambda: 4).cancel()
+
+
+def test_threads_do_not_share_the_dict_of_a_cached_property():
+    class Holder(Watched):
+        @cached_property
+        def value(self):
+            return object()
+
+    holder = Holder()
+    assert holder.value is holder.value
