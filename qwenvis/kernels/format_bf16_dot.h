@@ -3,6 +3,7 @@
 #define TILE bf16_words
 #define WORD int32_t
 #define WORD_ENTRY 2
+#define SUM vf
 #define DOT(c, a, b) QV_BF16_DOT(c, a, b)
 #include "gemm_tile.h"
 
@@ -62,6 +63,7 @@ static const qv_format bf16_format = {
     .mr = MR,
     .nr = NR,
     .kr = 2,
+    .block = 2,
     .itemsize = 2,
     .pack = bf16_pack,
     .pack_transposed = bf16_pack_transposed,

@@ -3,6 +3,7 @@
 #define TILE f32_chunk
 #define WORD float
 #define WORD_ENTRY 4
+#define SUM vf
 #define DOT(c, a, b) ((c) + (a) * (b))
 #include "gemm_tile.h"
 
@@ -48,6 +49,7 @@ static const qv_format f32_format = {
     .mr = MR,
     .nr = NR,
     .kr = 1,
+    .block = 1,
     .itemsize = 4,
     .pack = f32_pack,
     .pack_transposed = f32_pack_transposed,

@@ -6,11 +6,14 @@ cdef extern from "kernels.h" nogil:
         QV_MAX_MR
         QV_MAX_NR
         QV_CHUNK
+        QV_TRAILER
+        QV_WORD
         QV_ACTIVATION_COUNT
 
     ctypedef enum qv_dtype:
         QV_F32
         QV_BF16
+        QV_DTYPE_COUNT
 
     Py_ssize_t qv_itemsize(qv_dtype dtype)
 
@@ -23,8 +26,13 @@ cdef extern from "kernels.h" nogil:
         int mr
         int nr
         int kr
+        int block
         int itemsize
-        void (*expand)(const void *panel, Py_ssize_t steps, Py_ssize_t width, float *out) noexcept nogil
+        int header
+        Py_ssize_t most_k
+        void (*expand)(const void *panel, Py_ssize_t first, Py_ssize_t steps, Py_ssize_t width,
+                       float *out) noexcept nogil
+        void (*quantize)(const void *x, Py_ssize_t k, float *scratch, void *row) noexcept nogil
         void (*pack)(const void *w, Py_ssize_t pitch, Py_ssize_t columns, Py_ssize_t k, void *panel, Py_ssize_t fill,
                      Py_ssize_t width) noexcept nogil
         void (*pack_transposed)(const float *w, Py_ssize_t pitch, Py_ssize_t columns, Py_ssize_t k, void *panel,

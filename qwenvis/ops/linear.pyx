@@ -2,9 +2,12 @@
 
 import numpy as np
 
-from qwenvis.ops.kernels cimport QV_ACTIVATION_COUNT, QV_CHUNK, QV_F32, QV_MAX_MR, QV_MAX_NR
+from qwenvis.ops.kernels cimport QV_ACTIVATION_COUNT, QV_CHUNK, QV_F32, QV_MAX_MR, QV_MAX_NR, QV_TRAILER, QV_WORD
 from qwenvis.ops.packed_weight cimport PackedWeight, Panels, panel_at, panel_width
-from qwenvis.ops.runtime cimport CACHE_LINE, Rows, ceil_div, parallel_on, prefetch, round_up, rows_of, threads
+from qwenvis.ops.quantize cimport quantize_rows
+from qwenvis.ops.runtime cimport (
+    CACHE_LINE, Rows, bytes_of, ceil_div, parallel_on, prefetch, round_up, rows_of, threads
+)
 
 cdef extern from * nogil:
     """
@@ -17,6 +20,7 @@ cdef enum:
     ROW_TILES = 12       # most tiles of rows a task: with 14 rows and K = 1280, 860 kB of x, most of a 1 MB L2
     EXPANDED_ROWS = 144  # most rows a task where a panel is expanded, once for all of them; tuned by benchmarks.ops
     EXPANDED_FLOATS = (QV_CHUNK + EXPANDED_ROWS) * QV_MAX_NR  # of a worker: a chunk of a panel, and sums
+    QUANTIZED_ROWS = 2048 # most rows that are quantised at a time: 3 MB at K = 1280
     COLUMNS = 320        # columns a task: long enough to pay for its start, short enough to share out
     LINES_X = 4          # after which the hardware has seen that a row is a stream
     TASKS_PER_THREAD = 16 # so that the last tasks end together, also where a thread was slowed down
@@ -85,7 +89,7 @@ cdef void _expand_and_multiply(const Job *job, Py_ssize_t top, Py_ssize_t bottom
     cdef Py_ssize_t first = 0, row, steps, mr = p.format.mr
     while first < p.k:
         steps = min(<Py_ssize_t>QV_CHUNK, p.k - first)
-        p.format.expand(weights + first * width * p.format.itemsize, steps, width, expanded)
+        p.format.expand(weights, first, steps, width, expanded)
         row = top
         while row < bottom:
             p.format.tile(min(mr, bottom - row), steps, x + row * job.x.pitch + first, job.x.pitch, expanded, width,
@@ -132,23 +136,56 @@ cdef void partition(Job *job) noexcept nogil:
     job.panel_blocks = ceil_div(panels, job.panels_each)
 
 
+cdef void _multiply_rows(Job *job) noexcept nogil:
+    """Compute the product by tasks."""
+    partition(job)
+    parallel_on(job.workers, _task, job, job.row_blocks * job.panel_blocks)
+
+
+cdef _quantize_and_multiply(Job *job):
+    """Compute the product by chunks of rows, each quantised before it is multiplied."""
+    cdef const Panels *p = &job.panels
+    cdef Py_ssize_t each = ceil_div(job.x.n, ceil_div(job.x.n, QUANTIZED_ROWS)), floats = job.workers * p.k_padded
+    cdef Rows x = job.x, out = job.out, quantized
+    quantized.d, quantized.itemsize = p.k_padded + QV_TRAILER, 1
+    quantized.pitch = round_up(quantized.d, CACHE_LINE)
+    memory = np.empty(4 * floats + each * quantized.pitch + CACHE_LINE, np.uint8)
+    cdef unsigned char[::1] bytes_ = memory
+    cdef char *scratch = <char *>round_up(<Py_ssize_t>&bytes_[0], CACHE_LINE)
+    quantized.data = scratch + 4 * floats
+    cdef Py_ssize_t first = 0
+    with nogil:
+        while first < x.n:
+            job.x.n = job.out.n = quantized.n = min(each, x.n - first)
+            job.x.data = x.data + first * x.pitch * x.itemsize
+            job.out.data = out.data + first * out.pitch * out.itemsize
+            quantize_rows(p, &job.x, &quantized, <float *>scratch, job.workers)
+            job.x = quantized
+            _multiply_rows(job)
+            job.x = x
+            first += each
+
+
 def linear(x, PackedWeight weight, out, *, str activation="none", bint add=False):
     """Compute out = activation(x Wᵀ + b), or out += ... with ``add``; return ``out``.
 
-    ``x`` is (m, k) of the weight's `rows_dtype`, ``weight`` (n, k), ``out`` (m, n) float32, or bfloat16 in uint16; rows
-    contiguous, any pitch. ``activation`` is one of `ACTIVATIONS`; "silu_gate" goes with a gated weight:
+    ``x`` is (m, k) of the weight's `rows_dtype`, or what `quantize` made of it, ``weight`` (n, k), ``out`` (m, n)
+    float32, or bfloat16 in uint16; rows contiguous, any pitch. ``activation`` is one of `ACTIVATIONS`; "silu_gate" goes with a gated weight:
     out = silu(x Gᵀ + bg) * (x Uᵀ + bu). Sums are float32.
     A row of out depends on its row of x alone: not on m, on the other rows, or on the threads.
     """
     cdef Job job
     memory = weight.held(&job.panels)
-    job.x, job.out = rows_of(x, "x"), rows_of(out, "out", True)
-    if job.x.d != job.panels.k or job.out.n != job.x.n or job.out.d != job.panels.n:
+    cdef bint quantized = x.dtype == np.uint8 and job.panels.format.quantize != NULL
+    job.x, job.out = bytes_of(x, "x") if quantized else rows_of(x, "x"), rows_of(out, "out", True)
+    if (job.x.d != (weight.quantized_nbytes if quantized else job.panels.k) or job.out.n != job.x.n
+            or job.out.d != job.panels.n):
         raise ValueError(f"x is {x.shape}, out {out.shape}, weight {weight.shape}")
-    if job.x.dtype != job.panels.format.rows_dtype or (add and job.out.dtype != QV_F32):
+    if (job.x.dtype != job.panels.format.rows_dtype and not quantized) or (add and job.out.dtype != QV_F32):
         raise ValueError(f"x is {x.dtype}, the weight multiplies {weight.rows_dtype}; out is {out.dtype}, add={add}")
-    if job.x.n > 1 and job.x.pitch % job.panels.format.kr:
-        raise ValueError(f"rows of x lie {job.x.pitch} entries apart; expected a multiple of {job.panels.format.kr}")
+    cdef bint multiplied = quantized or job.panels.format.quantize == NULL  # as they are
+    if multiplied and job.x.n > 1 and job.x.pitch * job.x.itemsize % QV_WORD:
+        raise ValueError(f"rows of x lie {job.x.pitch} entries apart; expected a multiple of {QV_WORD} bytes")
     if activation not in ACTIVATIONS or weight.gated != (activation == "silu_gate"):
         raise ValueError(f"activation {activation!r} does not fit a weight with gated={weight.gated}")
     if memory is None:
@@ -157,7 +194,9 @@ def linear(x, PackedWeight weight, out, *, str activation="none", bint add=False
         return out
     job.activation, job.add, job.workers = ACTIVATIONS.index(activation), add, threads()
     expanded = _place_expanded(&job)  # held until all is done
-    partition(&job)
-    with nogil:
-        parallel_on(job.workers, _task, &job, job.row_blocks * job.panel_blocks)
+    if multiplied:
+        with nogil:
+            _multiply_rows(&job)
+    else:
+        _quantize_and_multiply(&job)
     return out

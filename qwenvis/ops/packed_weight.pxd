@@ -11,7 +11,8 @@ cdef struct Panels:
     Py_ssize_t columns     # of the product that a panel makes: nr, or nr / 2 where it holds gate and up
     Py_ssize_t count
     Py_ssize_t last_width  # packed columns of the last panel, nr of all others
-    Py_ssize_t k_padded    # whole groups of the format
+    Py_ssize_t k_padded    # whole blocks of the format
+    Py_ssize_t column_nbytes # of a packed column, its part of the header included
 
 cdef class PackedWeight:
     cdef readonly bint gated
@@ -30,4 +31,4 @@ cdef inline Py_ssize_t panel_width(const Panels *p, Py_ssize_t panel) noexcept n
 
 
 cdef inline char *panel_at(const Panels *p, Py_ssize_t panel) noexcept nogil:
-    return p.data + panel * p.format.nr * p.k_padded * p.format.itemsize
+    return p.data + panel * p.format.nr * p.column_nbytes

@@ -6,7 +6,7 @@ import cython
 import numpy as np
 
 from qwenvis.ops.finite cimport lower
-from qwenvis.ops.kernels cimport QV_BF16, QV_F32, qv_dtype, qv_itemsize
+from qwenvis.ops.kernels cimport QV_BF16, QV_F32, QV_TRAILER, qv_dtype, qv_itemsize
 from qwenvis.ops.runtime cimport (
     CACHE_LINE, ceil_div, dtype_name, format_named, parallel_on, round_up, selected, threads
 )
@@ -28,12 +28,15 @@ cdef class PackedWeight:
         self.gated = gated
         p.isa = selected()
         p.format = format_named(p.isa, format)
+        if 0 < p.format.most_k < k:
+            raise ValueError(f"sums of {k} products overflow in {format}; expected at most {p.format.most_k}")
         p.n, p.k = n, k
         p.columns = p.format.nr // 2 if gated else p.format.nr
         p.count = ceil_div(n, p.columns)
         rest = n - (p.count - 1) * p.columns
         p.last_width = p.format.nr // 2 if not gated and 2 * rest <= p.format.nr else p.format.nr
-        p.k_padded = round_up(k, p.format.kr)
+        p.k_padded = round_up(k, p.format.block)
+        p.column_nbytes = p.format.header + p.k_padded * p.format.itemsize
         self.packed_columns = (p.count - 1) * p.format.nr + p.last_width
         self._memory = None
 
@@ -73,7 +76,7 @@ cdef class PackedWeight:
 
     cdef Py_ssize_t _filled(self):
         """Return the bytes of all panels; the bias follows in the next cache line."""
-        return self.packed_columns * self.panels.k_padded * self.panels.format.itemsize
+        return self.packed_columns * self.panels.column_nbytes
 
     def map(self, memory):
         """Take panels and bias from the ``memory`` of another weight like this one, and never write there.
@@ -107,6 +110,11 @@ cdef class PackedWeight:
     def rows_dtype(self):
         """The dtype of the rows that `linear` multiplies by it: "float32", or "uint16", which holds bfloat16."""
         return dtype_name(self.panels.format.rows_dtype)
+
+    @property
+    def quantized_nbytes(self):
+        """The bytes of a row that `quantize` makes for this weight; 0 for a format that multiplies rows as they are."""
+        return self.panels.k_padded + QV_TRAILER if self.panels.format.quantize != NULL else 0
 
     @property
     def nbytes(self):

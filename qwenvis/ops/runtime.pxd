@@ -21,6 +21,7 @@ cdef const qv_kernels *selected() noexcept nogil
 cdef const qv_format *format_named(const qv_kernels *isa, str name) except NULL
 cdef str dtype_name(qv_dtype dtype)
 cdef Rows rows_of(array, str name, bint writable=*) except *
+cdef Rows bytes_of(array, str name, bint writable=*) except *
 cdef int threads() noexcept nogil
 cdef void parallel_for(task_t task, const void *context, Py_ssize_t n) noexcept nogil
 cdef void parallel_on(int most, task_t task, const void *context, Py_ssize_t n) noexcept nogil
