@@ -61,7 +61,7 @@ def add_threads(parser: argparse.ArgumentParser) -> None:
 
 def add_dtype(parser: argparse.ArgumentParser) -> None:
     """Add ``--dtype``."""
-    formats = "float32 (or f32), bfloat16 (or bf16), or auto"
+    formats = "float32 (or f32), bfloat16 (or bf16), int8 (or i8), or auto"
     text = f"{formats}, which selects bfloat16 if checkpoint and CPU support it (default: %(default)s)"
     parser.add_argument("--dtype", default="float32", help=text)
 

@@ -16,6 +16,8 @@ from qwenvis.errors import QwenvisError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from qwenvis.ops.runtime import Format
+
 SUMMARY = "report the capabilities of this machine: instruction sets, formats, threads, OpenMP, speed"
 DESCRIPTION = """\
 Print the facts that a bug report needs: versions, instruction sets, formats, threads, OpenMP, speed and caches.
@@ -104,12 +106,19 @@ def _isa() -> str:
 
 
 def _formats() -> str:
-    """List the dtypes of weights, and which of them this CPU cannot multiply."""
+    """List the dtypes of weights, and which of them this CPU cannot multiply, or multiplies with rounded rows."""
     from qwenvis import ops
     from qwenvis.nn.formats import DTYPES
 
-    expanded = {name for name, format in ops.formats().items() if format.expanded}
-    return ", ".join(f"{dtype}{' (stored; multiplied as float32)' * (DTYPES[dtype] in expanded)}" for dtype in DTYPES)
+    facts = ops.formats()
+    return ", ".join(f"{dtype}{_use(facts[format])}" for dtype, format in DTYPES.items())
+
+
+def _use(format: Format) -> str:
+    """Say in which type a format is multiplied, unless in its own."""
+    if format.expanded:
+        return " (stored; multiplied as float32)"
+    return " (inputs of products are quantised too)" if format.quantized else ""
 
 
 def _threads() -> str:

@@ -21,9 +21,10 @@ static void bf16_tile(ptrdiff_t rows, ptrdiff_t k, const void *a, ptrdiff_t pitc
     }
 }
 
-static void bf16_pack(const void *w, ptrdiff_t pitch, ptrdiff_t columns, ptrdiff_t k, void *panel, ptrdiff_t fill,
-                      ptrdiff_t width)
+static void bf16_pack(const void *w, ptrdiff_t pitch, ptrdiff_t columns, ptrdiff_t k, const float *factors,
+                      void *panel, ptrdiff_t fill, ptrdiff_t width)
 {
+    (void)factors;
     const uint16_t *from = w;
     float *out = panel;
     transpose_words(w, 2 * pitch, columns, k / 2, out, width);

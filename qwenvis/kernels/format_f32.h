@@ -18,9 +18,10 @@ static void f32_tile(ptrdiff_t rows, ptrdiff_t k, const void *a, ptrdiff_t pitch
     }
 }
 
-static void f32_pack(const void *w, ptrdiff_t pitch, ptrdiff_t columns, ptrdiff_t k, void *panel, ptrdiff_t fill,
-                     ptrdiff_t width)
+static void f32_pack(const void *w, ptrdiff_t pitch, ptrdiff_t columns, ptrdiff_t k, const float *factors,
+                     void *panel, ptrdiff_t fill, ptrdiff_t width)
 {
+    (void)factors;
     transpose_words(w, 4 * pitch, columns, k, panel, width);
     for (ptrdiff_t p = 0; p < k; p++)
         zero_words((float *)panel + p * width, columns, fill);

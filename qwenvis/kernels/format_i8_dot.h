@@ -26,17 +26,13 @@ typedef struct {
 } trailer;
 _Static_assert(sizeof(trailer) == QV_TRAILER, "the ops leave other room for a trailer");
 
-INLINE ptrdiff_t whole_blocks(ptrdiff_t k) { return (k + BLOCK - 1) / BLOCK * BLOCK; }
-
 /* rotated <- k entries of x, rotated block by block; low and high become the ends of their range, with 0 in it. Returns
  * zero, or NaN if an entry is not finite. */
-INLINE float rotate_row_of(const void *x, ptrdiff_t k, float *rotated, float *low, float *high)
+INLINE float rotate_row_of(const void *x, ptrdiff_t k, const float *factors, float *rotated, float *low, float *high)
 {
-    vf most = {0}, least = {0}, zero = {0}, signs[BLOCK_VECTORS], block[BLOCK_VECTORS];
-    fill_signs(signs);
+    vf most = {0}, least = {0}, zero = {0}, block[BLOCK_VECTORS];
     for (ptrdiff_t p = 0; p < k; p += BLOCK) {
-        load_block((const char *)x + p * qv_itemsize(I8_ROWS), k - p, block, I8_ROWS);
-        rotate_block(block, signs);
+        load_block((const char *)x + p * qv_itemsize(I8_ROWS), k - p, factors + p, block, I8_ROWS);
         UNROLL for (int i = 0; i < BLOCK_VECTORS; i++) {
             most = max(most, block[i]);
             least = max(least, -block[i]);
@@ -48,13 +44,13 @@ INLINE float rotate_row_of(const void *x, ptrdiff_t k, float *rotated, float *lo
     return sum_lanes(zero);
 }
 
-static void i8_quantize(const void *x, ptrdiff_t k, float *scratch, void *row)
+static void i8_quantize(const void *x, ptrdiff_t k, const float *factors, float *scratch, void *row)
 {
-    float low, high, poison = rotate_row_of(x, k, scratch, &low, &high);
+    float low, high, poison = rotate_row_of(x, k, factors, scratch, &low, &high);
     float inverse = poison == 0 ? steps_over(127.5f, 0.5f * high - 0.5f * low) : 0; /* the range may overflow */
     float zero = QV_I8_LEAST + rintf(-low * inverse);
     uint8_t *out = row;
-    const ptrdiff_t padded = whole_blocks(k);
+    const ptrdiff_t padded = whole_tails(k);
     for (ptrdiff_t i = 0; i < padded; i += VL) {
         vf entry = load(scratch + i) * inverse + zero;
         store_bytes(out + i, max(splat(QV_I8_LEAST), min(splat(QV_I8_LEAST + 255), entry)));
@@ -81,7 +77,7 @@ static void dequantize(const uint8_t *trailers, ptrdiff_t rows, ptrdiff_t pitch,
 static void i8_tile(ptrdiff_t rows, ptrdiff_t k, const void *a, ptrdiff_t pitch, const void *panel, ptrdiff_t width,
                     float *sums, ptrdiff_t sums_pitch, int add)
 {
-    const ptrdiff_t padded = whole_blocks(k);
+    const ptrdiff_t padded = whole_tails(k);
     const float *header = panel;
     (void)add;
     i8_words(rows, padded / 4, a, pitch / 4, header + HEADER_WORDS * width, width, sums, sums_pitch, 0);
@@ -97,10 +93,11 @@ static const qv_format i8_format = {
     .mr = MR,
     .nr = NR,
     .kr = 4,
-    .block = BLOCK,
+    .block = TAIL,
     .itemsize = 1,
     .header = 4 * HEADER_WORDS,
     .most_k = 1 << 16, /* 255 * 127 * 2^16 < 2^31 */
+    .balance = i8_balance,
     .quantize = i8_quantize,
     .pack = i8_pack,
     .tile = i8_tile,

@@ -3,14 +3,16 @@
 /* Byte j of a vector of words, as signed integers. */
 INLINE vi byte_of(vu words, int j) { return (vi)(words << (24 - 8 * j)) >> 24; }
 
-static void i8_expand(const void *panel, ptrdiff_t first, ptrdiff_t steps, ptrdiff_t width, float *out)
+static void i8_expand(const void *panel, const float *factors, ptrdiff_t first, ptrdiff_t steps, ptrdiff_t width,
+                      float *out)
 {
     const float *scales = panel, *words = scales + (HEADER_WORDS + first / 4) * width;
     for (ptrdiff_t p = 0; p < steps; p += 4, words += width, out += 4 * width)
         for (ptrdiff_t c = 0; c < width; c += VL)
             for (int j = 0; j < 4 && p + j < steps; j++)
                 store(out + j * width + c,
-                      __builtin_convertvector(byte_of((vu)load(words + c), j), vf) * load(scales + c));
+                      __builtin_convertvector(byte_of((vu)load(words + c), j), vf) * load(scales + c) *
+                          factors[first + p + j]);
 }
 
 static const qv_format i8_format = {
@@ -22,10 +24,11 @@ static const qv_format i8_format = {
     .mr = MR,
     .nr = NR,
     .kr = 4,
-    .block = BLOCK,
+    .block = TAIL,
     .itemsize = 1,
     .header = 4 * HEADER_WORDS,
     .expand = i8_expand,
+    .balance = i8_balance,
     .pack = i8_pack,
     .tile = f32_tile,
     .peak = f32_chunk_peak,

@@ -1,13 +1,9 @@
-/* The rotation before quantisation: y = H S x / BLOCK, for blocks of BLOCK neighbours along K.
- *
- * S holds a sign for each entry of a block, H is Sylvester's Hadamard matrix, and H S / sqrt(BLOCK) is orthogonal. Two
- * rows that are rotated alike have the dot product y1 . y2 = x1 . x2 / BLOCK. The rotation spreads an outlier over its
- * block, and no entry of y is larger than the largest of x. */
+/* The rotation before quantisation: y = H S x, for blocks of BLOCK neighbours along K, and for blocks of TAIL behind the
+ * last whole block. H is Sylvester's Hadamard matrix, S holds a factor for each entry. A rotation spreads an outlier
+ * over its block. Where the factors of two rows are reciprocal but for their common power of two, the rotated rows have
+ * the dot product of the rows times that power. */
 
-enum { BLOCK = 128, BLOCK_VECTORS = BLOCK / VL };
-
-/* The signs are bits of the fraction of pi: without them a block of equal entries would become one outlier. */
-static const uint32_t NEGATIVE[BLOCK / 32] = {0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344};
+enum { BLOCK = 128, BLOCK_VECTORS = BLOCK / VL, TAIL = 32, TAIL_VECTORS = TAIL / VL };
 
 #define FOUR_LANES(i, d) (i) ^ (d), ((i) + 1) ^ (d), ((i) + 2) ^ (d), ((i) + 3) ^ (d)
 #if VL == 4
@@ -29,26 +25,24 @@ INLINE vf alternating(int d)
     return signs;
 }
 
-/* Signs over BLOCK, exact factors: the sums of the rotation cannot overflow. */
-INLINE void fill_signs(vf signs[BLOCK_VECTORS])
+INLINE void add_and_subtract(vf x[BLOCK_VECTORS], int distance)
 {
-    for (int i = 0; i < BLOCK; i++) {
-        float sign = NEGATIVE[i / 32] >> i % 32 & 1 ? -1.0f / BLOCK : 1.0f / BLOCK;
-        memcpy((char *)signs + 4 * i, &sign, sizeof sign);
-    }
+    UNROLL for (int start = 0; start < BLOCK_VECTORS; start += 2 * distance)
+        UNROLL for (int i = start; i < start + distance; i++) {
+            vf first = x[i], second = x[i + distance];
+            x[i] = first + second;
+            x[i + distance] = first - second;
+        }
 }
 
-INLINE void rotate_block(vf x[BLOCK_VECTORS], const vf signs[BLOCK_VECTORS])
+/* Rotate a block of n entries, followed by zeros, in place. */
+INLINE void rotate_block(vf x[BLOCK_VECTORS], ptrdiff_t n)
 {
-    UNROLL for (int i = 0; i < BLOCK_VECTORS; i++)
-        x[i] *= signs[i];
-    UNROLL for (int d = BLOCK_VECTORS / 2; d; d /= 2)
-        UNROLL for (int i = 0; i < BLOCK_VECTORS; i++)
-            if (!(i & d)) {
-                vf first = x[i], second = x[i + d];
-                x[i] = first + second;
-                x[i + d] = first - second;
-            }
+    if (n >= BLOCK)
+        UNROLL for (int d = BLOCK_VECTORS / 2; d >= TAIL_VECTORS; d /= 2)
+            add_and_subtract(x, d);
+    UNROLL for (int d = TAIL_VECTORS / 2; d; d /= 2)
+        add_and_subtract(x, d);
     UNROLL for (int i = 0; i < BLOCK_VECTORS; i++) {
 #if VL > 8
         x[i] = ADD_LANES(x[i], 8);

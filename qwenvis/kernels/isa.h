@@ -44,6 +44,7 @@ const qv_kernels QV_ISA = {
     .rope = rope,
     .softmax = softmax,
     .powers = powers,
+    .add_squares = add_squares,
     .sum = sum,
     .scale = scale,
     .copy = copy,

@@ -59,6 +59,7 @@ enum {
     QV_MAX_NR = 32,
     QV_CHUNK = 512, /* products of f32 that are summed before they join the others */
     QV_WORD = 4,    /* bytes that a tile reads of a row at a time */
+    QV_SCRATCH = 128,
     QV_TRAILER = 8, /* bytes behind the entries of a quantised row: scale and zero point */
 };
 
@@ -76,13 +77,17 @@ typedef struct qv_format {
     ptrdiff_t most_k;                  /* the longest sums that cannot overflow, 0 for any */
 
     /* NULL, or: entries `first` to `first + steps` of K of a panel, widened for a tile that reads f32 panels */
-    void (*expand)(const void *panel, ptrdiff_t first, ptrdiff_t steps, ptrdiff_t width, float *out);
+    void (*expand)(const void *panel, const float *factors, ptrdiff_t first, ptrdiff_t steps, ptrdiff_t width,
+                   float *out);
+    /* NULL, or: factors for each of k places, those of rows, which `expand` or `quantize` take, and those of the weight,
+     * which `pack` takes, from the sum of squares of the weight's entries in each place */
+    void (*balance)(const float *squares, ptrdiff_t k, float *of_rows, float *of_weights);
     /* NULL, or: the row that the tile reads <- k entries x in `rows_dtype`. It has a whole number of blocks of bytes,
-     * then QV_TRAILER bytes; `scratch` has that number of floats */
-    void (*quantize)(const void *x, ptrdiff_t k, float *scratch, void *row);
+     * then QV_TRAILER bytes; `scratch` has k + QV_SCRATCH floats */
+    void (*quantize)(const void *x, ptrdiff_t k, const float *factors, float *scratch, void *row);
     /* The first `fill` columns of a panel of `width` columns <- rows of w (columns, k) in `source_dtype`, then zeros */
-    void (*pack)(const void *w, ptrdiff_t pitch, ptrdiff_t columns, ptrdiff_t k, void *panel, ptrdiff_t fill,
-                 ptrdiff_t width);
+    void (*pack)(const void *w, ptrdiff_t pitch, ptrdiff_t columns, ptrdiff_t k, const float *factors, void *panel,
+                 ptrdiff_t fill, ptrdiff_t width);
     /* A whole panel <- columns of w (k, columns) in f32, then zeros; `width` is nr / 2 where that holds them. NULL
      * where attention is in another format */
     void (*pack_transposed)(const float *w, ptrdiff_t pitch, ptrdiff_t columns, ptrdiff_t k, void *panel,
@@ -144,6 +149,8 @@ typedef struct {
      * rounding, and rows lie `pitch` apart. s and out are written up to a whole panel: scores beyond n are -126 */
     void (*powers)(float *s, ptrdiff_t pitch, ptrdiff_t rows, ptrdiff_t n, const float *tops, float *totals, void *out,
                    qv_dtype dtype);
+    /* squares += x^2, over n entries of this dtype */
+    void (*add_squares)(const void *x, ptrdiff_t n, qv_dtype dtype, float *squares);
     /* The sum of d entries */
     float (*sum)(const float *x, ptrdiff_t d);
     /* out = x * factor, over d entries; out may be x, if it is f32 */

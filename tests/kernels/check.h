@@ -46,6 +46,7 @@ double stored(double want, qv_dtype dtype);
 
 void check_instructions(void);
 void check_products(const qv_kernels *isa);
+void check_quantized(const qv_kernels *isa);
 void check_rows(const qv_kernels *isa);
 void check_softmax(const qv_kernels *isa);
 void check_epilogue(const qv_kernels *isa);
