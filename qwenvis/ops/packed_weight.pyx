@@ -149,9 +149,9 @@ cdef class PackedWeight:
         _check_finite(panels.isa, array)
         self._waiting[half] = array.copy() if self.gated else array
         if len(self._waiting) > self.gated:
-            halves, self._waiting = self._waiting, {}
-            factors = _balance(&panels, halves.values())
-            for half, array in halves.items():
+            halves, self._waiting = sorted(self._waiting.items()), {}
+            factors = _balance(&panels, [array for _, array in halves])
+            for half, array in halves:
                 _pack(&panels, array, half, factors)
 
     def pack_bias(self, array, Py_ssize_t half=0):

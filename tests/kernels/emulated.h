@@ -1,6 +1,6 @@
 /* Included before every file, this header compiles each instruction set of x86-64 for the compiler's default CPU:
  *
- *     CC="cc -Wno-psabi -include tests/kernels/emulated.h" python tools/check_kernels.py avx2 avx_vnni
+ *     CC="cc -Wno-psabi -include tests/kernels/emulated.h" python tools/check_kernels.py avx2 avx512
  *
  * Vectors of 64 bytes become several shorter vectors, and the intrinsics in the kernels become the macros below. */
 #ifndef EMULATED_H
