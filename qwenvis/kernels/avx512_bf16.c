@@ -1,4 +1,5 @@
-/* AVX-512 with BF16 and VNNI: Intel Cooper Lake (2020), Sapphire Rapids (2023) and later, AMD Zen 4 (2022) and later. */
+/* AVX-512 with BF16 and VNNI: Intel Cooper Lake (2020), Sapphire Rapids (2023) and later, AMD Zen 4 (2022) and
+ * later. */
 #include "kernels.h"
 
 #define QV_ISA qv_avx512_bf16

@@ -75,7 +75,7 @@ static double PEAK(ptrdiff_t steps, float *sink)
     const WORD a = 0;
     UNROLL for (int r = 0; r < MR; r++)
         UNROLL for (int v = 0; v < NV; v++)
-            c[r][v] = __builtin_convertvector(splat((float)(r * NV + v)), SUM); /* all different, or the compiler joins the chains */
+            c[r][v] = __builtin_convertvector(splat((float)(r * NV + v)), SUM); /* or the compiler joins the chains */
     for (ptrdiff_t i = 0; i < steps; i++) {
         UNROLL for (int r = 0; r < MR; r++)
             UNROLL for (int v = 0; v < NV; v++) {

@@ -1,5 +1,5 @@
-/* The rotation before quantisation: y = H S x, for blocks of BLOCK neighbours along K, and for blocks of TAIL behind the
- * last whole block. H is Sylvester's Hadamard matrix, S holds a factor for each entry. A rotation spreads an outlier
+/* The rotation before quantisation: y = H S x, for blocks of BLOCK neighbours along K, and for blocks of TAIL behind
+ * the last whole block. H is Sylvester's Hadamard matrix, S holds a factor for each entry. A rotation spreads an outlier
  * over its block. Where the factors of two rows are reciprocal but for their common power of two, the rotated rows have
  * the dot product of the rows times that power. */
 

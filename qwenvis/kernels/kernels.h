@@ -13,8 +13,8 @@
  *     row 1    : w10 w11 w12 ...      k = 1 : w01 w11 w21 ... w(nr-1)1
  *     ...                             ...
  *
- * A format of two bytes may take two steps of K at a time (kr = 2), and a format of one byte four: neighbours in K stand
- * side by side, and the last group is filled up with zeros. A format may begin a panel with facts about each column.
+ * A format of two bytes may take two steps of K at a time (kr = 2), and a format of one byte four: neighbours in K
+ * stand side by side, and the last group is filled up with zeros. A format may begin a panel with facts about each column.
  * Packed checkpoints are files of panels: LAYOUT in packed.py numbers this picture.
  *
  * NaN and infinity are never lost: where an entry of an operand is one of them, so is each result that depends on it,
@@ -79,8 +79,8 @@ typedef struct qv_format {
     /* NULL, or: entries `first` to `first + steps` of K of a panel, widened for a tile that reads f32 panels */
     void (*expand)(const void *panel, const float *factors, ptrdiff_t first, ptrdiff_t steps, ptrdiff_t width,
                    float *out);
-    /* NULL, or: factors for each of k places, those of rows, which `expand` or `quantize` take, and those of the weight,
-     * which `pack` takes, from the sum of squares of the weight's entries in each place */
+    /* NULL, or: factors for each of k places, those of rows, which `expand` or `quantize` take, and those of the
+     * weight, which `pack` takes, from the sum of squares of the weight's entries in each place */
     void (*balance)(const float *squares, ptrdiff_t k, float *of_rows, float *of_weights);
     /* NULL, or: the row that the tile reads <- k entries x in `rows_dtype`. It has a whole number of blocks of bytes,
      * then QV_TRAILER bytes; `scratch` has k + QV_SCRATCH floats */

@@ -2,7 +2,9 @@
 
 import numpy as np
 
-from qwenvis.ops.kernels cimport QV_ACTIVATION_COUNT, QV_CHUNK, QV_F32, QV_MAX_MR, QV_MAX_NR, QV_SCRATCH, QV_TRAILER, QV_WORD
+from qwenvis.ops.kernels cimport (
+    QV_ACTIVATION_COUNT, QV_CHUNK, QV_F32, QV_MAX_MR, QV_MAX_NR, QV_SCRATCH, QV_TRAILER, QV_WORD
+)
 from qwenvis.ops.packed_weight cimport PackedWeight, Panels, panel_at, panel_width
 from qwenvis.ops.quantize cimport quantize_rows
 from qwenvis.ops.runtime cimport (

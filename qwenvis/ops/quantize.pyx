@@ -35,8 +35,8 @@ cdef void quantize_rows(const Panels *panels, const Rows *x, const Rows *out, fl
 def quantize(x, PackedWeight weight, out):
     """Round the rows of ``x`` to the bytes that products with ``weight`` multiply; return ``out``.
 
-    ``x`` is (m, k) of the weight's `rows_dtype`, ``out`` (m, quantized_nbytes) uint8. A row of out depends on its row of
-    x and on the weight alone. `linear` takes ``out`` instead of ``x``, with the same results.
+    ``x`` is (m, k) of the weight's `rows_dtype`, ``out`` (m, quantized_nbytes) uint8. A row of out depends on its row
+    of x and on the weight alone. `linear` takes ``out`` instead of ``x``, with the same results.
     """
     cdef Panels panels
     memory = weight.held(&panels)  # until all is done

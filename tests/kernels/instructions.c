@@ -1,4 +1,5 @@
-/* The instructions of AVX512_BF16 and of VNNI in C, checked against known values, and against the CPU where it has them. */
+/* The instructions of AVX512_BF16 and of VNNI in C, checked against known values, and against the CPU where it has
+ * them. */
 #include "instructions.h"
 
 #include <math.h>
@@ -154,7 +155,8 @@ static void check_dot_of_bytes(void)
 
 HARDWARE static int32_t cpu_dot_of_bytes(int32_t c, uint32_t a, uint32_t b)
 {
-    return _mm_cvtsi128_si32(_mm_dpbusd_epi32(_mm_set1_epi32(c), _mm_set1_epi32((int32_t)a), _mm_set1_epi32((int32_t)b)));
+    __m128i lanes_a = _mm_set1_epi32((int32_t)a), lanes_b = _mm_set1_epi32((int32_t)b);
+    return _mm_cvtsi128_si32(_mm_dpbusd_epi32(_mm_set1_epi32(c), lanes_a, lanes_b));
 }
 
 HARDWARE static float cpu_dot_of_pairs(float c, uint32_t a, uint32_t b)

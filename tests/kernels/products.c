@@ -29,7 +29,8 @@ static void *in_dtype(float *w, ptrdiff_t n, qv_dtype dtype)
 
 static size_t panel_bytes(const product *p)
 {
-    return (size_t)((p->k + p->format->block - 1) / p->format->block * p->format->block * p->width * p->format->itemsize);
+    ptrdiff_t block = p->format->block;
+    return (size_t)((p->k + block - 1) / block * block * p->width * p->format->itemsize);
 }
 
 static void *panel_of(const product *p) { return halves((ptrdiff_t)panel_bytes(p) / 2); }
@@ -195,7 +196,8 @@ static void check_peak(const qv_kernels *isa, const qv_format *format)
 {
     float sink = NAN;
     subject("%s %s peak", isa->name, format->name);
-    true_that(format->peak(100, &sink) == 2.0 * 100 * format->mr * format->nr * (format->expand ? 1 : format->kr), "it counts its flops");
+    double products = 100.0 * format->mr * format->nr * (format->expand ? 1 : format->kr);
+    true_that(format->peak(100, &sink) == 2 * products, "it counts its flops");
     true_that(isfinite(sink), "it ends in a number");
 }
 

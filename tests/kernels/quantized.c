@@ -26,8 +26,10 @@ static double rotated(const weight *t, const float *x, const float *factors, ptr
     double sum = 0;
     if (!t->format->quantize)
         return i < t->k ? (double)x[i] * factors[i] : 0;
-    for (ptrdiff_t j = first; j < first + size && j < t->k; j++)
-        sum += (__builtin_popcountll((unsigned long long)((i - first) & (j - first))) & 1 ? -1.0 : 1.0) * x[j] * factors[j];
+    for (ptrdiff_t j = first; j < first + size && j < t->k; j++) {
+        int minus = __builtin_popcount((unsigned)((i - first) & (j - first))) & 1;
+        sum += (minus ? -1.0 : 1.0) * x[j] * factors[j];
+    }
     return sum;
 }
 
@@ -126,10 +128,9 @@ static void check_row(const weight *t, const float *x, const unsigned char *row,
     trailer end = trailer_of(t, row);
     double low = 0, high = 0;
     for (ptrdiff_t i = 0; i < t->padded; i++) {
-        double want = rotated(t, x, t->of_rows, i);
+        double want = rotated(t, x, t->of_rows, i), got = entry_of_row(row, i, least) - end.zero;
         low = fmin(low, want), high = fmax(high, want);
-        close_to(end.scale * (double)(entry_of_row(row, i, least) - end.zero), want, (0.5 + CLOSE) * end.scale + 0x1p-149,
-                 i);
+        close_to(end.scale * got, want, (0.5 + CLOSE) * end.scale + 0x1p-149, i);
     }
     close_to(end.scale, (high - low) / 255, 1e-5 * (high - low) + 0x1p-126, 0);
     true_that(end.zero >= least && end.zero <= least + 255, "zero is an entry");
@@ -169,7 +170,7 @@ static void check_tile(const weight *t)
             for (ptrdiff_t i = 0; i < t->padded; i++)
                 dot += entry_of_row(rows + r * pitch, i, least) * stored_entry(t, c, i);
             float want = (float)dot * scale_of(t, c) * end.scale, got = whole[r * sums_pitch + c];
-            true_that(r == 2 || r == 3 ? isnan(got) : got == want, "a sum is that of the integers, and NaN where a row has one");
+            true_that(r == 2 || r == 3 ? isnan(got) : got == want, "a sum is that of the integers, or NaN");
         }
     for (ptrdiff_t count = 1; count < mr; count++) {
         float *sums = floats(count * sums_pitch);
@@ -179,7 +180,8 @@ static void check_tile(const weight *t)
     }
 }
 
-static void check_weight(const qv_kernels *isa, const qv_format *format, ptrdiff_t width, ptrdiff_t columns, ptrdiff_t k)
+static void check_weight(const qv_kernels *isa, const qv_format *format, ptrdiff_t width, ptrdiff_t columns,
+                         ptrdiff_t k)
 {
     weight t = {.isa = isa, .format = format, .columns = columns, .k = k, .width = width};
     t.padded = (k + format->block - 1) / format->block * format->block;
@@ -201,7 +203,8 @@ void check_quantized(const qv_kernels *isa)
         for (ptrdiff_t width = format->nr; format->balance && width >= format->nr / 2; width -= format->nr / 2)
             for (size_t length = 0; length < sizeof LENGTHS / sizeof *LENGTHS; length++)
                 for (ptrdiff_t columns = width; columns > 0; columns -= columns > 1 ? width - 1 : 1) {
-                    subject("%s %s of %td columns in %td, K %td", isa->name, format->name, columns, width, LENGTHS[length]);
+                    subject("%s %s of %td columns in %td, K %td", isa->name, format->name, columns, width,
+                            LENGTHS[length]);
                     true_that(format->header == HEADER, "a panel begins with a scale and a sum for each column");
                     check_weight(isa, format, width, columns, LENGTHS[length]);
                     release();
