@@ -6,7 +6,6 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -109,11 +108,13 @@ def run(args: argparse.Namespace) -> int:
 
 def _judge(found: Comparison, bound: float | None) -> int:
     """Return the exit code; say on stderr why it is not 0."""
-    worst = found.worst
-    if bound is None or worst.relative_rms <= bound:
+    above = [item for item in found.items if bound is not None and item.relative_rms > bound]
+    if not above:
         return 0
-    name = units.name(worst.source)
-    print(f"qwenvis: the relative RMS of {name} is {worst.relative_rms:.2e}, above {bound:g}", file=sys.stderr)
+    worst = found.worst
+    name = "tokens" if worst.relative_rms == worst.tokens.relative_rms else "deepstack"
+    where = f"{len(above)} of {counted(len(found.items), 'item')}; the largest is {worst.relative_rms:.2e}"
+    print(f"qwenvis: relative RMS above {bound:g} in {where}, {name} of {units.name(worst.source)}", file=sys.stderr)
     return 1
 
 
@@ -130,23 +131,20 @@ def _tables(source: str, found: Comparison) -> list[str]:
     from qwenvis.comparison.passes import Stage
 
     kinds = {"layers": found.layers, "tokens": (found.tokens,), "deepstack": found.deepstack}
-    rows = [("output", "rows", *MEASURES)]
-    for kind, deviations in kinds.items():
-        rows += [(Stage(kind, number).name, *_cells(each)) for number, each in enumerate(deviations)]
-    by_item = [("item", "tokens", *MEASURES, *(["relative RMS of deepstack"] if found.deepstack else []))]
-    for item in found.items:
-        deepstack = [f"{max(each.relative_rms for each in item.deepstack):.2e}"] if item.deepstack else []
-        by_item.append((units.name(item.source), *_cells(item.tokens), *deepstack))
-    return [
-        f"{units.name(source)}: {found.dtype} against {found.against}, {counted(len(found.items), 'item')}",
-        "",
-        *units.columns(rows, "<>>>>>"),
-        "",
-        *units.columns(by_item, "<" + ">" * (len(by_item[0]) - 1)),
+    outputs = [
+        (Stage(kind, number).name, *_cells(each))
+        for kind, deviations in kinds.items()
+        for number, each in enumerate(deviations)
     ]
+    by_item = [(units.name(item.source), *_cells(item.tokens)) for item in found.items]
+    head = f"{units.name(source)}: {found.dtype} against {found.against}, {counted(len(found.items), 'item')}"
+    tables = [("output", "rows", *MEASURES), *outputs], [("item", "tokens", *MEASURES), *by_item]
+    first, second = (units.columns(rows, "<>>>>>") for rows in tables)
+    return [head, "", *first, "", *second]
 
 
-def _cells(each: Deviation) -> Sequence[str]:
+def _cells(each: Deviation) -> tuple[str, ...]:
+    """Format the number of rows and the measures."""
     errors = f"{each.relative_rms:.2e}", f"{each.largest_error:.2e}"
     return f"{each.rows:,}", *errors, f"{each.mean_cosine:.6f}", f"{each.smallest_cosine:.6f}"
 
@@ -167,8 +165,8 @@ def _page(item: InputItem, found: Comparison) -> Image.Image:
         f"{errors.size} tokens, errors from {errors.min():.2g} to {errors.max():.2g}",
     )
     notes = [
-        "The brighter a token, the larger its error: its distance from the token of the reference, relative to the root "
-        "mean square length of all tokens of the reference. Black is 0.",
+        "The brighter a token, the larger its error: its distance from the token of the reference, relative to the "
+        "root mean square length of all tokens of the reference. Black is 0.",
         f"{found.dtype} against {found.against}: relative RMS {worst.tokens.relative_rms:.2e}, smallest cosine "
         f"{worst.tokens.smallest_cosine:.6f}.",
     ]

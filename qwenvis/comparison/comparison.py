@@ -27,6 +27,8 @@ from qwenvis.nn.formats import DTYPES
 from qwenvis.spec import ModelSpec
 from qwenvis.videos.video import Sampling
 
+Pass = Callable[[Plan[InputItem], Visit], None]
+
 TRANSFORMERS = "transformers"
 RECORDED = 1 << 31  # bytes of recorded results, unless one item has more: loading is short beside encoding so much
 
@@ -69,26 +71,13 @@ def compare(
     if not plan.items:
         raise InputError("images and videos are empty lists: there is nothing to compare")
     tallies, work = Tallies(spec.config), _Work(spec.config, plan, progress)
+    passes = partial(run_reference, count), partial(encode, spec, count)
     for items in list(_groups(plan.items, spec.config, layers=name != TRANSFORMERS)):
-        group = inputs.plan(items)
-        with tempfile.TemporaryFile() as file:
-            recording = Recording(file)
-
-            def record(micro_batch: MicroBatch, stage: Stage, array: NDArray[np.float32]) -> None:
-                recording.write((micro_batch.spans[0], stage), array)
-                work.count(stage, array)
-
-            def measure(micro_batch: MicroBatch, stage: Stage, array: NDArray[np.float32]) -> None:
-                if (expected := recording.read((micro_batch.spans[0], stage))) is not None:
-                    tallies.add(micro_batch, stage, row_errors(array, expected))
-                work.count(stage, array)
-
-            run_reference(group, count, record)
-            encode(spec, group, count, measure)
+        _compare_group(inputs.plan(items), passes, tallies, work)
     return tallies.result(plan.items, spec.dtype, name)
 
 
-def reference(spec: ModelSpec, against: object) -> tuple[Callable[[Plan[InputItem], int, Visit], None], str]:
+def reference(spec: ModelSpec, against: object) -> tuple[Callable[[int, Plan[InputItem], Visit], None], str]:
     """Return the pass through the reference that ``against`` names, and its name.
 
     Raises InputError and PackageError as `compare`, before a weight is read or downloaded.
@@ -109,6 +98,25 @@ def reference(spec: ModelSpec, against: object) -> tuple[Callable[[Plan[InputIte
     if word == spec.dtype:
         raise InputError(f"dtype and against are both {word}, whose results are equal to the bit: pass another dtype")
     return partial(encode, spec.with_dtype(word)), word
+
+
+def _compare_group(plan: Plan[InputItem], passes: tuple[Pass, Pass], tallies: Tallies, work: _Work) -> None:
+    """Record the outputs of the first pass over a plan, and hold those of the second against the record."""
+    run_reference, run = passes
+    with tempfile.TemporaryFile() as file:
+        recording = Recording(file)
+
+        def record(micro_batch: MicroBatch, stage: Stage, array: NDArray[np.float32]) -> None:
+            recording.write((micro_batch.spans[0], stage), array)
+            work.count(stage, array)
+
+        def measure(micro_batch: MicroBatch, stage: Stage, array: NDArray[np.float32]) -> None:
+            if (expected := recording.read((micro_batch.spans[0], stage))) is not None:
+                tallies.add(micro_batch, stage, row_errors(array, expected))
+            work.count(stage, array)
+
+        run_reference(plan, record)
+        run(plan, measure)
 
 
 def _groups(items: Sequence[InputItem], config: Config, layers: bool) -> Iterator[list[InputItem]]:

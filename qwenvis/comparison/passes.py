@@ -19,6 +19,7 @@ from qwenvis.geometry import PATCH_BUDGET, item_bounds, span_grid
 from qwenvis.nn.workspace import Workspaces
 from qwenvis.spec import ModelSpec
 
+
 class Stage(NamedTuple):
     """An output of a tower by its ``kind`` and its ``number`` in that kind.
 
@@ -57,7 +58,7 @@ class Watched(Outputs):
         self._watch(Stage("layers", layer), natural)
 
 
-def encode(spec: ModelSpec, plan: Plan[InputItem], threads: int, visit: Visit) -> None:
+def encode(spec: ModelSpec, threads: int, plan: Plan[InputItem], visit: Visit) -> None:
     """Run a plan through the tower of a spec, in its format; ``visit`` gets hidden states, tokens and deepstack.
 
     The weights are read anew, and dropped at the end. Raises the error of an item that cannot be used, NumericalError
@@ -80,7 +81,7 @@ def encode(spec: ModelSpec, plan: Plan[InputItem], threads: int, visit: Visit) -
         _pass_on([outputs.tokens, *outputs.deepstack], watch)
 
 
-def encode_in_transformers(spec: ModelSpec, plan: Plan[InputItem], threads: int, visit: Visit) -> None:
+def encode_in_transformers(spec: ModelSpec, threads: int, plan: Plan[InputItem], visit: Visit) -> None:
     """Run a plan through the tower of transformers, in float32; ``visit`` gets tokens and deepstack.
 
     Raises PackageError without transformers, or with one that lacks the family, and the errors of `encode`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -28,7 +29,7 @@ from qwenvis.weights import Request
 def quiet() -> Iterator[None]:
     """Keep transformers from warning about configs, of which it warns about some of its own defaults."""
     before = transformers.logging.get_verbosity()
-    transformers.logging.set_verbosity_error()
+    transformers.logging.set_verbosity(logging.ERROR)
     try:
         yield
     finally:
@@ -87,7 +88,7 @@ class Reference:
         The steps of a video go as stills, as the GLM models pass them to their towers: patches of different steps do
         not attend to each other in any tower.
         """
-        patches, grid = torch.from_numpy(pixel_values).unflatten(1, self._kernel), torch.from_numpy(grid_thw)
+        patches, grid = torch.from_numpy(pixel_values).view(-1, *self._kernel), torch.from_numpy(grid_thw)
         stills = torch.cat([torch.ones_like(grid[:, :1]), grid[:, 1:]], dim=1).repeat_interleave(grid[:, 0], dim=0)
         before = torch.get_num_threads()
         torch.set_num_threads(self._threads)
