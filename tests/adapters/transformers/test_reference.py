@@ -4,11 +4,14 @@ import numpy as np
 import pytest
 import torch
 
+from made import mmproj_files
+from made.checkpoints import open_directory
 from made.presets import checkpoint
+from made.resaved import tensors_of
 from oracle import transformers_towers
 from oracle.families import FAMILIES
 from oracle.tolerance import TOWER, relative_error
-from qwenvis import CheckpointError, ModelSpec, PackageError
+from qwenvis import ConfigError, ModelSpec, PackageError
 from qwenvis.adapters.transformers.reference import Reference, tower_class
 
 GRIDS = ((3, 10, 14), (1, 4, 18))
@@ -39,11 +42,12 @@ def test_threads_of_torch_are_as_before():
     assert torch.get_num_threads() == before
 
 
-def test_tensors_of_another_tower(monkeypatch):
-    spec = ModelSpec.open(checkpoint("qwen2_vl"))
-    spec.family = "qwen2_5_vl"
-    with pytest.raises(CheckpointError, match="missing"):
-        Reference(spec, 1)
+def test_a_config_that_does_not_state_the_sizes(tmp_path):
+    """An mmproj file has no vision_config; the sizes of its tower follow from the tensors."""
+    vision_config = open_directory(checkpoint()).vision_config
+    path = mmproj_files.write_tower(tmp_path / "mmproj.gguf", "qwen2_vl", tensors_of("qwen2_vl"), vision_config)
+    with pytest.raises(ConfigError, match=r"patch_embed\.proj\.weight is not .*pass the checkpoint that the file"):
+        Reference(ModelSpec.open(path), 1)
 
 
 def test_a_family_that_transformers_lacks():
