@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from comparison.formulas import close, formulas, rounding
 from made import video_files
 from made.presets import SMALL, checkpoint, picture
-from oracle.deviations import close, formulas, rounding
 from qwenvis import Encoder, ImageError, InputError, ModelSpec, NumericalError
 from qwenvis.checkpoints.checkpoint import Checkpoint
 from qwenvis.comparison import compare, comparison

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from oracle.deviations import close, formulas
+from comparison.formulas import close, formulas
 from qwenvis.comparison import Deviation, deviation
 from qwenvis.comparison.deviation import RowErrors, Tally, row_errors
 from qwenvis.errors import NumericalError
