@@ -8,7 +8,7 @@ from qwenvis.ops.kernels cimport (
 from qwenvis.ops.packed_weight cimport PackedWeight, Panels, panel_at, panel_width
 from qwenvis.ops.quantize cimport quantize_rows
 from qwenvis.ops.runtime cimport (
-    CACHE_LINE, Rows, bytes_of, ceil_div, parallel_on, prefetch, prefetch_far, round_up, rows_of, threads
+    CACHE_LINE, Rows, bytes_of, ceil_div, parallel_on, prefetch_far, prefetch_to_write, round_up, rows_of, threads
 )
 
 cdef extern from * nogil:
@@ -66,7 +66,7 @@ cdef void _multiply(const Job *job, Py_ssize_t top, Py_ssize_t bottom, Py_ssize_
         _prefetch(prefetch_far, &job.out, row, rows, column, lines)  # from memory, while the tile computes
         p.format.tile(rows, p.k, job.x.data + row * job.x.pitch * job.x.itemsize, job.x.pitch, weights, width, sums,
                       width, False)
-        _prefetch(prefetch, &job.out, row, rows, column, lines)  # from L2
+        _prefetch(prefetch_to_write, &job.out, row, rows, column, lines)  # from L2, where the panel drove it
         _finish(job, sums, row, rows, panel, width)
         row += rows
 
@@ -105,14 +105,14 @@ cdef void _expand_and_multiply(const Job *job, Py_ssize_t top, Py_ssize_t bottom
         first += steps
 
 
-cdef void _finish(const Job *job, float *sums, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t panel,
+cdef void _finish(const Job *job, const float *sums, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t panel,
                   Py_ssize_t width) noexcept nogil:
     """Run the epilogue of a tile, while its sums are in L1."""
     cdef const Panels *p = &job.panels
     cdef Py_ssize_t column = panel * p.columns
-    p.isa.finish[job.activation](sums, rows, width, p.bias + panel * p.format.nr)
-    p.isa.store(sums, width, rows, min(p.columns, p.n - column),
-                job.out.data + (row * job.out.pitch + column) * job.out.itemsize, job.out.pitch, job.out.dtype, job.add)
+    p.isa.finish[job.activation](sums, rows, width, p.bias + panel * p.format.nr,
+                                 job.out.data + (row * job.out.pitch + column) * job.out.itemsize, job.out.pitch,
+                                 min(p.columns, p.n - column), job.out.dtype, job.add)
 
 
 cdef _place_expanded(Job *job):
