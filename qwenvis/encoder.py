@@ -86,11 +86,9 @@ class Encoder:
         - ``source``: a directory in the Hub's layout or of ``qwenvis pack``, an mmproj file of llama.cpp (``*.gguf``),
           ``synthetic:PRESET``, or a Hub id (ORG/NAME, ORG/NAME/FILE.gguf), which is downloaded unless a cache has it.
         - ``dtype``: "float32"; "bfloat16", which rounds the weights and the inputs of matrix products to bfloat16,
-          while sums, norms, softmax, rope and the residual stream stay float32; "int8", which quantises the weights of
-          linear layers, and their inputs where this CPU multiplies int8, and leaves the rest as bfloat16 does; or
-          "auto": the format of a packed checkpoint, else bfloat16 if the checkpoint stores bfloat16 and this CPU
-          multiplies it, else float32. Other spellings, such as "bf16", and the types of NumPy, ml_dtypes and PyTorch
-          are accepted too.
+          while sums, norms, softmax, rope and the residual stream stay float32; "int8", which also quantises linear
+          layers; or "auto": the format of a packed checkpoint, else bfloat16 if the checkpoint stores it and this CPU
+          multiplies it, else float32. Other spellings, such as "bf16", and types of libraries are accepted too.
         - ``threads``: default QWENVIS_NUM_THREADS, else OMP_NUM_THREADS, else the CPUs that this process may use.
         - ``min_pixels``, ``max_pixels``: the smallest and largest area of a resized image, in pixels, instead of the
           limits of the checkpoint's preprocessor config.

@@ -16,8 +16,6 @@ from qwenvis.errors import QwenvisError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from qwenvis.ops.runtime import Format
-
 SUMMARY = "report the capabilities of this machine: instruction sets, formats, threads, OpenMP, speed"
 DESCRIPTION = """\
 Print the facts that a bug report needs: versions, instruction sets, formats, threads, OpenMP, speed and caches.
@@ -111,14 +109,9 @@ def _formats() -> str:
     from qwenvis.nn.formats import DTYPES
 
     facts = ops.formats()
-    return ", ".join(f"{dtype}{_use(facts[format])}" for dtype, format in DTYPES.items())
-
-
-def _use(format: Format) -> str:
-    """Say in which type a format is multiplied, unless in its own."""
-    if format.expanded:
-        return " (stored; multiplied as float32)"
-    return " (inputs of products are quantised too)" if format.quantized else ""
+    expanded, quantized = " (stored; multiplied as float32)", " (inputs of products are quantised too)"
+    uses = {name: expanded * format.expanded + quantized * format.quantized for name, format in facts.items()}
+    return ", ".join(f"{dtype}{uses[format]}" for dtype, format in DTYPES.items())
 
 
 def _threads() -> str:

@@ -14,7 +14,8 @@
  *     ...                             ...
  *
  * A format of two bytes may take two steps of K at a time (kr = 2), and a format of one byte four: neighbours in K
- * stand side by side, and the last group is filled up with zeros. A format may begin a panel with facts about each column.
+ * stand side by side, and the last group is filled up with zeros. A format may begin a panel with facts about each
+ * column.
  * Packed checkpoints are files of panels: LAYOUT in packed.py numbers this picture.
  *
  * NaN and infinity are never lost: where an entry of an operand is one of them, so is each result that depends on it,

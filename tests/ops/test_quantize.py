@@ -169,7 +169,10 @@ def test_rows_at_the_ends_of_the_range(name, rng):
     assert np.abs(small - want * np.float32(2.0**-100)).max() < 1e-5 * 2.0**-100 * np.abs(want).max()
     assert_same_bits(product(exact, rows_for(exact, np.zeros((3, 260), np.float32))), np.tile(b, (3, 1)))
     constant_row = np.full((1, 260), 3, np.float32)
-    assert np.abs(product(weight, rows_for(weight, constant_row)) - 3 * w.sum(axis=1)).max() < 0.01 * 3 * np.abs(w).sum(axis=1).max()
+    assert (
+        np.abs(product(weight, rows_for(weight, constant_row)) - 3 * w.sum(axis=1)).max()
+        < 0.01 * 3 * np.abs(w).sum(axis=1).max()
+    )
     for bad in (np.nan, np.inf, -np.inf):
         for place in (0, 130, 259):
             row = x.copy()
@@ -218,7 +221,8 @@ def test_a_mapped_weight_has_the_same_bits(name, rng):
     other.map(weight.memory)
     rows = rows_for(weight, x)
     assert_same_bits(product(other, rows), product(weight, rows))
-    assert weight.nbytes < 64 * (160 + 8 + 4) + 4 * 160 + 3 * 64  # of at most 64 columns: entries, header, bias; factors
+    columns, factors = 64 * (160 + 8 + 4), 4 * 160  # at most 64 columns: entries, header, bias
+    assert weight.nbytes < columns + factors + 3 * 64
 
 
 @every_isa
@@ -228,8 +232,8 @@ def test_what_does_not_fit_is_refused(name, rng):
     bytes_ = np.zeros((4, nbytes), np.uint8)
     with pytest.raises(ValueError, match="overflow in i8; expected at most 65536"):
         ops.PackedWeight(8, 65537, "i8")
+    half = ops.PackedWeight(8, 6, "i8", gated=True)
     with pytest.raises(FloatingPointError, match="the weight is not finite"):
-        half = ops.PackedWeight(8, 6, "i8", gated=True)
         half.pack(np.full((8, 6), np.nan, np.float32))
     with pytest.raises(ValueError, match="out is read-only"):
         ops.quantize(good, weight, np.broadcast_to(bytes_[:1], bytes_.shape))
