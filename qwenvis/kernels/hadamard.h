@@ -1,7 +1,7 @@
 /* The rotation before quantisation: y = H S x, for blocks of BLOCK neighbours along K, and for blocks of TAIL behind
  * the last whole block. H is Sylvester's Hadamard matrix, S holds a factor for each entry. A rotation spreads an
- * outlier over its block. Where the factors of two rows are reciprocal but for their common power of two, the rotated rows have
- * the dot product of the rows times that power. */
+ * outlier over its block. Where the factors of two rows are reciprocal, apart from a common power of two, the rotated
+ * rows have the dot product of the rows times that power. */
 
 enum { BLOCK = 128, BLOCK_VECTORS = BLOCK / VL, TAIL = 32, TAIL_VECTORS = TAIL / VL };
 
