@@ -26,6 +26,7 @@ class Scheme:
     - ``balance``: columns of the weight are divided by this power of their norm, and entries of rows multiplied by it.
     - ``rotation``: the neighbours that a Hadamard matrix mixes; 0 for none. ``signs``: random ones before that.
     - ``symmetric``: rows have no zero point. ``k_block``: entries of K with a scale of their own; 0 for whole rows.
+    - ``together``: all rows of a product have one scale.
     """
 
     balance: float = 1.0
@@ -33,6 +34,7 @@ class Scheme:
     signs: bool = True
     symmetric: bool = False
     k_block: int = 0
+    together: bool = False
 
     def rotate(self, x: np.ndarray) -> np.ndarray:
         """(rows, k) -> (rows, k'), k padded to whole blocks."""
@@ -42,13 +44,15 @@ class Scheme:
         x = np.pad(x, ((0, 0), (0, -x.shape[1] % b)))
         if self.signs:
             x = x * _signs(x.shape[1])
-        return (x.reshape(len(x), -1, b) @ _hadamard(b)).reshape(x.shape)
+        return (x.reshape(-1, b) @ _hadamard(b)).reshape(x.shape)
 
     def round_rows(self, x: np.ndarray) -> np.ndarray:
         """Round rows (rows, k) to 8 bits, by row or by blocks of K."""
         k, block = x.shape[1], self.k_block or x.shape[1]
         parts = np.pad(x, ((0, 0), (0, -k % block))).reshape(len(x), -1, block)
-        low, high = parts.min(axis=2, keepdims=True).clip(max=0), parts.max(axis=2, keepdims=True).clip(min=0)
+        axes = None if self.together else 2
+        low, high = (end(parts, axis=axes, keepdims=True) for end in (np.min, np.max))
+        low, high = low.clip(max=0), high.clip(min=0)
         if self.symmetric:
             high = np.maximum(high, -low)
             scale = _positive(high / 127)
@@ -68,6 +72,7 @@ def round_weight(w: np.ndarray) -> np.ndarray:
 
 # By name, as docs/int8.md lists them.
 SCHEMES = {
+    "together": Scheme(balance=0, rotation=0, together=True),
     "rounding": Scheme(balance=0, rotation=0),
     **{f"h{b}": Scheme(balance=0, rotation=b) for b in (16, 64, 128)},
     "balance": Scheme(rotation=0),
