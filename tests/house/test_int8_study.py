@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from house.source_files import ROOT
+from qwenvis import Encoder
 from qwenvis.nn.formats import DTYPES
 
 TINY = "tiny-qwen2-vl"
@@ -71,3 +72,13 @@ def test_command(monkeypatch, capsys, tmp_path):
     printed = [line.split()[:2] for line in capsys.readouterr().out.splitlines()[-2 * len(names) :]]
     assert printed == [[outliers, name] for outliers in ("none", "gains") for name in names]
     assert all(0 < row["relative_rms"] < 0.05 for row in json.loads(file.read_text())["rows"])
+
+
+def test_written_outliers_are_those_of_the_study(monkeypatch, tmp_path):
+    """A checkpoint with outliers has the tokens of the tower into which they were injected."""
+    module, expected = importlib.import_module("benchmarks.outliers"), study("all").reference
+    monkeypatch.setattr(sys, "argv", ["outliers", str(tmp_path / "all"), "--model", f"synthetic:{TINY}"])
+    module.main()
+    encoder = Encoder.from_pretrained(tmp_path / "all", threads=1)
+    inputs = importlib.import_module("benchmarks.encoder").inputs(encoder, [(1, 16, 16)])
+    np.testing.assert_array_equal(encoder(*inputs).embeddings, expected)
