@@ -25,8 +25,9 @@ from qwenvis.concurrency import threads
 from qwenvis.nn.formats import DTYPES
 from qwenvis.spec import ModelSpec
 
-# Parts of a tower that a contender may keep in bfloat16, such as "int8+merger": lists or attributes of the tower.
-PARTS = ("merger", "patch_embed", "first", "last", "blocks")
+# Parts of a tower that a contender may keep in bfloat16: both linears of the mergers, their last one, which makes the
+# tokens, the patch embedding, and blocks.
+PARTS = ("merger", "tokens", "patch_embed", "first", "last", "blocks")
 
 
 class Study:
@@ -62,13 +63,19 @@ class Study:
 
 def _take(part: str, tower: Any, other: Any) -> None:
     """Replace a part of `PARTS` with that of another tower, whose rows have the same dtype."""
-    if part == "merger":
-        tower.mergers = other.mergers
+    if part in ("merger", "tokens"):
+        for mine, theirs in zip(_mergers(tower), _mergers(other), strict=True):
+            mine.fc1 = theirs.fc1 if part == "merger" else mine.fc1
+            mine.fc2 = theirs.fc2
     elif part == "patch_embed":
         tower.patch_embed = other.patch_embed
     else:
         chosen = {"first": slice(0, 1), "last": slice(-1, None), "blocks": slice(None)}[part]
         tower.blocks[chosen] = other.blocks[chosen]
+
+
+def _mergers(tower: Any) -> list[Any]:
+    return getattr(tower, "mergers", None) or [tower.merger]
 
 
 def contender(name: str) -> str:
