@@ -38,7 +38,8 @@ class Stage(NamedTuple):
         return self.kind if self.kind == "tokens" else f"{self.kind} {self.number}"
 
 
-# visit(micro_batch, stage, array): an output (rows, width) float32 of a micro-batch, in the order of its items.
+# visit(micro_batch, stage, array): an output (rows, width) float32 of a micro-batch, C-contiguous. Its rows are in the
+# order of the items; those of layers are in the order in which the tower computes them, whatever its format.
 Visit = Callable[[MicroBatch, Stage, NDArray[np.float32]], object]
 Watch = Callable[[Stage, NDArray[np.float32]], object]
 
@@ -52,10 +53,8 @@ class Watched(Outputs):
         self._watch = watch
 
     def keep(self, layer: int, rows: np.ndarray, x: np.ndarray) -> None:
-        """Pass the output of a layer on, in the order of the patches."""
-        natural = np.empty_like(x)
-        natural[rows] = x
-        self._watch(Stage("layers", layer), natural)
+        """Pass the output of a layer on."""
+        self._watch(Stage("layers", layer), np.ascontiguousarray(x))
 
 
 def encode(spec: ModelSpec, threads: int, plan: Plan[InputItem], visit: Visit) -> None:

@@ -19,8 +19,8 @@ from transformers.initialization import no_init_weights
 
 from qwenvis import models
 from qwenvis.adapters.transformers.subclasses import original
-from qwenvis.adapters.transformers.weights import BESIDE, weights
-from qwenvis.errors import PackageError
+from qwenvis.adapters.transformers.weights import BESIDE, Tensors, weights
+from qwenvis.errors import ConfigError, PackageError
 from qwenvis.spec import ModelSpec
 from qwenvis.weights import Request
 
@@ -70,16 +70,17 @@ class Reference:
     def __init__(self, spec: ModelSpec, threads: int) -> None:
         """Read the weights.
 
-        Raises PackageError if transformers lacks the family, and CheckpointError if the tensors are not those of its
-        tower.
+        Raises PackageError if transformers lacks the family, ConfigError if the tower that it builds of the
+        ``vision_config`` has other tensors, and CheckpointError for tensors that cannot be read.
         """
         kind = tower_class(spec.family)
         with quiet(), no_init_weights():
             config = kind.config_class(**spec.checkpoint.vision_config)
             self._tower = kind._from_config(config, dtype=torch.float32).eval()
             self._projector = _projector(kind, config, spec)
-        tensors = weights(self._tower, self._projector).items()
-        spec.checkpoint.load([Request(name, tuple(tensor.shape), _receiver(tensor)) for name, tensor in tensors])
+        tensors = weights(self._tower, self._projector)
+        _compare(spec, tensors)
+        spec.checkpoint.load([Request(name, tuple(each.shape), _receiver(each)) for name, each in tensors.items()])
         self._kernel, self._threads = spec.config.kernel, threads
 
     def __call__(self, pixel_values: NDArray[np.float32], grid_thw: NDArray[np.int64]) -> list[NDArray[np.float32]]:
@@ -107,6 +108,18 @@ def _projector(tower: Any, config: Any, spec: ModelSpec) -> Any:
     (kind,) = (module[name] for name in module if name.endswith("Projector"))
     text_config = SimpleNamespace(hidden_size=spec.config.out_hidden_size)
     return kind(SimpleNamespace(vision_config=config, text_config=text_config)).eval()
+
+
+def _compare(spec: ModelSpec, tensors: Tensors) -> None:
+    """Raise ConfigError unless the tensors have the names and shapes of those of the spec's tower."""
+    got = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    for name, shape in {request.name: request.shape for request in spec.weights.requests}.items():
+        if got.get(name) != shape:
+            raise ConfigError(
+                f"{spec.checkpoint.path}: in the tower that transformers builds of its vision_config, {name} is not "
+                f"{shape}. A vision_config without all sizes, as of an mmproj file, does not suffice: pass the "
+                "checkpoint that the file was made from"
+            )
 
 
 def _receiver(tensor: torch.Tensor) -> Callable[[NDArray[Any]], object]:
