@@ -1,4 +1,4 @@
-"""Outliers like those of published towers, injected into the random weights of a synthetic Qwen2-VL tower.
+"""Outliers like those of trained transformers, injected into the random weights of a synthetic Qwen2-VL tower.
 
     python -m benchmarks.outliers /tmp/gains --outliers gains --blocks 4
     python -m benchmarks.peers --cases /tmp/gains/224 --engines openvino-int8 onnxruntime-int8
