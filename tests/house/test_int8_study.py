@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from house.source_files import ROOT
-from qwenvis import Encoder
+from qwenvis import Encoder, ops
 
 TINY = "tiny-qwen2-vl"
 
@@ -50,6 +50,15 @@ def test_balance_and_rotation_bear_all_outliers():
     assert outliers.deviation("h128").relative_rms > 5 * errors["balance-h128"]
     heavy = study("heavy")
     assert heavy.deviation("balance").relative_rms > 1.1 * heavy.deviation("balance-h128").relative_rms
+
+
+def test_the_simulation_predicts_int8():
+    """Where the CPU multiplies bytes, the error of int8 is that of the simulated scheme."""
+    if "i8" not in ops.formats() or ops.formats()["i8"].expanded:
+        pytest.skip("this CPU does not multiply bytes")
+    plain = study("none")
+    ratio = plain.deviation("int8").relative_rms / plain.deviation("balance-h128").relative_rms
+    assert 0.8 < ratio < 1.25
 
 
 @pytest.mark.parametrize("block", [16, 64, 128])
