@@ -67,9 +67,9 @@ class Scheme:
     def round_weight(self, w: np.ndarray) -> np.ndarray:
         """Round a weight (n, k) to 8 bits, by output or by blocks of K."""
         parts = _blocks(w, self.weight_block)
-        scale = np.abs(parts).max(axis=2, keepdims=True) / 127
-        scale = _positive(scale.astype(np.float16).astype(np.float32) if self.weight_block else scale)
-        rounded = np.rint(parts / scale) * scale
+        scale = _positive(np.abs(parts).max(axis=2, keepdims=True) / 127)
+        rounded = np.rint(parts / scale)
+        rounded *= scale.astype(np.float16) if self.weight_block else scale
         return np.ascontiguousarray(rounded.reshape(len(w), -1)[:, : w.shape[1]])
 
 
