@@ -1,0 +1,273 @@
+"""A run of a job: what is left is read, encoded and written, each while the next is prepared."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain, groupby
+from typing import SupportsIndex, Unpack
+
+from qwenvis.concurrency import tasks
+from qwenvis.embeddings import Embeddings
+from qwenvis.encoder import Encoder
+from qwenvis.encoding.inputs import InputItem, Inputs
+from qwenvis.encoding.runner import Runner
+from qwenvis.encoding.stream import grouped, stream_results
+from qwenvis.errors import ImageError, InputError, LimitError, NumericalError, QwenvisError, VideoError, shown
+from qwenvis.geometry import PATCH_BUDGET
+from qwenvis.io.files import expanded, given_path
+from qwenvis.jobs import manifest, roster
+from qwenvis.jobs.folder import Folder, sha256
+from qwenvis.jobs.inputs.entries import Entry
+from qwenvis.jobs.inputs.listing import Listing
+from qwenvis.jobs.inputs.payloads import Payload, Reader
+from qwenvis.jobs.parts import Part, PartWriter, Record, read_kept
+from qwenvis.jobs.roster import BLOCK, Share
+from qwenvis.jobs.settings import SHARD_SIZE, Output, Settings
+from qwenvis.jobs.survey import Gap, Progress, Survey
+from qwenvis.videos.animation import format_of
+from qwenvis.videos.video import Sampling, VideoItem
+
+# Patches of a forward pass. A photo at 1024 x 1024 has up to 5,300: it must fit, because only what fits is prepared
+# while the tower is busy.
+BUDGET = 2 * PATCH_BUDGET
+
+AHEAD = 8  # items whose bytes are read before their turn
+
+UNUSABLE = (ImageError, VideoError, LimitError, NumericalError)  # errors of items, which do not end a run
+
+Told = Callable[[Record, int, int], None]
+Result = tuple[Payload, InputItem | None, "Embeddings | QwenvisError"]
+
+
+@dataclass
+class Summary:
+    """What a run did, and the state of the job after it.
+
+    - ``items``, ``repeated``: the items of the job, and the names that the inputs listed again, which count once.
+    - ``encoded``, ``failed``, ``tokens``: the items and tokens of this run; ``cached`` of the items were in the cache.
+    - ``failures``: the failed items of this share, those of earlier runs included.
+    - ``complete``: whether every item of the job has been tried, by this run or by others.
+    """
+
+    items: int
+    repeated: int
+    encoded: int = 0
+    failed: int = 0
+    tokens: int = 0
+    cached: int = 0
+    failures: int = 0
+    complete: bool = False
+
+
+def run(
+    encoder: Encoder,
+    inputs: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    directory: str | os.PathLike[str],
+    *,
+    include: Iterable[str] = (),
+    column: str | None = None,
+    to: str = "safetensors",
+    dtype: object = "float32",
+    shard_size: SupportsIndex = SHARD_SIZE,
+    share: tuple[int, int] = (0, 1),
+    retry_failed: bool = False,
+    min_pixels: int | None = None,
+    max_pixels: int | None = None,
+    verified: Progress = lambda done, total: None,
+    told: Told = lambda record, done, total: None,
+    **sampling: Unpack[Sampling],
+) -> Summary:
+    """Encode images and videos into a directory, or continue the job that is there.
+
+    - ``inputs``: each a file, a directory, a glob, ``@FILE`` with a name in each line, ``-`` for names on standard
+      input, or a ``.jsonl``, ``.parquet`` or ``.tar`` file (docs/jobs.md).
+    - ``include``: patterns that choose the files of directories and tars; ``column``: the column of Parquet files.
+    - ``to``: "safetensors" or "parquet"; ``dtype``: "float32", "float16" or "bfloat16", in which tokens are stored;
+      ``shard_size``: the most bytes of tokens in a shard, unless one item has more.
+    - ``share``: (i, n): this is process i of n, counted from 0, and encodes about an n-th of the items.
+    - ``retry_failed``: try all failed items again; by default those whose bytes have changed since.
+    - ``min_pixels``, ``max_pixels``, ``sampling``: as in `Encoder.encode`.
+    - ``verified(done, total)``: called while the shards that exist are verified.
+    - ``told(record, done, total)``: called with the line of the manifest of each item that this run has tried.
+
+    Items that cannot be used are recorded, and do not end the run. Raises InputError for arguments, for inputs that
+    cannot be listed, for a directory that cannot be written or holds a job with other settings or items; PackageError
+    if an input needs a package, and ConfigError if the checkpoint has no processor for an item.
+    """
+    sampled = any(value is not None for value in sampling.values())
+    output, mine = Output.checked(to, dtype, shard_size), Share.checked(*share)
+    runner = Runner(encoder.spec, encoder.threads, encoder.cache)
+    call = runner.inputs(sampling, min_pixels, max_pixels, runner.keying())
+    folder = Folder(expanded(str(given_path(directory, "directory"))), mine)
+    given = [inputs] if isinstance(inputs, str | os.PathLike) else inputs
+    listing = Listing([os.fsdecode(each) for each in given], tuple(include), column, folder.directory.resolve())
+    with folder.opened():
+        job = _begin(folder, listing, Settings.of(encoder, call, sampling, output))
+        survey = Survey(folder, mine, encoder.threads, retry_failed)
+        gaps = survey.gaps(job.items, verified)
+        summary = Summary(job.items, job.repeated, failures=survey.failures)
+        if gaps:
+            folder.manifest.unlink(missing_ok=True)  # its lines will not fit the shards
+            folder.index.unlink(missing_ok=True)
+            writer = PartWriter(folder, output.format, job.provenance, output.shard_size)
+            _Run(runner, call, folder, output, sampled, told).fill(gaps, mine, writer, summary)
+        summary.complete = manifest.join(folder, job.items)
+        if summary.complete:
+            folder.remove_abandoned()
+    return summary
+
+
+def _begin(folder: Folder, listing: Listing, here: Settings) -> Settings:
+    """List the items and write job.json, or compare both with those of the job that is there."""
+    job = Settings.load(folder.job) if folder.job.is_file() else None
+    if job is not None:
+        job.refuse_others(here, folder.directory)
+    listed = folder.drafts / folder.items.name
+    items, repeated = roster.write(listing, listed)
+    if job is not None:
+        if sha256(folder.items) != job.list_sha256:
+            raise InputError(f"{shown(str(folder.items))} was changed, so the job cannot be continued")
+        roster.refuse_new(folder.items, listed)
+        return job
+    job = replace(here, items=items, repeated=repeated, list_sha256=sha256(listed))
+    folder.place(listed, folder.items)
+    draft = folder.drafts / folder.job.name
+    job.save(draft)
+    folder.place(draft, folder.job)
+    return job
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The pipeline: while the tower encodes, bytes are read, the next items prepared, and the last shard written."""
+
+    runner: Runner
+    call: Inputs
+    folder: Folder
+    output: Output
+    sampled: bool  # whether an argument chooses the frames of videos: animated images are videos then
+    told: Told
+
+    def fill(self, gaps: Sequence[Gap], share: Share, writer: PartWriter, summary: Summary) -> None:
+        """Encode what is to do in the gaps, and write it between the items that are there."""
+        total = sum(len(gap.todo) for gap in gaps)
+        results = self._results(tasks.run_ahead(self._reads(gaps, share), AHEAD))
+        try:
+            for gap in gaps:
+                kept = dict(self._kept(gap))
+                writer.begin(gap.start, gap.present)
+                for position in range(gap.start, gap.stop):
+                    if position in kept:
+                        writer.add(*kept.pop(position))
+                    else:
+                        record = writer.add(*self._outcome(next(results), summary))
+                        self.told(record, summary.encoded + summary.failed, total)
+                writer.end()
+            writer.finish()
+        finally:
+            results.close()
+            with suppress(QwenvisError, OSError):
+                writer.finish()
+
+    def _reads(self, gaps: Sequence[Gap], share: Share) -> Iterator[Callable[[], Payload]]:
+        """Yield for each item to encode a function that reads it."""
+        reader, coming = Reader(), iter(gaps)
+        gap = next(coming, None)
+        for position, lines in roster.blocks(self.folder.items, share):
+            if gap is not None and gap.start < position + len(lines):
+                for number in gap.todo:
+                    yield partial(reader.read, Entry.parse(lines[number - position]), number)
+                gap = next(coming, None)
+
+    def _results(self, payloads: Generator[Payload, None, None]) -> Generator[Result, None, None]:
+        """Yield the results of items in order; items of different blocks do not share a forward pass."""
+        waiting: deque[tuple[Payload, list[InputItem]]] = deque()
+
+        def planned(payload: Payload) -> InputItem:
+            waiting.append((payload, []))
+            item = self._item(payload)
+            waiting[-1][1].append(item)
+            return item
+
+        blocks = (block for _, block in groupby(payloads, lambda payload: payload.position // BLOCK))
+        factories = (map(partial(partial, planned), block) for block in blocks)
+        groups = chain.from_iterable(grouped(self.call, block, BUDGET) for block in factories)
+        begin = partial(self.runner.begin, self.call)
+        results = stream_results(self.call, groups, begin, BUDGET, self.runner.threads)
+        try:
+            for result in results:
+                payload, items = waiting.popleft()
+                yield payload, items[0] if items else None, result
+        finally:
+            results.close()
+            payloads.close()
+
+    def _item(self, payload: Payload) -> InputItem:
+        """Plan an item. Raises its error."""
+        if payload.error is not None or payload.content is None:
+            raise payload.error or ImageError(f"{payload.entry.source} has no content")
+        animated = self.sampled and not payload.entry.kind and format_of(payload.content) is not None
+        make = self.call.video if payload.kind == "video" or animated else self.call.image
+        item = make(payload.content, payload.position)
+        item.place = replace(item.place, source=payload.entry.source)
+        return item
+
+    def _outcome(self, found: Result, summary: Summary) -> tuple[Record, Embeddings | None]:
+        """Return the record and the tokens of an item, or the record of its error. Raises errors that end the run."""
+        payload, planned, result = found
+        try:
+            if isinstance(result, QwenvisError):
+                raise result
+            item = _alone(result).astype(self.output.dtype)
+        except QwenvisError as error:
+            if isinstance(error.__cause__, ImportError) or not (
+                isinstance(error, UNUSABLE) or isinstance(result, Embeddings)
+            ):
+                raise
+            summary.failed += 1
+            summary.failures += 1
+            return _record(payload, None, payload.reason(error)), None
+        summary.encoded += 1
+        summary.tokens += len(item.embeddings)
+        summary.cached += planned is not None and planned.hit
+        record = _record(payload, item)
+        video = planned.item if planned is not None else None
+        if isinstance(video, VideoItem) and video.damaged:
+            record["damaged_frames"] = video.damaged
+        return record, item._with(sources=[payload.entry.source])
+
+    def _kept(self, gap: Gap) -> Iterator[tuple[int, tuple[Record, Embeddings | None]]]:
+        """Yield the position, record and item of what was encoded before."""
+        todo = set(gap.todo) if gap.parts else ()
+        for first in gap.parts:
+            part = Part.load(self.folder.table(first))
+            for position, kept in enumerate(read_kept(self.folder, self.output.format, part), first):
+                if position >= gap.start and position not in todo:
+                    yield position, kept
+
+
+def _record(payload: Payload, item: Embeddings | None, error: str | None = None) -> Record:
+    """Return the line of the manifest of an item, whose place in a shard is not known yet."""
+    return {
+        "source": payload.entry.source,
+        "size": None if item is None else item.sizes[0].tolist(),
+        "grid": None if item is None else item.grid_thw[0].tolist(),
+        "tokens": None if item is None else len(item.embeddings),
+        "shard": None,
+        "offset": None,
+        "key": None if item is None else item.keys[0],
+        "sha256": payload.sha256,
+        "error": error,
+    }
+
+
+def _alone(item: Embeddings) -> Embeddings:
+    """Return an item without what depends on the items that were encoded with it: the empty times of a still."""
+    if any(map(len, item.frame_indices)):
+        return item._with(provenance={})
+    return item._with(provenance={}, frame_indices=[], timestamps=[], second_per_grid_ts=item.second_per_grid_ts[:0])
