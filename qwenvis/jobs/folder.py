@@ -57,7 +57,8 @@ class Folder:
             self.table(first).with_suffix(suffix).unlink(missing_ok=True)
 
     def _files(self) -> Iterator[Path]:
-        return (path for path in self.shards.iterdir() if path.stem.isdecimal())
+        paths = self.shards.iterdir() if self.shards.is_dir() else ()
+        return (path for path in paths if path.stem.isdecimal())
 
     def place(self, draft: Path, target: Path) -> None:
         """Give a draft its place, once its content is on the disk. Raises OSError."""
@@ -72,29 +73,35 @@ class Folder:
         Drafts of a killed process are removed. Raises InputError if another process works here, or if the directory
         cannot be used.
         """
-        name = shown(str(self.directory))
-        try:
-            self._refuse_other_files()
+        self.refuse_other_files()
+        with self.writing():
             self.shards.mkdir(parents=True, exist_ok=True)
             self.drafts.mkdir(exist_ok=True)
-            with _locked(self.drafts) as free:
-                if not free:
-                    raise InputError(f"another process is at work in {name}, on the same share of its items")
+        with _locked(self.drafts) as free:
+            if not free:
+                raise InputError(f"another process is at work in {shown(str(self.directory))}, on the same share")
+            with self.writing():
                 _empty(self.drafts)
-                try:
-                    yield
-                finally:
-                    shutil.rmtree(self.drafts, ignore_errors=True)
-                    for empty in (self.shards, self.directory):  # a run that could not begin leaves nothing
-                        with suppress(OSError):
-                            empty.rmdir()
+            try:
+                yield
+            finally:
+                shutil.rmtree(self.drafts, ignore_errors=True)
+                for empty in (self.shards, self.directory):  # a run that could not begin leaves nothing
+                    with suppress(OSError):
+                        empty.rmdir()
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Raise InputError for an OSError of a file of the job."""
+        try:
+            yield
         except QwenvisError:
             raise
         except OSError as error:
-            place = shown(str(error.filename or name))
+            place = shown(str(error.filename or self.directory))
             raise InputError(f"{place} cannot be written: {reason(error)}; the job can be continued") from error
 
-    def _refuse_other_files(self) -> None:
+    def refuse_other_files(self) -> None:
         """Raise InputError if the directory holds files, but no job."""
         ours = {self.items.name, self.shards.name}
         names = [path.name for path in self.directory.iterdir()] if self.directory.is_dir() else []

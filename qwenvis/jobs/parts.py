@@ -110,10 +110,11 @@ class PartWriter:
         self._cut(ends=True)
 
     def finish(self) -> None:
-        """Wait until the last part is written. Raises OSError or InputError if it cannot be written."""
+        """Wait until the last part is written. Raises InputError if it cannot be written."""
         if self._writing is not None:
             writing, self._writing = self._writing, None
-            writing.result()
+            with self._folder.writing():
+                writing.result()
 
     def _cut(self, ends: bool = False) -> None:
         """Write what was collected as a part, in the background, once the part before is written."""

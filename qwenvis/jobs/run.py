@@ -19,15 +19,15 @@ from qwenvis.encoding.runner import Runner
 from qwenvis.encoding.stream import grouped, stream_results
 from qwenvis.errors import ImageError, InputError, LimitError, NumericalError, QwenvisError, VideoError, shown
 from qwenvis.geometry import PATCH_BUDGET
-from qwenvis.io.files import expanded, given_path
 from qwenvis.jobs import manifest, roster
 from qwenvis.jobs.folder import Folder, sha256
 from qwenvis.jobs.inputs.entries import Entry
 from qwenvis.jobs.inputs.listing import Listing
 from qwenvis.jobs.inputs.payloads import Payload, Reader
 from qwenvis.jobs.parts import Part, PartWriter, Record, read_kept
-from qwenvis.jobs.roster import BLOCK, Share
-from qwenvis.jobs.settings import SHARD_SIZE, Output, Settings
+from qwenvis.jobs.request import Request
+from qwenvis.jobs.roster import BLOCK
+from qwenvis.jobs.settings import SHARD_SIZE, Settings
 from qwenvis.jobs.survey import Gap, Progress, Survey
 from qwenvis.videos.animation import format_of
 from qwenvis.videos.video import Sampling, VideoItem
@@ -99,26 +99,42 @@ def run(
     cannot be listed, for a directory that cannot be written or holds a job with other settings or items; PackageError
     if an input needs a package, and ConfigError if the checkpoint has no processor for an item.
     """
-    sampled = any(value is not None for value in sampling.values())
-    output, mine = Output.checked(to, dtype, shard_size), Share.checked(*share)
+    request = Request.of(
+        inputs,
+        directory,
+        include=include,
+        column=column,
+        to=to,
+        dtype=dtype,
+        shard_size=shard_size,
+        share=share,
+        retry_failed=retry_failed,
+    )
     runner = Runner(encoder.spec, encoder.threads, encoder.cache)
     call = runner.inputs(sampling, min_pixels, max_pixels, runner.keying())
-    folder = Folder(expanded(str(given_path(directory, "directory"))), mine)
-    given = [inputs] if isinstance(inputs, str | os.PathLike) else inputs
-    listing = Listing([os.fsdecode(each) for each in given], tuple(include), column, folder.directory.resolve())
-    with folder.opened():
-        job = _begin(folder, listing, Settings.of(encoder, call, sampling, output))
-        survey = Survey(folder, mine, encoder.threads, retry_failed)
-        gaps = survey.gaps(job.items, verified)
-        summary = Summary(job.items, job.repeated, failures=survey.failures)
-        if gaps:
+    here = Settings.of(encoder, call, sampling, request.output)
+    sampled = any(value is not None for value in sampling.values())
+    with request.folder.opened():
+        return _run(request, here, _Pipeline(runner, call, request, sampled, told), verified)
+
+
+def _run(request: Request, here: Settings, pipeline: _Pipeline, verified: Progress) -> Summary:
+    """Do what is left of the share, and complete the job if nothing else is left."""
+    folder, output = request.folder, request.output
+    with folder.writing():
+        job = _begin(folder, request.listing, here)
+    survey = Survey(folder, request.share, pipeline.runner.threads, request.retry_failed)
+    gaps = survey.gaps(job.items, verified)
+    summary = Summary(job.items, job.repeated, failures=survey.failures)
+    if gaps:
+        with folder.writing():
             folder.manifest.unlink(missing_ok=True)  # its lines will not fit the shards
             folder.index.unlink(missing_ok=True)
-            writer = PartWriter(folder, output.format, job.provenance, output.shard_size)
-            _Run(runner, call, folder, output, sampled, told).fill(gaps, mine, writer, summary)
+        pipeline.fill(gaps, PartWriter(folder, output.format, job.provenance, output.shard_size), summary)
+    with folder.writing():
         summary.complete = manifest.join(folder, job.items)
-        if summary.complete:
-            folder.remove_abandoned()
+    if summary.complete:
+        folder.remove_abandoned()
     return summary
 
 
@@ -143,20 +159,19 @@ def _begin(folder: Folder, listing: Listing, here: Settings) -> Settings:
 
 
 @dataclass(frozen=True)
-class _Run:
+class _Pipeline:
     """The pipeline: while the tower encodes, bytes are read, the next items prepared, and the last shard written."""
 
     runner: Runner
     call: Inputs
-    folder: Folder
-    output: Output
+    request: Request
     sampled: bool  # whether an argument chooses the frames of videos: animated images are videos then
     told: Told
 
-    def fill(self, gaps: Sequence[Gap], share: Share, writer: PartWriter, summary: Summary) -> None:
+    def fill(self, gaps: Sequence[Gap], writer: PartWriter, summary: Summary) -> None:
         """Encode what is to do in the gaps, and write it between the items that are there."""
         total = sum(len(gap.todo) for gap in gaps)
-        results = self._results(tasks.run_ahead(self._reads(gaps, share), AHEAD))
+        results = self._results(tasks.run_ahead(self._reads(gaps), AHEAD))
         try:
             for gap in gaps:
                 kept = dict(self._kept(gap))
@@ -171,14 +186,14 @@ class _Run:
             writer.finish()
         finally:
             results.close()
-            with suppress(QwenvisError, OSError):
+            with suppress(QwenvisError):
                 writer.finish()
 
-    def _reads(self, gaps: Sequence[Gap], share: Share) -> Iterator[Callable[[], Payload]]:
+    def _reads(self, gaps: Sequence[Gap]) -> Iterator[Callable[[], Payload]]:
         """Yield for each item to encode a function that reads it."""
         reader, coming = Reader(), iter(gaps)
         gap = next(coming, None)
-        for position, lines in roster.blocks(self.folder.items, share):
+        for position, lines in roster.blocks(self.request.folder.items, self.request.share):
             if gap is not None and gap.start < position + len(lines):
                 for number in gap.todo:
                     yield partial(reader.read, Entry.parse(lines[number - position]), number)
@@ -223,7 +238,7 @@ class _Run:
         try:
             if isinstance(result, QwenvisError):
                 raise result
-            item = _alone(result).astype(self.output.dtype)
+            item = _alone(result).astype(self.request.output.dtype)
         except QwenvisError as error:
             if isinstance(error.__cause__, ImportError) or not (
                 isinstance(error, UNUSABLE) or isinstance(result, Embeddings)
@@ -243,10 +258,10 @@ class _Run:
 
     def _kept(self, gap: Gap) -> Iterator[tuple[int, tuple[Record, Embeddings | None]]]:
         """Yield the position, record and item of what was encoded before."""
-        todo = set(gap.todo) if gap.parts else ()
+        folder, todo = self.request.folder, set(gap.todo) if gap.parts else ()
         for first in gap.parts:
-            part = Part.load(self.folder.table(first))
-            for position, kept in enumerate(read_kept(self.folder, self.output.format, part), first):
+            part = Part.load(folder.table(first))
+            for position, kept in enumerate(read_kept(folder, self.request.output.format, part), first):
                 if position >= gap.start and position not in todo:
                     yield position, kept
 

@@ -78,7 +78,7 @@ class Settings:
             "numbers": NUMBERS,
             "weights": spec.weights.sha256(encoder.threads),
             "config": _digest(repr(spec.config)),
-            "preprocessor": _digest(json.dumps(configs, sort_keys=True, default=str)),
+            "preprocessor": _digest(json.dumps(configs, sort_keys=True, default=dict)),
             **made,
             **limits,
             **{name: value for name, value in sampling.items() if value is not None},

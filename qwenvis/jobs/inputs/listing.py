@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from qwenvis.errors import InputError, quoted, shown
@@ -39,7 +40,11 @@ class Listing:
     without: Path | None = None
 
     def __iter__(self) -> Iterator[Entry]:
-        """Yield the items. Raises InputError for an input that cannot be listed, and PackageError without pyarrow."""
+        """Yield the items.
+
+        Raises InputError for an input that does not exist or cannot be listed, and PackageError without pyarrow.
+        """
+        self.refuse_missing()
         for given in self.inputs:
             found = False
             for entry in self._listed(given):
@@ -48,26 +53,26 @@ class Listing:
             if not found:
                 raise InputError(f"{shown(given)} names no image or video{self._hint(given)}")
 
+    def refuse_missing(self) -> None:
+        """Raise InputError for an input that does not exist."""
+        for given in self.inputs:
+            path = Path(given.removeprefix("@"))
+            if given != "-" and not glob.has_magic(given) and not path.exists():
+                raise InputError(f"{shown(given)}: there is no such file or directory")
+
     def _listed(self, given: str) -> Iterator[Entry]:
         if given == "-":
-            yield from self._named(sys.stdin.buffer)
+            yield from chain.from_iterable(map(self._entries_of, _names(sys.stdin.buffer)))
         elif given.startswith("@"):
-            yield from self._named(lines_of(given[1:]))
+            yield from chain.from_iterable(map(self._entries_of, names_in(given[1:])))
         elif Path(given).is_dir():
             yield from map(Entry, self._walk(given, given))
-        elif Path(given).exists():
+        elif Path(given).exists() or not glob.has_magic(given):
             yield from self._entries_of(given)
-        elif glob.has_magic(given):
+        else:
             for path in sorted(glob.glob(given, recursive=True)):  # noqa: PTH207  Path.glob drops ./ and takes no absolute pattern
                 if not Path(path).is_dir():
                     yield from self._entries_of(path)
-        else:
-            raise InputError(f"{shown(given)}: there is no such file or directory")
-
-    def _named(self, lines: Iterable[bytes]) -> Iterator[Entry]:
-        for line in lines:
-            if name := os.fsdecode(line.rstrip(b"\r\n")):
-                yield from self._entries_of(name)
 
     def _entries_of(self, path: str) -> Iterator[Entry]:
         """Yield the items of a container, or the file itself, which is not touched."""
@@ -98,10 +103,14 @@ class Listing:
         return ""
 
 
-def lines_of(path: str) -> Iterator[bytes]:
-    """Yield the lines of a file. Raises InputError if it cannot be read."""
+def names_in(path: str) -> Iterator[str]:
+    """Yield the names in the lines of a file. Raises InputError if it cannot be read."""
     with _in_words(path), open_regular(path) as file:
-        yield from file
+        yield from _names(file)
+
+
+def _names(lines: Iterable[bytes]) -> Iterator[str]:
+    return (os.fsdecode(name) for line in lines if (name := line.rstrip(b"\r\n")))
 
 
 @contextmanager
