@@ -56,8 +56,9 @@ def write(entries: Iterable[Entry], path: Path) -> tuple[int, int]:
             sources += _digest(entry.source)
             lines += _digest(line)
     found = _digests(sources)
-    _, first, group = np.unique(found, return_index=True, return_inverse=True)
+    _, first = np.unique(found, return_index=True)
     if len(first) < len(found):
+        group = np.unique(found, return_inverse=True)[1]
         contents = _digests(lines)
         if len(clash := np.flatnonzero(contents != contents[first][group])):
             source = Entry.parse(_line(path, int(clash[0]))).source

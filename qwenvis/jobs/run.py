@@ -13,6 +13,7 @@ from typing import SupportsIndex, Unpack
 
 from qwenvis.concurrency import tasks
 from qwenvis.embeddings import Embeddings
+from qwenvis.embeddings.rules import DTYPES
 from qwenvis.encoder import Encoder
 from qwenvis.encoding.inputs import InputItem, Inputs
 from qwenvis.encoding.runner import Runner
@@ -211,7 +212,7 @@ class _Pipeline:
 
         blocks = (block for _, block in groupby(payloads, lambda payload: payload.position // BLOCK))
         factories = (map(partial(partial, planned), block) for block in blocks)
-        groups = chain.from_iterable(grouped(self.call, block, BUDGET) for block in factories)
+        groups = chain.from_iterable(grouped(self.call, block, self._group) for block in factories)
         begin = partial(self.runner.begin, self.call)
         results = stream_results(self.call, groups, begin, BUDGET, self.runner.threads)
         try:
@@ -221,6 +222,13 @@ class _Pipeline:
         finally:
             results.close()
             payloads.close()
+
+    @property
+    def _group(self) -> int:
+        """The most patches that items of one group have: half a shard's worth, since a kill loses the group too."""
+        config = self.runner.spec.config
+        token = config.out_hidden_size * (1 + len(config.deepstack)) * DTYPES[self.request.output.dtype].itemsize
+        return min(BUDGET, self.request.output.shard_size // (2 * token) * config.merge_unit)
 
     def _item(self, payload: Payload) -> InputItem:
         """Plan an item. Raises its error."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
 from pathlib import PurePath
+from typing import NamedTuple
 
 from qwenvis.videos.decode import SUFFIXES as VIDEOS
 
@@ -16,8 +16,7 @@ IMAGES = (
 SUFFIXES = (*IMAGES, *VIDEOS)
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """An image or a video: a file, a part of a file (in a tar), or a row of a Parquet column.
 
     - ``source``: its name, the path of a file as the input gives it, or CONTAINER#MEMBER.
@@ -37,16 +36,13 @@ class Entry:
 
     def line(self) -> str:
         """Return the entry as a line of JSON, without the fields that have their default."""
-        told = asdict(self)
-        return json.dumps({key: told[key] for key, default in _DEFAULTS.items() if told[key] != default}) + "\n"
+        told = zip(self._fields, self, strict=True)
+        return json.dumps({key: value for key, value in told if value != self._field_defaults.get(key)}) + "\n"
 
     @classmethod
     def parse(cls, line: str) -> Entry:
         """Return the entry of a line that `line` made."""
         return cls(**json.loads(line))
-
-
-_DEFAULTS = {field.name: field.default for field in fields(Entry)}
 
 
 def wanted(name: str, include: tuple[str, ...]) -> bool:

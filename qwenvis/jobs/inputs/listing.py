@@ -76,8 +76,9 @@ class Listing:
 
     def _entries_of(self, path: str) -> Iterator[Entry]:
         """Yield the items of a container, or the file itself, which is not touched."""
-        kind = CONTAINERS.get(Path(path).suffix.lower())
-        if path.lower().endswith(COMPRESSED):
+        lowered = path.lower()
+        kind = CONTAINERS.get(lowered[lowered.rfind(".") :])
+        if lowered.endswith(COMPRESSED):
             raise InputError(f"{shown(path)} is compressed, so its items cannot be read by themselves; decompress it")
         if kind is None:
             yield Entry(path)
