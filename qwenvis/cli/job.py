@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     """Run or continue a job; return the exit code."""
     from qwenvis import jobs
     from qwenvis.concurrency.threads import resolve
-    from qwenvis.jobs.request import Request
+    from qwenvis.jobs.job import Request
     from qwenvis.spec import ModelSpec
 
     given = {"include": args.include, "column": args.column, "to": args.to, "dtype": args.dtype_out}

@@ -5,7 +5,8 @@
 >>> jobs.open("tokens/")["photos/cat.jpg"].embeddings
 """
 
+from qwenvis.jobs.job import run
+from qwenvis.jobs.pipeline import Summary
 from qwenvis.jobs.results import Results, open
-from qwenvis.jobs.run import Summary, run
 
 __all__ = ["Results", "Summary", "open", "run"]

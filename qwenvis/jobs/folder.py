@@ -22,28 +22,33 @@ _DRAFTS = re.compile(r"\.drafts-\d+-of-\d+")
 
 
 class Folder:
-    """A directory with job.json, items.jsonl, manifest.jsonl, index.safetensors and ``shards/``.
+    """A directory with job.json, items.jsonl, manifest.jsonl, index.safetensors, ``shards/`` and ``tables/``.
 
     - ``drafts``: where the process of one share writes its files before they get their places.
     """
 
     def __init__(self, directory: Path, share: Share = ALONE) -> None:
-        self.directory, self.shards = directory, directory / "shards"
+        self.directory = directory
+        self.shards, self.tables = directory / "shards", directory / "tables"
         self.drafts = directory / f".drafts-{share.number}-of-{share.of}"
         self.job, self.items = directory / "job.json", directory / "items.jsonl"
         self.manifest, self.index = directory / "manifest.jsonl", directory / "index.safetensors"
 
     def table(self, first: int) -> Path:
         """Return the path of the table of the part that begins at a position."""
-        return self.shards / f"{first:09d}.jsonl"
+        return self.tables / f"{first:09d}.jsonl"
 
-    def tables(self) -> list[int]:
+    def shard(self, first: int, suffix: str) -> Path:
+        """Return the path of the shard of the part that begins at a position."""
+        return self.shards / f"{first:09d}{suffix}"
+
+    def parts(self) -> list[int]:
         """Return the positions at which the parts with a table begin, in order."""
-        return sorted(int(path.stem) for path in self._files() if path.suffix == ".jsonl")
+        return sorted(_positions(self.tables))
 
     def positions(self) -> list[int]:
         """Return the positions in the names of tables and shards, in order."""
-        return sorted({int(path.stem) for path in self._files()})
+        return sorted({*_positions(self.tables), *_positions(self.shards)})
 
     def remove(self, firsts: Iterable[int]) -> None:
         """Remove the tables and shards of parts that begin at these positions."""
@@ -54,11 +59,7 @@ class Folder:
     def remove_shard(self, first: int) -> None:
         """Remove the shard that begins at a position, if there is one."""
         for suffix in SUFFIXES:
-            self.table(first).with_suffix(suffix).unlink(missing_ok=True)
-
-    def _files(self) -> Iterator[Path]:
-        paths = self.shards.iterdir() if self.shards.is_dir() else ()
-        return (path for path in paths if path.stem.isdecimal())
+            self.shard(first, suffix).unlink(missing_ok=True)
 
     def place(self, draft: Path, target: Path) -> None:
         """Give a draft its place, once its content is on the disk. Raises OSError."""
@@ -76,6 +77,7 @@ class Folder:
         self.refuse_other_files()
         with self.writing():
             self.shards.mkdir(parents=True, exist_ok=True)
+            self.tables.mkdir(exist_ok=True)
             self.drafts.mkdir(exist_ok=True)
         with _locked(self.drafts) as free:
             if not free:
@@ -86,7 +88,7 @@ class Folder:
                 yield
             finally:
                 shutil.rmtree(self.drafts, ignore_errors=True)
-                for empty in (self.shards, self.directory):  # a run that could not begin leaves nothing
+                for empty in (self.shards, self.tables, self.directory):  # a run that could not begin leaves nothing
                     with suppress(OSError):
                         empty.rmdir()
 
@@ -103,7 +105,7 @@ class Folder:
 
     def refuse_other_files(self) -> None:
         """Raise InputError if the directory holds files, but no job."""
-        ours = {self.items.name, self.shards.name}
+        ours = {self.items.name, self.shards.name, self.tables.name}
         names = [path.name for path in self.directory.iterdir()] if self.directory.is_dir() else []
         others = sorted(name for name in names if name not in ours and not _DRAFTS.fullmatch(name))
         if others and self.job.name not in others:
@@ -116,6 +118,11 @@ class Folder:
                 with suppress(OSError), _locked(path) as free:
                     if free:
                         shutil.rmtree(path)
+
+
+def _positions(directory: Path) -> Iterator[int]:
+    paths = directory.iterdir() if directory.is_dir() else ()
+    return (int(path.stem) for path in paths if path.stem.isdecimal())
 
 
 def sha256(path: Path) -> str:

@@ -34,7 +34,7 @@ def join(folder: Folder, items: int) -> bool:
     draft = folder.drafts / folder.manifest.name
     position = 0
     with draft.open("w", encoding="ascii") as file:
-        for first in folder.tables():
+        for first in folder.parts():
             if first > position:
                 break
             if first < position:
@@ -134,7 +134,7 @@ class Tables(Records):
 
     def __init__(self, folder: Folder) -> None:
         """Read all tables. Raises InputError if one cannot be read."""
-        self._records = [record for first in folder.tables() for record in _loaded(folder.table(first)).records]
+        self._records = [record for first in folder.parts() for record in _loaded(folder.table(first)).records]
         self.encoded = np.flatnonzero([not record["error"] for record in self._records])
 
     def __len__(self) -> int:

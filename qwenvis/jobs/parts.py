@@ -82,12 +82,12 @@ class PartWriter:
         self._records: list[Record] = []
         self._items: list[Embeddings] = []
         self._first = self._nbytes = self._tokens = 0
-        self._present: set[int] = set()
+        self._others: set[int] = set()
         self._writing: Task[None] | None = None
 
-    def begin(self, first: int, present: Iterable[int]) -> None:
-        """Begin a gap. The files of parts that begin at ``present`` positions are removed once the gap is filled."""
-        self._first, self._present = first, set(present)
+    def begin(self, first: int, others: Iterable[int]) -> None:
+        """Begin a gap. The parts that begin at ``others``, unless they are replaced, are removed once it is filled."""
+        self._first, self._others = first, set(others)
 
     def add(self, record: Record, item: Embeddings | None) -> Record:
         """Add the next item, or the record of one that could not be encoded; return its final record.
@@ -99,7 +99,7 @@ class PartWriter:
             self._cut()
         if item is not None:
             record = {**record, "shard": self._shard, "offset": self._tokens}
-            self._items.append(item)
+            self._items.append(item._with(provenance=self._provenance))
             self._nbytes += nbytes
             self._tokens += len(item.embeddings)
         self._records.append(record)
@@ -121,15 +121,16 @@ class PartWriter:
         self.finish()
         stop = self._first + len(self._records)
         part = Part(self._first, stop, self._shard if self._items else "", records=self._records)
-        self._present.discard(part.first)
-        others = sorted(self._present) if ends else []
+        self._others.discard(part.first)
+        others = sorted(self._others) if ends else []
         self._writing = Task(partial(self._write, part, self._items, others))
         self._writing.start()
         self._records, self._items, self._first, self._nbytes, self._tokens = [], [], stop, 0, 0
 
     @property
     def _shard(self) -> str:
-        return f"shards/{self._first:09d}.{self._format.name}"
+        path = self._folder.shard(self._first, f".{self._format.name}")
+        return path.relative_to(self._folder.directory).as_posix()
 
     def _write(self, part: Part, items: list[Embeddings], others: Iterable[int]) -> None:
         """Write the shard, then the table; then remove the files of ``others``, parts that were here before."""
@@ -137,7 +138,7 @@ class PartWriter:
         if items:
             target = self._folder.directory / part.shard
             draft = drafts / target.name
-            joined = Embeddings.concatenate(items)._with(provenance=self._provenance)
+            joined = Embeddings.concatenate(items)
             items.clear()
             self._format.write(draft, joined)
             part = replace(part, nbytes=draft.stat().st_size, sha256=sha256(draft))

@@ -36,7 +36,12 @@ class Share(NamedTuple):
 
     def owns(self, position: int) -> bool:
         """Return whether the item at a position is in one of the blocks."""
-        return position // BLOCK % self.of == self.number
+        return block_of(position) % self.of == self.number
+
+
+def block_of(position: int) -> int:
+    """Return the number of the block of an item."""
+    return position // BLOCK
 
 
 ALONE = Share()  # one process for all blocks

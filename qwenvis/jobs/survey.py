@@ -13,7 +13,7 @@ from qwenvis.jobs.folder import Folder
 from qwenvis.jobs.inputs.entries import Entry
 from qwenvis.jobs.inputs.payloads import Reader
 from qwenvis.jobs.parts import Part, Record, intact
-from qwenvis.jobs.roster import BLOCK, Share
+from qwenvis.jobs.roster import Share
 
 Progress = Callable[[int, int], None]
 
@@ -23,14 +23,14 @@ class Gap:
     """The rest of a block, from the first part that is missing, damaged, or has an item to be tried again.
 
     - ``start``, ``stop``: the positions of its items.
-    - ``present``: where the parts begin of which it holds files.
+    - ``others``: where the parts begin whose files are of no use once the gap is filled, or are replaced.
     - ``parts``: which of them are intact: their items are not encoded again.
     - ``todo``: the positions of the items to encode.
     """
 
     start: int
     stop: int
-    present: Sequence[int]
+    others: Sequence[int]
     parts: Sequence[int]
     todo: Sequence[int]
 
@@ -49,10 +49,10 @@ class Survey:
 
     def gaps(self, items: int, progress: Progress) -> list[Gap]:
         """List the gaps of a job of so many items, in order."""
-        present = {block: list(firsts) for block, firsts in groupby(self._folder.positions(), lambda at: at // BLOCK)}
+        present = {block: list(firsts) for block, firsts in groupby(self._folder.positions(), roster.block_of)}
         found = []
         for position, lines in roster.blocks(self._folder.items, self._share):
-            firsts = present.get(position // BLOCK, [])
+            firsts = present.get(roster.block_of(position), [])
             gap = self._gap(position, lines, firsts)
             if gap is not None:
                 found.append(gap)
@@ -71,14 +71,14 @@ class Survey:
             if part.first == start and not again.intersection(range(part.first, part.stop)):
                 chain.append(start)
                 start = part.stop
+        others = [first for first in firsts if first not in chain]
         if start == stop:
-            self._folder.remove(first for first in firsts if first not in chain)
+            self._folder.remove(others)
             return None
         kept = [part for part in parts if part.stop > start]
         settled = {at for part in kept for at in range(part.first, part.stop)} - again
         todo = [at for at in range(start, stop) if at not in settled] if settled else range(start, stop)
-        present = [first for first in firsts if first >= start]
-        return Gap(start, stop, present, [part.first for part in kept], todo)
+        return Gap(start, stop, others, [part.first for part in kept], todo)
 
     def _to_retry(self, part: Part, lines: list[str], position: int) -> list[int]:
         """Return the positions of failed items whose bytes have changed since they failed."""

@@ -1,37 +1,32 @@
-"""A run of a job: what is left is read, encoded and written, each while the next is prepared."""
+"""The pipeline of a run: what is left of a job is read, prepared, encoded and written, all at the same time."""
 
 from __future__ import annotations
 
-import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, groupby
-from typing import SupportsIndex, Unpack
 
 from qwenvis.concurrency import tasks
 from qwenvis.embeddings import Embeddings
 from qwenvis.embeddings.rules import DTYPES
-from qwenvis.encoder import Encoder
 from qwenvis.encoding.inputs import InputItem, Inputs
 from qwenvis.encoding.runner import Runner
 from qwenvis.encoding.stream import grouped, stream_results
-from qwenvis.errors import ImageError, InputError, LimitError, NumericalError, QwenvisError, VideoError, shown
+from qwenvis.errors import ImageError, LimitError, NumericalError, QwenvisError, VideoError
 from qwenvis.geometry import PATCH_BUDGET
-from qwenvis.jobs import manifest, roster
-from qwenvis.jobs.folder import Folder, sha256
+from qwenvis.jobs import roster
+from qwenvis.jobs.folder import Folder
 from qwenvis.jobs.inputs.entries import Entry
-from qwenvis.jobs.inputs.listing import Listing
 from qwenvis.jobs.inputs.payloads import Payload, Reader
 from qwenvis.jobs.parts import Part, PartWriter, Record, read_kept
-from qwenvis.jobs.request import Request
-from qwenvis.jobs.roster import BLOCK
-from qwenvis.jobs.settings import SHARD_SIZE, Settings
-from qwenvis.jobs.survey import Gap, Progress, Survey
+from qwenvis.jobs.roster import Share
+from qwenvis.jobs.settings import Output
+from qwenvis.jobs.survey import Gap
 from qwenvis.videos.animation import format_of
-from qwenvis.videos.video import Sampling, VideoItem
+from qwenvis.videos.video import VideoItem
 
 # Patches of a forward pass. A photo at 1024 x 1024 has up to 5,300: it must fit, because only what fits is prepared
 # while the tower is busy.
@@ -65,107 +60,15 @@ class Summary:
     complete: bool = False
 
 
-def run(
-    encoder: Encoder,
-    inputs: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
-    directory: str | os.PathLike[str],
-    *,
-    include: Iterable[str] = (),
-    column: str | None = None,
-    to: str = "safetensors",
-    dtype: object = "float32",
-    shard_size: SupportsIndex = SHARD_SIZE,
-    share: tuple[int, int] = (0, 1),
-    retry_failed: bool = False,
-    min_pixels: int | None = None,
-    max_pixels: int | None = None,
-    verified: Progress = lambda done, total: None,
-    told: Told = lambda record, done, total: None,
-    **sampling: Unpack[Sampling],
-) -> Summary:
-    """Encode images and videos into a directory, or continue the job that is there.
-
-    - ``inputs``: each a file, a directory, a glob, ``@FILE`` with a name in each line, ``-`` for names on standard
-      input, or a ``.jsonl``, ``.parquet`` or ``.tar`` file (docs/jobs.md).
-    - ``include``: patterns that choose the files of directories and tars; ``column``: the column of Parquet files.
-    - ``to``: "safetensors" or "parquet"; ``dtype``: "float32", "float16" or "bfloat16", in which tokens are stored;
-      ``shard_size``: the most bytes of tokens in a shard, unless one item has more.
-    - ``share``: (i, n): this is process i of n, counted from 0, and encodes about an n-th of the items.
-    - ``retry_failed``: try all failed items again; by default those whose bytes have changed since.
-    - ``min_pixels``, ``max_pixels``, ``sampling``: as in `Encoder.encode`.
-    - ``verified(done, total)``: called while the shards that exist are verified.
-    - ``told(record, done, total)``: called with the line of the manifest of each item that this run has tried.
-
-    Items that cannot be used are recorded, and do not end the run. Raises InputError for arguments, for inputs that
-    cannot be listed, for a directory that cannot be written or holds a job with other settings or items; PackageError
-    if an input needs a package, and ConfigError if the checkpoint has no processor for an item.
-    """
-    request = Request.of(
-        inputs,
-        directory,
-        include=include,
-        column=column,
-        to=to,
-        dtype=dtype,
-        shard_size=shard_size,
-        share=share,
-        retry_failed=retry_failed,
-    )
-    runner = Runner(encoder.spec, encoder.threads, encoder.cache)
-    call = runner.inputs(sampling, min_pixels, max_pixels, runner.keying())
-    here = Settings.of(encoder, call, sampling, request.output)
-    sampled = any(value is not None for value in sampling.values())
-    with request.folder.opened():
-        return _run(request, here, _Pipeline(runner, call, request, sampled, told), verified)
-
-
-def _run(request: Request, here: Settings, pipeline: _Pipeline, verified: Progress) -> Summary:
-    """Do what is left of the share, and complete the job if nothing else is left."""
-    folder, output = request.folder, request.output
-    with folder.writing():
-        job = _begin(folder, request.listing, here)
-    survey = Survey(folder, request.share, pipeline.runner.threads, request.retry_failed)
-    gaps = survey.gaps(job.items, verified)
-    summary = Summary(job.items, job.repeated, failures=survey.failures)
-    if gaps:
-        with folder.writing():
-            folder.manifest.unlink(missing_ok=True)  # its lines will not fit the shards
-            folder.index.unlink(missing_ok=True)
-        pipeline.fill(gaps, PartWriter(folder, output.format, job.provenance, output.shard_size), summary)
-    with folder.writing():
-        summary.complete = manifest.join(folder, job.items)
-    if summary.complete:
-        folder.remove_abandoned()
-    return summary
-
-
-def _begin(folder: Folder, listing: Listing, here: Settings) -> Settings:
-    """List the items and write job.json, or compare both with those of the job that is there."""
-    job = Settings.load(folder.job) if folder.job.is_file() else None
-    if job is not None:
-        job.refuse_others(here, folder.directory)
-    listed = folder.drafts / folder.items.name
-    items, repeated = roster.write(listing, listed)
-    if job is not None:
-        if sha256(folder.items) != job.list_sha256:
-            raise InputError(f"{shown(str(folder.items))} was changed, so the job cannot be continued")
-        roster.refuse_new(folder.items, listed)
-        return job
-    job = replace(here, items=items, repeated=repeated, list_sha256=sha256(listed))
-    folder.place(listed, folder.items)
-    draft = folder.drafts / folder.job.name
-    job.save(draft)
-    folder.place(draft, folder.job)
-    return job
-
-
 @dataclass(frozen=True)
-class _Pipeline:
+class Pipeline:
     """The pipeline: while the tower encodes, bytes are read, the next items prepared, and the last shard written."""
 
     runner: Runner
     call: Inputs
-    request: Request
+    folder: Folder
+    share: Share
+    output: Output
     sampled: bool  # whether an argument chooses the frames of videos: animated images are videos then
     told: Told
 
@@ -176,7 +79,7 @@ class _Pipeline:
         try:
             for gap in gaps:
                 kept = dict(self._kept(gap))
-                writer.begin(gap.start, gap.present)
+                writer.begin(gap.start, gap.others)
                 for position in range(gap.start, gap.stop):
                     if position in kept:
                         writer.add(*kept.pop(position))
@@ -194,7 +97,7 @@ class _Pipeline:
         """Yield for each item to encode a function that reads it."""
         reader, coming = Reader(), iter(gaps)
         gap = next(coming, None)
-        for position, lines in roster.blocks(self.request.folder.items, self.request.share):
+        for position, lines in roster.blocks(self.folder.items, self.share):
             if gap is not None and gap.start < position + len(lines):
                 for number in gap.todo:
                     yield partial(reader.read, Entry.parse(lines[number - position]), number)
@@ -210,7 +113,7 @@ class _Pipeline:
             waiting[-1][1].append(item)
             return item
 
-        blocks = (block for _, block in groupby(payloads, lambda payload: payload.position // BLOCK))
+        blocks = (block for _, block in groupby(payloads, lambda payload: roster.block_of(payload.position)))
         factories = (map(partial(partial, planned), block) for block in blocks)
         groups = chain.from_iterable(grouped(self.call, block, self._group) for block in factories)
         begin = partial(self.runner.begin, self.call)
@@ -227,8 +130,8 @@ class _Pipeline:
     def _group(self) -> int:
         """The most patches that items of one group have: half a shard's worth, since a kill loses the group too."""
         config = self.runner.spec.config
-        token = config.out_hidden_size * (1 + len(config.deepstack)) * DTYPES[self.request.output.dtype].itemsize
-        return min(BUDGET, self.request.output.shard_size // (2 * token) * config.merge_unit)
+        token = config.out_hidden_size * (1 + len(config.deepstack)) * DTYPES[self.output.dtype].itemsize
+        return int(min(BUDGET, self.output.shard_size // (2 * token) * config.merge_unit))
 
     def _item(self, payload: Payload) -> InputItem:
         """Plan an item. Raises its error."""
@@ -246,7 +149,7 @@ class _Pipeline:
         try:
             if isinstance(result, QwenvisError):
                 raise result
-            item = _alone(result).astype(self.request.output.dtype)
+            item = _alone(result).astype(self.output.dtype)
         except QwenvisError as error:
             if isinstance(error.__cause__, ImportError) or not (
                 isinstance(error, UNUSABLE) or isinstance(result, Embeddings)
@@ -266,10 +169,10 @@ class _Pipeline:
 
     def _kept(self, gap: Gap) -> Iterator[tuple[int, tuple[Record, Embeddings | None]]]:
         """Yield the position, record and item of what was encoded before."""
-        folder, todo = self.request.folder, set(gap.todo) if gap.parts else ()
+        folder, todo = self.folder, set(gap.todo) if gap.parts else ()
         for first in gap.parts:
             part = Part.load(folder.table(first))
-            for position, kept in enumerate(read_kept(folder, self.request.output.format, part), first):
+            for position, kept in enumerate(read_kept(folder, self.output.format, part), first):
                 if position >= gap.start and position not in todo:
                     yield position, kept
 
