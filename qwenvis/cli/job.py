@@ -54,10 +54,12 @@ def refuse_options(args: argparse.Namespace) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run or continue a job; return the exit code."""
     from qwenvis import jobs
+    from qwenvis.concurrency import malloc
     from qwenvis.concurrency.threads import resolve
     from qwenvis.jobs.job import Request
     from qwenvis.spec import ModelSpec
 
+    malloc.keep_little()  # before threads read the weights
     given = {"include": args.include, "column": args.column, "to": args.to, "dtype": args.dtype_out}
     given |= {"shard_size": args.shard_size, "share": args.shard, "retry_failed": args.retry_failed}
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import SupportsIndex, Unpack
 
+from qwenvis.concurrency import malloc
 from qwenvis.encoder import Encoder
 from qwenvis.encoding.runner import Runner
 from qwenvis.errors import InputError, shown
@@ -102,6 +103,7 @@ def run(
         share=share,
         retry_failed=retry_failed,
     )
+    malloc.keep_little()  # at best before the encoder was loaded, as the command line does
     runner = Runner(encoder.spec, encoder.threads, encoder.cache)
     call = runner.inputs(sampling, min_pixels, max_pixels, runner.keying())
     here = Settings.of(encoder, call, sampling, request.output)

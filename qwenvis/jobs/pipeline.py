@@ -28,9 +28,9 @@ from qwenvis.jobs.survey import Gap
 from qwenvis.videos.animation import format_of
 from qwenvis.videos.video import VideoItem
 
-# Patches of a forward pass. A photo at 1024 x 1024 has up to 5,300: it must fit, because only what fits is prepared
-# while the tower is busy.
-BUDGET = 2 * PATCH_BUDGET
+# Patches of an item that is prepared while the tower is busy; of larger items, memory never holds two. A photo at
+# 1024 x 1024 has up to 5,300.
+BESIDE = 2 * PATCH_BUDGET
 
 AHEAD = 8  # items whose bytes are read before their turn
 
@@ -117,7 +117,7 @@ class Pipeline:
         factories = (map(partial(partial, planned), block) for block in blocks)
         groups = chain.from_iterable(grouped(self.call, block, self._group) for block in factories)
         begin = partial(self.runner.begin, self.call)
-        results = stream_results(self.call, groups, begin, BUDGET, self.runner.threads)
+        results = stream_results(self.call, groups, begin, BESIDE, self.runner.threads)
         try:
             for result in results:
                 payload, items = waiting.popleft()
@@ -128,10 +128,10 @@ class Pipeline:
 
     @property
     def _group(self) -> int:
-        """The most patches that items of one group have: half a shard's worth, since a kill loses the group too."""
+        """The most patches that the items of a group have: half a shard at most, since a kill loses the group too."""
         config = self.runner.spec.config
         token = config.out_hidden_size * (1 + len(config.deepstack)) * DTYPES[self.output.dtype].itemsize
-        return int(min(BUDGET, self.output.shard_size // (2 * token) * config.merge_unit))
+        return int(min(PATCH_BUDGET, self.output.shard_size // (2 * token) * config.merge_unit))
 
     def _item(self, payload: Payload) -> InputItem:
         """Plan an item. Raises its error."""

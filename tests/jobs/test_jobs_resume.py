@@ -55,7 +55,7 @@ def test_the_second_run_does_nothing(want, monkeypatch):
 
 @pytest.mark.parametrize("budget", [1, 100, 20_000])
 def test_batches_and_threads_change_nothing(want, monkeypatch, budget):
-    monkeypatch.setattr(pipeline, "BUDGET", budget)
+    monkeypatch.setattr(pipeline, "PATCH_BUDGET", budget)
     jobs.run(encoder(threads=2))
     assert jobs.tree("tokens") == want
 
