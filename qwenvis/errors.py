@@ -175,6 +175,11 @@ class Place:
         """Set the attributes of an error about this item."""
         error.argument, error.index, error.source = self.argument, self.index, self.source
 
+    def claim(self, error: QwenvisError) -> None:
+        """Make an error that begins with another name of this item, its ``source``, an error about this item."""
+        error.args = (self.source + str(error).removeprefix(str(error.source)),)
+        self.mark(error)
+
 
 @contextmanager
 def about(place: Place) -> Iterator[None]:

@@ -14,7 +14,7 @@ from qwenvis.concurrency.memo import cached_property
 from qwenvis.cost import Cost, cost, weight_nbytes
 from qwenvis.errors import CheckpointError, ConfigError, InputError, QwenvisError, quoted
 from qwenvis.models import Config, Tower
-from qwenvis.nn.formats import AUTO, automatic, format_named
+from qwenvis.nn.formats import AUTO, automatic, dtype_of, format_named
 from qwenvis.processors.image import ImageProcessor, processor_class
 from qwenvis.processors.video import VideoProcessor
 from qwenvis.processors.video_families import video_processor_class
@@ -105,6 +105,18 @@ class ModelSpec:
             tower_only=tower_only,
         )
         return cls(checkpoint, dtype=dtype, **images)
+
+    def with_dtype(self, dtype: object) -> ModelSpec:
+        """Return a spec of the same checkpoint and options in the format that ``dtype`` names, without weights.
+
+        Raises the errors of the constructor.
+        """
+        return ModelSpec(self.checkpoint, dtype=dtype, **self._images)
+
+    @property
+    def dtype(self) -> str:
+        """The name of `format` as a ``dtype``, such as "bfloat16"."""
+        return dtype_of(self.format)
 
     def extract(self, directory: str | os.PathLike[str], progress: Progress | None = None) -> None:
         """Write the tower alone into a new directory: one safetensors file and its configs, or nothing.

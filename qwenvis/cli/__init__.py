@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from qwenvis.cli import cache, demo, doctor, encode, extract, info, pack, units
+from qwenvis.cli import cache, demo, doctor, encode, extract, info, pack, units, verify
 from qwenvis.errors import QwenvisError
 
 OK, FAILED, INTERRUPTED, UNREAD = 0, 1, 130, 141  # argparse has 2
@@ -38,6 +38,7 @@ COMMANDS: dict[str, Command] = {
     "info": info,
     "extract": extract,
     "pack": pack,
+    "verify": verify,
     "cache": cache,
     "doctor": doctor,
     "demo": demo,
@@ -67,7 +68,8 @@ environment
 
 exit codes
   0    success
-  1    a file or an argument is unusable, or a file could not be written; a message on stderr says why
+  1    a file or an argument is unusable, a file could not be written, or what was checked is not as it should be; a
+       message on stderr says why
   2    invalid command line
   3    a job has items that cannot be used; its manifest says why
   130  interrupted by Ctrl-C

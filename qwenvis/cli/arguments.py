@@ -59,11 +59,11 @@ def add_threads(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_dtype(parser: argparse.ArgumentParser) -> None:
-    """Add ``--dtype``."""
+def add_dtype(parser: argparse.ArgumentParser, default: str = "float32") -> None:
+    """Add ``--dtype``. A ``default`` of several words is a rule, which the command applies to an empty text."""
     formats = "float32 (or f32), bfloat16 (or bf16), or auto"
-    text = f"{formats}, which selects bfloat16 if checkpoint and CPU support it (default: %(default)s)"
-    parser.add_argument("--dtype", default="float32", help=text)
+    text = f"{formats}, which selects bfloat16 if checkpoint and CPU support it (default: {default})"
+    parser.add_argument("--dtype", default="" if " " in default else default, help=text)
 
 
 def add_hub(parser: argparse.ArgumentParser, tower_only: bool = True) -> None:

@@ -7,11 +7,8 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from qwenvis.cli import arguments, files, items, steps, units
-from qwenvis.errors import InputError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from PIL import Image
 
     from qwenvis.embeddings import Embeddings
@@ -74,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     from qwenvis.images.decode import decode
     from qwenvis.spec import ModelSpec
 
-    target = _target(args.output, args.image)
+    target = files.picture(args.output, [args.image] if args.image else [])
     source = args.image or resources.files("qwenvis").joinpath(PICTURE).read_bytes()
     name = units.name(Path(args.image or PICTURE).name)
     picture = decode(source, repr(name))
@@ -91,22 +88,9 @@ def run(args: argparse.Namespace) -> int:
     encoder = _loaded(spec, threads)
     out, timed = _encoded(encoder, inputs, item, name)
     page = _page(picture, name, item, out, f"{args.model}{', random weights' * random}. {_pace(encoder, timed)}.")
-    _save(page, target)
+    files.save_picture(page, target)
     _say("wrote", f"{units.name(str(target))}: the image beside its tokens")
     return 0
-
-
-def _target(out: str, image: str | None) -> Path:
-    """Return the path to write. Raises InputError for a suffix of a format that Pillow does not write."""
-    from PIL import Image
-
-    target = files.output(out, [image] if image else [])
-    kinds = [suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.SAVE]
-    if target.suffix.lower() not in kinds:
-        raise InputError(
-            f"{target}: Pillow cannot write {target.suffix or 'a file without a suffix'}; name a .png file"
-        )
-    return target
 
 
 def _loaded(spec: ModelSpec, threads: int) -> Encoder:
@@ -163,16 +147,6 @@ def _page(picture: Image.Image, name: str, item: InputItem, out: Embeddings, not
     )
     legend = f"Red, green and blue are the tokens' first three principal components, {share:.0%} of their variance."
     return drawing.compose(picture, colours.reshape(rows, columns, 3), titles, [legend, note])
-
-
-def _save(page: Image.Image, target: Path) -> None:
-    """Write the page, the whole file or none."""
-    from PIL import Image
-
-    from qwenvis.io.drafts import whole_file
-
-    with whole_file(target) as draft:
-        page.save(draft, Image.registered_extensions()[target.suffix.lower()])
 
 
 def _say(title: str, text: str) -> None:

@@ -12,6 +12,8 @@ from qwenvis.errors import InputError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from PIL import Image
+
 
 def output(path: str, sources: Sequence[str] = ()) -> Path:
     """Return the path of a file to write. Raises InputError if it cannot be written or is one of the ``sources``."""
@@ -30,6 +32,29 @@ def output(path: str, sources: Sequence[str] = ()) -> Path:
             raise InputError(f"{target} is read-only; name another file to write")
     _refuse_a_closed_parent(target)
     return target
+
+
+def picture(path: str, sources: Sequence[str] = ()) -> Path:
+    """Return the path of a picture to write, as `output`. Raises InputError for a format that Pillow does not write."""
+    from PIL import Image
+
+    target = output(path, sources)
+    kinds = [suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.SAVE]
+    if target.suffix.lower() not in kinds:
+        raise InputError(
+            f"{target}: Pillow cannot write {target.suffix or 'a file without a suffix'}; name a .png file"
+        )
+    return target
+
+
+def save_picture(page: Image.Image, target: Path) -> None:
+    """Write a picture, the whole file or none."""
+    from PIL import Image
+
+    from qwenvis.io.drafts import whole_file
+
+    with whole_file(target) as draft:
+        page.save(draft, Image.registered_extensions()[target.suffix.lower()])
 
 
 def new_directory(path: str) -> Path:

@@ -1,4 +1,4 @@
-"""Tokens drawn as coloured squares, alone or beside their image; similar tokens have similar colours."""
+"""Tokens drawn as coloured squares, alone or beside their image: by similarity, or by a number for each token."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ MARGIN = 28
 TITLE, NOTE, LEADING = 20, 16, 15  # font sizes, and the line spacing in tenths of the font size
 PAPER, INK, GREY = (250, 249, 246), (34, 34, 40), (112, 112, 120)
 DARK, BRIGHT = 26, 244  # the range of a channel: pure colours glare
+HEAT: Sequence[Ink] = ((10, 8, 36), (130, 30, 110), (238, 104, 42), (252, 250, 170))  # the lightness rises evenly
 TAIL = 1.0  # per cent of the tokens that saturate a channel, at each end
 SAMPLE = 2048  # tokens in the SVD, whose time grows with their number
 
@@ -40,6 +41,14 @@ def colours(tokens: NDArray[Any]) -> tuple[NDArray[np.uint8], float]:
     spread = np.where(high > low, high - low, 1)
     levels = DARK + (BRIGHT - DARK) * ((scores - low) / spread).clip(0, 1)
     return levels.round().astype(np.uint8), float((s[:known] ** 2).sum() / max((s**2).sum(), 1e-30))
+
+
+def heat(values: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Return the colours of numbers from 0, which is dark, to the largest, which is bright: (..., 3)."""
+    share = values / (values.max() or 1)
+    places = np.linspace(0, 1, len(HEAT))
+    levels = [np.interp(share, places, channel) for channel in zip(*HEAT, strict=True)]
+    return np.stack(levels, axis=-1).round().astype(np.uint8)
 
 
 def compose(

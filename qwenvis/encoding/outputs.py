@@ -52,9 +52,9 @@ class Outputs:
 
         def watch(x: np.ndarray, order: np.ndarray) -> None:
             nonlocal layer
-            self._check(x, first + order, f"block {layer - 1}" if layer else "the patch embedding")
-            if self.hidden_states:
-                self.hidden_states[layer][first : first + len(x)][order] = x
+            rows = first + order
+            self._check(x, rows, f"block {layer - 1}" if layer else "the patch embedding")
+            self.keep(layer, rows, x)
             layer += 1
             self._report(first * (self.tower.config.depth + 1) + layer * len(x))
 
@@ -67,6 +67,11 @@ class Outputs:
         for block, tokens in zip(self.tower.config.deepstack, out.deepstack, strict=True):
             self._check(tokens, leading, f"the deepstack merger after block {block}")
         self.patches += len(patches)
+
+    def keep(self, layer: int, rows: np.ndarray, x: np.ndarray) -> None:
+        """Keep the output x of a layer, if hidden states are kept; ``rows`` are the patches of its rows in the call."""
+        if self.hidden_states:
+            self.hidden_states[layer][rows] = x
 
     def skip(self, patches: int) -> None:
         """Leave the rows of the next ``patches`` patches unset, and count them as done."""

@@ -166,8 +166,7 @@ class Run:
     def _reject(self, error: NumericalError) -> None:
         """Mark as unusable the item for which the tower computed NaN or infinity."""
         item = self.items[cast(int, error.index)]
-        error.args = (item.place.source + str(error).removeprefix(str(error.source)),)  # its name in the call
-        item.place.mark(error)
+        item.place.claim(error)
         item.error = error
 
     def result(self, errors: Sequence[InputError] = ()) -> Embeddings:

@@ -1,26 +1,51 @@
-/* The end of a tile: its sums become a part of the result. */
+/* The end of a tile: its sums, with the bias and through the activation, become a part of the result. */
 
-INLINE void store_rows(const float *sums, ptrdiff_t sums_pitch, ptrdiff_t rows, ptrdiff_t columns, void *out,
-                       ptrdiff_t pitch, qv_dtype dtype)
-{
-    for (ptrdiff_t r = 0; r < rows; r++, sums += sums_pitch)
-        EACH_VECTOR(i, lanes, columns)
-            store_as(out, r * pitch + i, load(sums + i), lanes, dtype);
-}
+/* What is written for lanes i .. i + lanes of a row of sums. `half` is the distance of up from gate. */
+#define FINISHED(name)                                                                                                 \
+    INLINE vf finished_##name(const float *row, ptrdiff_t half, const float *bias, ptrdiff_t i, qv_dtype dtype)
+#define ACTIVATED(name)                                                                                                \
+    FINISHED(name)                                                                                                     \
+    {                                                                                                                  \
+        (void)half;                                                                                                    \
+        return act_##name(load(row + i) + load(bias + i), dtype);                                                      \
+    }
+ACTIVATED(none)
+ACTIVATED(quick_gelu)
+ACTIVATED(gelu)
+ACTIVATED(gelu_pytorch_tanh)
 
-INLINE void add_rows(const float *sums, ptrdiff_t sums_pitch, ptrdiff_t rows, ptrdiff_t columns, float *out,
-                     ptrdiff_t pitch)
+/* silu(gate) * up of a row [gate | up]: transformers Qwen2_5_VLMLP */
+FINISHED(silu_gate)
 {
-    for (ptrdiff_t r = 0; r < rows; r++, sums += sums_pitch, out += pitch)
-        EACH_VECTOR(i, lanes, columns)
-            store_n(out + i, load(sums + i) + load_n(out + i, lanes), lanes);
+    vf gate = load(row + i) + load(bias + i), up = load(row + half + i) + load(bias + half + i);
+    return gate * sigmoid(gate, dtype) * up;
 }
+#undef ACTIVATED
+#undef FINISHED
 
-static void store_tile(const float *sums, ptrdiff_t sums_pitch, ptrdiff_t rows, ptrdiff_t columns, void *out,
-                       ptrdiff_t pitch, qv_dtype dtype, int add)
-{
-    if (add)
-        add_rows(sums, sums_pitch, rows, columns, out, pitch);
-    else
-        DISPATCH(dtype, store_rows, sums, sums_pitch, rows, columns, out, pitch);
-}
+/* `columns` is a constant for a whole tile, so its rows have no branch. */
+#define FINISH(name)                                                                                                   \
+    INLINE void write_##name(const float *sums, ptrdiff_t rows, ptrdiff_t width, const float *bias, void *out,         \
+                             ptrdiff_t pitch, ptrdiff_t columns, int add, qv_dtype dtype)                              \
+    {                                                                                                                  \
+        for (ptrdiff_t r = 0, at = 0; r < rows; r++, sums += width, at += pitch)                                       \
+            EACH_VECTOR(i, lanes, columns) {                                                                           \
+                vf y = finished_##name(sums, width / 2, bias, i, dtype);                                               \
+                if (add)                                                                                               \
+                    y += load_n((const float *)out + at + i, lanes);                                                   \
+                store_as(out, at + i, y, lanes, dtype);                                                                \
+            }                                                                                                          \
+    }                                                                                                                  \
+    static void finish_##name(const float *sums, ptrdiff_t rows, ptrdiff_t width, const float *bias, void *out,        \
+                              ptrdiff_t pitch, ptrdiff_t columns, qv_dtype dtype, int add)                             \
+    {                                                                                                                  \
+        const ptrdiff_t whole = QV_ACT_##name == QV_ACT_silu_gate ? NR / 2 : NR;                                       \
+        if (add)                                                                                                       \
+            write_##name(sums, rows, width, bias, out, pitch, columns, 1, QV_F32);                                     \
+        else if (columns == whole)                                                                                     \
+            DISPATCH(dtype, write_##name, sums, rows, width, bias, out, pitch, whole, 0);                              \
+        else                                                                                                           \
+            DISPATCH(dtype, write_##name, sums, rows, width, bias, out, pitch, columns, 0);                            \
+    }
+QV_ACTIVATIONS(FINISH)
+#undef FINISH

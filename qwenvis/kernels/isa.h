@@ -14,10 +14,10 @@
 
 #include "vector.h"
 
+enum { NV = 2, NR = NV * VL };
 #include "activations.h"
 #include "epilogue.h"
 #include "resample.h"
-enum { NV = 2, NR = NV * VL };
 #include "rows.h"
 #include "transpose.h"
 
@@ -35,7 +35,6 @@ const qv_kernels QV_ISA = {
     .rows_nbytes = ROWS_NBYTES,
     .formats = LAST_FORMAT,
     .finish = {QV_ACTIVATIONS(QV_FINISH)},
-    .store = store_tile,
     .layer_norm = layer_norm,
     .rms_norm = rms_norm,
     .rope = rope,

@@ -21,8 +21,8 @@
  * and so is each result for which a sum of squares overflows. One look at the end of a layer therefore finds what went
  * wrong inside. The exception is a score of minus infinity, whose softmax weight is that of -126, the least there is.
  *
- * A tile is the product of up to `mr` rows with one panel. It leaves its sums in a small array; `finish` adds the bias
- * and applies the activation there, and a store writes them out. So a tile knows nothing of what follows it.
+ * A tile is the product of up to `mr` rows with one panel. It leaves its sums in a small array; `finish` adds the bias,
+ * applies the activation, and writes the result. So a tile knows nothing of what follows it.
  */
 #ifndef QV_KERNELS_H
 #define QV_KERNELS_H
@@ -106,12 +106,10 @@ typedef struct {
     ptrdiff_t rows_nbytes; /* most bytes of the rows that one task of a product should take */
     const qv_format *formats; /* the last one of formats.h; each knows the one before it */
 
-    /* Epilogue of a tile. sums[r][c] = activation(sums[r][c] + bias[c]), in place; `width` is a whole number of
-     * vectors, and twice that for silu_gate */
-    void (*finish[QV_ACTIVATION_COUNT])(float *sums, ptrdiff_t rows, ptrdiff_t width, const float *bias);
-    /* out[r][c] = sums[r][c]; an f32 out adds it to what is there if `add` */
-    void (*store)(const float *sums, ptrdiff_t sums_pitch, ptrdiff_t rows, ptrdiff_t columns, void *out,
-                  ptrdiff_t pitch, qv_dtype dtype, int add);
+    /* Epilogue of a tile: out[r][c] = activation(sums[r][c] + bias[c]) for c < columns; an f32 out adds it to what is
+     * there if `add`. Sums, and the bias, lie `width` apart: a whole number of vectors, and twice that for silu_gate */
+    void (*finish[QV_ACTIVATION_COUNT])(const float *sums, ptrdiff_t rows, ptrdiff_t width, const float *bias,
+                                        void *out, ptrdiff_t pitch, ptrdiff_t columns, qv_dtype dtype, int add);
 
     /* Rows. `dtype` is that of out; bfloat16 is rounded to nearest, ties to even.
      *

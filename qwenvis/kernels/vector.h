@@ -239,4 +239,10 @@ INLINE vf exp_(vf x)
     return times_power(exp_reduced(r + n * 2.12194440e-4f), n);
 }
 
-INLINE vf sigmoid(vf x) { return 1.0f / (1.0f + exp_(-x)); }
+/* 1 / (1 + e^-x), as exact as rows of this dtype need. NaN stays NaN, as the second operand of the minimum. */
+INLINE vf sigmoid(vf x, qv_dtype dtype)
+{
+    if (dtype == QV_F32)
+        return 1.0f / (1.0f + exp_(-x));
+    return 1.0f / (1.0f + exp2_coarse(min(splat(126.0f), x * -1.44269504f)));
+}

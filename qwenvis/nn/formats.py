@@ -55,6 +55,11 @@ def format_named(dtype: object) -> str:
     raise InputError(f"dtype is {quoted(dtype)}{why}; expected {AUTO}, {', '.join(DTYPES)}")
 
 
+def dtype_of(format: str) -> str:
+    """Return the dtype of a format: "bfloat16" of "bf16"."""
+    return _FORMATS[format].dtype
+
+
 def automatic(stored: Collection[str]) -> str:
     """Return the format that "auto" takes for a checkpoint with these stored dtypes, as safetensors names them.
 

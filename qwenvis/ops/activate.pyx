@@ -43,9 +43,9 @@ cdef void _task(const void *context, Py_ssize_t index, int worker) noexcept nogi
             if job.gated:
                 for i in range(count):
                     tile[step + i] = _clamped(x[job.out.d + i], -job.limit, job.limit)
-            job.isa.finish[job.activation](tile, 1, width, zeros)
-            job.isa.store(tile, width, 1, count, job.out.data + (row * job.out.pitch + column) * job.out.itemsize,
-                          job.out.pitch, job.out.dtype, False)
+            job.isa.finish[job.activation](
+                tile, 1, width, zeros, job.out.data + (row * job.out.pitch + column) * job.out.itemsize, job.out.pitch,
+                count, job.out.dtype, False)
 
 
 def activate(x, out, *, str activation, float limit=INFINITY):

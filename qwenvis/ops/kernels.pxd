@@ -48,10 +48,9 @@ cdef extern from "kernels.h" nogil:
         int (*present)() noexcept nogil
         Py_ssize_t rows_nbytes
         const qv_format *formats
-        void (*finish[1])(float *sums, Py_ssize_t rows, Py_ssize_t width,
-                          const float *bias) noexcept nogil  # QV_ACTIVATION_COUNT of them
-        void (*store)(const float *sums, Py_ssize_t sums_pitch, Py_ssize_t rows, Py_ssize_t columns, void *out,
-                      Py_ssize_t pitch, qv_dtype dtype, int add) noexcept nogil
+        void (*finish[1])(const float *sums, Py_ssize_t rows, Py_ssize_t width, const float *bias, void *out,
+                          Py_ssize_t pitch, Py_ssize_t columns, qv_dtype dtype,
+                          int add) noexcept nogil  # QV_ACTIVATION_COUNT of them
         qv_norm layer_norm
         qv_norm rms_norm
         float (*rope)(const float *x, const float *cos, const float *sin, Py_ssize_t half, float scale, void *out,

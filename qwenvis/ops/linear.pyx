@@ -4,7 +4,7 @@ import numpy as np
 
 from qwenvis.ops.kernels cimport QV_ACTIVATION_COUNT, QV_CHUNK, QV_F32, QV_MAX_MR, QV_MAX_NR
 from qwenvis.ops.packed_weight cimport PackedWeight, Panels, panel_at, panel_width
-from qwenvis.ops.runtime cimport CACHE_LINE, Rows, ceil_div, parallel_on, prefetch, round_up, rows_of, threads
+from qwenvis.ops.runtime cimport CACHE_LINE, Rows, ceil_div, parallel_on, prefetch_to_write, round_up, rows_of, threads
 
 cdef extern from * nogil:
     """
@@ -56,7 +56,6 @@ cdef void _multiply(const Job *job, Py_ssize_t top, Py_ssize_t bottom, Py_ssize_
     cdef Py_ssize_t row = top, rows, lines = ceil_div(p.columns * job.out.itemsize, CACHE_LINE)
     while row < bottom:
         rows = min(p.format.mr, bottom - row)
-        prefetch_rows(&job.x, row + rows, rows, 0, LINES_X)
         prefetch_rows(&job.out, row, rows, panel * p.columns, lines)  # from memory, while the tile computes
         p.format.tile(rows, p.k, job.x.data + row * job.x.pitch * job.x.itemsize, job.x.pitch, weights, width, sums,
                       width, False)
@@ -70,7 +69,7 @@ cdef void prefetch_rows(const Rows *array, Py_ssize_t row, Py_ssize_t rows, Py_s
     """Prefetch ``lines`` cache lines of each of some rows, from a column on."""
     cdef Py_ssize_t r
     for r in range(row, row + rows):
-        prefetch(array.data + (r * array.pitch + column) * array.itemsize, lines)
+        prefetch_to_write(array.data + (r * array.pitch + column) * array.itemsize, lines)
 
 
 cdef void _expand_and_multiply(const Job *job, Py_ssize_t top, Py_ssize_t bottom, Py_ssize_t panel,
@@ -96,14 +95,14 @@ cdef void _expand_and_multiply(const Job *job, Py_ssize_t top, Py_ssize_t bottom
         first += steps
 
 
-cdef void _finish(const Job *job, float *sums, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t panel,
+cdef void _finish(const Job *job, const float *sums, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t panel,
                   Py_ssize_t width) noexcept nogil:
     """Run the epilogue of a tile, while its sums are in L1."""
     cdef const Panels *p = &job.panels
     cdef Py_ssize_t column = panel * p.columns
-    p.isa.finish[job.activation](sums, rows, width, p.bias + panel * p.format.nr)
-    p.isa.store(sums, width, rows, min(p.columns, p.n - column),
-                job.out.data + (row * job.out.pitch + column) * job.out.itemsize, job.out.pitch, job.out.dtype, job.add)
+    p.isa.finish[job.activation](sums, rows, width, p.bias + panel * p.format.nr,
+                                 job.out.data + (row * job.out.pitch + column) * job.out.itemsize, job.out.pitch,
+                                 min(p.columns, p.n - column), job.out.dtype, job.add)
 
 
 cdef _place_expanded(Job *job):

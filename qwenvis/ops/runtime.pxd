@@ -5,6 +5,7 @@ cdef extern from "prefetch.h" nogil:
     enum:
         CACHE_LINE "QV_CACHE_LINE"
     void prefetch "qv_prefetch"(const char *address, Py_ssize_t lines)
+    void prefetch_to_write "qv_prefetch_to_write"(const char *address, Py_ssize_t lines)
 
 # One independent task of an op: task(context, index, worker), worker < threads().
 ctypedef void (*task_t)(const void *context, Py_ssize_t index, int worker) noexcept nogil

@@ -11,6 +11,7 @@ import torch
 import qwenvis
 from house.source_files import ROOT
 from made.presets import encoder
+from qwenvis import comparison
 from qwenvis.adapters import llama_cpp, mlx_vlm, ray, sglang, transformers, vllm
 from qwenvis.concurrency.memo import cached_property
 
@@ -18,9 +19,9 @@ API = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
 PUBLIC = {name: getattr(qwenvis, name) for name in qwenvis.__all__ if name != "__version__"}
 INTERNALS = API.split("Internals")[1].split("\n#")[0]
 INTERNAL, OPAQUE = (set(re.findall(f"`({name})`", INTERNALS)) for name in (r"\w+\.\w+", r"\w+"))
-ADAPTERS = (llama_cpp, transformers, vllm, sglang, ray, mlx_vlm)
+MODULES = (comparison, llama_cpp, transformers, vllm, sglang, ray, mlx_vlm)
 WITHOUT_ENGINE = {"qwenvis.adapters.dynamo.VisionEncoder"}  # its module imports Dynamo
-ADAPTED = {f"{module.__name__}.{name}": getattr(module, name) for module in ADAPTERS for name in module.__all__}
+OF_MODULES = {f"{module.__name__}.{name}": getattr(module, name) for module in MODULES for name in module.__all__}
 IMPORTED_FOR_TYPES = {"torch": torch, "pyarrow": pyarrow}  # by type checkers only
 WALKED = {name: kind for name, kind in PUBLIC.items() if name not in OPAQUE}
 
@@ -58,10 +59,10 @@ def test_all_that_is_returned_is_public(cls):
             assert ours_in(hint) <= set(PUBLIC.values()), named(cls, name)
 
 
-@pytest.mark.parametrize("value", ADAPTED.values(), ids=ADAPTED)
-def test_all_that_adapters_return_is_public(value):
+@pytest.mark.parametrize("value", OF_MODULES.values(), ids=OF_MODULES)
+def test_all_that_modules_return_is_public(value):
     assert value.__doc__
-    assert ours_in(typing.get_type_hints(value).get("return")) <= {*PUBLIC.values(), *ADAPTED.values()}
+    assert ours_in(typing.get_type_hints(value).get("return")) <= {*PUBLIC.values(), *OF_MODULES.values()}
 
 
 def test_attributes_of_objects_are_public():
@@ -85,7 +86,7 @@ def test_internals_are_there():
 
 def test_every_public_class_is_on_the_page():
     directives = re.findall(r"^::: (qwenvis\.\S+)$", API, re.MULTILINE)
-    public = {**PUBLIC, **ADAPTED}.values()
+    public = {**PUBLIC, **OF_MODULES}.values()
     expected = {f"{value.__module__}.{value.__name__}" for value in public if value.__module__ != "qwenvis.errors"}
     assert sorted(directives) == sorted({*expected, *WITHOUT_ENGINE, "qwenvis.errors"})
 

@@ -189,8 +189,12 @@ ROOMS = {
         "torch transformers",
     ),
     "adapters.transformers.subclasses": Room(),
+    "adapters.transformers.reference": Room(
+        "adapters.transformers.weights adapters.transformers.subclasses spec models weights errors",
+        "numpy torch transformers",
+    ),
     "adapters.transformers.follower": Room(
-        "adapters.transformers.weights adapters.transformers.subclasses encoder spec errors", "torch"
+        "adapters.transformers.reference adapters.transformers.weights encoder spec errors", "torch"
     ),
     "adapters.transformers.tower": Room(
         "adapters.transformers.follower adapters.transformers.subclasses encoder embeddings.convert errors",
@@ -215,9 +219,27 @@ ROOMS = {
     "adapters.dynamo": Room("encoder encoding.batching embeddings.convert geometry errors", "numpy dynamo"),
     "adapters.ray": Room("adapters.vllm encoder embeddings errors", "numpy"),
     "adapters.mlx_vlm": Room("adapters.modalities embeddings errors", "mlx"),
+    "comparison.deviation": Room("errors", "numpy"),
+    "comparison.recording": Room(others="numpy"),
+    "comparison.passes": Room(
+        "encoding.inputs encoding.outputs encoding.batching spec nn.workspace geometry ops.all_finite ops.use_threads "
+        "errors",
+        "numpy",
+        lazily="adapters.transformers.reference",
+    ),
+    "comparison.results": Room(
+        "comparison.passes comparison.deviation encoding.inputs encoding.batching models", "numpy"
+    ),
+    "comparison.comparison": Room(
+        "comparison.results comparison.recording comparison.passes comparison.deviation encoding.inputs "
+        "encoding.outputs encoding.batching spec videos.video models nn.formats io.arrays concurrency.threads errors",
+        "numpy",
+        lazily="adapters.transformers.reference",
+    ),
+    "comparison": Room("comparison.comparison comparison.results comparison.deviation"),
     # of ops, what `doctor` reports
     "cli": Room(
-        "__init__ encoder encoding.runner encoding.inputs cache embeddings spec cost sources videos.video "
+        "__init__ comparison encoder encoding.runner encoding.inputs cache embeddings spec cost sources videos.video "
         "videos.animation videos.decode images.image images.decode processors.video ops.isa ops.isas ops.openmp "
         "ops.formats ops.granted_threads nn.formats io.signatures io.drafts io.files concurrency.threads errors "
         "version",

@@ -141,6 +141,7 @@ void *row_of(ptrdiff_t n, qv_dtype dtype) { return dtype == QV_F32 ? (void *)flo
 
 double growth(ptrdiff_t length) { return fmin((double)length, 8 * sqrt((double)length)) + 2; }
 double stored(double want, qv_dtype dtype) { return dtype == QV_F32 ? UNIT * fabs(want) : UNIT_BF16 * fabs(want); }
+double coarse(qv_dtype dtype) { return dtype == QV_BF16 ? 1.1e-4 : 0; }
 
 static int present(const char *name)
 {

@@ -43,6 +43,8 @@ double growth(ptrdiff_t length);
 #define UNIT_BF16 0x1p-8
 /* The part of a bound that rounding a result to the dtype of its row adds. */
 double stored(double want, qv_dtype dtype);
+/* The relative error of a power of two that is computed for a row of this dtype. */
+double coarse(qv_dtype dtype);
 
 void check_instructions(void);
 void check_products(const qv_kernels *isa);

@@ -100,9 +100,6 @@ void check_rows(const qv_kernels *isa)
 
 enum { BLOCKS = 3, PITCH = 528 }; /* a whole number of vectors of any set */
 
-/* The error of a result in bfloat16 before it is rounded. */
-static double coarse(qv_dtype dtype) { return dtype == QV_BF16 ? 1.1e-4 : 0; }
-
 /* The bound of 2^below. Below the smallest normal number, a result may be that number. */
 static double off(double below, double error)
 {

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import torch
 
-from qwenvis.adapters.transformers.subclasses import original
+from qwenvis.adapters.transformers.reference import features
 from qwenvis.adapters.transformers.weights import Tensors, fingerprint, spec, weights
 from qwenvis.encoder import Encoder
 from qwenvis.errors import InputError
@@ -74,7 +73,8 @@ class Follower:
         patches = torch.randn(side**2, *config.kernel, generator=generator)
         grid = torch.tensor([[1, side, side]])
         with torch.no_grad():
-            expected = self._original(tower, patches.to(tower.device, tower.dtype), grid.to(tower.device)).float().cpu()
+            arrays = features(tower, self.projector, patches.to(tower.device, tower.dtype), grid.to(tower.device))
+            expected = torch.cat(arrays, dim=1).float().cpu()
         got = torch.from_numpy(given(patches.flatten(1), grid).wide())
         difference = float((got - expected).norm() / expected.norm())
         largest = ROUNDING if tower.dtype == torch.float32 and given.format == "f32" else ROUNDING_16
@@ -83,16 +83,6 @@ class Follower:
                 f"the encoder has other weights than the model's tower: their tokens of a random image differ by "
                 f"{difference:.2g}, and rounding explains {largest:.2g}"
             )
-
-    def _original(self, tower: Any, patches: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
-        """Return the tokens, with deepstack beside them, that transformers makes of patches (n, C, T, p, p)."""
-        forward = partial(original(tower).forward, tower, grid_thw=grid)
-        if self.projector is None:
-            output = forward(patches.flatten(1))
-            return torch.cat([output.pooler_output, *(output.get("deepstack_features") or ())], dim=1)
-        hidden = forward(pixel_values=patches.squeeze(2)[None]).last_hidden_state
-        projected: torch.Tensor = original(self.projector).forward(self.projector, hidden, grid)
-        return projected
 
     def __reduce__(self) -> tuple[type[Follower], tuple[Any, Any, Encoder | None]]:
         """Copy and pickle the given encoder, not one that is made of the weights of this model."""
