@@ -11,7 +11,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from made import images, jobs, video_files
+from jobs import small_jobs
+from made import images, video_files
 from made.presets import encoder, picture
 from qwenvis import InputError
 from qwenvis.jobs import open as open_job
@@ -177,7 +178,7 @@ def test_every_kind_of_input_gives_the_same_tokens(folder):
     tarred("x.tar", [("a.png", PNG), ("clip.mp4", Path("clip.bin").read_bytes())])
     pyarrow.parquet.write_table(pyarrow.table({"image": [PNG]}), "x.parquet")
     written("x.jsonl", {"video": "clip.bin"})
-    summary = jobs.run(model, ["a.png", "x.tar", "x.parquet", "x.jsonl"])
+    summary = small_jobs.run(model, ["a.png", "x.tar", "x.parquet", "x.jsonl"])
     assert (summary.items, summary.encoded, summary.failures) == (5, 5, 0)
     results = open_job("tokens")
     for group in (("a.png", "x.tar#a.png", "x.parquet#0"), ("clip.bin", "x.tar#clip.mp4")):
