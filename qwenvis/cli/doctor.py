@@ -104,12 +104,14 @@ def _isa() -> str:
 
 
 def _formats() -> str:
-    """List the dtypes of weights, and which of them this CPU cannot multiply."""
+    """List the dtypes of weights, and which of them this CPU cannot multiply, or multiplies with rounded rows."""
     from qwenvis import ops
     from qwenvis.nn.formats import DTYPES
 
-    expanded = {name for name, format in ops.formats().items() if format.expanded}
-    return ", ".join(f"{dtype}{' (stored; multiplied as float32)' * (DTYPES[dtype] in expanded)}" for dtype in DTYPES)
+    facts = ops.formats()
+    expanded, quantized = " (stored; multiplied as float32)", " (inputs of products are quantised too)"
+    uses = {name: expanded * format.expanded + quantized * format.quantized for name, format in facts.items()}
+    return ", ".join(f"{dtype}{uses[format]}" for dtype, format in DTYPES.items())
 
 
 def _threads() -> str:
