@@ -153,7 +153,7 @@ def _page(item: InputItem, found: Comparison) -> Image.Image:
     """Draw the worst item, of a video the temporal step with the largest error, beside the errors of its tokens."""
     from PIL import Image
 
-    from qwenvis.embeddings import picture as drawing
+    from qwenvis.embeddings import page, picture as drawing
 
     worst = found.worst
     step = int((worst.token_errors**2).mean(axis=(1, 2)).argmax())
@@ -170,4 +170,4 @@ def _page(item: InputItem, found: Comparison) -> Image.Image:
         f"{found.dtype} against {found.against}: relative RMS {worst.tokens.relative_rms:.2e}, smallest cosine "
         f"{worst.tokens.smallest_cosine:.6f}.",
     ]
-    return drawing.compose(Image.fromarray(shown.content[0]), drawing.heat(errors), titles, notes)
+    return page.compose(Image.fromarray(shown.content[0]), drawing.heat(errors), titles, notes)
