@@ -1,0 +1,296 @@
+"""A job that was stopped, damaged or shared out ends with the same bytes, and encodes little again."""
+
+import resource
+import shutil
+from pathlib import Path
+
+import pytest
+
+from made import jobs
+from made.presets import encoder, forward_passes
+from processes.programs import output
+from qwenvis import InputError, VideoError
+from qwenvis.jobs import pipeline, roster
+from qwenvis.jobs.folder import Folder
+from qwenvis.jobs.parts import Part
+
+COUNT = 36
+BLOCK = 16  # items to a block, instead of 256
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A folder with pictures, and the bytes of a job over them that nobody disturbed."""
+    root = tmp_path_factory.mktemp("made")
+    jobs.pictures(root / "photos", COUNT)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        small_blocks(patch)
+        summary = jobs.run(encoder())
+    assert (summary.encoded, summary.failures) == (COUNT - 1, 1)
+    return root, jobs.tree(root / "tokens")
+
+
+def small_blocks(patch):
+    patch.setattr(roster, "BLOCK", BLOCK)
+
+
+@pytest.fixture
+def want(made, tmp_path, monkeypatch):
+    """The bytes that the job must leave; the pictures are in the current folder."""
+    shutil.copytree(made[0] / "photos", tmp_path / "photos")
+    monkeypatch.chdir(tmp_path)
+    small_blocks(monkeypatch)
+    return made[1]
+
+
+def test_the_second_run_does_nothing(want, monkeypatch):
+    model = encoder()
+    jobs.run(model)
+    passes = forward_passes(monkeypatch, model)
+    summary = jobs.run(model)
+    assert (summary.encoded, summary.failed, summary.failures, passes) == (0, 0, 1, [])
+    assert jobs.tree("tokens") == want
+
+
+@pytest.mark.parametrize("budget", [1, 100, 20_000])
+def test_batches_and_threads_change_nothing(want, monkeypatch, budget):
+    monkeypatch.setattr(pipeline, "PATCH_BUDGET", budget)
+    jobs.run(encoder(threads=2))
+    assert jobs.tree("tokens") == want
+
+
+CRASHES = f"""
+import os, shutil, sys
+from pathlib import Path
+from made import jobs
+from made.presets import encoder
+from qwenvis.jobs import folder, roster
+roster.BLOCK = {BLOCK}
+os.chdir(sys.argv[1])
+model, place, early = encoder(), folder.Folder.place, Path("photos/00002.png")
+jobs.run(model, directory="want")
+want = jobs.tree("want")
+content = early.read_bytes()
+early.unlink()
+jobs.run(model, "@names", "without")
+early.write_bytes(content)
+
+def dies(instants):
+    instants[0] -= 1
+    if instants[0] < 0:
+        os._exit(9)
+
+def interrupted(directory, instant):
+    instants = [instant]
+    def placed(self, draft, target):
+        dies(instants)
+        place(self, draft, target)
+        dies(instants)
+    folder.Folder.place = placed
+    jobs.run(model, "@names", directory)
+    os._exit(0)
+
+for begun in (False, True):
+    for instant in range(int(sys.argv[2]), 1000, int(sys.argv[3])):
+        if begun:
+            shutil.copytree("without", "tokens")
+        child = os.fork()
+        if child == 0:
+            interrupted("tokens", instant)
+        killed = os.waitpid(child, 0)[1] != 0
+        summary = jobs.run(model, "@names", "tokens")
+        print(begun, instant, killed, jobs.tree("tokens") == want)
+        shutil.rmtree("tokens")
+        if not killed:
+            break
+"""
+
+
+@pytest.mark.parametrize(
+    ("first", "step"), [(1, 6), *(pytest.param(n, 6, marks=pytest.mark.slow) for n in (0, 2, 3, 4, 5))]
+)
+def test_a_crash_before_or_after_any_rename(want, tmp_path, first, step):
+    """Of a new job, and of a job that is redoing a block because an item has come back."""
+    listed = sorted(str(path.relative_to(tmp_path)) for path in Path("photos").resolve().rglob("*.*"))
+    order = [line.split('"')[3] for line in (want["items.jsonl"]).decode().splitlines()]
+    assert sorted(order) == listed
+    Path("names").write_text("\n".join(order))
+    told = [line.split() for line in output(CRASHES, tmp_path, first, step).splitlines()]
+    assert all(same == "True" for *_, same in told), told
+    for begun in ("False", "True"):
+        killed = [kill == "True" for state, _, kill, _ in told if state == begun]
+        assert len(killed) > 3
+        assert killed == [True] * (len(killed) - 1) + [False]
+
+
+def test_an_item_that_disappears_and_comes_back(want, monkeypatch):
+    late = Path("photos") / f"{COUNT - 2:05d}.png"
+    content, model = late.read_bytes(), encoder()
+    names = [line.split('"')[3] for line in (want["items.jsonl"]).decode().splitlines()]
+    assert names.index(str(late)) > BLOCK, "it is read after the first item was told"
+    summary = jobs.run(model, told=lambda record, done, total: late.unlink(missing_ok=True))
+    assert (summary.failed, summary.complete) == (2, True)
+    without = jobs.tree("tokens")
+    assert jobs.run(model).encoded == 0
+    assert jobs.tree("tokens") == without != want
+    late.write_bytes(content)
+    passes = forward_passes(monkeypatch, model)
+    assert jobs.run(model).encoded == len(passes) == 1
+    assert jobs.tree("tokens") == want
+
+
+def test_failed_items_are_tried_again_on_request(want):
+    model = encoder()
+    jobs.run(model)
+    assert jobs.run(model).failed == 0
+    assert jobs.run(model, retry_failed=True).failed == 1
+    assert jobs.tree("tokens") == want
+
+
+@pytest.mark.parametrize("limit", [12_000, 1500])
+def test_a_full_disk(want, limit):
+    """A limit on the size of files fails as a full disk does."""
+    model = encoder()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        with pytest.raises(InputError, match=r"cannot be written: .*File too large"):
+            jobs.run(model)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    left = jobs.tree("tokens") if Path("tokens").exists() else {}
+    assert {name for name, content in left.items() if want.get(name) != content} == set()
+    jobs.run(model)
+    assert jobs.tree("tokens") == want
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+def table(shard):
+    return shard.parents[1] / "tables" / f"{shard.stem}.jsonl"
+
+
+DAMAGES = {
+    "a bit of a shard": flip,
+    "a shard that is gone": Path.unlink,
+    "a shard that was cut": lambda path: path.write_bytes(path.read_bytes()[:-1]),
+    "a table that is gone": lambda path: table(path).unlink(),
+    "a table that was cut": lambda path: table(path).write_bytes(table(path).read_bytes()[:500]),
+    "an index that is gone": lambda path: (path.parents[1] / "index.safetensors").unlink(),
+    "a manifest that was cut": lambda path: (path.parents[1] / "manifest.jsonl").write_text("{"),
+    "a shard of a job before": lambda path: path.with_stem("000000001").write_bytes(b"x"),
+    "a draft of a killed process": lambda path: (path.parents[1] / ".drafts-3-of-4").mkdir(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_damage_is_repaired(want, monkeypatch, damage):
+    model = encoder()
+    jobs.run(model)
+    shard = sorted(Path("tokens/shards").glob("*.safetensors"))[1]
+    items = len(Part.load(table(shard)).records)
+    passes = forward_passes(monkeypatch, model)
+    damage(shard)
+    jobs.run(model)
+    assert {name: content for name, content in jobs.tree("tokens").items() if want.get(name) != content} == {}
+    assert jobs.tree("tokens").keys() == want.keys()
+    assert sum(passes) <= items * 64, "no other shard is encoded again"
+
+
+def test_shares_of_one_directory(want):
+    model = encoder()
+    summaries = [jobs.run(model, share=(number, 3)) for number in (2, 0, 1)]
+    assert [summary.complete for summary in summaries] == [False, False, True]
+    assert jobs.tree("tokens") == want
+
+
+def test_shares_of_several_directories_are_copied_together(want, monkeypatch):
+    model = encoder()
+    for number in range(2):
+        jobs.run(model, directory=f"machine-{number}", share=(number, 2))
+        shutil.copytree(f"machine-{number}", "tokens", dirs_exist_ok=True)
+    passes = forward_passes(monkeypatch, model)
+    assert jobs.run(model).complete
+    assert passes == []
+    assert jobs.tree("tokens") == want
+
+
+def test_other_settings_are_refused(want):
+    jobs.run(encoder())
+    for model, options, said in [
+        (encoder("qwen2_5_vl"), {}, r"the weights of the model, the config of the model, .*family \('qwen2_vl' there"),
+        (encoder(dtype="bfloat16"), {}, r"format \('f32' there, 'bf16' here\)"),
+        (encoder(), {"max_pixels": 50_000}, r"max_pixels \('12845056' there, '50000' here\)"),
+        (encoder(), {"fps": 1.0}, r"fps \(None there, 1.0 here\)"),
+        (encoder(), {"dtype": "float16"}, r"dtype \('float32' there, 'float16' here\)"),
+        (encoder(), {"to": "parquet"}, r"to \('safetensors' there, 'parquet' here\)"),
+        (encoder(), {"shard_size": 10**6}, r"shard_size \(12000 there, 1000000 here\)"),
+    ]:
+        with pytest.raises(InputError, match=f"tokens holds a job with other settings: .*{said}"):
+            jobs.run(model, **options)
+    assert jobs.tree("tokens") == want
+
+
+def test_other_items_are_refused_but_some_may_be_gone(want):
+    model = encoder()
+    jobs.run(model)
+    Path("photos/00000.jpg").unlink()
+    jobs.run(model)
+    assert jobs.tree("tokens") == want
+    jobs.pictures(Path("photos"), COUNT + 2)
+    with pytest.raises(InputError, match=r"begun with 36 items, and photos/00036.jpg and 1 more is not among them"):
+        jobs.run(model)
+    (Path("tokens") / "items.jsonl").write_text("{}")
+    with pytest.raises(InputError, match=r"items\.jsonl was changed"):
+        jobs.run(model)
+
+
+def test_a_directory_of_others_and_a_second_process(want):
+    with pytest.raises(InputError, match=r"photos holds 00000.jpg, .* and no job: name a new directory"):
+        jobs.run(encoder(), directory="photos")
+    with (
+        Folder(Path("tokens")).opened(),
+        pytest.raises(InputError, match="another process is at work in tokens, on the same share"),
+    ):
+        jobs.run(encoder())
+    assert not Path("tokens").exists(), "a run that could not begin leaves nothing"
+
+
+def test_an_error_that_is_no_item_s_ends_the_run(want):
+    def stop(record, done, total):
+        if done == 20:
+            raise BrokenPipeError
+
+    model = encoder()
+    with pytest.raises(BrokenPipeError):
+        jobs.run(model, told=stop)
+    assert not (Path("tokens") / "manifest.jsonl").exists()
+    jobs.run(model)
+    assert jobs.tree("tokens") == want
+
+
+def test_a_missing_package_ends_the_run_instead_of_failing_every_video(want, monkeypatch):
+    (Path("photos") / "a.mp4").write_bytes(b"\0\0\0\x20ftypisom")
+
+    def without_av(where):
+        raise VideoError(f"{where} is read with PyAV, which is not installed") from ImportError("av")
+
+    monkeypatch.setattr("qwenvis.videos.decode._av", without_av)
+    with pytest.raises(InputError, match="PyAV, which is not installed"):
+        jobs.run(encoder())
+
+
+def test_what_cannot_be_an_argument():
+    for options, said in [
+        ({"to": "csv"}, "to is 'csv'; expected safetensors or parquet"),
+        ({"to": "parquet", "dtype": "bfloat16"}, "parquet has no bfloat16"),
+        ({"shard_size": 0}, "shard_size is 0"),
+        ({"share": (2, 2)}, "share is 2; expected an integer from 0 to 1"),
+    ]:
+        with pytest.raises(InputError, match=said):
+            jobs.run(None, [], **options)
