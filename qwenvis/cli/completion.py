@@ -41,7 +41,7 @@ def answer(parser: argparse.ArgumentParser) -> None:
     Raises PackageError without argcomplete.
     """
     for action in _actions(parser):
-        if complete := COMPLETERS.get(str(action.metavar)):
+        if complete := COMPLETERS.get(word(action)):
             action.completer = complete  # type: ignore[attr-defined]
     _argcomplete().autocomplete(parser, always_complete_options=False)
 
@@ -62,6 +62,11 @@ def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
         if isinstance(action, argparse._SubParsersAction):
             for command in action.choices.values():
                 yield from _actions(command)
+
+
+def word(action: argparse.Action) -> str:
+    """Return the word that stands for the value of an argument in the help."""
+    return str(action.metavar or action.dest.upper())
 
 
 def _files(prefix: str, suffix: str = "", **_: object) -> Iterator[str]:
@@ -143,5 +148,5 @@ COMPLETERS: dict[str, Callable[..., Iterable[str]]] = {
     "DTYPE": _dtypes,
     "REFERENCE": _references,
     "RULE": _rules,
-    **dict.fromkeys(("N", "X", "SIZE", "REF"), _nothing),
+    **dict.fromkeys(("N", "X", "SIZE", "REF", "GLOB", "NAME", "I/N"), _nothing),
 }

@@ -18,15 +18,17 @@ if TYPE_CHECKING:
 
 SUMMARY = "draw an image or a video beside its tokens"
 DESCRIPTION = """\
-Draw the pixels that a model gets of an image beside the tokens that it makes of them: a square for each token, under one
-grid, with rows and columns numbered from 0. Of a video, a strip of temporal steps. Similar colours are similar tokens.
+Draw the pixels that the model gets beside the tokens that it computes from them. Both have the same grid, with a square
+for each token and its row and column, counted from 0. Tokens with similar colours are similar. A video becomes a strip:
+at most 8 of its temporal steps, above their tokens. INPUT is one of
 
-  IMAGE          an image or a video is encoded by --model
-  FILE#ITEM      tokens that qwenvis encode or Embeddings.save wrote; #ITEM may be left out if there is one item
-  DIRECTORY#ITEM an item of a job; its image is drawn too if its file still has the same bytes
+  IMAGE          an image or video file, which --model encodes
+  FILE           tokens that qwenvis encode or Embeddings.save wrote; FILE#ITEM if there are several items
+  DIRECTORY#ITEM an item of a job; with --model, its image is drawn too if the file still has the same bytes
 
-An ITEM is a name or a number from 0. A file of tokens holds no pixels: stored tokens are drawn alone, or with --image
-beside the image that they were made of. Its size, grid and frames must be those of the tokens.
+An ITEM is the name of an item, or its number from 0. Stored tokens hold no pixels: they are drawn alone, or with --image
+beside the image that they were computed from, which must have the size, grid and frames of the tokens. Options such as
+--num-frames must then be the same as for encoding.
 """
 EXAMPLES = """\
   qwenvis show cat.jpg --model Qwen/Qwen2-VL-2B-Instruct
@@ -49,9 +51,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
     text = "an image or video file, a file of tokens, or an item of a file of tokens or of a job"
     parser.add_argument("input", metavar="INPUT", help=text)
-    text = f"the checkpoint that encodes, or that has encoded (default: the one that stored tokens name): {arguments.SOURCE}"
+    text = f"the checkpoint: {arguments.SOURCE} (default: the one that stored tokens name)"
     parser.add_argument("--model", metavar="SOURCE", help=text)
-    parser.add_argument("--image", metavar="IMAGE", help="the image or video that stored tokens were made of")
+    parser.add_argument("--image", metavar="IMAGE", help="the image or video that stored tokens were computed from")
     text = "the image file to write (default: %(default)s); an existing file is replaced"
     parser.add_argument("-o", "--output", default="qwenvis-show.png", metavar="FILE", help=text)
     arguments.add_dtype(parser)
@@ -98,7 +100,7 @@ def _inputs(args: argparse.Namespace, source: str, limits: dict[str, int | None]
 
 def _stored(args: argparse.Namespace, stored: tokens.Stored) -> Shown:
     """Find the pixels of stored tokens, if their image is given or known."""
-    out, pixels = stored.item, list[Image.Image]()
+    out, pixels = stored.item, []
     if path := args.image or stored.picture:
         try:
             pixels = _pixels(args, out, path)
@@ -110,7 +112,7 @@ def _stored(args: argparse.Namespace, stored: tokens.Stored) -> Shown:
 
 
 def _pixels(args: argparse.Namespace, out: Embeddings, path: str) -> list[Image.Image]:
-    """Read the pixels that stored tokens were made of. Raises InputError if the image is another one."""
+    """Read the pixels that stored tokens were computed from. Raises InputError if the image is another one."""
     source = args.model or out.provenance.get("source")
     if source is None:
         raise InputError("the tokens do not name their checkpoint: pass --model SOURCE to draw their image")

@@ -17,7 +17,7 @@ MARK = "#"  # between a file or a job and its item
 
 
 class Stored(NamedTuple):
-    """The tokens of one item, and the file that they were made of if it is known to be unchanged."""
+    """The tokens of one item, and the file that they were computed from if its bytes are known to be the same."""
 
     item: Embeddings
     picture: str | None = None
@@ -32,6 +32,8 @@ def find(text: str) -> Stored | None:
 
     place, item = _split(text)
     path = expanded(place)
+    if not path.exists():
+        raise InputError(f"there is no file or job {shown(text)}")
     if path.is_dir():
         return _of_job(path, item)
     return _of_file(path, item) if _is_tokens(path) else None
@@ -97,7 +99,8 @@ def _of_job(path: Path, item: str) -> Stored:
 
     results = jobs.open(path)
     if not item:
-        raise InputError(f"{shown(str(path))} is a job of {counted(len(results), 'item')}; name one as {path}{MARK}NAME")
+        place, count = shown(str(path)), counted(len(results), "item")
+        raise InputError(f"{place} is a job of {count}; name one as {place}{MARK}NAME")
     try:
         record = results.record(item)
         found = results[item]
