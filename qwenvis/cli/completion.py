@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 
-from qwenvis.errors import PackageError, QwenvisError
+from qwenvis.errors import PackageError
 
 SUMMARY = "print a script that completes commands, options and names in bash, zsh or fish"
 DESCRIPTION = """\
-Print the script with which a shell completes commands, options, files, presets, models in the Hugging Face cache, and
-the items of jobs and of files of tokens. The extra `completion` must be installed beside qwenvis.
+Print the script with which a shell completes commands, options, choices, files, presets, and the models in the Hugging
+Face cache. The script asks this program for completions, through argcomplete: pip install 'qwenvis[completion]'.
 """
 EXAMPLES = """\
   qwenvis completion bash > ~/.local/share/bash-completion/completions/qwenvis
@@ -100,20 +100,6 @@ def _sources(prefix: str, **_: object) -> Iterator[str]:
     yield from _files(prefix, ".gguf")
 
 
-def _items(prefix: str, **_: object) -> Iterator[str]:
-    """Yield files, and behind a ``#`` the names of the items in a job or a file of tokens."""
-    from qwenvis.cli.tokens import names
-
-    place, mark, _name = prefix.partition("#")
-    if not mark:
-        yield from _files(prefix)
-        return
-    try:
-        yield from (f"{place}#{name}" for name in names(place))
-    except QwenvisError:
-        return
-
-
 def _dtypes(**_: object) -> list[str]:
     from qwenvis.nn.formats import AUTO, DTYPES
 
@@ -141,7 +127,7 @@ PRESET = "synthetic:"
 COMPLETERS: dict[str, Callable[..., Iterable[str]]] = {
     "SOURCE": _sources,
     "IMAGE": _files,
-    "INPUT": _items,
+    "INPUT": _files,
     "FILE": _files,
     "DIR": _directories,
     "DIRECTORY": _directories,

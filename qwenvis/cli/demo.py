@@ -137,7 +137,8 @@ def _pace(encoder: Encoder, timed: Timed) -> str:
 
 def _page(picture: Image.Image, name: str, item: InputItem, out: Embeddings, note: str) -> Image.Image:
     """Draw the image beside its tokens."""
-    from qwenvis.embeddings import page, picture as drawing
+    from qwenvis.embeddings import page
+    from qwenvis.embeddings import picture as drawing
 
     colours, share = drawing.colours(out.embeddings)
     _, rows, columns = (out.grid_thw[0] // out.merge_size).tolist()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qwenvis.cli import arguments, files, items, steps, tokens, units
 from qwenvis.errors import InputError, QwenvisError, shown
@@ -26,9 +26,9 @@ at most 8 of its temporal steps, above their tokens. INPUT is one of
   FILE           tokens that qwenvis encode or Embeddings.save wrote; FILE#ITEM if there are several items
   DIRECTORY#ITEM an item of a job; with --model, its image is drawn too if the file still has the same bytes
 
-An ITEM is the name of an item, or its number from 0. Stored tokens hold no pixels: they are drawn alone, or with --image
-beside the image that they were computed from, which must have the size, grid and frames of the tokens. Options such as
---num-frames must then be the same as for encoding.
+An ITEM is the name of an item, or its number from 0. Stored tokens hold no pixels: they are drawn alone, or with
+--image beside the image that they were computed from, which must have the size, grid and frames of the tokens. Options
+such as --num-frames must then be the same as for encoding.
 """
 EXAMPLES = """\
   qwenvis show cat.jpg --model Qwen/Qwen2-VL-2B-Instruct
@@ -89,7 +89,7 @@ def _encoded(args: argparse.Namespace) -> Shown:
     return Shown(out, args.input, _read(planned[0]))
 
 
-def _inputs(args: argparse.Namespace, source: str, limits: dict[str, int | None]) -> tuple[ModelSpec, Inputs]:
+def _inputs(args: argparse.Namespace, source: str, limits: dict[str, Any]) -> tuple[ModelSpec, Inputs]:
     """Open a checkpoint; return it, and the inputs of the command with these pixel limits."""
     from qwenvis.concurrency.threads import resolve
     from qwenvis.spec import ModelSpec
@@ -125,9 +125,12 @@ def _pixels(args: argparse.Namespace, out: Embeddings, path: str) -> list[Image.
     (item,) = items.verify([path], inputs, arguments.sampling(args))
     pixels = _read(item)
     size, grid = tuple(out.sizes[0].tolist()), tuple(out.grid_thw[0].tolist())
-    facts = {"size": (item.size if size == (0, 0) else size, item.size), "grid_thw": (grid, item.grid)}
-    facts["frames"] = (frames, item.times.frame_indices.tolist())
-    for name, (expected, got) in facts.items():
+    facts: list[tuple[str, Any, Any]] = [
+        ("size", item.size if size == (0, 0) else size, item.size),
+        ("grid_thw", grid, item.grid),
+        ("frames", frames, item.times.frame_indices.tolist()),
+    ]
+    for name, expected, got in facts:
         if expected != got:
             text = f"{shown(path)} is not the image of these tokens, or was encoded with other options"
             raise InputError(f"{text}: its {name} is {got}, and that of the tokens is {expected}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -37,13 +37,6 @@ def find(text: str) -> Stored | None:
     if path.is_dir():
         return _of_job(path, item)
     return _of_file(path, item) if _is_tokens(path) else None
-
-
-def names(place: str) -> Iterable[str]:
-    """Return the names of the items of a job. Raises InputError if there is no job."""
-    from qwenvis import jobs
-
-    return jobs.open(place).sources
 
 
 def _split(text: str) -> tuple[str, str]:

@@ -153,7 +153,8 @@ def _page(item: InputItem, found: Comparison) -> Image.Image:
     """Draw the worst item, of a video the temporal step with the largest error, beside the errors of its tokens."""
     from PIL import Image
 
-    from qwenvis.embeddings import page, picture as drawing
+    from qwenvis.embeddings import page
+    from qwenvis.embeddings import picture as drawing
 
     worst = found.worst
     step = int((worst.token_errors**2).mean(axis=(1, 2)).argmax())

@@ -31,7 +31,8 @@ class Panel(NamedTuple):
 
 def square(colours: NDArray[Any], side: int = SIDE) -> int:
     """Return the side of a token in pixels, at least 1, if the longer side of its grid has about ``side`` pixels."""
-    return max(1, round(side / max(colours.shape[:2])))
+    longer: int = max(colours.shape[:2])
+    return max(1, round(side / longer))
 
 
 def enlarged(pictures: Sequence[Image.Image], colours: NDArray[np.uint8], side: int) -> list[Image.Image]:

@@ -16,6 +16,7 @@ from qwenvis.checkpoints.checkpoint import Checkpoint
 from qwenvis.cli import demo
 from qwenvis.comparison import compare, comparison
 from qwenvis.comparison.passes import encode
+from qwenvis.embeddings import page as pages
 from qwenvis.embeddings import picture as drawing
 from qwenvis.models import qwen2_vl
 
