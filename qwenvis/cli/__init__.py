@@ -95,10 +95,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _outcome(argv: Sequence[str] | None) -> int:
     """Run the command; print what went wrong as one message, and return the exit code."""
     try:
-        parser = _parser()
         if completion.VARIABLE in os.environ:
-            completion.answer(parser)
-        args, unknown = parser.parse_known_args(argv)
+            completion.answer(parser())
+        args, unknown = parser().parse_known_args(argv)
         if unknown:
             args.parser.refuse(unknown)
         return COMMANDS[args.command].run(args)
@@ -117,11 +116,12 @@ def _outcome(argv: Sequence[str] | None) -> int:
         return _fail("not enough memory; `qwenvis info SOURCE IMAGE` estimates the memory that an image needs")
 
 
-def _parser() -> _Parser:
+def parser() -> _Parser:
+    """Return the parser of the command line."""
     style: dict[str, Any] = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
-    parser = _Parser("qwenvis", None, DESCRIPTION, EPILOG, **style)
-    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
+    whole = _Parser("qwenvis", None, DESCRIPTION, EPILOG, **style)
+    whole.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    commands = whole.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
     for name, command in COMMANDS.items():
         examples = f"examples\n{command.EXAMPLES}"
         added = commands.add_parser(
@@ -129,7 +129,7 @@ def _parser() -> _Parser:
         )
         command.add(added)
         added.set_defaults(parser=added)
-    return parser
+    return whole
 
 
 class _Parser(argparse.ArgumentParser):

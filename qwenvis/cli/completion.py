@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 
@@ -40,7 +41,7 @@ def answer(parser: argparse.ArgumentParser) -> None:
 
     Raises PackageError without argcomplete.
     """
-    for action in _actions(parser):
+    for action in actions(parser):
         if complete := COMPLETERS.get(word(action)):
             action.completer = complete  # type: ignore[attr-defined]
     _argcomplete().autocomplete(parser, always_complete_options=False)
@@ -55,13 +56,13 @@ def _argcomplete() -> ModuleType:
     return argcomplete
 
 
-def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
+def actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
     """Yield the arguments of a parser and of its commands."""
     for action in parser._actions:
         yield action
         if isinstance(action, argparse._SubParsersAction):
             for command in action.choices.values():
-                yield from _actions(command)
+                yield from actions(command)
 
 
 def word(action: argparse.Action) -> str:
@@ -72,7 +73,7 @@ def word(action: argparse.Action) -> str:
 def _files(prefix: str, suffix: str = "", **_: object) -> Iterator[str]:
     """Yield directories, and the files whose name has a suffix. Hidden ones are completed from their dot on."""
     place, slash, name = prefix.rpartition("/")
-    with os.scandir(Path(f"{place}{slash}" or ".").expanduser()) as entries:
+    with suppress(OSError), os.scandir(Path(f"{place}{slash}" or ".").expanduser()) as entries:
         for entry in entries:
             if entry.name.startswith(name) and entry.name.startswith(".") <= name.startswith("."):
                 if entry.is_dir():
