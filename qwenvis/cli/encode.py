@@ -5,9 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 import warnings
+from typing import TYPE_CHECKING
 
 from qwenvis.cli import arguments, files, items, job, steps, units
 from qwenvis.errors import CacheWarning
+
+if TYPE_CHECKING:
+    from qwenvis.embeddings import Embeddings
 
 SUMMARY = "write the visual tokens of images and videos to a file, or of very many to a directory"
 DESCRIPTION = """\
@@ -94,13 +98,7 @@ def run(args: argparse.Namespace) -> int:
         out = steps.encode(encoder, inputs, planned)
     out.save(target)
 
-    rows = [
-        (units.name(source), units.area(size), f"grid_thw {' '.join(map(str, grid))}", f"{tokens} tokens")
-        for source, size, grid, tokens in zip(
-            out.sources, out.sizes.tolist(), out.grid_thw.tolist(), out.counts, strict=True
-        )
-    ]
-    print(*units.columns(rows, "<>>>"), sep="\n")
+    print(*units.columns(_rows(out), "<>>>"), sep="\n")
     tokens, width = out.embeddings.shape
     size = units.nbytes(target.stat().st_size)
     print(f"wrote {units.name(str(target))}: {tokens} tokens of {width} float32, {size}", file=sys.stderr)
@@ -110,3 +108,12 @@ def run(args: argparse.Namespace) -> int:
     for each in told:
         print("qwenvis:", units.name(str(each.message)), file=sys.stderr)
     return 0
+
+
+def _rows(out: Embeddings) -> list[tuple[str, ...]]:
+    """Return a row of text for each item: name, size, grid, number of tokens."""
+    items = zip(out.sources, out.sizes.tolist(), out.grid_thw.tolist(), out.counts, strict=True)
+    return [
+        (units.name(source), units.area(size), f"grid_thw {' '.join(map(str, grid))}", f"{tokens} tokens")
+        for source, size, grid, tokens in items
+    ]

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, groupby
+from typing import Any, cast
 
 from qwenvis.concurrency import tasks
 from qwenvis.embeddings import Embeddings
@@ -15,7 +16,7 @@ from qwenvis.embeddings.rules import DTYPES
 from qwenvis.encoding.inputs import InputItem, Inputs
 from qwenvis.encoding.runner import Runner
 from qwenvis.encoding.stream import grouped, stream_results
-from qwenvis.errors import ImageError, LimitError, NumericalError, QwenvisError, VideoError
+from qwenvis.errors import ImageError, InputError, LimitError, NumericalError, QwenvisError, VideoError
 from qwenvis.geometry import PATCH_BUDGET
 from qwenvis.jobs import roster
 from qwenvis.jobs.folder import Folder
@@ -139,25 +140,21 @@ class Pipeline:
             raise payload.error or ImageError(f"{payload.entry.source} has no content")
         animated = self.sampled and not payload.entry.kind and format_of(payload.content) is not None
         make = self.call.video if payload.kind == "video" or animated else self.call.image
-        item = make(payload.content, payload.position)
+        item = make(cast(Any, payload.content), payload.position)
         item.place = replace(item.place, source=payload.entry.source)
         return item
 
     def _outcome(self, found: Result, summary: Summary) -> tuple[Record, Embeddings | None]:
         """Return the record and the tokens of an item, or the record of its error. Raises errors that end the run."""
         payload, planned, result = found
-        try:
-            if isinstance(result, QwenvisError):
+        if isinstance(result, QwenvisError):
+            if not isinstance(result, UNUSABLE) or isinstance(result.__cause__, ImportError):  # a missing package
                 raise result
+            return self._failed(payload, result, summary)
+        try:
             item = _alone(result).astype(self.output.dtype)
-        except QwenvisError as error:
-            if isinstance(error.__cause__, ImportError) or not (
-                isinstance(error, UNUSABLE) or isinstance(result, Embeddings)
-            ):
-                raise
-            summary.failed += 1
-            summary.failures += 1
-            return _record(payload, None, payload.reason(error)), None
+        except InputError as error:  # a value is outside the range of the dtype
+            return self._failed(payload, error, summary)
         summary.encoded += 1
         summary.tokens += len(item.embeddings)
         summary.cached += planned is not None and planned.hit
@@ -166,6 +163,12 @@ class Pipeline:
         if isinstance(video, VideoItem) and video.damaged:
             record["damaged_frames"] = video.damaged
         return record, item._with(sources=[payload.entry.source])
+
+    def _failed(self, payload: Payload, error: QwenvisError, summary: Summary) -> tuple[Record, None]:
+        """Count an item that cannot be used; return its record."""
+        summary.failed += 1
+        summary.failures += 1
+        return _record(payload, None, payload.reason(error)), None
 
     def _kept(self, gap: Gap) -> Iterator[tuple[int, tuple[Record, Embeddings | None]]]:
         """Yield the position, record and item of what was encoded before."""

@@ -12,7 +12,7 @@ from qwenvis.jobs import roster
 from qwenvis.jobs.folder import Folder
 from qwenvis.jobs.inputs.entries import Entry
 from qwenvis.jobs.inputs.payloads import Reader
-from qwenvis.jobs.parts import Part, Record, intact
+from qwenvis.jobs.parts import Record, intact
 from qwenvis.jobs.roster import Share
 
 Progress = Callable[[int, int], None]
@@ -64,8 +64,10 @@ class Survey:
         stop = position + len(lines)
         calls = [partial(intact, self._folder, first) for first in firsts]
         parts = [part for part in tasks.run_parallel(calls, self._threads) if part is not None]
-        again = {at for part in parts for at in self._to_retry(part, lines, position)}
-        self.failures += sum(bool(record["error"]) for part in parts for record in part.records) - len(again)
+        numbered = ((at, record) for part in parts for at, record in enumerate(part.records, part.first))
+        failed = {at: record for at, record in numbered if record["error"]}
+        again = {at for at, record in failed.items() if self._is_new(record, lines[at - position])}
+        self.failures += len(failed) - len(again)
         start, chain = position, []
         for part in parts:
             if part.first == start and not again.intersection(range(part.first, part.stop)):
@@ -80,10 +82,6 @@ class Survey:
         todo = [at for at in range(start, stop) if at not in settled] if settled else range(start, stop)
         return Gap(start, stop, others, [part.first for part in kept], todo)
 
-    def _to_retry(self, part: Part, lines: list[str], position: int) -> list[int]:
-        """Return the positions of failed items whose bytes have changed since they failed."""
-        numbered = enumerate(part.records, part.first)
-        return [at for at, record in numbered if record["error"] and self._is_new(record, lines[at - position])]
-
     def _is_new(self, record: Record, line: str) -> bool:
+        """Return whether the bytes of a failed item have changed since it failed."""
         return self._retry or self._reader.read(Entry.parse(line)).sha256 != record["sha256"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from house.source_files import ROOT
-from made import jobs
+from jobs import small_jobs
 from made.presets import checkpoint
 from qwenvis import cli
 from qwenvis.cli import items
@@ -21,7 +21,7 @@ from qwenvis.jobs import open as open_job
 def folder(tmp_path, monkeypatch):
     """A folder with pictures, one of them broken."""
     monkeypatch.chdir(tmp_path)
-    jobs.pictures(tmp_path / "photos", 10)
+    small_jobs.pictures(tmp_path / "photos", 10)
     return tmp_path
 
 
@@ -125,7 +125,7 @@ def encodes(printed):
 def test_kills_at_any_time(folder, monkeypatch, count, kills):
     """Byte-equal output, and at most a shard's worth of encodes more for each kill."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    jobs.pictures(folder / f"photos-{count}", count, broken=range(5, count, 97))
+    small_jobs.pictures(folder / f"photos-{count}", count, broken=range(5, count, 97))
     start = time.perf_counter()
     done = subprocess.run(command("want/", count), capture_output=True)
     seconds = time.perf_counter() - start
@@ -142,7 +142,7 @@ def test_kills_at_any_time(folder, monkeypatch, count, kills):
         encoded += encodes(Path("log").read_bytes())
     done = subprocess.run(command("tokens/", count), capture_output=True)
     assert done.returncode == 3, done.stderr
-    assert jobs.tree("tokens") == jobs.tree("want")
+    assert small_jobs.tree("tokens") == small_jobs.tree("want")
     assert encoded + encodes(done.stdout) <= count + kills * shard
 
 
@@ -151,7 +151,7 @@ def test_memory_does_not_grow_with_the_number_of_items(folder, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     peaks = []
     for count in (400, 4000):
-        jobs.pictures(folder / f"photos-{count}", count, broken=())
+        small_jobs.pictures(folder / f"photos-{count}", count, broken=())
         program = (
             "import resource, sys; from qwenvis.cli import main; code = main(sys.argv[1:]); "
             "print(code, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"

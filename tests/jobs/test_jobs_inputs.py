@@ -1,5 +1,6 @@
 """What the inputs of a job name: every kind, in an order that is always the same, each name once."""
 
+import hashlib
 import io
 import json
 import os
@@ -11,9 +12,11 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from made import images, jobs, video_files
+from jobs import small_jobs
+from made import images, video_files
 from made.presets import encoder, picture
 from qwenvis import InputError
+from qwenvis.io.files import opened
 from qwenvis.jobs import open as open_job
 from qwenvis.jobs import roster
 from qwenvis.jobs.inputs.entries import Entry
@@ -122,7 +125,7 @@ def test_a_damaged_tar_is_no_shorter_tar(damage):
 def test_a_tar_that_is_cut_later_is_an_error_of_its_item():
     entry = next(iter(Listing([tarred("x.tar", [("a.png", PNG)])])))
     Path("x.tar").write_bytes(Path("x.tar").read_bytes()[:600])
-    assert "ends after 88 of" in str(Reader().read(entry).error)
+    assert "the tar at byte 600: it was cut" in str(Reader().read(entry).error)
 
 
 @pytest.mark.parametrize(
@@ -177,8 +180,27 @@ def test_every_kind_of_input_gives_the_same_tokens(folder):
     tarred("x.tar", [("a.png", PNG), ("clip.mp4", Path("clip.bin").read_bytes())])
     pyarrow.parquet.write_table(pyarrow.table({"image": [PNG]}), "x.parquet")
     written("x.jsonl", {"video": "clip.bin"})
-    summary = jobs.run(model, ["a.png", "x.tar", "x.parquet", "x.jsonl"])
+    summary = small_jobs.run(model, ["a.png", "x.tar", "x.parquet", "x.jsonl"])
     assert (summary.items, summary.encoded, summary.failures) == (5, 5, 0)
     results = open_job("tokens")
     for group in (("a.png", "x.tar#a.png", "x.parquet#0"), ("clip.bin", "x.tar#clip.mp4")):
         assert len({results[name].embeddings.tobytes() for name in group}) == 1
+
+
+def test_large_members_and_files_are_not_held(monkeypatch):
+    monkeypatch.setattr("qwenvis.jobs.inputs.payloads.HELD", 100)
+    clip = video_files.encoded(video_files.frames(6))
+    tarred("x.tar", [("a.png", PNG), ("clip.mp4", clip)])
+    Path("clip.mp4").write_bytes(clip)
+    reader = Reader()
+    for entry in Listing(["a.png", "clip.mp4", "x.tar"]):
+        payload = reader.read(entry)
+        assert not isinstance(payload.content, bytes)
+        whole = PNG if entry.source.endswith(".png") else clip
+        assert payload.sha256 == hashlib.sha256(whole).hexdigest()
+        with opened(payload.content, "it", InputError) as file:
+            assert (file.seek(-5, os.SEEK_END), file.read()) == (len(whole) - 5, whole[-5:])
+    small_jobs.run(encoder(), ["a.png", "clip.mp4", "x.tar"])
+    results = open_job("tokens")
+    for name in ("a.png", "clip.mp4"):
+        assert results[name].embeddings.tobytes() == results[f"x.tar#{name}"].embeddings.tobytes()

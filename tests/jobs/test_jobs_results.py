@@ -7,7 +7,8 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 
-from made import jobs, video_files
+from jobs import small_jobs
+from made import video_files
 from made.presets import encoder, forward_passes
 from qwenvis import Embeddings, InputError
 from qwenvis.jobs import open as open_job
@@ -20,7 +21,7 @@ FIELDS = ("embeddings", "grid_thw", "sizes", "second_per_grid_ts")
 def folder(tmp_path, monkeypatch):
     """A folder with pictures, one of them broken, an animation and a video."""
     monkeypatch.chdir(tmp_path)
-    jobs.pictures(tmp_path / "photos", 12)
+    small_jobs.pictures(tmp_path / "photos", 12)
     (tmp_path / "photos" / "clip.mp4").write_bytes(video_files.encoded(video_files.frames(6)))
     return tmp_path
 
@@ -49,7 +50,7 @@ def same(got, want):
 )
 def test_results_are_those_of_the_encoder(family, to, dtype):
     model = encoder(family)
-    summary = jobs.run(model, to=to, dtype=dtype)
+    summary = small_jobs.run(model, to=to, dtype=dtype)
     results = open_job("tokens")
     assert (summary.encoded, summary.failures, len(results), results.complete) == (12, 1, 12, True)
     for number, (got, source) in enumerate(zip(results, results.sources, strict=True)):
@@ -72,7 +73,7 @@ def test_results_are_those_of_the_encoder(family, to, dtype):
 
 
 def test_items_are_mapped_and_read_only():
-    jobs.run(encoder())
+    small_jobs.run(encoder())
     item = open_job("tokens")[0]
     base = item.embeddings
     while isinstance(base, np.ndarray):
@@ -82,9 +83,9 @@ def test_items_are_mapped_and_read_only():
 
 
 def test_names_numbers_and_errors():
-    jobs.run(encoder())
+    small_jobs.run(encoder())
     results = open_job("tokens")
-    broken = f"photos/inner/{jobs.BROKEN:05d}.png"
+    broken = f"photos/inner/{small_jobs.BROKEN:05d}.png"
     assert results.errors == {broken: f"{broken} is not an image that Pillow can read; it begins with b'no picture'"}
     assert results[-1].sources == [results.sources[-1]]
     assert "photos/00000.jpg" in results
@@ -101,7 +102,7 @@ def test_names_numbers_and_errors():
 
 
 def test_a_shard_is_a_file_of_embeddings():
-    jobs.run(encoder())
+    small_jobs.run(encoder())
     results = open_job("tokens")
     record = results.record("photos/00000.jpg")
     shard = Embeddings.load(Path("tokens") / record["shard"])
@@ -110,11 +111,11 @@ def test_a_shard_is_a_file_of_embeddings():
     shards = list(Path("tokens/shards").glob("*.safetensors"))
     tokens = [Embeddings.load(path).embeddings.nbytes for path in shards]
     assert len(shards) > 2
-    assert max(tokens) <= jobs.SMALL_SHARD
+    assert max(tokens) <= small_jobs.SMALL_SHARD
 
 
 def test_parquet_is_a_table():
-    jobs.run(encoder(), to="parquet")
+    small_jobs.run(encoder(), to="parquet")
     table = pyarrow.parquet.read_table("tokens/shards")
     results = open_job("tokens")
     assert table["source"].to_pylist() == results.sources
@@ -124,7 +125,7 @@ def test_parquet_is_a_table():
 
 def test_a_job_that_is_not_complete_can_be_read(monkeypatch):
     monkeypatch.setattr(roster, "BLOCK", 4)
-    summary = jobs.run(encoder(), share=(1, 2))
+    summary = small_jobs.run(encoder(), share=(1, 2))
     assert not summary.complete
     results = open_job("tokens")
     assert (len(results), results.complete, len(list(results))) == (5, False, 5)
@@ -133,11 +134,11 @@ def test_a_job_that_is_not_complete_can_be_read(monkeypatch):
 
 def test_a_cache_saves_the_tower(tmp_path, monkeypatch):
     model = encoder(cache=tmp_path / "cache")
-    jobs.run(model)
+    small_jobs.run(model)
     passes = forward_passes(monkeypatch, model)
-    summary = jobs.run(model, directory="again", dtype="float16")
+    summary = small_jobs.run(model, directory="again", dtype="float16")
     assert (summary.cached, passes) == (12, [])
-    assert jobs.tree("again") != jobs.tree("tokens")
+    assert small_jobs.tree("again") != small_jobs.tree("tokens")
 
 
 def test_a_directory_without_a_job():

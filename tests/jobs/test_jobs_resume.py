@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from made import jobs
+from jobs import small_jobs
 from made.presets import encoder, forward_passes
 from processes.programs import output
 from qwenvis import InputError, VideoError
@@ -22,13 +22,13 @@ BLOCK = 16  # items to a block, instead of 256
 def made(tmp_path_factory):
     """A folder with pictures, and the bytes of a job over them that nobody disturbed."""
     root = tmp_path_factory.mktemp("made")
-    jobs.pictures(root / "photos", COUNT)
+    small_jobs.pictures(root / "photos", COUNT)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         small_blocks(patch)
-        summary = jobs.run(encoder())
+        summary = small_jobs.run(encoder())
     assert (summary.encoded, summary.failures) == (COUNT - 1, 1)
-    return root, jobs.tree(root / "tokens")
+    return root, small_jobs.tree(root / "tokens")
 
 
 def small_blocks(patch):
@@ -46,34 +46,34 @@ def want(made, tmp_path, monkeypatch):
 
 def test_the_second_run_does_nothing(want, monkeypatch):
     model = encoder()
-    jobs.run(model)
+    small_jobs.run(model)
     passes = forward_passes(monkeypatch, model)
-    summary = jobs.run(model)
+    summary = small_jobs.run(model)
     assert (summary.encoded, summary.failed, summary.failures, passes) == (0, 0, 1, [])
-    assert jobs.tree("tokens") == want
+    assert small_jobs.tree("tokens") == want
 
 
 @pytest.mark.parametrize("budget", [1, 100, 20_000])
 def test_batches_and_threads_change_nothing(want, monkeypatch, budget):
     monkeypatch.setattr(pipeline, "PATCH_BUDGET", budget)
-    jobs.run(encoder(threads=2))
-    assert jobs.tree("tokens") == want
+    small_jobs.run(encoder(threads=2))
+    assert small_jobs.tree("tokens") == want
 
 
 CRASHES = f"""
 import os, shutil, sys
 from pathlib import Path
-from made import jobs
+from jobs import small_jobs
 from made.presets import encoder
 from qwenvis.jobs import folder, roster
 roster.BLOCK = {BLOCK}
 os.chdir(sys.argv[1])
 model, place, early = encoder(), folder.Folder.place, Path("photos/00002.png")
-jobs.run(model, directory="want")
-want = jobs.tree("want")
+small_jobs.run(model, directory="want")
+want = small_jobs.tree("want")
 content = early.read_bytes()
 early.unlink()
-jobs.run(model, "@names", "without")
+small_jobs.run(model, "@names", "without")
 early.write_bytes(content)
 
 def dies(instants):
@@ -88,7 +88,7 @@ def interrupted(directory, instant):
         place(self, draft, target)
         dies(instants)
     folder.Folder.place = placed
-    jobs.run(model, "@names", directory)
+    small_jobs.run(model, "@names", directory)
     os._exit(0)
 
 for begun in (False, True):
@@ -99,8 +99,8 @@ for begun in (False, True):
         if child == 0:
             interrupted("tokens", instant)
         killed = os.waitpid(child, 0)[1] != 0
-        summary = jobs.run(model, "@names", "tokens")
-        print(begun, instant, killed, jobs.tree("tokens") == want)
+        summary = small_jobs.run(model, "@names", "tokens")
+        print(begun, instant, killed, small_jobs.tree("tokens") == want)
         shutil.rmtree("tokens")
         if not killed:
             break
@@ -129,23 +129,23 @@ def test_an_item_that_disappears_and_comes_back(want, monkeypatch):
     content, model = late.read_bytes(), encoder()
     names = [line.split('"')[3] for line in (want["items.jsonl"]).decode().splitlines()]
     assert names.index(str(late)) > BLOCK, "it is read after the first item was told"
-    summary = jobs.run(model, told=lambda record, done, total: late.unlink(missing_ok=True))
+    summary = small_jobs.run(model, told=lambda record, done, total: late.unlink(missing_ok=True))
     assert (summary.failed, summary.complete) == (2, True)
-    without = jobs.tree("tokens")
-    assert jobs.run(model).encoded == 0
-    assert jobs.tree("tokens") == without != want
+    without = small_jobs.tree("tokens")
+    assert small_jobs.run(model).encoded == 0
+    assert small_jobs.tree("tokens") == without != want
     late.write_bytes(content)
     passes = forward_passes(monkeypatch, model)
-    assert jobs.run(model).encoded == len(passes) == 1
-    assert jobs.tree("tokens") == want
+    assert small_jobs.run(model).encoded == len(passes) == 1
+    assert small_jobs.tree("tokens") == want
 
 
 def test_failed_items_are_tried_again_on_request(want):
     model = encoder()
-    jobs.run(model)
-    assert jobs.run(model).failed == 0
-    assert jobs.run(model, retry_failed=True).failed == 1
-    assert jobs.tree("tokens") == want
+    small_jobs.run(model)
+    assert small_jobs.run(model).failed == 0
+    assert small_jobs.run(model, retry_failed=True).failed == 1
+    assert small_jobs.tree("tokens") == want
 
 
 @pytest.mark.parametrize("limit", [12_000, 1500])
@@ -156,13 +156,13 @@ def test_a_full_disk(want, limit):
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
     try:
         with pytest.raises(InputError, match=r"cannot be written: .*File too large"):
-            jobs.run(model)
+            small_jobs.run(model)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    left = jobs.tree("tokens") if Path("tokens").exists() else {}
+    left = small_jobs.tree("tokens") if Path("tokens").exists() else {}
     assert {name for name, content in left.items() if want.get(name) != content} == set()
-    jobs.run(model)
-    assert jobs.tree("tokens") == want
+    small_jobs.run(model)
+    assert small_jobs.tree("tokens") == want
 
 
 def flip(path):
@@ -191,37 +191,37 @@ DAMAGES = {
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_damage_is_repaired(want, monkeypatch, damage):
     model = encoder()
-    jobs.run(model)
+    small_jobs.run(model)
     shard = sorted(Path("tokens/shards").glob("*.safetensors"))[1]
     items = len(Part.load(table(shard)).records)
     passes = forward_passes(monkeypatch, model)
     damage(shard)
-    jobs.run(model)
-    assert {name: content for name, content in jobs.tree("tokens").items() if want.get(name) != content} == {}
-    assert jobs.tree("tokens").keys() == want.keys()
+    small_jobs.run(model)
+    assert {name: content for name, content in small_jobs.tree("tokens").items() if want.get(name) != content} == {}
+    assert small_jobs.tree("tokens").keys() == want.keys()
     assert sum(passes) <= items * 64, "no other shard is encoded again"
 
 
 def test_shares_of_one_directory(want):
     model = encoder()
-    summaries = [jobs.run(model, share=(number, 3)) for number in (2, 0, 1)]
+    summaries = [small_jobs.run(model, share=(number, 3)) for number in (2, 0, 1)]
     assert [summary.complete for summary in summaries] == [False, False, True]
-    assert jobs.tree("tokens") == want
+    assert small_jobs.tree("tokens") == want
 
 
 def test_shares_of_several_directories_are_copied_together(want, monkeypatch):
     model = encoder()
     for number in range(2):
-        jobs.run(model, directory=f"machine-{number}", share=(number, 2))
+        small_jobs.run(model, directory=f"machine-{number}", share=(number, 2))
         shutil.copytree(f"machine-{number}", "tokens", dirs_exist_ok=True)
     passes = forward_passes(monkeypatch, model)
-    assert jobs.run(model).complete
+    assert small_jobs.run(model).complete
     assert passes == []
-    assert jobs.tree("tokens") == want
+    assert small_jobs.tree("tokens") == want
 
 
 def test_other_settings_are_refused(want):
-    jobs.run(encoder())
+    small_jobs.run(encoder())
     for model, options, said in [
         (encoder("qwen2_5_vl"), {}, r"the weights of the model, the config of the model, .*family \('qwen2_vl' there"),
         (encoder(dtype="bfloat16"), {}, r"format \('f32' there, 'bf16' here\)"),
@@ -232,32 +232,32 @@ def test_other_settings_are_refused(want):
         (encoder(), {"shard_size": 10**6}, r"shard_size \(12000 there, 1000000 here\)"),
     ]:
         with pytest.raises(InputError, match=f"tokens holds a job with other settings: .*{said}"):
-            jobs.run(model, **options)
-    assert jobs.tree("tokens") == want
+            small_jobs.run(model, **options)
+    assert small_jobs.tree("tokens") == want
 
 
 def test_other_items_are_refused_but_some_may_be_gone(want):
     model = encoder()
-    jobs.run(model)
+    small_jobs.run(model)
     Path("photos/00000.jpg").unlink()
-    jobs.run(model)
-    assert jobs.tree("tokens") == want
-    jobs.pictures(Path("photos"), COUNT + 2)
+    small_jobs.run(model)
+    assert small_jobs.tree("tokens") == want
+    small_jobs.pictures(Path("photos"), COUNT + 2)
     with pytest.raises(InputError, match=r"begun with 36 items, and photos/00036.jpg and 1 more is not among them"):
-        jobs.run(model)
+        small_jobs.run(model)
     (Path("tokens") / "items.jsonl").write_text("{}")
     with pytest.raises(InputError, match=r"items\.jsonl was changed"):
-        jobs.run(model)
+        small_jobs.run(model)
 
 
 def test_a_directory_of_others_and_a_second_process(want):
     with pytest.raises(InputError, match=r"photos holds 00000.jpg, .* and no job: name a new directory"):
-        jobs.run(encoder(), directory="photos")
+        small_jobs.run(encoder(), directory="photos")
     with (
         Folder(Path("tokens")).opened(),
         pytest.raises(InputError, match="another process is at work in tokens, on the same share"),
     ):
-        jobs.run(encoder())
+        small_jobs.run(encoder())
     assert not Path("tokens").exists(), "a run that could not begin leaves nothing"
 
 
@@ -268,10 +268,10 @@ def test_an_error_that_is_no_item_s_ends_the_run(want):
 
     model = encoder()
     with pytest.raises(BrokenPipeError):
-        jobs.run(model, told=stop)
+        small_jobs.run(model, told=stop)
     assert not (Path("tokens") / "manifest.jsonl").exists()
-    jobs.run(model)
-    assert jobs.tree("tokens") == want
+    small_jobs.run(model)
+    assert small_jobs.tree("tokens") == want
 
 
 def test_a_missing_package_ends_the_run_instead_of_failing_every_video(want, monkeypatch):
@@ -282,7 +282,7 @@ def test_a_missing_package_ends_the_run_instead_of_failing_every_video(want, mon
 
     monkeypatch.setattr("qwenvis.videos.decode._av", without_av)
     with pytest.raises(InputError, match="PyAV, which is not installed"):
-        jobs.run(encoder())
+        small_jobs.run(encoder())
 
 
 def test_what_cannot_be_an_argument():
@@ -293,4 +293,4 @@ def test_what_cannot_be_an_argument():
         ({"share": (2, 2)}, "share is 2; expected an integer from 0 to 1"),
     ]:
         with pytest.raises(InputError, match=said):
-            jobs.run(None, [], **options)
+            small_jobs.run(None, [], **options)

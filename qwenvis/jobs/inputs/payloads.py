@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from qwenvis.errors import ImageError, QwenvisError
 from qwenvis.images import decode
-from qwenvis.io.files import opened
+from qwenvis.io.files import opened, reason
 from qwenvis.io.signatures import HEAD, video_container
 from qwenvis.jobs.inputs.containers import pyarrow
 from qwenvis.jobs.inputs.entries import Entry
+from qwenvis.jobs.inputs.section import Section
 from qwenvis.videos.decode import SUFFIXES as VIDEOS
 
-HELD = 1 << 26  # bytes: larger images, and videos, are read again by the decoder instead of being held in memory
+HELD = 1 << 24  # bytes: larger images, and videos, are read again by the decoder, not held in memory
 CHUNK = 1 << 20
 
 
@@ -25,7 +27,7 @@ class Payload:
     """What was read of an item.
 
     - ``position``: its number in the list of the job.
-    - ``content``: its bytes, or the path of a file that the decoder reads; None if it cannot be read.
+    - ``content``: its bytes, or the file that the decoder reads; None if it cannot be read.
     - ``sha256``: the hash of its bytes in hexadecimal; None if they cannot be read.
     - ``kind``: "image" or "video".
     - ``error``: why it cannot be read, or None.
@@ -33,7 +35,7 @@ class Payload:
 
     entry: Entry
     position: int
-    content: bytes | str | None = None
+    content: bytes | str | Section | None = None
     sha256: str | None = None
     kind: str = "image"
     error: QwenvisError | None = None
@@ -60,13 +62,12 @@ class Reader:
         try:
             if entry.column:
                 return _held(entry, position, self._cell(entry))
-            with opened(entry.file or entry.source, entry.source, ImageError) as file:
-                return _part(entry, position, file) if entry.file else _file(entry, position, file)
+            with _member(entry) if entry.file else opened(entry.source, entry.source, ImageError) as file:
+                return _file(entry, position, file)
         except QwenvisError as error:
             return Payload(entry, position, error=error)
-        except OSError as error:
-            text = f"{entry.source} cannot be read: {error.strerror or error}"
-            return Payload(entry, position, error=ImageError(text))
+        except (OSError, ValueError) as error:  # pyarrow's errors are both
+            return Payload(entry, position, error=ImageError(f"{entry.source} cannot be read: {reason(error)}"))
 
     def _cell(self, entry: Entry) -> bytes:
         """Return the bytes in a row of a Parquet column."""
@@ -94,7 +95,7 @@ class Reader:
 
 
 def _file(entry: Entry, position: int, file: BinaryIO) -> Payload:
-    """Read a file: an image whole, but of a video or of a very large file only the hash."""
+    """Read a small image whole, and of a video or a large file only the hash."""
     head = file.read(HEAD)
     kind = _kind(entry, head)
     content = head + (file.read(HELD) if kind == "image" else b"")
@@ -104,16 +105,22 @@ def _file(entry: Entry, position: int, file: BinaryIO) -> Payload:
     while more:
         hashed.update(more)
         more = file.read(CHUNK)
-    return Payload(entry, position, content if held else entry.source, hashed.hexdigest(), kind)
+    return Payload(entry, position, content if held else _again(entry), hashed.hexdigest(), kind)
 
 
-def _part(entry: Entry, position: int, file: BinaryIO) -> Payload:
-    """Read a member of a tar."""
-    file.seek(entry.offset)
-    content = file.read(entry.length)
-    if len(content) < entry.length:
-        raise ImageError(f"{entry.source} ends after {len(content):,} of {entry.length:,} bytes: the tar was cut")
-    return _held(entry, position, content)
+def _again(entry: Entry) -> str | Section:
+    """Return what the decoder reads again."""
+    return Section(entry.file, entry.offset, entry.length, entry.source) if entry.file else entry.source
+
+
+def _member(entry: Entry) -> BinaryIO:
+    """Open a member of a tar. Raises ImageError if the tar is shorter by now."""
+    size = Path(entry.file).stat().st_size
+    if size < entry.offset + entry.length:
+        raise ImageError(
+            f"{entry.source} ends at byte {entry.offset + entry.length:,}, the tar at byte {size:,}: it was cut"
+        )
+    return cast(BinaryIO, io.BufferedReader(Section(entry.file, entry.offset, entry.length, entry.source)))
 
 
 def _held(entry: Entry, position: int, content: bytes) -> Payload:
