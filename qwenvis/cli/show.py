@@ -61,6 +61,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     arguments.add_limits(parser)
     arguments.add_sampling(parser)
     arguments.add_hub(parser)
+    arguments.add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -74,6 +75,10 @@ def run(args: argparse.Namespace) -> int:
     found = _encoded(args) if stored is None else _stored(args, stored)
     files.save_picture(_page(found), target)
     count, width = found.out.embeddings.shape
+    if args.json:
+        facts = {"path": str(target), "source": found.name, "grid": found.out.grid_thw[0].tolist()}
+        arguments.print_json({**facts, "tokens": count, "width": width, "image": bool(found.pixels)})
+        return 0
     print(f"wrote {units.name(str(target))}: {count} tokens of {width} numbers of {units.name(found.name)}")
     return 0
 
