@@ -133,7 +133,7 @@ def _pixels(args: argparse.Namespace, out: Embeddings, path: str) -> list[Image.
     facts: list[tuple[str, Any, Any]] = [
         ("size", item.size if size == (0, 0) else size, item.size),
         ("grid_thw", grid, item.grid),
-        ("frames", frames, item.times.frame_indices.tolist()),
+        ("list of frames", frames, item.times.frame_indices.tolist()),
     ]
     for name, expected, got in facts:
         if expected != got:

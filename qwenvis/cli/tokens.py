@@ -36,15 +36,19 @@ def find(text: str) -> Stored | None:
         raise InputError(f"there is no file or job {shown(text)}")
     if path.is_dir():
         return _of_job(path, item)
-    return _of_file(path, item) if _is_tokens(path) else None
+    if _is_tokens(path):
+        return _of_file(path, item)
+    if item:
+        raise InputError(f"{shown(place)} holds no tokens, so it has no item {shown(item)}")
+    return None
 
 
 def _split(text: str) -> tuple[str, str]:
-    """Split a word at the first mark that follows the name of something that exists."""
+    """Split a word at the last mark that follows the name of something that exists."""
     from qwenvis.io.files import expanded
 
     marks = [] if expanded(text).exists() else [at for at, letter in enumerate(text) if letter == MARK]
-    at = next((at for at in marks if expanded(text[:at]).exists()), len(text))
+    at = next((at for at in reversed(marks) if expanded(text[:at]).exists()), len(text))
     return text[:at], text[at + 1 :]
 
 

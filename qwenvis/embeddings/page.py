@@ -17,7 +17,7 @@ MARGIN = 28
 TITLE, NOTE, NUMBER, LEADING = 20, 16, 12, 15  # font sizes, and the line spacing in tenths of the font size
 PAPER, INK, GREY = (250, 249, 246), (34, 34, 40), (112, 112, 120)
 RULE = (255, 255, 255, 96)  # a line of the grid, half transparent
-STEPS = (1, 2, 5, 10, 20, 50, 100, 200, 500)  # rows or columns of tokens from one line or number to the next
+STEPS = (1, 2, 5, 10, 20, 50)  # rows or columns of tokens from one line or number to the next
 LINES, NUMBERS = 8, 30  # the least distances in pixels between two lines, and between two numbers
 
 
@@ -75,13 +75,16 @@ def page(rows: Sequence[Sequence[Panel]], notes: Sequence[str]) -> Image.Image:
     return sheet
 
 
+def distance(side: int, least: int) -> int:
+    """Return the pixels from one line or number to the next: a round number of tokens, and at least ``least``."""
+    return side * next(step for step in STEPS if step * side >= least)
+
+
 def _rule(sheet: Image.Image, place: tuple[int, int], panel: Panel) -> None:
     """Draw the grid of the tokens over a panel, and the numbers of rows and columns at its edges."""
     draw = ImageDraw.Draw(sheet, "RGBA")
     (left, top), (width, height), side = place, panel.image.size, panel.square
-    lines, numbers = (
-        side * next((step for step in STEPS if step * side >= least), STEPS[-1]) for least in (LINES, NUMBERS)
-    )
+    lines, numbers = distance(side, LINES), distance(side, NUMBERS)
     for x in range(lines, width, lines):
         draw.line([(left + x, top), (left + x, top + height - 1)], RULE)
     for y in range(lines, height, lines):
