@@ -56,13 +56,13 @@ test-kernels: ## check the kernels of this CPU, except resampling, with a C prog
 EMULATED = $(CC) -Wno-psabi -include tests/kernels/emulated.h
 
 test-emulated: ## check the kernels of every x86-64 CPU on any other: missing instructions are emulated
-	CC="$(EMULATED)" python tools/check_kernels.py avx2 avx512 avx512_bf16
+	CC="$(EMULATED)" python tools/check_kernels.py avx2 avx_vnni avx512 avx512_vnni avx512_bf16
 
 NEON = aarch64-linux-gnu-gcc
 
 test-neon: ## check kernels and tiles for 64-bit Arm, cross-compiled and emulated, with and without bfloat16
 	CC=$(NEON) python tools/check_tiles.py
-	CC="$(NEON) -static" EMULATOR="qemu-aarch64 -cpu max" python tools/check_kernels.py neon neon_bf16
+	CC="$(NEON) -static" EMULATOR="qemu-aarch64 -cpu max" python tools/check_kernels.py neon neon_dotprod neon_bf16
 	CC="$(NEON) -static" EMULATOR="qemu-aarch64 -cpu cortex-a72" python tools/check_kernels.py neon
 
 check-sdist: ## fail if the package, built from its sdist with $CC, does not run in an empty environment

@@ -83,6 +83,7 @@ setup(
             extension("runtime", tuple(sorted(KERNELS.glob("*.c"))), tuple(THREADS)),
             extension("finite"),
             extension("packed_weight"),
+            extension("quantize"),
             extension("linear"),
             extension("attention_head"),
             extension("attention"),

@@ -38,8 +38,16 @@ def product(m: int, k: int, n: int, format: str) -> tuple[Callable[[], object], 
     weight = ops.PackedWeight(n, k, format)
     weight.pack(rng.standard_normal((n, k), dtype=np.float32) / np.float32(k) ** 0.5)
     ws = Workspace().fit({"x": (m, k, weight.rows_dtype), "out": (m, n, "float32")})
-    ops.gather(rng.standard_normal((m, k), dtype=np.float32), np.arange(m), ws.x)
-    return lambda: ops.linear(ws.x, weight, ws.out), 2.0 * m * k * n
+    x = ops.gather(rng.standard_normal((m, k), dtype=np.float32), np.arange(m), ws.x)
+    if ops.formats()[format].quantized:  # beforehand: the product alone is measured
+        x = ops.quantize(x, weight, padded(m, weight.quantized_nbytes))
+    return lambda: ops.linear(x, weight, ws.out), 2.0 * m * k * n
+
+
+def padded(m: int, nbytes: int) -> np.ndarray:
+    """Return an array of bytes whose rows begin with a cache line, as `ops.linear` allocates it."""
+    pitch = -(-nbytes // ops.cache_line) * ops.cache_line
+    return np.empty((m, pitch), np.uint8)[:, :nbytes]
 
 
 def attention(longest: int, segments: int, format: str) -> tuple[Callable[[], object], float]:

@@ -42,7 +42,7 @@ class Encoder:
     - ``spec``: the checkpoint as its headers describe it: parameters, processors, and the cost of a forward pass.
     - ``config``: the sizes of the tower.
     - ``isa``: the instruction set whose kernels it uses, such as "avx2".
-    - ``format``: how the weights are stored and multiplied, "f32" or "bf16".
+    - ``format``: how the weights are stored and multiplied, "f32", "bf16" or "i8".
     - ``threads``: the number of threads of a call.
     - ``cache``: the `Cache` in which tokens are looked up and stored, or None.
     """
@@ -86,9 +86,9 @@ class Encoder:
         - ``source``: a directory in the Hub's layout or of ``qwenvis pack``, an mmproj file of llama.cpp (``*.gguf``),
           ``synthetic:PRESET``, or a Hub id (ORG/NAME, ORG/NAME/FILE.gguf), which is downloaded unless a cache has it.
         - ``dtype``: "float32"; "bfloat16", which rounds the weights and the inputs of matrix products to bfloat16,
-          while sums, norms, softmax, rope and the residual stream stay float32; or "auto": the format of a packed
-          checkpoint, else bfloat16 if the checkpoint stores bfloat16 and this CPU multiplies it, else float32. Other
-          spellings, such as "bf16", and the types of NumPy, ml_dtypes and PyTorch are accepted too.
+          while sums, norms, softmax, rope and the residual stream stay float32; "int8", which also quantises linear
+          layers; or "auto": the format of a packed checkpoint, else bfloat16 if the checkpoint stores it and this CPU
+          multiplies it, else float32. Other spellings, such as "bf16", and types of libraries are accepted too.
         - ``threads``: default QWENVIS_NUM_THREADS, else OMP_NUM_THREADS, else the CPUs that this process may use.
         - ``min_pixels``, ``max_pixels``: the smallest and largest area of a resized image, in pixels, instead of the
           limits of the checkpoint's preprocessor config.

@@ -21,8 +21,8 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parent.parent
 KERNELS = ROOT / "qwenvis" / "kernels"
-TILE = re.compile(r"^(\w*(?:tile|chunk|words)\w*):", re.M)
-PRODUCT = re.compile(r"\b(v?f?n?madd\w+ps|vdpbf16ps|v?mulps|fmla|bfdot)\b")
+TILE = re.compile(r"^(\w*(?:tile|chunk|words)[\w.]*):", re.M)  # i8_words.constprop.0
+PRODUCT = re.compile(r"\b(v?f?n?madd\w+ps|vdpbf16ps|vpdpbusd|v?mulps|fmla|bfdot|sdot)\b")
 STACK = re.compile(r"\(%rsp|\[sp\b")
 FRAME = re.compile(r"\((?:%rsp|%rbp)|\[(?:sp|x29)\b")  # if the frame pointer is kept
 VECTOR = re.compile(r"%[xyz]mm|\b[vq]\d+")
@@ -59,7 +59,7 @@ def assembly(source: Path, compiler: str) -> str:
 
 def functions(text: str) -> dict[str, list[str]]:
     """Yield the lines of each tile function."""
-    parts = re.split(r"^(\w+):(?:\s*[#@/].*)?$", text, flags=re.M)
+    parts = re.split(r"^(\w[\w.]*):(?:\s*[#@/].*)?$", text, flags=re.M)
     named = zip(parts[1::2], parts[2::2], strict=True)
     return {name: body.splitlines() for name, body in named if TILE.match(f"{name}:")}
 

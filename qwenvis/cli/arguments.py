@@ -72,7 +72,7 @@ def print_json(facts: object) -> None:
 
 def add_dtype(parser: argparse.ArgumentParser, default: str = "float32") -> None:
     """Add ``--dtype``. A ``default`` of several words is a rule, which the command applies to an empty text."""
-    formats = "float32 (or f32), bfloat16 (or bf16), or auto"
+    formats = "float32 (or f32), bfloat16 (or bf16), int8 (or i8), or auto"
     text = f"{formats}, which selects bfloat16 if checkpoint and CPU support it (default: {default})"
     parser.add_argument("--dtype", default="" if " " in default else default, help=text)
 

@@ -90,9 +90,12 @@ def _isa(fact: dict[str, Any]) -> str:
     return f"{fact['name']}, {choice}; compiled: {', '.join(isas)}"
 
 
-def _formats(fact: dict[str, bool]) -> str:
-    """List the dtypes of weights, and which of them this CPU cannot multiply."""
-    return ", ".join(f"{dtype}{' (stored; multiplied as float32)' * (not native)}" for dtype, native in fact.items())
+def _formats(fact: dict[str, dict[str, bool]]) -> str:
+    """List the dtypes of weights, and which of them this CPU cannot multiply, or multiplies with rounded rows."""
+    expanded, quantized = " (stored; multiplied as float32)", " (inputs of products are quantised too)"
+    return ", ".join(
+        f"{dtype}{expanded * each['expanded']}{quantized * each['quantized']}" for dtype, each in fact.items()
+    )
 
 
 def _threads(fact: dict[str, Any]) -> str:

@@ -69,13 +69,14 @@ def _isa() -> dict[str, Any]:
     return {"name": ops.isa(), "forced": bool(os.environ.get("QWENVIS_ISA")), "compiled": ops.isas()}
 
 
-def _formats() -> dict[str, bool]:
-    """Return the dtypes of weights: whether this CPU multiplies each, instead of expanding it to float32."""
+def _formats() -> dict[str, dict[str, bool]]:
+    """Return the dtypes of weights: whether this CPU expands each to float32, and whether it quantises rows too."""
     from qwenvis import ops
     from qwenvis.nn.formats import DTYPES
 
     formats = ops.formats()
-    return {dtype: not formats[format].expanded for dtype, format in DTYPES.items()}
+    names = ("expanded", "quantized")
+    return {dtype: {name: bool(getattr(formats[format], name)) for name in names} for dtype, format in DTYPES.items()}
 
 
 def _threads() -> dict[str, Any]:

@@ -17,6 +17,7 @@ _SPELLINGS = {
     **dict.fromkeys(("f16", "fp16", "half"), "float16"),
     **dict.fromkeys(("f64", "fp64", "double"), "float64"),
     "bf16": "bfloat16",
+    "i8": "int8",
 }
 
 

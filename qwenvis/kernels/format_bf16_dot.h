@@ -3,6 +3,7 @@
 #define TILE bf16_words
 #define WORD int32_t
 #define WORD_ENTRY 2
+#define SUM vf
 #define DOT(c, a, b) QV_BF16_DOT(c, a, b)
 #include "gemm_tile.h"
 
@@ -20,9 +21,10 @@ static void bf16_tile(ptrdiff_t rows, ptrdiff_t k, const void *a, ptrdiff_t pitc
     }
 }
 
-static void bf16_pack(const void *w, ptrdiff_t pitch, ptrdiff_t columns, ptrdiff_t k, void *panel, ptrdiff_t fill,
-                      ptrdiff_t width)
+static void bf16_pack(const void *w, ptrdiff_t pitch, ptrdiff_t columns, ptrdiff_t k, const float *factors,
+                      void *panel, ptrdiff_t fill, ptrdiff_t width)
 {
+    (void)factors;
     const uint16_t *from = w;
     float *out = panel;
     transpose_words(w, 2 * pitch, columns, k / 2, out, width);
@@ -62,6 +64,7 @@ static const qv_format bf16_format = {
     .mr = MR,
     .nr = NR,
     .kr = 2,
+    .block = 2,
     .itemsize = 2,
     .pack = bf16_pack,
     .pack_transposed = bf16_pack_transposed,

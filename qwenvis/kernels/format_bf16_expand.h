@@ -3,14 +3,17 @@
  * Panels are those of f32 with two bytes an entry. They are expanded, a chunk of K at a time, and multiplied by the
  * f32 tile. */
 
-static void bf16_expand(const void *panel, ptrdiff_t steps, ptrdiff_t width, float *out)
+static void bf16_expand(const void *panel, const float *factors, ptrdiff_t first, ptrdiff_t steps, ptrdiff_t width,
+                        float *out)
 {
-    widen_bf16(panel, steps * width, out);
+    (void)factors;
+    widen_bf16((const uint16_t *)panel + first * width, steps * width, out);
 }
 
-static void bf16_pack(const void *w, ptrdiff_t pitch, ptrdiff_t columns, ptrdiff_t k, void *panel, ptrdiff_t fill,
-                      ptrdiff_t width)
+static void bf16_pack(const void *w, ptrdiff_t pitch, ptrdiff_t columns, ptrdiff_t k, const float *factors,
+                      void *panel, ptrdiff_t fill, ptrdiff_t width)
 {
+    (void)factors;
     const uint16_t *from = w;
     uint16_t *out = panel;
     for (ptrdiff_t p = 0; p < k; p++, out += width)
@@ -27,6 +30,7 @@ static const qv_format bf16_format = {
     .mr = MR,
     .nr = NR,
     .kr = 1,
+    .block = 1,
     .itemsize = 2,
     .expand = bf16_expand,
     .pack = bf16_pack,

@@ -3,6 +3,7 @@
 #define TILE f32_chunk
 #define WORD float
 #define WORD_ENTRY 4
+#define SUM vf
 #define DOT(c, a, b) ((c) + (a) * (b))
 #include "gemm_tile.h"
 
@@ -17,9 +18,10 @@ static void f32_tile(ptrdiff_t rows, ptrdiff_t k, const void *a, ptrdiff_t pitch
     }
 }
 
-static void f32_pack(const void *w, ptrdiff_t pitch, ptrdiff_t columns, ptrdiff_t k, void *panel, ptrdiff_t fill,
-                     ptrdiff_t width)
+static void f32_pack(const void *w, ptrdiff_t pitch, ptrdiff_t columns, ptrdiff_t k, const float *factors,
+                     void *panel, ptrdiff_t fill, ptrdiff_t width)
 {
+    (void)factors;
     transpose_words(w, 4 * pitch, columns, k, panel, width);
     for (ptrdiff_t p = 0; p < k; p++)
         zero_words((float *)panel + p * width, columns, fill);
@@ -48,6 +50,7 @@ static const qv_format f32_format = {
     .mr = MR,
     .nr = NR,
     .kr = 1,
+    .block = 1,
     .itemsize = 4,
     .pack = f32_pack,
     .pack_transposed = f32_pack_transposed,

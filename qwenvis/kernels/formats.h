@@ -4,3 +4,4 @@
 #define LAST_FORMAT NULL
 #include "format_f32.h"
 #include "format_bf16.h"
+#include "format_i8.h"

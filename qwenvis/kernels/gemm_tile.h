@@ -1,8 +1,9 @@
 /* The tile, a template: MR rows by two vectors of columns, or one, every accumulator in a register.
  *
  * The file that includes this defines TILE, the name of the function, WORD, a type of four bytes, WORD_ENTRY, the bytes
- * of one entry in it, and DOT(c, a, b): c plus the product of a word of a row with a vector of words of a panel. A word
- * is one f32 or two neighbours in K of two bytes, so one addressing serves every format. */
+ * of one entry in it, SUM, the type of a vector of sums, vf or vi, and DOT(c, a, b): c plus the product of a word of a
+ * row with a vector of words of a panel. A word is one f32, or as many neighbours in K as four bytes hold, so one
+ * addressing serves every format. */
 
 #define JOIN_(a, b) a##b
 #define JOIN(a, b) JOIN_(a, b)
@@ -18,10 +19,10 @@
 INLINE void MULTIPLY(int rows, int vectors, ptrdiff_t words, const WORD *a, ptrdiff_t pitch, const float *panel,
                      float *sums, ptrdiff_t sums_pitch, int add)
 {
-    vf c[MR][NV];
+    SUM c[MR][NV];
     UNROLL for (int r = 0; r < rows; r++)
         UNROLL for (int v = 0; v < vectors; v++)
-            c[r][v] = (vf){0};
+            c[r][v] = (SUM){0};
     for (ptrdiff_t p = 0; p < words; p++) {
         const float *step = panel + p * vectors * VL;
         UNROLL for (int i = 0; i < vectors * VL; i += LINE)
@@ -34,8 +35,10 @@ INLINE void MULTIPLY(int rows, int vectors, ptrdiff_t words, const WORD *a, ptrd
         }
     }
     UNROLL for (int r = 0; r < rows; r++)
-        UNROLL for (int v = 0; v < vectors; v++)
-            store(sums + r * sums_pitch + v * VL, add ? load(sums + r * sums_pitch + v * VL) + c[r][v] : c[r][v]);
+        UNROLL for (int v = 0; v < vectors; v++) {
+            float *out = sums + r * sums_pitch + v * VL;
+            store(out, add ? (vf)((SUM)load(out) + c[r][v]) : (vf)c[r][v]);
+        }
 }
 
 /* One function for each number of rows; cases beyond MR vanish. */
@@ -67,11 +70,12 @@ static void TILE(ptrdiff_t rows, ptrdiff_t words, const void *a, ptrdiff_t pitch
 /* The instruction peak: as many chains as a tile has accumulators, fed from registers only. */
 static double PEAK(ptrdiff_t steps, float *sink)
 {
-    vf c[MR][NV], b[NV] = {{0}};
+    SUM c[MR][NV], total = {0};
+    vf b[NV] = {{0}};
     const WORD a = 0;
     UNROLL for (int r = 0; r < MR; r++)
         UNROLL for (int v = 0; v < NV; v++)
-            c[r][v] = splat((float)(r * NV + v)); /* all different, or the compiler joins the chains */
+            c[r][v] = __builtin_convertvector(splat((float)(r * NV + v)), SUM); /* or the compiler joins the chains */
     for (ptrdiff_t i = 0; i < steps; i++) {
         UNROLL for (int r = 0; r < MR; r++)
             UNROLL for (int v = 0; v < NV; v++) {
@@ -79,11 +83,10 @@ static double PEAK(ptrdiff_t steps, float *sink)
                 c[r][v] = DOT(c[r][v], a, b[v]);
             }
     }
-    vf total = {0};
     UNROLL for (int r = 0; r < MR; r++)
         UNROLL for (int v = 0; v < NV; v++)
             total += c[r][v];
-    *sink = sum_lanes(total);
+    *sink = sum_lanes(__builtin_convertvector(total, vf));
     return 2.0 * (double)steps * MR * NV * VL * (4 / WORD_ENTRY);
 }
 
@@ -95,4 +98,5 @@ static double PEAK(ptrdiff_t steps, float *sink)
 #undef WORD_ENTRY
 #undef TILE
 #undef WORD
+#undef SUM
 #undef DOT

@@ -5,6 +5,9 @@
  *     ROWS_NBYTES                   most bytes of the rows that a task of a product takes
  *     QV_TARGET                     unless the compiler's own default is meant
  *     QV_BF16_DOT                   c + a0 b0 + a1 b1 of pairs of bfloat16, if they can be multiplied: a is a word
+ *     QV_I8_DOT                     c + a0 b0 + a1 b1 + a2 b2 + a3 b3 in int32, if the ISA has it: a is a word of a
+ *                                   row, b a vector of words of int8
+ *     QV_I8_LEAST                   with QV_I8_DOT: the least entry of a row, 0 for uint8, or -128 for int8
  *     QV_MAX, QV_NARROW             where one instruction takes a maximum or rounds to bfloat16
  *     QV_NARROW_TWO                 where one instruction rounds two vectors to bfloat16, side by side in a third
  *     QV_NEAREST, QV_SCALE          where instructions round to an integer n, and compute x 2^n
@@ -40,6 +43,7 @@ const qv_kernels QV_ISA = {
     .rope = rope,
     .softmax = softmax,
     .powers = powers,
+    .add_squares = add_squares,
     .sum = sum,
     .scale = scale,
     .copy = copy,

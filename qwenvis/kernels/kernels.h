@@ -2,7 +2,7 @@
  *
  * A kernel knows pointers and lengths. It allocates nothing, starts no thread, cannot fail, writes only what its
  * formula names, and reads nothing past the lengths that it is given. Pointers need the alignment of their element
- * only; a pitch of rows that a tile reads is a multiple of its format's kr. Outputs must not alias inputs unless a slot
+ * only; a pitch of rows that a tile reads is a whole number of words. Outputs must not alias inputs unless a slot
  * says so. A pitch is the distance of two rows, in elements.
  *
  * A weight is stored as panels. A panel holds `nr` columns of the product (rows of the (N, K) weight) and runs along
@@ -13,9 +13,10 @@
  *     row 1    : w10 w11 w12 ...      k = 1 : w01 w11 w21 ... w(nr-1)1
  *     ...                             ...
  *
- * A format of two bytes may take two steps of K at a time (kr = 2): neighbours in K stand side by side, and the last
- * group of an odd K is filled up with a zero. Packed checkpoints are files of panels: LAYOUT in packed.py numbers this
- * picture.
+ * A format of two bytes may take two steps of K at a time (kr = 2), and a format of one byte four: neighbours in K
+ * stand side by side, and the last group is filled up with zeros. A format may begin a panel with facts about each
+ * column.
+ * Packed checkpoints are files of panels: LAYOUT in packed.py numbers this picture.
  *
  * NaN and infinity are never lost: where an entry of an operand is one of them, so is each result that depends on it,
  * and so is each result for which a sum of squares overflows. One look at the end of a layer therefore finds what went
@@ -58,6 +59,9 @@ enum {
     QV_MAX_MR = 16,
     QV_MAX_NR = 32,
     QV_CHUNK = 512, /* products of f32 that are summed before they join the others */
+    QV_WORD = 4,    /* bytes that a tile reads of a row at a time */
+    QV_SCRATCH = 128,
+    QV_TRAILER = 8, /* bytes behind the entries of a quantised row: scale and zero point */
 };
 
 /* A number format: how a weight is stored and multiplied. */
@@ -65,22 +69,32 @@ typedef struct qv_format {
     const char *name;                  /* "f32" */
     const struct qv_format *before;    /* the format before it in formats.h, NULL for the first */
     const struct qv_format *attention; /* the format of keys and values, where weights are in this one */
-    qv_dtype rows_dtype;               /* of the rows that the tile reads on its left side */
+    qv_dtype rows_dtype;               /* of the rows that the tile, or `quantize` before it, reads */
     qv_dtype source_dtype;             /* of the weight that `pack` reads; what is finite there is finite once packed */
     int mr, nr, kr;                    /* rows and columns of a tile, entries of K that one step takes */
+    int block;                         /* entries of K of which a panel holds a whole number */
     int itemsize;                      /* bytes of one stored entry */
+    int header;                        /* bytes that a panel begins with, for each of its columns */
+    ptrdiff_t most_k;                  /* the longest sums that cannot overflow, 0 for any */
 
-    /* NULL, or: `steps` entries of K of a panel, widened for a tile that reads f32 panels */
-    void (*expand)(const void *panel, ptrdiff_t steps, ptrdiff_t width, float *out);
+    /* NULL, or: entries `first` to `first + steps` of K of a panel, widened for a tile that reads f32 panels */
+    void (*expand)(const void *panel, const float *factors, ptrdiff_t first, ptrdiff_t steps, ptrdiff_t width,
+                   float *out);
+    /* NULL, or: factors for each of k places, those of rows, which `expand` or `quantize` take, and those of the
+     * weight, which `pack` takes, from the sum of squares of the weight's entries in each place */
+    void (*balance)(const float *squares, ptrdiff_t k, float *of_rows, float *of_weights);
+    /* NULL, or: the row that the tile reads <- k entries x in `rows_dtype`. It has a whole number of blocks of bytes,
+     * then QV_TRAILER bytes; `scratch` has k + QV_SCRATCH floats */
+    void (*quantize)(const void *x, ptrdiff_t k, const float *factors, float *scratch, void *row);
     /* The first `fill` columns of a panel of `width` columns <- rows of w (columns, k) in `source_dtype`, then zeros */
-    void (*pack)(const void *w, ptrdiff_t pitch, ptrdiff_t columns, ptrdiff_t k, void *panel, ptrdiff_t fill,
-                 ptrdiff_t width);
+    void (*pack)(const void *w, ptrdiff_t pitch, ptrdiff_t columns, ptrdiff_t k, const float *factors, void *panel,
+                 ptrdiff_t fill, ptrdiff_t width);
     /* A whole panel <- columns of w (k, columns) in f32, then zeros; `width` is nr / 2 where that holds them. NULL
      * where attention is in another format */
     void (*pack_transposed)(const float *w, ptrdiff_t pitch, ptrdiff_t columns, ptrdiff_t k, void *panel,
                             ptrdiff_t width);
-    /* sums[r][c] = a[r][:] . panel[:][c], added to what is there if `add`; rows <= mr, width nr or nr / 2,
-     * k > 0.
+    /* sums[r][c] = a[r][:] . panel[:][c], added to what is there if `add`, which is 0 for quantised rows; rows <= mr,
+     * width nr or nr / 2, k > 0.
      * K runs in one fixed order, so a sum depends on neither `rows` nor the other rows. */
     void (*tile)(ptrdiff_t rows, ptrdiff_t k, const void *a, ptrdiff_t pitch, const void *panel, ptrdiff_t width,
                  float *sums, ptrdiff_t sums_pitch, int add);
@@ -134,6 +148,8 @@ typedef struct {
      * rounding, and rows lie `pitch` apart. s and out are written up to a whole panel: scores beyond n are -126 */
     void (*powers)(float *s, ptrdiff_t pitch, ptrdiff_t rows, ptrdiff_t n, const float *tops, float *totals, void *out,
                    qv_dtype dtype);
+    /* squares += x^2, over n entries of this dtype */
+    void (*add_squares)(const void *x, ptrdiff_t n, qv_dtype dtype, float *squares);
     /* The sum of d entries */
     float (*sum)(const float *x, ptrdiff_t d);
     /* out = x * factor, over d entries; out may be x, if it is f32 */
@@ -152,7 +168,8 @@ typedef struct {
     int (*all_finite)(const void *x, ptrdiff_t n, qv_dtype dtype);
 } qv_kernels;
 
-extern const qv_kernels qv_generic, qv_avx2, qv_avx512, qv_avx512_bf16, qv_neon, qv_neon_bf16;
+extern const qv_kernels qv_generic, qv_avx2, qv_avx_vnni, qv_avx512, qv_avx512_vnni, qv_avx512_bf16, qv_neon,
+    qv_neon_dotprod, qv_neon_bf16;
 
 /* Every ISA that the source has, plainest first, ended by NULL. One that is not compiled has no name. */
 extern const qv_kernels *const qv_isas[];

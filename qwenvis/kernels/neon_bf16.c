@@ -20,9 +20,11 @@ static int has_bf16(void)
 static int has_bf16(void) { return 0; } /* no way to ask is known here */
 #endif
 #define QV_NAME "neon_bf16"
-#define QV_TARGET "arch=armv8.2-a+bf16"
+#define QV_TARGET "arch=armv8.2-a+bf16+dotprod"
 #define QV_PRESENT has_bf16()
 #define QV_BF16_DOT(c, a, b) vbfdotq_lane_f32(c, (bfloat16x8_t)(b), (bfloat16x4_t)vcreate_s32((uint32_t)(a)), 0)
+#define QV_I8_DOT(c, a, b) vdotq_lane_s32(c, (int8x16_t)(b), vcreate_s8((uint32_t)(a)), 0)
+#define QV_I8_LEAST -128
 #define QV_NARROW(x) ((vh)vcvt_bf16_f32(x))
 #define QV_MAX(a, b) vmaxq_f32(a, b)
 #define VL 4

@@ -199,6 +199,23 @@ static void widen_bf16(const uint16_t *x, ptrdiff_t n, float *out)
     }
 }
 
+static void add_squares(const void *x, ptrdiff_t n, qv_dtype dtype, float *squares)
+{
+    float part[4 * VL];
+    for (ptrdiff_t i = 0; i < n; i += 4 * VL) {
+        const ptrdiff_t count = n - i < 4 * VL ? n - i : 4 * VL;
+        const float *wide = (const float *)x + i;
+        if (dtype == QV_BF16) {
+            widen_bf16((const uint16_t *)x + i, count, part);
+            wide = part;
+        }
+        EACH_VECTOR(j, lanes, count) {
+            vf entries = load_n(wide + j, lanes);
+            store_n(squares + i + j, load_n(squares + i + j, lanes) + entries * entries, lanes);
+        }
+    }
+}
+
 /* All bits of the exponent of NaN and infinity are set, so adding one step of the exponent carries into the sign. A
  * word is one entry of f32 or two entries of bfloat16. */
 static int all_finite(const void *x, ptrdiff_t n, qv_dtype dtype)

@@ -26,6 +26,7 @@ class DtypeNames(NamedTuple):
 _NAMES = {
     "f32": DtypeNames("float32", frozenset({"F32"})),
     "bf16": DtypeNames("bfloat16", frozenset({"BF16"})),
+    "i8": DtypeNames("int8"),
 }
 _FORMATS = {format: _NAMES.get(format, DtypeNames(format)) for format in ops.formats()}
 
@@ -37,7 +38,7 @@ _HALF = (
 _WHY = {
     "float16": _HALF,
     "float64": "float32 is the most exact format here",
-    **dict.fromkeys(("int8", "i8", "uint8", "int4"), "towers are not quantised by this version"),
+    **dict.fromkeys(("uint8", "int4"), "int8 is the only format of integers here"),
 }
 
 

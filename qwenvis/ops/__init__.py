@@ -12,6 +12,7 @@ from qwenvis.ops.interpolate import add_interpolated
 from qwenvis.ops.linear import ACTIVATIONS, linear
 from qwenvis.ops.norm import layer_norm, rms_norm
 from qwenvis.ops.packed_weight import PackedWeight
+from qwenvis.ops.quantize import quantize
 from qwenvis.ops.resample import resample_columns, resample_rows
 from qwenvis.ops.runtime import (
     cache_line,
@@ -44,6 +45,7 @@ __all__ = [
     "linear",
     "openmp",
     "peak",
+    "quantize",
     "resample_columns",
     "resample_rows",
     "rms_norm",

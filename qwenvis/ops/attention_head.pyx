@@ -83,7 +83,7 @@ cdef void pack_keys_values(const Job *job, const Pair *pair, Py_ssize_t block, c
         longest = max(longest, square)
     if count > 0:
         pair.squares[block] = longest
-        fmt.pack(scratch, d, count, d, pair.keys + first * d * fmt.itemsize, nr, nr)
+        fmt.pack(scratch, d, count, d, NULL, pair.keys + first * d * fmt.itemsize, nr, nr)
     for panel in range(ceil_div(d, nr) if count > 0 else 0):
         width = min(nr, job.padded_dim - panel * nr)
         fmt.pack_transposed(_head(&job.v, pair.start + first, head) + panel * nr, job.v.row, min(nr, d - panel * nr),

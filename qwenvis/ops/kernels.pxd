@@ -6,11 +6,15 @@ cdef extern from "kernels.h" nogil:
         QV_MAX_MR
         QV_MAX_NR
         QV_CHUNK
+        QV_SCRATCH
+        QV_TRAILER
+        QV_WORD
         QV_ACTIVATION_COUNT
 
     ctypedef enum qv_dtype:
         QV_F32
         QV_BF16
+        QV_DTYPE_COUNT
 
     Py_ssize_t qv_itemsize(qv_dtype dtype)
 
@@ -23,10 +27,16 @@ cdef extern from "kernels.h" nogil:
         int mr
         int nr
         int kr
+        int block
         int itemsize
-        void (*expand)(const void *panel, Py_ssize_t steps, Py_ssize_t width, float *out) noexcept nogil
-        void (*pack)(const void *w, Py_ssize_t pitch, Py_ssize_t columns, Py_ssize_t k, void *panel, Py_ssize_t fill,
-                     Py_ssize_t width) noexcept nogil
+        int header
+        Py_ssize_t most_k
+        void (*expand)(const void *panel, const float *factors, Py_ssize_t first, Py_ssize_t steps, Py_ssize_t width,
+                       float *out) noexcept nogil
+        void (*balance)(const float *squares, Py_ssize_t k, float *of_rows, float *of_weights) noexcept nogil
+        void (*quantize)(const void *x, Py_ssize_t k, const float *factors, float *scratch, void *row) noexcept nogil
+        void (*pack)(const void *w, Py_ssize_t pitch, Py_ssize_t columns, Py_ssize_t k, const float *factors,
+                     void *panel, Py_ssize_t fill, Py_ssize_t width) noexcept nogil
         void (*pack_transposed)(const float *w, Py_ssize_t pitch, Py_ssize_t columns, Py_ssize_t k, void *panel,
                                 Py_ssize_t width) noexcept nogil
         void (*tile)(Py_ssize_t rows, Py_ssize_t k, const void *a, Py_ssize_t pitch, const void *panel,
@@ -59,6 +69,7 @@ cdef extern from "kernels.h" nogil:
                         void *out, qv_dtype dtype) noexcept nogil
         void (*powers)(float *s, Py_ssize_t pitch, Py_ssize_t rows, Py_ssize_t n, const float *tops, float *totals,
                        void *out, qv_dtype dtype) noexcept nogil
+        void (*add_squares)(const void *x, Py_ssize_t n, qv_dtype dtype, float *squares) noexcept nogil
         float (*sum)(const float *x, Py_ssize_t d) noexcept nogil
         void (*scale)(const float *x, Py_ssize_t d, float factor, void *out, qv_dtype dtype) noexcept nogil
         void (*copy)(const float *x, Py_ssize_t n, void *out, qv_dtype dtype) noexcept nogil

@@ -2,9 +2,14 @@
 
 import numpy as np
 
-from qwenvis.ops.kernels cimport QV_ACTIVATION_COUNT, QV_CHUNK, QV_F32, QV_MAX_MR, QV_MAX_NR
+from qwenvis.ops.kernels cimport (
+    QV_ACTIVATION_COUNT, QV_CHUNK, QV_F32, QV_MAX_MR, QV_MAX_NR, QV_SCRATCH, QV_TRAILER, QV_WORD
+)
 from qwenvis.ops.packed_weight cimport PackedWeight, Panels, panel_at, panel_width
-from qwenvis.ops.runtime cimport CACHE_LINE, Rows, ceil_div, parallel_on, prefetch_to_write, round_up, rows_of, threads
+from qwenvis.ops.quantize cimport quantize_rows
+from qwenvis.ops.runtime cimport (
+    CACHE_LINE, Rows, bytes_of, ceil_div, parallel_on, prefetch_far, prefetch_to_write, round_up, rows_of, threads
+)
 
 cdef extern from * nogil:
     """
@@ -15,10 +20,11 @@ cdef extern from * nogil:
 
 cdef enum:
     ROW_TILES = 12       # most tiles of rows a task: with 14 rows and K = 1280, 860 kB of x, most of a 1 MB L2
+    NEAR_NBYTES = 450 << 10 # of x: more tiles a task where they take no more, half of a 1 MB L2
     EXPANDED_ROWS = 144  # most rows a task where a panel is expanded, once for all of them; tuned by benchmarks.ops
     EXPANDED_FLOATS = (QV_CHUNK + EXPANDED_ROWS) * QV_MAX_NR  # of a worker: a chunk of a panel, and sums
+    QUANTIZED_ROWS = 2048 # most rows that are quantised at a time: 3 MB at K = 1280
     COLUMNS = 320        # columns a task: long enough to pay for its start, short enough to share out
-    LINES_X = 4          # after which the hardware has seen that a row is a stream
     TASKS_PER_THREAD = 16 # so that the last tasks end together, also where a thread was slowed down
 
 ACTIVATIONS = tuple([qv_activation_names[i].decode() for i in range(QV_ACTIVATION_COUNT)])
@@ -53,23 +59,27 @@ cdef void _multiply(const Job *job, Py_ssize_t top, Py_ssize_t bottom, Py_ssize_
     cdef float sums[QV_MAX_MR * QV_MAX_NR]
     cdef Py_ssize_t width = panel_width(p, panel)
     cdef const char *weights = panel_at(p, panel)
-    cdef Py_ssize_t row = top, rows, lines = ceil_div(p.columns * job.out.itemsize, CACHE_LINE)
+    cdef Py_ssize_t row = top, rows, column = panel * p.columns
+    cdef Py_ssize_t lines = ceil_div(p.columns * job.out.itemsize, CACHE_LINE)
     while row < bottom:
-        rows = min(p.format.mr, bottom - row)
-        prefetch_rows(&job.out, row, rows, panel * p.columns, lines)  # from memory, while the tile computes
+        rows = ceil_div(bottom - row, ceil_div(bottom - row, p.format.mr))  # even tiles: a low one waits for the panel
+        _prefetch(prefetch_far, &job.out, row, rows, column, lines)  # from memory, while the tile computes
         p.format.tile(rows, p.k, job.x.data + row * job.x.pitch * job.x.itemsize, job.x.pitch, weights, width, sums,
                       width, False)
-        prefetch_rows(&job.out, row, rows, panel * p.columns, lines)  # from L2, where the panel drove it
+        _prefetch(prefetch_to_write, &job.out, row, rows, column, lines)  # from L2, where the panel drove it
         _finish(job, sums, row, rows, panel, width)
         row += rows
 
 
-cdef void prefetch_rows(const Rows *array, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t column,
-                   Py_ssize_t lines) noexcept nogil:
+ctypedef void (*prefetch_t)(const char *address, Py_ssize_t lines) noexcept nogil
+
+
+cdef inline void _prefetch(prefetch_t prefetch_lines, const Rows *array, Py_ssize_t row, Py_ssize_t rows,
+                           Py_ssize_t column, Py_ssize_t lines) noexcept nogil:
     """Prefetch ``lines`` cache lines of each of some rows, from a column on."""
     cdef Py_ssize_t r
     for r in range(row, row + rows):
-        prefetch_to_write(array.data + (r * array.pitch + column) * array.itemsize, lines)
+        prefetch_lines(array.data + (r * array.pitch + column) * array.itemsize, lines)
 
 
 cdef void _expand_and_multiply(const Job *job, Py_ssize_t top, Py_ssize_t bottom, Py_ssize_t panel,
@@ -84,7 +94,7 @@ cdef void _expand_and_multiply(const Job *job, Py_ssize_t top, Py_ssize_t bottom
     cdef Py_ssize_t first = 0, row, steps, mr = p.format.mr
     while first < p.k:
         steps = min(<Py_ssize_t>QV_CHUNK, p.k - first)
-        p.format.expand(weights + first * width * p.format.itemsize, steps, width, expanded)
+        p.format.expand(weights, p.factors, first, steps, width, expanded)
         row = top
         while row < bottom:
             p.format.tile(min(mr, bottom - row), steps, x + row * job.x.pitch + first, job.x.pitch, expanded, width,
@@ -119,35 +129,69 @@ cdef void partition(Job *job) noexcept nogil:
     """Cut the product into even tasks: as large as the caches allow, and small enough that each thread gets several."""
     cdef Py_ssize_t mr = job.panels.format.mr, nr = job.panels.format.nr, panels = job.panels.count
     cdef Py_ssize_t tiles = ceil_div(job.x.n, mr), wanted = TASKS_PER_THREAD * job.workers
-    cdef Py_ssize_t most = EXPANDED_ROWS // mr
+    cdef Py_ssize_t most = EXPANDED_ROWS // mr, nbytes
     if job.panels.format.expand == NULL:  # else a chunk of each row is all that has to stay near
-        most = max(1, min(<Py_ssize_t>ROW_TILES, job.panels.isa.rows_nbytes // (mr * job.x.d * job.x.itemsize)))
+        nbytes = mr * job.x.d * job.x.itemsize
+        most = max(1, min(max(<Py_ssize_t>ROW_TILES, NEAR_NBYTES // nbytes), job.panels.isa.rows_nbytes // nbytes))
     job.row_blocks = ceil_div(tiles, most)
     job.panel_blocks = max(ceil_div(panels * nr, COLUMNS), min(panels, ceil_div(wanted, job.row_blocks)))
     job.row_blocks = max(job.row_blocks, min(tiles, ceil_div(wanted, job.panel_blocks)))
-    job.rows = ceil_div(tiles, job.row_blocks) * mr
+    job.rows = ceil_div(job.x.n, job.row_blocks)
     job.row_blocks = ceil_div(job.x.n, job.rows)
     job.panels_each = ceil_div(panels, job.panel_blocks)
     job.panel_blocks = ceil_div(panels, job.panels_each)
 
 
+cdef void _multiply_rows(Job *job) noexcept nogil:
+    """Compute the product by tasks."""
+    partition(job)
+    parallel_on(job.workers, _task, job, job.row_blocks * job.panel_blocks)
+
+
+cdef _quantize_and_multiply(Job *job):
+    """Compute the product by chunks of rows, each quantised before it is multiplied."""
+    cdef const Panels *p = &job.panels
+    cdef Py_ssize_t each = ceil_div(job.x.n, ceil_div(job.x.n, QUANTIZED_ROWS)), first = 0
+    cdef Py_ssize_t floats = job.workers * (p.k + QV_SCRATCH)
+    cdef Rows x = job.x, out = job.out, quantized
+    quantized.d, quantized.itemsize = p.k_padded + QV_TRAILER, 1
+    quantized.pitch = round_up(quantized.d, CACHE_LINE)
+    memory = np.empty(4 * floats + each * quantized.pitch + CACHE_LINE, np.uint8)
+    cdef unsigned char[::1] bytes_ = memory
+    cdef char *scratch = <char *>round_up(<Py_ssize_t>&bytes_[0], CACHE_LINE)
+    quantized.data = scratch + 4 * floats
+    with nogil:
+        while first < x.n:
+            job.x.n = job.out.n = quantized.n = min(each, x.n - first)
+            job.x.data = x.data + first * x.pitch * x.itemsize
+            job.out.data = out.data + first * out.pitch * out.itemsize
+            quantize_rows(p, &job.x, &quantized, <float *>scratch, job.workers)
+            job.x = quantized
+            _multiply_rows(job)
+            job.x = x
+            first += each
+
+
 def linear(x, PackedWeight weight, out, *, str activation="none", bint add=False):
     """Compute out = activation(x Wᵀ + b), or out += ... with ``add``; return ``out``.
 
-    ``x`` is (m, k) of the weight's `rows_dtype`, ``weight`` (n, k), ``out`` (m, n) float32, or bfloat16 in uint16; rows
-    contiguous, any pitch. ``activation`` is one of `ACTIVATIONS`; "silu_gate" goes with a gated weight:
-    out = silu(x Gᵀ + bg) * (x Uᵀ + bu). Sums are float32.
+    ``x`` is (m, k) of the weight's `rows_dtype`, or what `quantize` made of it, ``weight`` (n, k), ``out`` (m, n)
+    float32, or bfloat16 in uint16; rows contiguous, any pitch. ``activation`` is one of `ACTIVATIONS`; "silu_gate"
+    goes with a gated weight: out = silu(x Gᵀ + bg) * (x Uᵀ + bu). Sums are float32, or exact where rows are quantised.
     A row of out depends on its row of x alone: not on m, on the other rows, or on the threads.
     """
     cdef Job job
     memory = weight.held(&job.panels)
-    job.x, job.out = rows_of(x, "x"), rows_of(out, "out", True)
-    if job.x.d != job.panels.k or job.out.n != job.x.n or job.out.d != job.panels.n:
+    cdef bint quantized = x.dtype == np.uint8 and job.panels.format.quantize != NULL
+    job.x, job.out = bytes_of(x, "x") if quantized else rows_of(x, "x"), rows_of(out, "out", True)
+    if (job.x.d != (weight.quantized_nbytes if quantized else job.panels.k) or job.out.n != job.x.n
+            or job.out.d != job.panels.n):
         raise ValueError(f"x is {x.shape}, out {out.shape}, weight {weight.shape}")
-    if job.x.dtype != job.panels.format.rows_dtype or (add and job.out.dtype != QV_F32):
+    if (job.x.dtype != job.panels.format.rows_dtype and not quantized) or (add and job.out.dtype != QV_F32):
         raise ValueError(f"x is {x.dtype}, the weight multiplies {weight.rows_dtype}; out is {out.dtype}, add={add}")
-    if job.x.n > 1 and job.x.pitch % job.panels.format.kr:
-        raise ValueError(f"rows of x lie {job.x.pitch} entries apart; expected a multiple of {job.panels.format.kr}")
+    cdef bint multiplied = quantized or job.panels.format.quantize == NULL  # as they are
+    if multiplied and job.x.n > 1 and job.x.pitch * job.x.itemsize % QV_WORD:
+        raise ValueError(f"rows of x lie {job.x.pitch} entries apart; expected a multiple of {QV_WORD} bytes")
     if activation not in ACTIVATIONS or weight.gated != (activation == "silu_gate"):
         raise ValueError(f"activation {activation!r} does not fit a weight with gated={weight.gated}")
     if memory is None:
@@ -156,7 +200,9 @@ def linear(x, PackedWeight weight, out, *, str activation="none", bint add=False
         return out
     job.activation, job.add, job.workers = ACTIVATIONS.index(activation), add, threads()
     expanded = _place_expanded(&job)  # held until all is done
-    partition(&job)
-    with nogil:
-        parallel_on(job.workers, _task, &job, job.row_blocks * job.panel_blocks)
+    if multiplied:
+        with nogil:
+            _multiply_rows(&job)
+    else:
+        _quantize_and_multiply(&job)
     return out

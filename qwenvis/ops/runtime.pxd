@@ -6,6 +6,7 @@ cdef extern from "prefetch.h" nogil:
         CACHE_LINE "QV_CACHE_LINE"
     void prefetch "qv_prefetch"(const char *address, Py_ssize_t lines)
     void prefetch_to_write "qv_prefetch_to_write"(const char *address, Py_ssize_t lines)
+    void prefetch_far "qv_prefetch_far"(const char *address, Py_ssize_t lines)
 
 # One independent task of an op: task(context, index, worker), worker < threads().
 ctypedef void (*task_t)(const void *context, Py_ssize_t index, int worker) noexcept nogil
@@ -22,6 +23,7 @@ cdef const qv_kernels *selected() noexcept nogil
 cdef const qv_format *format_named(const qv_kernels *isa, str name) except NULL
 cdef str dtype_name(qv_dtype dtype)
 cdef Rows rows_of(array, str name, bint writable=*) except *
+cdef Rows bytes_of(array, str name, bint writable=*) except *
 cdef int threads() noexcept nogil
 cdef void parallel_for(task_t task, const void *context, Py_ssize_t n) noexcept nogil
 cdef void parallel_on(int most, task_t task, const void *context, Py_ssize_t n) noexcept nogil

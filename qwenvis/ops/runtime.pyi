@@ -8,6 +8,7 @@ class Format(NamedTuple):
     itemsize: int
     rows_dtype: str
     expanded: bool
+    quantized: bool
 
 def formats() -> dict[str, Format]: ...
 def granted_threads(count: int) -> int: ...

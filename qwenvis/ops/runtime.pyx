@@ -11,7 +11,7 @@ from qwenvis.errors import IsaError, quoted
 from cython.parallel cimport prange
 from cpython.buffer cimport PyBUF_STRIDED_RO, PyBuffer_Release, PyObject_GetBuffer
 
-from qwenvis.ops.kernels cimport QV_BF16, QV_F32, qv_dtype, qv_format, qv_isas, qv_itemsize, qv_kernels
+from qwenvis.ops.kernels cimport QV_BF16, QV_DTYPE_COUNT, QV_F32, qv_dtype, qv_format, qv_isas, qv_itemsize, qv_kernels
 
 cdef extern from "parallel.h" nogil:
     const int qv_openmp
@@ -58,24 +58,39 @@ cdef const qv_format *format_named(const qv_kernels *isa, str name) except NULL:
 
 cdef Rows rows_of(array, str name, bint writable=False) except *:
     """Take a (n, d) array of float32, or of bfloat16 as uint16, with contiguous rows of any pitch."""
-    cdef Py_buffer view
     cdef Rows rows
-    if writable and not array.flags.writeable:
-        raise ValueError(f"{name} is read-only")
     if array.dtype not in _HELD or array.ndim != 2:
         raise ValueError(f"{name} has {array.ndim} dimensions and dtype {array.dtype}; expected 2 and float32, or "
                          "uint16 for bfloat16")
+    rows.dtype = _HELD[array.dtype]
+    rows.itemsize = qv_itemsize(rows.dtype)
+    _place(&rows, array, name, writable)
+    return rows
+
+
+cdef Rows bytes_of(array, str name, bint writable=False) except *:
+    """Take a (n, d) array of uint8 with contiguous rows of any pitch, such as quantised rows."""
+    cdef Rows rows
+    if array.dtype != np.uint8 or array.ndim != 2:
+        raise ValueError(f"{name} has {array.ndim} dimensions and dtype {array.dtype}; expected 2 and uint8")
+    rows.dtype, rows.itemsize = QV_DTYPE_COUNT, 1
+    _place(&rows, array, name, writable)
+    return rows
+
+
+cdef _place(Rows *rows, array, str name, bint writable):
+    """Take the place and the shape of an array, whose entries have ``rows.itemsize``."""
+    cdef Py_buffer view
+    if writable and not array.flags.writeable:
+        raise ValueError(f"{name} is read-only")
     PyObject_GetBuffer(array, &view, PyBUF_STRIDED_RO)
     rows.data, rows.n, rows.d = <char *>view.buf, view.shape[0], view.shape[1]
     PyBuffer_Release(&view)
-    rows.dtype = _HELD[array.dtype]
-    rows.itemsize = qv_itemsize(rows.dtype)
     if rows.n and rows.d > 1 and array.strides[1] != rows.itemsize:
         raise ValueError(f"{name}: rows must be contiguous")
     rows.pitch = array.strides[0] // rows.itemsize
     if rows.n > 1 and array.strides[0] % rows.itemsize:
         raise ValueError(f"{name}: the distance between rows must be a whole number of entries")
-    return rows
 
 
 cdef int threads() noexcept nogil:
@@ -161,7 +176,7 @@ def use_isa(name=None):
     qv_store(_selected, qv_isas[i])
 
 
-Format = namedtuple("Format", "itemsize rows_dtype expanded")
+Format = namedtuple("Format", "itemsize rows_dtype expanded quantized")
 
 
 def formats():
@@ -169,12 +184,13 @@ def formats():
 
     ``itemsize``: bytes of a stored weight; ``rows_dtype``: the dtype of the rows that `linear` multiplies by it,
     "float32", or "uint16", which holds bfloat16; ``expanded``: the ISA cannot multiply the format, so the weights are
-    expanded to float32 as they are used.
+    expanded to float32 as they are used; ``quantized``: the rows are rounded as `quantize` does, and multiplied as
+    integers.
     """
     found = []
     cdef const qv_format *format = selected().formats
     while format != NULL:
-        facts = Format(format.itemsize, dtype_name(format.rows_dtype), format.expand != NULL)
+        facts = Format(format.itemsize, dtype_name(format.rows_dtype), format.expand != NULL, format.quantize != NULL)
         found.append((format.name.decode(), facts))
         format = format.before
     return dict(reversed(found))

@@ -230,7 +230,7 @@ def test_upright_by_a_late_exif_block():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"dtype": "int8"}, "dtype is 'int8' .* expected auto, float32"),
+        ({"dtype": "int4"}, "dtype is 'int4' .* expected auto, float32"),
         ({"threads": 0}, "threads is 0; expected an integer from 1"),
         ({"threads": "2"}, "threads is '2'"),
         ({"min_pixels": 0}, "min_pixels is 0"),

@@ -135,6 +135,7 @@ ROOMS = {
     "embeddings.join": Room("errors", "numpy"),
     "embeddings.file": Room("embeddings.rules embeddings.keys geometry io.drafts io.files errors", "numpy safetensors"),
     "embeddings.picture": Room(others="numpy PIL"),
+    "embeddings.page": Room("embeddings.picture", "numpy PIL"),
     "embeddings.notebook": Room("embeddings.picture errors", "numpy"),
     "embeddings.embeddings": Room(
         "embeddings.file embeddings.join embeddings.convert embeddings.rules embeddings.keys geometry errors",

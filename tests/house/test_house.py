@@ -22,7 +22,7 @@ FILES_OF_A_FOLDER = 12
 LONG_LISTS = {"models", "ops", "kernels", "cli"}  # one file for each family, operation, instruction set, command
 
 # What C may include: libc without allocation, intrinsics.
-HEADERS = {"float.h", "math.h", "stddef.h", "stdint.h", "string.h", "immintrin.h", "arm_neon.h"}
+HEADERS = {"float.h", "math.h", "stddef.h", "stdint.h", "string.h", "immintrin.h", "arm_neon.h", "cpuid.h"}
 HEADERS |= {"sys/auxv.h", "sys/sysctl.h"}  # which ask for the CPU's features
 
 MODULES = source_files.files(".py", ".pyi", ".pyx", ".pxd")

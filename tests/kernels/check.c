@@ -15,7 +15,7 @@
 #ifndef FENCE
 #define FENCE 17 /* floats on either side of an array; 0 leaves the watch to an address sanitizer */
 #endif
-enum { ARRAYS = 64, SHOWN = 20 };
+enum { ARRAYS = 128, SHOWN = 20 };
 
 static char subject_[256];
 static int failed;
@@ -165,6 +165,7 @@ int main(int count, char **names)
         long already = compared;
         if ((*isa)->present()) {
             check_products(*isa);
+            check_quantized(*isa);
             check_epilogue(*isa);
             check_rows(*isa);
             check_softmax(*isa);

@@ -48,6 +48,7 @@ double coarse(qv_dtype dtype);
 
 void check_instructions(void);
 void check_products(const qv_kernels *isa);
+void check_quantized(const qv_kernels *isa);
 void check_rows(const qv_kernels *isa);
 void check_softmax(const qv_kernels *isa);
 void check_epilogue(const qv_kernels *isa);

@@ -1,11 +1,12 @@
 /* Included before every file, this header compiles each instruction set of x86-64 for the compiler's default CPU:
  *
- *     CC="cc -Wno-psabi -include tests/kernels/emulated.h" python tools/check_kernels.py avx2 avx512 avx512_bf16
+ *     CC="cc -Wno-psabi -include tests/kernels/emulated.h" python tools/check_kernels.py avx2 avx512
  *
  * Vectors of 64 bytes become several shorter vectors, and the intrinsics in the kernels become the macros below. */
 #ifndef EMULATED_H
 #define EMULATED_H
 
+#include <cpuid.h>
 #include <immintrin.h>
 
 #include "instructions.h"
@@ -16,10 +17,20 @@
 
 #define QV_EMULATED /* target.h then enables no instructions */
 #define __builtin_cpu_supports(feature) 1
+#define __get_cpuid_count(leaf, subleaf, a, b, c, d) (*(a) = 1 << 4, *(b) = *(c) = *(d) = 0, 1) /* AVX-VNNI */
 
 #define _mm256_max_ps(a, b) where((a) > (b), a, b)
 #define _mm512_max_ps(a, b) where((a) > (b), a, b)
+#define _mm256_set1_epi32(a) (((vi){0} + (a)))
 #define _mm512_set1_epi32(a) (((vi){0} + (a)))
+#define _mm256_dpbusd_avx_epi32(c, a, b) _mm512_dpbusd_epi32(c, a, b)
+#define _mm512_dpbusd_epi32(c, a, b)                                                                                   \
+    __extension__({                                                                                                    \
+        vi sums_ = (vi)(c);                                                                                            \
+        const vi a_ = (vi)(a), b_ = (vi)(b);                                                                           \
+        dots_of_bytes((int32_t *)&sums_, (const int32_t *)&a_, (const int32_t *)&b_, VL);                              \
+        sums_;                                                                                                         \
+    })
 #define _mm512_dpbf16_ps(c, a, b)                                                                                      \
     __extension__({                                                                                                    \
         vf sums_ = (vf)(c);                                                                                            \

@@ -1,4 +1,5 @@
-/* The instructions of AVX512_BF16 in C, checked against known values, and against the CPU where it has them. */
+/* The instructions of AVX512_BF16 and of VNNI in C, checked against known values, and against the CPU where it has
+ * them. */
 #include "instructions.h"
 
 #include <math.h>
@@ -70,6 +71,20 @@ void dots_of_pairs(float *c, const int32_t *a, const int32_t *b, int lanes)
         c[i] = dot_of_pairs(c[i], (uint32_t)a[i], (uint32_t)b[i], TINY_BEFORE);
 }
 
+int32_t dot_of_bytes(int32_t c, uint32_t a, uint32_t b)
+{
+    uint32_t sum = (uint32_t)c; /* which wraps around */
+    for (int shift = 0; shift < 32; shift += 8)
+        sum += (uint32_t)((int32_t)(a >> shift & 0xFF) * (int8_t)(b >> shift));
+    return (int32_t)sum;
+}
+
+void dots_of_bytes(int32_t *c, const int32_t *a, const int32_t *b, int lanes)
+{
+    for (int i = 0; i < lanes; i++)
+        c[i] = dot_of_bytes(c[i], (uint32_t)a[i], (uint32_t)b[i]);
+}
+
 void narrowed_halves(const float *x, uint16_t *halves, int lanes)
 {
     for (int i = 0; i < lanes; i++)
@@ -126,10 +141,23 @@ static void check_narrowed(void)
         true_that(narrowed(other[i]) == to_bf16(other[i]), "any other number is rounded to nearest, ties to even");
 }
 
+static void check_dot_of_bytes(void)
+{
+    true_that(dot_of_bytes(7, 0x01020304, 0x01010101) == 17, "four products are added to the sum");
+    true_that(dot_of_bytes(0, 0x000000FF, 0x00000080) == -32640, "the first factor is unsigned, the second signed");
+    true_that(dot_of_bytes(0, 0xFFFFFFFF, 0x80808080) == -130560, "no sum of two saturates");
+}
+
 /* GCC knows them since 10, Clang since 9. */
 #if defined(__x86_64__) && !defined(QV_EMULATED) && (defined(__clang__) ? __clang_major__ >= 9 : __GNUC__ >= 10)
 #include <immintrin.h>
-#define HARDWARE __attribute__((target("avx512bf16,avx512vl")))
+#define HARDWARE __attribute__((target("avx512bf16,avx512vl,avx512vnni")))
+
+HARDWARE static int32_t cpu_dot_of_bytes(int32_t c, uint32_t a, uint32_t b)
+{
+    __m128i lanes_a = _mm_set1_epi32((int32_t)a), lanes_b = _mm_set1_epi32((int32_t)b);
+    return _mm_cvtsi128_si32(_mm_dpbusd_epi32(_mm_set1_epi32(c), lanes_a, lanes_b));
+}
 
 HARDWARE static float cpu_dot_of_pairs(float c, uint32_t a, uint32_t b)
 {
@@ -177,17 +205,19 @@ enum { DRAWS = 1 << 20 };
 /* Compare bit for bit, NaN included. A CPU detects tiny sums either always before rounding or always after it. */
 static void check_against_cpu(void)
 {
-    long before = 0, after = 0, halves_off = 0;
-    if (!__builtin_cpu_supports("avx512bf16"))
+    long before = 0, after = 0, halves_off = 0, bytes_off = 0;
+    if (!__builtin_cpu_supports("avx512bf16") || !__builtin_cpu_supports("avx512vnni"))
         return;
     for (int i = 0; i < DRAWS; i++) {
         float c = float_of(drawn_float());
         uint32_t a = drawn_pair(), b = drawn_pair(), cpu = bits_of(cpu_dot_of_pairs(c, a, b));
         before += bits_of(dot_of_pairs(c, a, b, TINY_BEFORE)) != cpu;
         after += bits_of(dot_of_pairs(c, a, b, TINY_AFTER)) != cpu;
+        bytes_off += dot_of_bytes((int32_t)a, b, cpu) != cpu_dot_of_bytes((int32_t)a, b, cpu);
         halves_off += narrowed(c) != cpu_narrowed(c);
     }
     true_that(before == 0 || after == 0, "the CPU's vdpbf16ps has the same bits");
+    true_that(bytes_off == 0, "the CPU's vpdpbusd has the same bits");
     true_that(halves_off == 0, "the CPU's vcvtneps2bf16 has the same bits");
 }
 #else
@@ -199,5 +229,6 @@ void check_instructions(void)
     subject("instructions");
     check_dot_of_pairs();
     check_narrowed();
+    check_dot_of_bytes();
     check_against_cpu();
 }

@@ -1,6 +1,6 @@
-/* The instructions of AVX512_BF16, lane by lane, on any CPU: after Intel's manual, or after the behaviour of CPUs where
- * the manual says nothing. They take subnormal numbers for zero and flush subnormal results, whatever MXCSR says, and
- * round to nearest, ties to even. */
+/* The instructions of AVX512_BF16 and of VNNI, lane by lane, on any CPU: after Intel's manual, or after the behaviour of
+ * CPUs where the manual says nothing. Those of AVX512_BF16 take subnormal numbers for zero and flush subnormal results,
+ * whatever MXCSR says, and round to nearest, ties to even. */
 #ifndef INSTRUCTIONS_H
 #define INSTRUCTIONS_H
 
@@ -19,8 +19,12 @@ float dot_of_pairs(float c, uint32_t a, uint32_t b, double tiny);
 /* vcvtneps2bf16 */
 uint16_t narrowed(float x);
 
+/* vpdpbusd: c + the products of the bytes of a, unsigned, with those of b, signed. */
+int32_t dot_of_bytes(int32_t c, uint32_t a, uint32_t b);
+
 /* The same instructions for `lanes` lanes of a vector, in place or into `halves`. */
 void dots_of_pairs(float *c, const int32_t *a, const int32_t *b, int lanes);
+void dots_of_bytes(int32_t *c, const int32_t *a, const int32_t *b, int lanes);
 void narrowed_halves(const float *x, uint16_t *halves, int lanes);
 
 #endif

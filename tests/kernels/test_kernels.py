@@ -15,7 +15,7 @@ from qwenvis import ops
 COMPILERS = [compiler for compiler in ("gcc", "clang") if shutil.which(compiler)]
 SANITIZED = "gcc -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -DFENCE=0"
 EMULATED = f"gcc -Wno-psabi -include {ROOT / 'tests' / 'kernels' / 'emulated.h'}"
-OF_X86 = ["generic", "avx2", "avx512", "avx512_bf16"]
+OF_X86 = ["generic", "avx2", "avx_vnni", "avx512", "avx512_vnni", "avx512_bf16"]
 CROSS, EMULATOR = "aarch64-linux-gnu-gcc", "qemu-aarch64"
 
 
@@ -86,12 +86,12 @@ def test_every_slot(built, compiler):
 def test_every_slot_on_arm(built):
     """With the BF16 extension, and on a CPU without it, which has to be noticed."""
     program = built(f"{CROSS} -static")
-    done = checked(program, "neon", "neon_bf16", emulator=[EMULATOR, "-cpu", "max"])
+    done = checked(program, "neon", "neon_dotprod", "neon_bf16", emulator=[EMULATOR, "-cpu", "max"])
     assert done.returncode == 0, done.stdout + done.stderr
-    assert names_of(done.stdout, ", 0 failed") == ["generic", "neon", "neon_bf16"]
+    assert names_of(done.stdout, ", 0 failed") == ["generic", "neon", "neon_dotprod", "neon_bf16"]
     older = checked(program, "neon", emulator=[EMULATOR, "-cpu", "cortex-a72"])
     assert older.returncode == 0, older.stdout + older.stderr
-    assert names_of(older.stdout, "not on this CPU") == ["neon_bf16"]
+    assert names_of(older.stdout, "not on this CPU") == ["neon_dotprod", "neon_bf16"]
 
 
 x86 = pytest.mark.skipif(
@@ -131,6 +131,28 @@ def test_a_mistake_in_bfloat16_is_found_on_any_cpu(tool, broken, file, right, wr
     done = checked(kernels / "program")
     assert done.returncode == 1
     assert f"FAILED avx512_bf16 {found}" in done.stdout
+
+
+@x86
+@pytest.mark.parametrize(
+    ("file", "right", "wrong"),
+    [
+        ("format_i8_dot.h", "load(header + width + c) * end.zero", "load(header + width + c) * (end.zero + 1)"),
+        pytest.param("format_i8_dot.h", "vf) * load(header + c)", "vf) * load(header)", marks=pytest.mark.slow),
+        pytest.param("format_i8_dot.h", "* end.scale", "", marks=pytest.mark.slow),
+        pytest.param("format_i8_dot.h", "zero += block[i] * 0.0f;", "", marks=pytest.mark.slow),
+        pytest.param("format_i8.h", "total += entry;", "total = entry;", marks=pytest.mark.slow),
+        pytest.param("format_i8.h", "sign * 2 / PRODUCT", "sign / PRODUCT", marks=pytest.mark.slow),
+        pytest.param("hadamard.h", "= first - second", "= second - first", marks=pytest.mark.slow),
+    ],
+)
+def test_a_mistake_in_int8_is_found_on_any_cpu(tool, broken, file, right, wrong):
+    """In sums of columns, zero points, scales, factors and rotations, and where NaN would be lost."""
+    kernels = broken(file, right, wrong, ["avx_vnni"])
+    tool.build(EMULATED, kernels / "program", kernels)
+    done = checked(kernels / "program")
+    assert done.returncode == 1
+    assert " i8 of " in done.stdout
 
 
 def test_an_instruction_set_that_is_missing_fails(built):

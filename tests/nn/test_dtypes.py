@@ -27,6 +27,7 @@ MEANT = {
         torch.float,
     ],
     "bf16": ["bf16", "BF16", "bfloat16", "torch.bfloat16", torch.bfloat16, ml_dtypes.bfloat16],
+    "i8": ["int8", "i8", np.int8, torch.int8],
     "auto": ["auto", "Auto"],
 }
 EXPECTED = f"expected {', '.join([AUTO, *DTYPES])}"
@@ -64,7 +65,7 @@ def test_half_is_refused_with_the_reason(half):
         format_named(half)
 
 
-@pytest.mark.parametrize("other", ["int8", np.int8, torch.int8, "double", float, np.float64, torch.float64], ids=repr)
+@pytest.mark.parametrize("other", ["int4", np.uint8, torch.uint8, "double", float, np.float64, torch.float64], ids=repr)
 def test_what_is_no_format_is_refused_in_words(other):
     with pytest.raises(InputError, match=rf"dtype is .* \(.*\); {EXPECTED}$"):
         format_named(other)

@@ -30,6 +30,8 @@ STEEPEST = 1.13
 TOWER = 1e-5
 # The same where one of the two has rounded the inputs of its products to bfloat16; see docs/models.md.
 ROUNDED = 4e-2
+# The same where one of the two, or both, have quantised weights and rows to int8, on towers of tiny sizes.
+QUANTIZED = 0.15
 
 
 def growth(length):

@@ -1,0 +1,109 @@
+/* Rows rounded to a byte an entry, multiplied with weights in int8 in groups of four, into exact int32 sums.
+ *
+ * Entry e of a quantised row stands for scale * (e - zero), with one scale and one zero point for each row, which
+ * follow its entries. So with the sums of the entries of each column,
+ *
+ *     row . column = row's scale * column's scale * (dot - zero * sum of the column's entries) */
+
+#define TILE i8_words
+#define WORD int32_t
+#define WORD_ENTRY 1
+#define SUM vi
+#define DOT(c, a, b) QV_I8_DOT(c, a, b)
+#include "gemm_tile.h"
+
+#ifdef QV_BF16_DOT
+#define I8_ROWS QV_BF16 /* which one instruction rounds to */
+#define I8_ATTENTION &bf16_format
+#else
+#define I8_ROWS QV_F32
+#define I8_ATTENTION &f32_format
+#endif
+
+typedef struct {
+    float scale;
+    int32_t zero;
+} trailer;
+_Static_assert(sizeof(trailer) == QV_TRAILER, "the ops leave other room for a trailer");
+
+/* rotated <- k entries of x, rotated block by block; low and high become the ends of their range, with 0 in it. Returns
+ * zero, or NaN if an entry is not finite. */
+INLINE float rotate_row_of(const void *x, ptrdiff_t k, const float *factors, float *rotated, float *low, float *high)
+{
+    vf most = {0}, least = {0}, zero = {0}, block[BLOCK_VECTORS];
+    for (ptrdiff_t p = 0; p < k; p += BLOCK) {
+        load_block((const char *)x + p * qv_itemsize(I8_ROWS), k - p, factors + p, block, I8_ROWS);
+        UNROLL for (int i = 0; i < BLOCK_VECTORS; i++) {
+            most = max(most, block[i]);
+            least = max(least, -block[i]);
+            zero += block[i] * 0.0f;
+            store(rotated + p + i * VL, block[i]);
+        }
+    }
+    *low = -max_lanes(least), *high = max_lanes(most);
+    return sum_lanes(zero);
+}
+
+static void i8_quantize(const void *x, ptrdiff_t k, const float *factors, float *scratch, void *row)
+{
+    float low, high, poison = rotate_row_of(x, k, factors, scratch, &low, &high);
+    float inverse = poison == 0 ? steps_over(127.5f, 0.5f * high - 0.5f * low) : 0; /* the range may overflow */
+    float zero = QV_I8_LEAST + rintf(-low * inverse);
+    uint8_t *out = row;
+    const ptrdiff_t padded = whole_tails(k);
+    for (ptrdiff_t i = 0; i < padded; i += VL) {
+        vf entry = load(scratch + i) * inverse + zero;
+        store_bytes(out + i, max(splat(QV_I8_LEAST), min(splat(QV_I8_LEAST + 255), entry)));
+    }
+    trailer end = {poison == 0 ? 1 / inverse : NAN, (int32_t)zero};
+    memcpy(out + padded, &end, sizeof end);
+}
+
+/* sums <- products, in place, from the sums of a tile as integers */
+static void dequantize(const uint8_t *trailers, ptrdiff_t rows, ptrdiff_t pitch, const float *header, ptrdiff_t width,
+                       float *sums, ptrdiff_t sums_pitch)
+{
+    for (ptrdiff_t r = 0; r < rows; r++) {
+        trailer end;
+        memcpy(&end, trailers + r * pitch, sizeof end);
+        for (ptrdiff_t c = 0; c < width; c += VL) {
+            float *out = sums + r * sums_pitch + c;
+            vi dot = (vi)load(out) - (vi)load(header + width + c) * end.zero;
+            store(out, __builtin_convertvector(dot, vf) * load(header + c) * end.scale);
+        }
+    }
+}
+
+static void i8_tile(ptrdiff_t rows, ptrdiff_t k, const void *a, ptrdiff_t pitch, const void *panel, ptrdiff_t width,
+                    float *sums, ptrdiff_t sums_pitch, int add)
+{
+    const ptrdiff_t padded = whole_tails(k);
+    const float *header = panel;
+    (void)add;
+    i8_words(rows, padded / 4, a, pitch / 4, header + HEADER_WORDS * width, width, sums, sums_pitch, 0);
+    dequantize((const uint8_t *)a + padded, rows, pitch, header, width, sums, sums_pitch);
+}
+
+static const qv_format i8_format = {
+    .name = "i8",
+    .before = LAST_FORMAT,
+    .attention = I8_ATTENTION,
+    .rows_dtype = I8_ROWS,
+    .source_dtype = QV_F32,
+    .mr = MR,
+    .nr = NR,
+    .kr = 4,
+    .block = TAIL,
+    .itemsize = 1,
+    .header = 4 * HEADER_WORDS,
+    .most_k = 1 << 16, /* 255 * 127 * 2^16 < 2^31 */
+    .balance = i8_balance,
+    .quantize = i8_quantize,
+    .pack = i8_pack,
+    .tile = i8_tile,
+    .peak = i8_words_peak,
+};
+#undef I8_ROWS
+#undef I8_ATTENTION
+#undef LAST_FORMAT
+#define LAST_FORMAT &i8_format
