@@ -71,7 +71,7 @@ class Folder:
     def opened(self) -> Iterator[None]:
         """Create the directories, and keep other processes of the same share out.
 
-        Drafts of a killed process are removed. Raises InputError if another process works here, or if the directory
+        Raises InputError if another process works here, or if the directory
         cannot be used.
         """
         self.refuse_other_files()
@@ -82,15 +82,18 @@ class Folder:
         with _locked(self.drafts) as free:
             if not free:
                 raise InputError(f"another process is at work in {shown(str(self.directory))}, on the same share")
-            with self.writing():
-                _empty(self.drafts)
             try:
                 yield
             finally:
                 shutil.rmtree(self.drafts, ignore_errors=True)
-                for empty in (self.shards, self.tables, self.directory):  # a run that could not begin leaves nothing
-                    with suppress(OSError):
-                        empty.rmdir()
+                self._remove_if_not_begun()
+
+    def _remove_if_not_begun(self) -> None:
+        """Remove the directories of a job without items."""
+        if not self.job.is_file():
+            for empty in (self.shards, self.tables, self.directory):
+                with suppress(OSError):
+                    empty.rmdir()
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -129,14 +132,6 @@ def sha256(path: Path) -> str:
     """Return the hash of a file in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _empty(directory: Path) -> None:
-    for path in directory.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
 
 
 @contextmanager

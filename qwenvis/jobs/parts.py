@@ -99,7 +99,7 @@ class PartWriter:
             self._cut()
         if item is not None:
             record = {**record, "shard": self._shard, "offset": self._tokens}
-            self._items.append(item._with(provenance=self._provenance))
+            self._items.append(_alone(item)._with(provenance=self._provenance))
             self._nbytes += nbytes
             self._tokens += len(item.embeddings)
         self._records.append(record)
@@ -148,6 +148,13 @@ class PartWriter:
         part.save(drafts / table.name)
         self._folder.place(drafts / table.name, table)
         self._folder.remove(others)
+
+
+def _alone(item: Embeddings) -> Embeddings:
+    """Return an item without the empty times that a still has if a video was encoded, or is stored, beside it."""
+    if any(map(len, item.frame_indices)):
+        return item
+    return item._with(frame_indices=[], timestamps=[], second_per_grid_ts=item.second_per_grid_ts[:0])
 
 
 def read_kept(folder: Folder, format: ShardFormat, part: Part) -> list[tuple[Record, Embeddings | None]]:

@@ -152,7 +152,7 @@ class Pipeline:
                 raise result
             return self._failed(payload, result, summary)
         try:
-            item = _alone(result).astype(self.output.dtype)
+            item = result.astype(self.output.dtype)
         except InputError as error:  # a value is outside the range of the dtype
             return self._failed(payload, error, summary)
         summary.encoded += 1
@@ -176,7 +176,7 @@ class Pipeline:
         for first in gap.parts:
             part = Part.load(folder.table(first))
             for position, kept in enumerate(read_kept(folder, self.output.format, part), first):
-                if position >= gap.start and position not in todo:
+                if position not in todo:
                     yield position, kept
 
 
@@ -193,10 +193,3 @@ def _record(payload: Payload, item: Embeddings | None, error: str | None = None)
         "sha256": payload.sha256,
         "error": error,
     }
-
-
-def _alone(item: Embeddings) -> Embeddings:
-    """Return an item without what depends on the items that were encoded with it: the empty times of a still."""
-    if any(map(len, item.frame_indices)):
-        return item._with(provenance={})
-    return item._with(provenance={}, frame_indices=[], timestamps=[], second_per_grid_ts=item.second_per_grid_ts[:0])
