@@ -262,7 +262,7 @@ ROOMS = {
         "videos.video videos.animation videos.decode images.image images.decode processors.video ops.isa ops.isas "
         "ops.openmp ops.formats ops.granted_threads nn.formats io.signatures io.drafts io.files concurrency.threads "
         "concurrency.malloc errors version",
-        "numpy PIL",
+        "numpy PIL argcomplete",
     ),
     "__main__": Room("cli"),
 }
