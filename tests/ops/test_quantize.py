@@ -82,7 +82,7 @@ def rotated(x, factors):
 def scheme(x, w):
     """The product as docs/kernels.md defines it, in float64."""
     norms = np.linalg.norm(w.astype(np.float64), axis=0)
-    bits = [word >> i & 1 for word in (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344) for i in range(32)]
+    bits = [word >> i & 1 for word in (0x78887888, 0x87777888, 0x78887888, 0x87777888) for i in range(32)]
     signs = 1 - 2.0 * np.resize(bits, w.shape[1])
     rows, columns = rotated(x.astype(np.float64), signs * norms), rotated(w.astype(np.float64), signs / norms)
     scale = np.abs(columns).max(axis=1, keepdims=True) / 127
