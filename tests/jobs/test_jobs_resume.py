@@ -177,6 +177,7 @@ def test_a_manifest_never_tells_of_other_shards(want):
     with pytest.raises(KeyboardInterrupt):
         small_jobs.run(model, told=stop)
     assert not open_job("tokens").complete
+    assert not (Path("tokens") / "manifest.jsonl").exists()
     assert all(len(item.embeddings) for item in open_job("tokens"))
     small_jobs.run(model)
     assert open_job("tokens").complete
