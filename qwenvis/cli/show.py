@@ -94,12 +94,12 @@ def _encoded(args: argparse.Namespace) -> Shown:
     return Shown(out, args.input, _read(planned[0]))
 
 
-def _inputs(args: argparse.Namespace, source: str, limits: dict[str, Any]) -> tuple[ModelSpec, Inputs]:
-    """Open a checkpoint; return it, and the inputs of the command with these pixel limits."""
+def _inputs(args: argparse.Namespace, source: str, options: dict[str, Any]) -> tuple[ModelSpec, Inputs]:
+    """Open a checkpoint; return it, and the inputs of the command with these options of images."""
     from qwenvis.concurrency.threads import resolve
     from qwenvis.spec import ModelSpec
 
-    spec = ModelSpec.open(source, dtype=args.dtype, **arguments.hub(args), **limits)
+    spec = ModelSpec.open(source, dtype=args.dtype, **arguments.hub(args), **options)
     return spec, items.inputs(spec, arguments.sampling(args), resolve(args.threads))
 
 
@@ -118,15 +118,16 @@ def _stored(args: argparse.Namespace, stored: tokens.Stored) -> Shown:
 
 def _pixels(args: argparse.Namespace, out: Embeddings, path: str) -> list[Image.Image]:
     """Read the pixels that stored tokens were computed from. Raises InputError if the image is another one."""
-    source = args.model or out.provenance.get("source")
+    made = out.provenance
+    source = args.model or made.get("source")
     if source is None:
         raise InputError("the tokens do not name their checkpoint: pass --model SOURCE to draw their image")
     frames = out.frame_indices[0].tolist() if out.frame_indices else []
-    limits = {}
+    options: dict[str, Any] = {name: made[name] for name in ("pixels", "backend") if name in made}
     for side in ("min_pixels", "max_pixels"):
-        text = out.provenance.get(f"video_{side}" if frames else side)
-        limits[side] = getattr(args, side) or (None if text is None else int(text))
-    _, inputs = _inputs(args, source, limits)
+        text = made.get(f"video_{side}" if frames else side, "")
+        options[side] = getattr(args, side) or (int(text) if text.isdecimal() else None)
+    _, inputs = _inputs(args, source, options)
     (item,) = items.verify([path], inputs, arguments.sampling(args))
     pixels = _read(item)
     size, grid = tuple(out.sizes[0].tolist()), tuple(out.grid_thw[0].tolist())

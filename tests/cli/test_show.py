@@ -70,6 +70,19 @@ def test_stored_tokens(run, folder):
     assert (folder / "one.png").read_bytes() == (folder / "out.png").read_bytes()
 
 
+def test_stored_options_count(run, folder):
+    """The image is drawn as it was encoded: with its own limits, and without its transparency, not on white."""
+    image = Image.open("wide.png")
+    image.putalpha(0)
+    image.save("clear.png")
+    encoder(pixels="transformers").encode(["clear.png"], max_pixels=3136).save("clear.safetensors")
+    code, _, err = run("show clear.safetensors --image clear.png -o out.png")
+    assert (code, err) == (0, "")
+    shown = panels("out.png", 2, (1, 2))[0][0]
+    likeness = [np.asarray(each.resize((10, 6))).ravel() for each in (Image.fromarray(shown), Image.open("wide.png"))]
+    assert np.corrcoef(likeness)[0, 1] > 0.8
+
+
 def test_a_strip(run, folder):
     """Steps at equal distances, whose colours are those of the whole video; frames of the step above its tokens."""
     code, _, err = run("show t.safetensors#clip.mp4 --image clip.mp4 --num-frames 20 -o out.png")
