@@ -9,6 +9,8 @@ from PIL import Image
 
 from qwenvis import jobs
 
+COUNT = 36
+BLOCK = 16  # items to a block, instead of 256
 SMALL_SHARD = 12_000  # bytes: a few pictures
 BROKEN = 7  # the number of the picture that is no picture
 
