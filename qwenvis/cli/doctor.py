@@ -104,12 +104,12 @@ def _isa() -> str:
 
 
 def _formats() -> str:
-    """List the dtypes of weights, and which of them this CPU cannot multiply, or multiplies with rounded rows."""
+    """List the dtypes of weights, and how this CPU multiplies those that it expands, or quantises rows for."""
     from qwenvis import ops
     from qwenvis.nn.formats import DTYPES
 
     facts = ops.formats()
-    expanded, quantized = " (stored; multiplied as float32)", " (inputs of products are quantised too)"
+    expanded, quantized = " (stored; multiplied as float32)", " (inputs of linear layers are quantised too)"
     uses = {name: expanded * format.expanded + quantized * format.quantized for name, format in facts.items()}
     return ", ".join(f"{dtype}{uses[format]}" for dtype, format in DTYPES.items())
 
