@@ -71,6 +71,7 @@ exit codes
   1    a file or an argument is unusable, a file could not be written, or what was checked is not as it should be; a
        message on stderr says why
   2    invalid command line
+  3    a job has items that cannot be used; its manifest says why
   130  interrupted by Ctrl-C
   141  the reader of the output has closed the pipe
 """
