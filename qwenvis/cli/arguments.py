@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from typing import TYPE_CHECKING, TypedDict
 
 from qwenvis.cli import units
@@ -57,6 +58,16 @@ def add_threads(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", type=positive, metavar="N", help="number of threads (default: the CPUs that this process may use)"
     )
+
+
+def add_json(parser: argparse.ArgumentParser, what: str = "a JSON object") -> None:
+    """Add ``--json``."""
+    parser.add_argument("--json", action="store_true", help=f"print {what} instead of text (docs/command_line.md)")
+
+
+def print_json(facts: object) -> None:
+    """Print facts as JSON. Its keys stay the same in later versions; there may be more."""
+    print(json.dumps(facts, indent=2))
 
 
 def add_dtype(parser: argparse.ArgumentParser, default: str | None = "float32", described: str = "%(default)s") -> None:

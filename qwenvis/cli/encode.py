@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import warnings
 from typing import TYPE_CHECKING
@@ -66,6 +67,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     arguments.add_sampling(parser)
     arguments.add_cache(parser)
     arguments.add_hub(parser)
+    arguments.add_json(parser, "a line of JSON for each item")
     job.add(parser)
 
 
@@ -98,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
         out = steps.encode(encoder, inputs, planned)
     out.save(target)
 
-    print(*units.columns(_rows(out), "<>>>"), sep="\n")
+    print(*(_records(out) if args.json else units.columns(_rows(out), "<>>>")), sep="\n")
     tokens, width = out.embeddings.shape
     size = units.nbytes(target.stat().st_size)
     print(f"wrote {units.name(str(target))}: {tokens} tokens of {width} float32, {size}", file=sys.stderr)
@@ -117,3 +119,10 @@ def _rows(out: Embeddings) -> list[tuple[str, ...]]:
         (units.name(source), units.area(size), f"grid_thw {' '.join(map(str, grid))}", f"{tokens} tokens")
         for source, size, grid, tokens in items
     ]
+
+
+def _records(out: Embeddings) -> list[str]:
+    """Return a line of JSON for each item, with names that the manifest of a job has too."""
+    columns = out.sources, out.sizes.tolist(), out.grid_thw.tolist(), out.counts.tolist(), out.keys
+    names = ("source", "size", "grid", "tokens", "key")
+    return [json.dumps(dict(zip(names, values, strict=True))) for values in zip(*columns, strict=True)]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from qwenvis.jobs import Summary
 
 ITEMS_FAILED = 3  # the exit code
-OPTIONS = ("include", "column", "to", "dtype_out", "shard_size", "shard", "retry_failed", "json", "quiet")
+OPTIONS = ("include", "column", "to", "dtype_out", "shard_size", "shard", "retry_failed", "quiet")
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +33,6 @@ def add(parser: argparse.ArgumentParser) -> None:
     text = "encode the I-th of N shares, from 1/N to N/N: one for each process or machine (docs/jobs.md)"
     group.add_argument("--shard", type=_share, metavar="I/N", help=text)
     group.add_argument("--retry-failed", action="store_true", help="try all failed items again")
-    group.add_argument("--json", action="store_true", help="print one line of JSON for each item, when it is encoded")
     group.add_argument("--quiet", action="store_true", help="print errors only")
 
 

@@ -74,7 +74,7 @@ def test_shares(run):
     ("words", "code", "said"),
     [
         (("photos/00000.jpg", "-o", "out.safetensors", "--to", "parquet"), 2, "--to needs -o DIRECTORY/"),
-        (("photos/00000.jpg", "--json"), 2, "--json needs -o DIRECTORY/"),
+        (("photos/00000.jpg", "--quiet"), 2, "--quiet needs -o DIRECTORY/"),
         (("nowhere/", "-o", "tokens/"), 1, "nowhere/: there is no such file or directory"),
         (("photos", "-o", "photos/"), 1, "and no job: name a new directory"),
         (("photos", "-o", "tokens/", "--to", "parquet", "--dtype-out", "bfloat16"), 1, "parquet has no bfloat16"),

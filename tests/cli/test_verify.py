@@ -16,6 +16,7 @@ from qwenvis import ModelSpec, geometry
 from qwenvis.checkpoints.checkpoint import Checkpoint
 from qwenvis.cli import demo
 from qwenvis.comparison import compare
+from qwenvis.embeddings import page as pages
 from qwenvis.embeddings import picture as drawing
 from qwenvis.models import qwen2_vl
 
@@ -110,18 +111,18 @@ def test_plot_shows_the_token_that_differs(run, monkeypatch):
     code, _, err = run(f"verify {checkpoint()} wide.png --plot map.png --threads 1")
     assert (code, err) == (0, "wrote map.png: wide.png\n")
     page = np.asarray(Image.open("map.png"))
-    side = round(drawing.SIDE / 5)
+    side = round(pages.SIDE / 5)
     height, width = 3 * side, 5 * side
-    assert page.shape[1] == 2 * width + 3 * drawing.MARGIN
-    assert page.shape[0] > height + 2 * drawing.MARGIN
-    left, top = width + 2 * drawing.MARGIN, drawing.MARGIN
+    assert page.shape[1] == 2 * width + 3 * pages.MARGIN
+    assert page.shape[0] > height + 2 * pages.MARGIN
+    left, top = width + 2 * pages.MARGIN, pages.MARGIN
     squares = page[top : top + height, left : left + width].reshape(3, side, 5, side, 3)
     assert (squares == squares[:, :1, :, :1]).all()
     brightness = squares[:, 0, :, 0].sum(axis=-1)
     assert np.unravel_index(brightness.argmax(), (3, 5)) == (2, 3)
     assert squares[2, 0, 3, 0].tolist() == list(drawing.HEAT[-1])
     assert np.sort(brightness, axis=None)[-2] < 200 < brightness.max()
-    shown = Image.fromarray(page[top : top + height, drawing.MARGIN : drawing.MARGIN + width]).resize((140, 84))
+    shown = Image.fromarray(page[top : top + height, pages.MARGIN : pages.MARGIN + width]).resize((140, 84))
     original = np.asarray(Image.open("wide.png").resize((140, 84)), np.float64)
     assert np.corrcoef(np.asarray(shown).ravel(), original.ravel())[0, 1] > 0.9
 
@@ -132,8 +133,8 @@ def test_plot_of_a_video_shows_the_worst_step(run, monkeypatch):
     assert (code, err) == (0, "wrote map.png: clip.mp4\n")
     page = np.asarray(Image.open("map.png"))
     frames = [np.asarray(Image.fromarray(each).resize((84, 56)), np.float64) for each in video_files.frames(8)]
-    side = round(drawing.SIDE / 3)
-    panel = page[drawing.MARGIN : drawing.MARGIN + 2 * side, drawing.MARGIN : drawing.MARGIN + 3 * side]
+    side = round(pages.SIDE / 3)
+    panel = page[pages.MARGIN : pages.MARGIN + 2 * side, pages.MARGIN : pages.MARGIN + 3 * side]
     shown = np.asarray(Image.fromarray(panel).resize((84, 56)))
     assert np.argmax([np.corrcoef(shown.ravel(), frame.ravel())[0, 1] for frame in frames]) == 6  # of steps of two
 

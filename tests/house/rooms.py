@@ -135,6 +135,7 @@ ROOMS = {
     "embeddings.join": Room("errors", "numpy"),
     "embeddings.file": Room("embeddings.rules embeddings.keys geometry io.drafts io.files errors", "numpy safetensors"),
     "embeddings.picture": Room(others="numpy PIL"),
+    "embeddings.page": Room("embeddings.picture", "numpy PIL"),
     "embeddings.notebook": Room("embeddings.picture errors", "numpy"),
     "embeddings.embeddings": Room(
         "embeddings.file embeddings.join embeddings.convert embeddings.rules embeddings.keys geometry errors",
@@ -261,7 +262,7 @@ ROOMS = {
         "videos.video videos.animation videos.decode images.image images.decode processors.video ops.isa ops.isas "
         "ops.openmp ops.formats ops.granted_threads nn.formats io.signatures io.drafts io.files concurrency.threads "
         "concurrency.malloc errors version",
-        "numpy PIL",
+        "numpy PIL argcomplete",
     ),
     "__main__": Room("cli"),
 }
