@@ -91,8 +91,8 @@ def _isa(fact: dict[str, Any]) -> str:
 
 
 def _formats(fact: dict[str, dict[str, bool]]) -> str:
-    """List the dtypes of weights, and which of them this CPU cannot multiply, or multiplies with rounded rows."""
-    expanded, quantized = " (stored; multiplied as float32)", " (inputs of products are quantised too)"
+    """List the dtypes of weights, and how this CPU multiplies those that it expands, or quantises rows for."""
+    expanded, quantized = " (stored; multiplied as float32)", " (inputs of linear layers are quantised too)"
     return ", ".join(
         f"{dtype}{expanded * each['expanded']}{quantized * each['quantized']}" for dtype, each in fact.items()
     )

@@ -28,13 +28,13 @@ after each layer, in the tokens, in deepstack, and for each image or video.
   largest error    the largest absolute difference over the largest absolute value of the reference
   cosine           of each token with that of the reference (in layers, of each patch): the mean and the smallest
 
-The reference is float32, another --dtype, or with --against transformers that package's own code, which computes
+The reference is float32 or another dtype; or, with --against transformers, the code of transformers, which computes
 tokens and deepstack in float32 from the same pixel values. Weights and images are read once for each of the two, and
-only one set of weights is in memory. Results that are not finite are an error.
+only one set of weights is in memory. NaN or infinite results are an error.
 """
 EXAMPLES = """\
   qwenvis verify Qwen/Qwen2-VL-2B-Instruct photo.jpg scan.png
-  qwenvis verify Qwen/Qwen2-VL-2B-Instruct *.jpg --dtype bfloat16 --bound 0.02 --plot worst.png
+  qwenvis verify Qwen/Qwen2-VL-2B-Instruct *.jpg --dtype int8 --bound 0.05 --plot worst.png
   qwenvis verify ./my-checkpoint clip.mp4 --num-frames 16 --json
   qwenvis verify ./my-checkpoint photo.jpg --against transformers --bound 1e-4
 """
@@ -46,7 +46,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SOURCE", help=f"the checkpoint: {arguments.SOURCE}")
     text = "an image or video file (default: an image from the package)"
     parser.add_argument("images", nargs="*", metavar="IMAGE", help=text)
-    arguments.add_dtype(parser, "bfloat16, and float32 against transformers")
+    arguments.add_dtype(parser, None, "bfloat16, and float32 against transformers")
     text = "the reference: float32, another dtype, or transformers (default: %(default)s)"
     parser.add_argument("--against", type=str.lower, default="float32", metavar="REFERENCE", help=text)
     text = "exit with 1 if the relative RMS of the tokens, or of a deepstack array, of any item is above X"
@@ -84,7 +84,8 @@ def run(args: argparse.Namespace) -> int:
     target = None if args.plot is None else files.picture(args.plot, paths)
     threads = resolve(args.threads)
     limits = {"min_pixels": args.min_pixels, "max_pixels": args.max_pixels}
-    dtype = args.dtype or ("float32" if args.against == TRANSFORMERS else "bfloat16")
+    default = "float32" if args.against == TRANSFORMERS else "bfloat16"
+    dtype = default if args.dtype is None else args.dtype
     spec = ModelSpec.open(args.source, dtype=dtype, **arguments.hub(args), **limits)
     reference(spec, args.against)
     sampling = arguments.sampling(args)

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from comparison.perturbing import perturb
 from made import video_files
 from made.presets import checkpoint, picture
 from oracle.tolerance import TOWER
 from qwenvis import ModelSpec, geometry
 from qwenvis.checkpoints.checkpoint import Checkpoint
 from qwenvis.cli import demo
-from qwenvis.comparison import compare, comparison
-from qwenvis.comparison.passes import encode
+from qwenvis.comparison import compare
 from qwenvis.embeddings import page as pages
 from qwenvis.embeddings import picture as drawing
 from qwenvis.models import qwen2_vl
@@ -33,22 +33,13 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.fixture
-def perturbed(monkeypatch):
-    """Double one token of everything that is compared with a reference, by its row."""
+def double(monkeypatch, row):
+    """Double one token of what is compared with the reference."""
 
-    def perturb(row):
-        def changed(spec, threads, plan, visit):
-            def visit_changed(micro_batch, stage, array):
-                if stage.kind == "tokens" and spec.dtype == "bfloat16":
-                    array[row] *= 2
-                visit(micro_batch, stage, array)
+    def change(tokens):
+        tokens[row] *= 2
 
-            encode(spec, threads, plan, visit_changed)
-
-        monkeypatch.setattr(comparison, "encode", changed)
-
-    return perturb
+    perturb(monkeypatch, change)
 
 
 @pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl"])
@@ -108,15 +99,15 @@ def test_bound(run):
     assert err.startswith("qwenvis: relative RMS above 0.00")
 
 
-def test_bound_names_the_worst_item(run, perturbed):
-    perturbed(-1)
+def test_bound_names_the_worst_item(run, monkeypatch):
+    double(monkeypatch, -1)
     code, _, err = run(f"verify {checkpoint()} wide.png small.png --bound 0.05 --json --threads 1")
     assert code == 1
     assert err.endswith("tokens of small.png\n")
 
 
-def test_plot_shows_the_token_that_differs(run, perturbed):
-    perturbed(2 * 5 + 3)
+def test_plot_shows_the_token_that_differs(run, monkeypatch):
+    double(monkeypatch, 2 * 5 + 3)
     code, _, err = run(f"verify {checkpoint()} wide.png --plot map.png --threads 1")
     assert (code, err) == (0, "wrote map.png: wide.png\n")
     page = np.asarray(Image.open("map.png"))
@@ -136,8 +127,8 @@ def test_plot_shows_the_token_that_differs(run, perturbed):
     assert np.corrcoef(np.asarray(shown).ravel(), original.ravel())[0, 1] > 0.9
 
 
-def test_plot_of_a_video_shows_the_worst_step(run, perturbed):
-    perturbed(-1)
+def test_plot_of_a_video_shows_the_worst_step(run, monkeypatch):
+    double(monkeypatch, -1)
     code, _, err = run(f"verify {checkpoint()} small.png clip.mp4 --num-frames 8 --plot map.png --threads 1")
     assert (code, err) == (0, "wrote map.png: clip.mp4\n")
     page = np.asarray(Image.open("map.png"))
@@ -185,6 +176,7 @@ def test_transformers_is_missing(run, monkeypatch):
     ("options", "code", "words"),
     [
         ("wide.png --against float64", 1, "against is 'float64'; expected float32, bfloat16"),
+        ("wide.png --dtype=", 1, "dtype is ''"),
         ("wide.png --dtype float32", 1, "dtype and against are both float32"),
         ("wide.png no.png", 1, "no such file"),
         ("wide.png --fps 2", 1, "--fps would choose the frames of videos, but there is no video"),
