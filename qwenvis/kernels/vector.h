@@ -22,6 +22,7 @@ typedef float vf_unaligned __attribute__((vector_size(4 * VL), aligned(4), may_a
 #else
 #define OPAQUE(x) __asm__ volatile("" : "+v"(x))
 #endif
+#define OPAQUE_POINTER(p) __asm__("" : "+r"(p))
 
 #define INLINE static inline __attribute__((always_inline))
 
