@@ -55,9 +55,10 @@ INLINE vf where(vi mask, vf yes, vf no) { return (vf)((mask & (vi)yes) | (~mask 
 /* C's vector extensions have no maximum. An instruction that the file of an ISA names replaces three. */
 #ifndef QV_MAX
 #define QV_MAX(a, b) where((a) > (b), a, b)
+#define QV_MIN(a, b) where((a) < (b), a, b)
 #endif
 INLINE vf max(vf a, vf b) { return QV_MAX(a, b); }
-INLINE vf min(vf a, vf b) { return -max(-a, -b); }
+INLINE vf min(vf a, vf b) { return QV_MIN(a, b); }
 
 /* bfloat16 is the upper half of a float. Round to nearest, ties to even; NaN stays NaN. */
 typedef uint16_t vh __attribute__((vector_size(2 * VL)));
@@ -71,6 +72,13 @@ INLINE vh narrow(vf x)
     vu rounded = bits + 0x7FFF + ((bits >> 16) & 1);
     return __builtin_convertvector((vu)where(x == x, (vf)rounded, (vf)(bits | 0x400000)) >> 16, vh);
 }
+#endif
+
+/* The floats of bfloat16 entries. */
+#ifdef QV_WIDEN
+INLINE vf widen(vh x) { return QV_WIDEN(x); }
+#else
+INLINE vf widen(vh x) { return (vf)(__builtin_convertvector(x, vu) << 16); }
 #endif
 
 /* Store x as entries i .. i + n of a row of `dtype`: a whole vector for n >= VL, nothing for n <= 0. */
