@@ -9,7 +9,7 @@
  *                                   row, b a vector of words of int8
  *     QV_I8_LEAST                   with QV_I8_DOT: the least entry of a row, 0 for uint8, or -128 for int8
  *     QV_MAX, QV_MIN                where instructions take a maximum and a minimum
- *     QV_NARROW, QV_WIDEN           where instructions round to bfloat16 and widen from it
+ *     QV_NARROW, QV_WIDEN           where one instruction rounds to bfloat16, or widens integers of 16 bits to 32
  *     QV_NARROW_TWO                 where one instruction rounds two vectors to bfloat16, side by side in a third
  *     QV_NEAREST, QV_SCALE          where instructions round to an integer n, and compute x 2^n
  *

@@ -52,7 +52,7 @@ INLINE void store_n(float *p, vf x, ptrdiff_t n)
 /* numpy.where: entries of `yes` where the mask is set, entries of `no` elsewhere. */
 INLINE vf where(vi mask, vf yes, vf no) { return (vf)((mask & (vi)yes) | (~mask & (vi)no)); }
 
-/* C's vector extensions have no maximum. An instruction that the file of an ISA names replaces three. */
+/* C's vector extensions have no maximum and no minimum. An instruction that the file of an ISA names replaces three. */
 #ifndef QV_MAX
 #define QV_MAX(a, b) where((a) > (b), a, b)
 #define QV_MIN(a, b) where((a) < (b), a, b)
@@ -75,11 +75,10 @@ INLINE vh narrow(vf x)
 #endif
 
 /* The floats of bfloat16 entries. */
-#ifdef QV_WIDEN
-INLINE vf widen(vh x) { return QV_WIDEN(x); }
-#else
-INLINE vf widen(vh x) { return (vf)(__builtin_convertvector(x, vu) << 16); }
+#ifndef QV_WIDEN
+#define QV_WIDEN(x) __builtin_convertvector(x, vu)
 #endif
+INLINE vf widen(vh x) { return (vf)(QV_WIDEN(x) << 16); }
 
 /* Store x as entries i .. i + n of a row of `dtype`: a whole vector for n >= VL, nothing for n <= 0. */
 INLINE void store_as(void *row, ptrdiff_t i, vf x, ptrdiff_t n, qv_dtype dtype)
