@@ -10,6 +10,7 @@
     (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&  \
      __builtin_cpu_supports("avx512dq"))
 #define QV_MAX(a, b) _mm512_max_ps(a, b)
+#define QV_MIN(a, b) _mm512_min_ps(a, b)
 #define QV_NEAREST(x) _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
 #define QV_SCALE(x, n) _mm512_scalef_ps(x, n)
 #define VL 16

@@ -16,7 +16,9 @@
 #define QV_I8_LEAST 0
 #define QV_NARROW(x) ((vh)_mm512_cvtneps_pbh(x))
 #define QV_NARROW_TWO(left, right) ((vf)_mm512_cvtne2ps_pbh(right, left))
+#define QV_WIDEN(x) ((vu)_mm512_cvtepu16_epi32((__m256i)(x)))
 #define QV_MAX(a, b) _mm512_max_ps(a, b)
+#define QV_MIN(a, b) _mm512_min_ps(a, b)
 #define QV_NEAREST(x) _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
 #define QV_SCALE(x, n) _mm512_scalef_ps(x, n)
 #define VL 16

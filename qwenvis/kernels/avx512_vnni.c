@@ -13,6 +13,7 @@
 #define QV_I8_DOT(c, a, b) ((vi)_mm512_dpbusd_epi32((__m512i)(c), _mm512_set1_epi32(a), (__m512i)(b)))
 #define QV_I8_LEAST 0
 #define QV_MAX(a, b) _mm512_max_ps(a, b)
+#define QV_MIN(a, b) _mm512_min_ps(a, b)
 #define QV_NEAREST(x) _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
 #define QV_SCALE(x, n) _mm512_scalef_ps(x, n)
 #define VL 16

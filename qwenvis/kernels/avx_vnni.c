@@ -17,6 +17,7 @@ static int has_avx_vnni(void) /* which not every compiler's __builtin_cpu_suppor
 #define QV_I8_DOT(c, a, b) ((vi)_mm256_dpbusd_avx_epi32((__m256i)(c), _mm256_set1_epi32(a), (__m256i)(b)))
 #define QV_I8_LEAST 0
 #define QV_MAX(a, b) _mm256_max_ps(a, b)
+#define QV_MIN(a, b) _mm256_min_ps(a, b)
 #define VL 8
 #define MR 6 /* 12 accumulators, 2 of B, 1 of A: 15 of 16 registers */
 #define ROWS_NBYTES (384 << 10) /* as with AVX2; not measured */

@@ -52,7 +52,7 @@ INLINE void load_block(const void *x, ptrdiff_t n, const float *factors, vf bloc
             block[i] = load((const float *)x + i * VL);
         } else {
             memcpy(&half, (const uint16_t *)x + i * VL, sizeof half);
-            block[i] = (vf)(__builtin_convertvector(half, vu) << 16);
+            block[i] = widen(half);
         }
         block[i] *= load(factors + i * VL);
     }

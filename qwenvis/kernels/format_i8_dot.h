@@ -26,21 +26,28 @@ typedef struct {
 } trailer;
 _Static_assert(sizeof(trailer) == QV_TRAILER, "the ops leave other room for a trailer");
 
+/* Bytes of a cache line; bytes from the rotated block to the prefetched one, which may be in the next row. */
+enum { LINE_NBYTES = 64, AHEAD_NBYTES = 2048 };
+
 /* rotated <- k entries of x, rotated block by block; low and high become the ends of their range, with 0 in it. Returns
  * zero, or NaN if an entry is not finite. */
 INLINE float rotate_blocks(const void *x, ptrdiff_t k, const float *factors, float *rotated, float *low, float *high)
 {
     vf most = {0}, least = {0}, zero = {0}, block[BLOCK_VECTORS];
     for (ptrdiff_t p = 0; p < k; p += BLOCK) {
-        load_block((const char *)x + p * qv_itemsize(I8_ROWS), k - p, factors + p, block, I8_ROWS);
+        const char *from = (const char *)x + p * qv_itemsize(I8_ROWS);
+        for (ptrdiff_t i = 0; i < BLOCK * qv_itemsize(I8_ROWS); i += LINE_NBYTES)
+            __builtin_prefetch(from + AHEAD_NBYTES + i);
+        load_block(from, k - p, factors + p, block, I8_ROWS);
         UNROLL for (int i = 0; i < BLOCK_VECTORS; i++) {
             most = max(most, block[i]);
-            least = max(least, -block[i]);
-            zero += block[i] * 0.0f;
+            least = min(least, block[i]);
+            if (i % TAIL_VECTORS == 0) /* an entry that is not finite spreads over its block */
+                zero += block[i] * 0.0f;
             store(rotated + p + i * VL, block[i]);
         }
     }
-    *low = -max_lanes(least), *high = max_lanes(most);
+    *low = -max_lanes(-least), *high = max_lanes(most);
     return sum_lanes(zero);
 }
 

@@ -8,7 +8,8 @@
  *     QV_I8_DOT                     c + a0 b0 + a1 b1 + a2 b2 + a3 b3 in int32, if the ISA has it: a is a word of a
  *                                   row, b a vector of words of int8
  *     QV_I8_LEAST                   with QV_I8_DOT: the least entry of a row, 0 for uint8, or -128 for int8
- *     QV_MAX, QV_NARROW             where one instruction takes a maximum or rounds to bfloat16
+ *     QV_MAX, QV_MIN                where instructions take a maximum and a minimum
+ *     QV_NARROW, QV_WIDEN           where one instruction rounds to bfloat16, or widens integers of 16 bits to 32
  *     QV_NARROW_TWO                 where one instruction rounds two vectors to bfloat16, side by side in a third
  *     QV_NEAREST, QV_SCALE          where instructions round to an integer n, and compute x 2^n
  *

@@ -27,6 +27,7 @@ static int has_bf16(void) { return 0; } /* no way to ask is known here */
 #define QV_I8_LEAST -128
 #define QV_NARROW(x) ((vh)vcvt_bf16_f32(x))
 #define QV_MAX(a, b) vmaxq_f32(a, b)
+#define QV_MIN(a, b) vminq_f32(a, b)
 #define VL 4
 #define MR 8 /* 16 accumulators, 2 of B, 8 of A, which GCC loads ahead: 26 of 32 registers */
 #define ROWS_NBYTES (256 << 10) /* half of the L2 of a Cortex-A72 or a Neoverse N1; not measured */

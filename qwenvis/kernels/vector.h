@@ -22,6 +22,7 @@ typedef float vf_unaligned __attribute__((vector_size(4 * VL), aligned(4), may_a
 #else
 #define OPAQUE(x) __asm__ volatile("" : "+v"(x))
 #endif
+#define OPAQUE_POINTER(p) __asm__("" : "+r"(p))
 
 #define INLINE static inline __attribute__((always_inline))
 
@@ -51,12 +52,13 @@ INLINE void store_n(float *p, vf x, ptrdiff_t n)
 /* numpy.where: entries of `yes` where the mask is set, entries of `no` elsewhere. */
 INLINE vf where(vi mask, vf yes, vf no) { return (vf)((mask & (vi)yes) | (~mask & (vi)no)); }
 
-/* C's vector extensions have no maximum. An instruction that the file of an ISA names replaces three. */
+/* C's vector extensions have no maximum and no minimum. An instruction that the file of an ISA names replaces three. */
 #ifndef QV_MAX
 #define QV_MAX(a, b) where((a) > (b), a, b)
+#define QV_MIN(a, b) where((a) < (b), a, b)
 #endif
 INLINE vf max(vf a, vf b) { return QV_MAX(a, b); }
-INLINE vf min(vf a, vf b) { return -max(-a, -b); }
+INLINE vf min(vf a, vf b) { return QV_MIN(a, b); }
 
 /* bfloat16 is the upper half of a float. Round to nearest, ties to even; NaN stays NaN. */
 typedef uint16_t vh __attribute__((vector_size(2 * VL)));
@@ -71,6 +73,12 @@ INLINE vh narrow(vf x)
     return __builtin_convertvector((vu)where(x == x, (vf)rounded, (vf)(bits | 0x400000)) >> 16, vh);
 }
 #endif
+
+/* The floats of bfloat16 entries. */
+#ifndef QV_WIDEN
+#define QV_WIDEN(x) __builtin_convertvector(x, vu)
+#endif
+INLINE vf widen(vh x) { return (vf)(QV_WIDEN(x) << 16); }
 
 /* Store x as entries i .. i + n of a row of `dtype`: a whole vector for n >= VL, nothing for n <= 0. */
 INLINE void store_as(void *row, ptrdiff_t i, vf x, ptrdiff_t n, qv_dtype dtype)

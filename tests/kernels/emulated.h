@@ -21,6 +21,9 @@
 
 #define _mm256_max_ps(a, b) where((a) > (b), a, b)
 #define _mm512_max_ps(a, b) where((a) > (b), a, b)
+#define _mm256_min_ps(a, b) where((a) < (b), a, b)
+#define _mm512_min_ps(a, b) where((a) < (b), a, b)
+#define _mm512_cvtepu16_epi32(x) __builtin_convertvector((vh)(x), vu)
 #define _mm256_set1_epi32(a) (((vi){0} + (a)))
 #define _mm512_set1_epi32(a) (((vi){0} + (a)))
 #define _mm256_dpbusd_avx_epi32(c, a, b) _mm512_dpbusd_epi32(c, a, b)
