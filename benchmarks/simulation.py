@@ -26,6 +26,7 @@ class Scheme:
     - ``balance``: columns of the weight are divided by this power of their norm, and entries of rows multiplied by it.
     - ``rotation``: the neighbours that a Hadamard matrix mixes; 0 for none. ``signs``: random ones before that.
     - ``symmetric``: rows have no zero point. ``k_block``: entries of K with a scale of their own; 0 for whole rows.
+    - ``weight_block``: the same of weights, whose scales are then float16, as in the q8_0 of llama.cpp.
     - ``together``: all rows of a product have one scale.
     """
 
@@ -34,6 +35,7 @@ class Scheme:
     signs: bool = True
     symmetric: bool = False
     k_block: int = 0
+    weight_block: int = 0
     together: bool = False
 
     def rotate(self, x: np.ndarray) -> np.ndarray:
@@ -48,8 +50,7 @@ class Scheme:
 
     def round_rows(self, x: np.ndarray) -> np.ndarray:
         """Round rows (rows, k) to 8 bits, by row or by blocks of K."""
-        k, block = x.shape[1], self.k_block or x.shape[1]
-        parts = np.pad(x, ((0, 0), (0, -k % block))).reshape(len(x), -1, block)
+        parts = _blocks(x, self.k_block)
         axes = None if self.together else 2
         low, high = (end(parts, axis=axes, keepdims=True) for end in (np.min, np.max))
         low, high = low.clip(max=0), high.clip(min=0)
@@ -61,13 +62,15 @@ class Scheme:
             scale = _positive((high - low) / 255)
             zero = np.rint(-low / scale)
             rounded = ((np.rint(parts / scale) + zero).clip(0, 255) - zero) * scale
-        return np.ascontiguousarray(rounded.reshape(len(x), -1)[:, :k])
+        return np.ascontiguousarray(rounded.reshape(len(x), -1)[:, : x.shape[1]])
 
-
-def round_weight(w: np.ndarray) -> np.ndarray:
-    """Round a weight (n, k) to 8 bits, by output."""
-    scale = _positive(np.abs(w).max(axis=1, keepdims=True) / 127)
-    return np.rint(w / scale) * scale
+    def round_weight(self, w: np.ndarray) -> np.ndarray:
+        """Round a weight (n, k) to 8 bits, by output or by blocks of K."""
+        parts = _blocks(w, self.weight_block)
+        scale = _positive(np.abs(parts).max(axis=2, keepdims=True) / 127)
+        rounded = np.rint(parts / scale)
+        rounded *= scale.astype(np.float16) if self.weight_block else scale
+        return np.ascontiguousarray(rounded.reshape(len(w), -1)[:, : w.shape[1]])
 
 
 # By name, as docs/int8.md lists them.
@@ -81,6 +84,7 @@ SCHEMES = {
     "no-signs": Scheme(signs=False),
     "symmetric": Scheme(symmetric=True),
     **{f"k{block}": Scheme(k_block=block) for block in (256, 640)},
+    "q8_0": Scheme(balance=0, rotation=0, symmetric=True, k_block=32, weight_block=32),
 }
 
 
@@ -105,7 +109,7 @@ class SimulatedWeight:
             return
         weight = np.concatenate(halves)  # gate and up have the same rows
         self.balance = _positive(np.linalg.norm(weight, axis=0)) ** np.float32(self.scheme.balance)
-        rounded = round_weight(self.scheme.rotate(weight / self.balance))
+        rounded = self.scheme.round_weight(self.scheme.rotate(weight / self.balance))
         for i, part in enumerate(np.split(rounded, len(halves))):
             self.packed.pack(part, i) if len(halves) > 1 else self.packed.pack(part)
         self.halves = []
@@ -127,6 +131,12 @@ def simulated(scheme: Scheme) -> Iterator[None]:
 
     with patch.object(ops, "linear", linear), patch.object(ops, "PackedWeight", packed_weight):
         yield
+
+
+def _blocks(x: np.ndarray, size: int) -> np.ndarray:
+    """(rows, k) -> (rows, blocks, size), the last block filled up with zeros; size 0: one block, the whole row."""
+    size = size or x.shape[1]
+    return np.pad(x, ((0, 0), (0, -x.shape[1] % size))).reshape(len(x), -1, size)
 
 
 @cache

@@ -54,7 +54,17 @@ def cost(tower: Tower, weights: Weights, grid_thw: np.ndarray, still: bool = Tru
     arrays = patches * math.prod(config.kernel) + (1 + len(config.deepstack)) * tokens * config.out_hidden_size
     with ops.use_threads(threads):
         passes = [tower.sizes(span_grid(grid_thw, spans)) for spans in split_steps(grid_thw, PATCH_BUDGET)]
-    return Cost(patches, tokens, flops, 4 * arrays + workspace.nbytes(*passes))
+    rounded = _quantized_nbytes(weights, patches)
+    return Cost(patches, tokens, flops, 4 * arrays + workspace.nbytes(*passes) + rounded)
+
+
+def _quantized_nbytes(weights: Weights, patches: int) -> int:
+    """Bound the bytes of the rows that a product quantises at a time."""
+    if not ops.formats()[weights.format].quantized:
+        return 0
+    products = [request for request in weights.requests if len(request.shape) > 1 and request.patches]
+    rows = [min(patches // request.patches, ops.quantized_rows) for request in products]
+    return max(count * math.prod(request.shape[1:]) for count, request in zip(rows, products, strict=True))
 
 
 def weight_nbytes(tower: Tower, weights: Weights) -> int:

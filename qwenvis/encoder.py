@@ -87,8 +87,8 @@ class Encoder:
           ``synthetic:PRESET``, or a Hub id (ORG/NAME, ORG/NAME/FILE.gguf), which is downloaded unless a cache has it.
         - ``dtype``: "float32"; "bfloat16", which rounds the weights and the inputs of matrix products to bfloat16,
           while sums, norms, softmax, rope and the residual stream stay float32; "int8", which also quantises linear
-          layers; or "auto": the format of a packed checkpoint, else bfloat16 if the checkpoint stores it and this CPU
-          multiplies it, else float32. Other spellings, such as "bf16", and types of libraries are accepted too.
+          layers (docs/int8.md); or "auto": the format of a packed checkpoint, else bfloat16 if the checkpoint stores it
+          and this CPU multiplies it, else float32. Also "bf16" and the like, and dtypes of NumPy, ml_dtypes and torch.
         - ``threads``: default QWENVIS_NUM_THREADS, else OMP_NUM_THREADS, else the CPUs that this process may use.
         - ``min_pixels``, ``max_pixels``: the smallest and largest area of a resized image, in pixels, instead of the
           limits of the checkpoint's preprocessor config.

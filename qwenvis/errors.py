@@ -176,7 +176,7 @@ class Place:
         error.argument, error.index, error.source = self.argument, self.index, self.source
 
     def claim(self, error: QwenvisError) -> None:
-        """Make an error that begins with another name of this item, its ``source``, an error about this item."""
+        """Mark an error, whose message begins with its own ``source``, and put the name of this item in its place."""
         error.args = (self.source + str(error).removeprefix(str(error.source)),)
         self.mark(error)
 

@@ -11,9 +11,10 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import Any, Protocol
+from itertools import takewhile
+from typing import Any, NoReturn, Protocol
 
-from qwenvis.cli import cache, demo, doctor, encode, extract, info, pack, units, verify
+from qwenvis.cli import cache, completion, demo, doctor, encode, extract, info, pack, show, units, verify
 from qwenvis.errors import QwenvisError
 
 OK, FAILED, INTERRUPTED, UNREAD = 0, 1, 130, 141  # argparse has 2
@@ -42,6 +43,8 @@ COMMANDS: dict[str, Command] = {
     "cache": cache,
     "doctor": doctor,
     "demo": demo,
+    "show": show,
+    "completion": completion,
 }
 
 DESCRIPTION = "The vision encoder of Qwen-VL on a CPU: images in, visual tokens out."
@@ -71,6 +74,7 @@ exit codes
   1    a file or an argument is unusable, a file could not be written, or what was checked is not as it should be; a
        message on stderr says why
   2    invalid command line
+  3    a job has items that cannot be used; its manifest says why
   130  interrupted by Ctrl-C
   141  the reader of the output has closed the pipe
 """
@@ -91,9 +95,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _outcome(argv: Sequence[str] | None) -> int:
     """Run the command; print what went wrong as one message, and return the exit code."""
     try:
-        args, unknown = _parser().parse_known_args(argv)
+        if completion.VARIABLE in os.environ:
+            completion.answer(parser())
+        args, unknown = parser().parse_known_args(argv)
         if unknown:
-            args.parser.error(f"unrecognized arguments: {' '.join(unknown)}{_suggestion(unknown, args.parser)}")
+            args.parser.refuse(unknown)
         return COMMANDS[args.command].run(args)
     except SystemExit as done:  # argparse, after --help or a usage error
         return done.code if isinstance(done.code, int) else OK
@@ -110,11 +116,12 @@ def _outcome(argv: Sequence[str] | None) -> int:
         return _fail("not enough memory; `qwenvis info SOURCE IMAGE` estimates the memory that an image needs")
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> _Parser:
+    """Return the parser of the command line."""
     style: dict[str, Any] = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
-    parser = argparse.ArgumentParser("qwenvis", None, DESCRIPTION, EPILOG, **style)
-    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
+    whole = _Parser("qwenvis", None, DESCRIPTION, EPILOG, **style)
+    whole.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    commands = whole.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
     for name, command in COMMANDS.items():
         examples = f"examples\n{command.EXAMPLES}"
         added = commands.add_parser(
@@ -122,17 +129,31 @@ def _parser() -> argparse.ArgumentParser:
         )
         command.add(added)
         added.set_defaults(parser=added)
-    return parser
+    return whole
 
 
-def _suggestion(unknown: Sequence[str], parser: argparse.ArgumentParser) -> str:
-    """Return the option of a command that is close to an unknown one, as the end of a message; empty if none is."""
-    from difflib import get_close_matches
+class _Parser(argparse.ArgumentParser):
+    """A parser that names an unknown option before a missing argument, with the usage of the command that got it."""
 
-    options = [option for action in parser._actions for option in action.option_strings]
-    names = (word.partition("=")[0] for word in unknown if word.startswith("--"))
-    close = [match for name in names for match in get_close_matches(name, options, 1, 0.8)]
-    return f" (did you mean {' '.join(close)}?)" if close else ""
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse as argparse does. A usage error ends the process."""
+        given = sys.argv[1:] if args is None else list(args)
+        own = takewhile(lambda word: word != "--", given)
+        if self._subparsers is not None:  # a word without a dash begins the command, whose options are not known here
+            own = takewhile(lambda word: word.startswith("-"), own)
+        options = (word for word in own if word.startswith("--"))
+        if unknown := [word for word in options if word.partition("=")[0] not in self._option_string_actions]:
+            self.refuse(unknown)
+        return super().parse_known_args(given, namespace)
+
+    def refuse(self, unknown: Sequence[str]) -> NoReturn:
+        """Print the usage and the unknown arguments, with the options that are close to them; end the process."""
+        from difflib import get_close_matches
+
+        names = (word.partition("=")[0] for word in unknown if word.startswith("--"))
+        close = [match for name in names for match in get_close_matches(name, self._option_string_actions, 1, 0.8)]
+        hint = f" (did you mean {' '.join(close)}?)" if close else ""
+        self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
 
 
 class _Version(argparse.Action):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from typing import TYPE_CHECKING, TypedDict
 
 from qwenvis.cli import units
@@ -59,11 +60,21 @@ def add_threads(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_dtype(parser: argparse.ArgumentParser, default: str = "float32") -> None:
-    """Add ``--dtype``. A ``default`` of several words is a rule, which the command applies to an empty text."""
+def add_json(parser: argparse.ArgumentParser, what: str = "a JSON object") -> None:
+    """Add ``--json``."""
+    parser.add_argument("--json", action="store_true", help=f"print {what} instead of text (docs/command_line.md)")
+
+
+def print_json(facts: object) -> None:
+    """Print facts as JSON. Its keys stay the same in later versions; there may be more."""
+    print(json.dumps(facts, indent=2))
+
+
+def add_dtype(parser: argparse.ArgumentParser, default: str | None = "float32", described: str = "%(default)s") -> None:
+    """Add ``--dtype``; ``described`` is the default in the help text of a command that chooses the dtype itself."""
     formats = "float32 (or f32), bfloat16 (or bf16), int8 (or i8), or auto"
-    text = f"{formats}, which selects bfloat16 if checkpoint and CPU support it (default: {default})"
-    parser.add_argument("--dtype", default="" if " " in default else default, help=text)
+    text = f"{formats}, which selects bfloat16 if checkpoint and CPU support it (default: {described})"
+    parser.add_argument("--dtype", default=default, help=text)
 
 
 def add_hub(parser: argparse.ArgumentParser, tower_only: bool = True) -> None:

@@ -22,8 +22,8 @@ class Bar:
     appears at once, before anything is done.
     """
 
-    def __init__(self, label: str, rate: Callable[[float], str]) -> None:
-        self.shown = sys.stderr is not None and sys.stderr.isatty()
+    def __init__(self, label: str, rate: Callable[[float], str], *, quiet: bool = False) -> None:
+        self.shown = not quiet and sys.stderr is not None and sys.stderr.isatty()
         self.expected: float | None = None
         self._label, self._rate = label, rate
         self._next = self._start = 0.0

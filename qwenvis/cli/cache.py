@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from dataclasses import asdict
@@ -42,8 +41,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         added = actions.add_parser(name, help=summary, description=f"{summary.capitalize()}.", allow_abbrev=False)
         added.add_argument("directory", metavar="DIR", help="the directory of the cache")
         added.set_defaults(action=action, parser=added)
-        if name == "list":
-            added.add_argument("--json", action="store_true", help="print a JSON list, with whole keys")
+        arguments.add_json(added, "a JSON list, with whole keys," if name == "list" else "a JSON object")
         if name == "prune":
             text = "the size to keep, such as 500MB, 2GB or 2GiB; 0 removes all items"
             added.add_argument("--size", required=True, type=arguments.nbytes, metavar="SIZE", help=text)
@@ -66,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
 def _list(cache: Cache, args: argparse.Namespace) -> int:
     items = list(cache)
     if args.json:
-        print(json.dumps([asdict(item) for item in items], indent=2))
+        arguments.print_json([asdict(item) for item in items])
         return 0
     rows = [("key", "tokens", "size", "last use", "source")]
     for item in items:
@@ -82,16 +80,23 @@ def _list(cache: Cache, args: argparse.Namespace) -> int:
 def _prune(cache: Cache, args: argparse.Namespace) -> int:
     before = cache.nbytes
     removed = cache.prune(args.size)
-    after = cache.nbytes
-    print(f"removed {counted(removed, 'item')}, {units.nbytes(max(0, before - after))}")
-    print(f"{counted(len(cache), 'item')} left, {units.nbytes(after)}")
+    after, left = cache.nbytes, len(cache)
+    freed = max(0, before - after)
+    if args.json:
+        arguments.print_json({"removed": removed, "removed_nbytes": freed, "items": left, "nbytes": after})
+        return 0
+    print(f"removed {counted(removed, 'item')}, {units.nbytes(freed)}")
+    print(f"{counted(left, 'item')} left, {units.nbytes(after)}")
     return 0
 
 
 def _verify(cache: Cache, args: argparse.Namespace) -> int:
     bad = cache.verify(remove=args.remove)
-    for key in bad:
-        print(key)
+    if args.json:
+        arguments.print_json({"damaged": bad, "removed": args.remove, "items": len(cache)})
+    else:
+        for key in bad:
+            print(key)
     damaged, left = counted(len(bad), "damaged item"), counted(len(cache), "item")
     if bad and not args.remove:
         print(f"qwenvis: {damaged} in {units.name(args.directory)}; --remove removes them", file=sys.stderr)

@@ -137,6 +137,7 @@ def _pace(encoder: Encoder, timed: Timed) -> str:
 
 def _page(picture: Image.Image, name: str, item: InputItem, out: Embeddings, note: str) -> Image.Image:
     """Draw the image beside its tokens."""
+    from qwenvis.embeddings import page
     from qwenvis.embeddings import picture as drawing
 
     colours, share = drawing.colours(out.embeddings)
@@ -146,7 +147,7 @@ def _page(picture: Image.Image, name: str, item: InputItem, out: Embeddings, not
         f"{len(colours)} tokens of {out.embeddings.shape[1]} numbers",
     )
     legend = f"Red, green and blue are the tokens' first three principal components, {share:.0%} of their variance."
-    return drawing.compose(picture, colours.reshape(rows, columns, 3), titles, [legend, note])
+    return page.compose(picture, colours.reshape(rows, columns, 3), titles, [legend, note])
 
 
 def _say(title: str, text: str) -> None:

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import os
 import sys
 from collections.abc import Callable
-from importlib import metadata
-from typing import TYPE_CHECKING
+from typing import Any
 
-from qwenvis.cli import units
+from qwenvis.cli import arguments, machine, units
 from qwenvis.errors import QwenvisError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SUMMARY = "report the capabilities of this machine: instruction sets, formats, threads, OpenMP, speed"
 DESCRIPTION = """\
@@ -23,210 +18,150 @@ The exit code is 0 if images can be encoded on this machine, else 1.
 """
 EXAMPLES = """\
   qwenvis doctor
+  qwenvis doctor --json
   QWENVIS_ISA=avx2 qwenvis doctor
 """
-LIBRARIES = {"NumPy": "numpy", "Pillow": "PIL", "safetensors": "safetensors", "ml_dtypes": "ml_dtypes"}
-EXTRAS = (
-    ("gguf", "gguf", "the mmproj files of llama.cpp"),
-    ("av", "video", "videos"),
-    ("huggingface_hub", "hub", "Hub ids that no cache holds"),
-    ("pyarrow", "arrow", "Embeddings.to_arrow"),
-)
 FREE = 0.93  # of the CPUs: less means that other programs are running
-RUNTIMES = ("libgomp", "libomp", "libiomp", "vcomp")  # files of OpenMP runtimes: GCC, LLVM, Intel, Microsoft
+NAMES = {"numpy": "NumPy", "PIL": "Pillow"}  # of libraries whose modules have other names
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Add no arguments: the command always prints everything."""
+    """Add the arguments of this command."""
+    arguments.add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print all lines, each problem once; return the exit code."""
-    problems: set[str] = set()
-    for title, line in LINES.items():
+    """Print all facts, each problem once; return the exit code."""
+    found: dict[str, Any] = {}
+    problems: list[str] = []
+    for name, fact in machine.FACTS.items():
+        title, words = WORDS[name]
         try:
-            text = line()
+            found[name] = fact()
+            text = words(found[name])
         except (QwenvisError, ImportError) as error:
+            found[name] = None
             text = "unknown, because of the problem above" if str(error) in problems else f"PROBLEM: {error}"
-            problems.add(str(error))
-        print(f"{title:<12}{text}", flush=True)
+            problems += [str(error)] * (str(error) not in problems)
+        if not args.json:
+            print(f"{title:<12}{text}", flush=True)
+    if args.json:
+        arguments.print_json({**found, "problems": problems})
     if problems:
         print("qwenvis: no image can be encoded on this machine until the problem is solved", file=sys.stderr)
         return 1
-    print("No problems found.")
+    if not args.json:
+        print("No problems found.")
     return 0
 
 
-def _version() -> str:
-    import qwenvis
-
-    return f"{qwenvis.__version__} in {', '.join(qwenvis.__path__)}"
+def _version(fact: dict[str, Any]) -> str:
+    return f"{fact['version']} in {', '.join(fact['path'])}"
 
 
-def _python() -> str:
-    import platform
-
-    return f"{platform.python_version()}, {platform.system()} {platform.machine()}"
+def _python(fact: dict[str, str]) -> str:
+    return f"{fact['version']}, {fact['system']} {fact['machine']}"
 
 
-def _libraries() -> str:
-    return ", ".join(f"{name} {importlib.import_module(module).__version__}" for name, module in LIBRARIES.items())
+def _libraries(fact: dict[str, str]) -> str:
+    return ", ".join(f"{NAMES.get(module, module)} {version}" for module, version in fact.items())
 
 
-def _extras() -> str:
-    return "; ".join(_extra(*row) for row in EXTRAS)
+def _extras(fact: dict[str, dict[str, Any]]) -> str:
+    return "; ".join(_extra(package, found) for package, found in fact.items())
 
 
-def _extra(package: str, extra: str, purpose: str) -> str:
+def _extra(package: str, found: dict[str, Any]) -> str:
     """Describe a package of an extra, installed or not, and its purpose."""
-    try:
-        module = importlib.import_module(package)
-    except ImportError as error:
-        return f"no {package}: pip install 'qwenvis[{extra}]' for {purpose} ({error})"
-    inside = getattr(module, "library_versions", {}).get("libavcodec")
-    codecs = f" with libavcodec {'.'.join(map(str, inside))}" if inside else ""
-    return f"{package} {metadata.version(package)}{codecs}, for {purpose}"
+    extra, purpose = machine.EXTRAS[package]
+    if found["version"] is None:
+        return f"no {package}: pip install 'qwenvis[{extra}]' for {purpose} ({found['error']})"
+    codecs = f" with libavcodec {found['libavcodec']}" if "libavcodec" in found else ""
+    return f"{package} {found['version']}{codecs}, for {purpose}"
 
 
-def _cpu() -> str:
-    import platform
-
-    models = (line.partition(":")[2].strip() for line in _proc("cpuinfo") if line.startswith("model name"))
-    return f"{next(models, platform.processor() or 'unknown')}, {os.cpu_count()} CPUs"
+def _cpu(fact: dict[str, Any]) -> str:
+    return f"{fact['model']}, {fact['count']} CPUs"
 
 
-def _isa() -> str:
-    from qwenvis import ops
-
-    forced = os.environ.get("QWENVIS_ISA")
-    isas = [name if present else f"{name} (not on this CPU)" for name, present in ops.isas().items()]
-    return f"{ops.isa()}, {'forced by QWENVIS_ISA' if forced else 'the best available'}; compiled: {', '.join(isas)}"
+def _isa(fact: dict[str, Any]) -> str:
+    isas = [name if present else f"{name} (not on this CPU)" for name, present in fact["compiled"].items()]
+    choice = "forced by QWENVIS_ISA" if fact["forced"] else "the best available"
+    return f"{fact['name']}, {choice}; compiled: {', '.join(isas)}"
 
 
-def _formats() -> str:
-    """List the dtypes of weights, and which of them this CPU cannot multiply, or multiplies with rounded rows."""
-    from qwenvis import ops
-    from qwenvis.nn.formats import DTYPES
-
-    facts = ops.formats()
-    expanded, quantized = " (stored; multiplied as float32)", " (inputs of products are quantised too)"
-    uses = {name: expanded * format.expanded + quantized * format.quantized for name, format in facts.items()}
-    return ", ".join(f"{dtype}{uses[format]}" for dtype, format in DTYPES.items())
+def _formats(fact: dict[str, dict[str, bool]]) -> str:
+    """List the dtypes of weights, and how this CPU multiplies those that it expands, or quantises rows for."""
+    expanded, quantized = " (stored; multiplied as float32)", " (inputs of linear layers are quantised too)"
+    return ", ".join(
+        f"{dtype}{expanded * each['expanded']}{quantized * each['quantized']}" for dtype, each in fact.items()
+    )
 
 
-def _threads() -> str:
-    from qwenvis.concurrency import threads
-
-    count, available = threads.resolve(), threads.available()
-    variable = next((name for name in threads.VARIABLES if os.environ.get(name, "").strip()), None)
-    if variable:
-        return f"{count}, from {variable}={os.environ[variable]} ({available} CPUs are available)"
-    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    source = "the quota of this cgroup" if available < affinity else "the CPUs that this process may use"
-    return f"{count}, {source}"
+def _threads(fact: dict[str, Any]) -> str:
+    if variable := fact["variable"]:
+        return f"{fact['count']}, from {variable}={os.environ[variable]} ({fact['available']} CPUs are available)"
+    quota = fact["available"] < fact["affinity"]
+    return f"{fact['count']}, {'the quota of this cgroup' if quota else 'the CPUs that this process may use'}"
 
 
-def _openmp() -> str:
-    from qwenvis import ops
-
-    if not ops.openmp:
+def _openmp(fact: dict[str, Any]) -> str:
+    if fact["version"] is None:
         return "none: this build starts its threads itself"
-    files = {words[5] for line in _proc("self/maps") if len(words := line.split(maxsplit=5)) == 6}
-    loaded = sorted(file for file in files if file.rpartition("/")[2].startswith(RUNTIMES))
-    return f"{ops.openmp}, {', '.join(loaded) or 'runtime library unknown'}"
+    return f"{fact['version']}, {', '.join(fact['runtimes']) or 'runtime library unknown'}"
 
 
-def _load() -> str:
-    """Describe the load, and what it costs at this moment: the load average tells of the last minute."""
-    from qwenvis import ops
-    from qwenvis.concurrency import threads
-    from qwenvis.cost import cpu_share
-
-    count = ops.granted_threads(min(threads.resolve(), threads.available()))
-    share = cpu_share(count)
-    cpus = f"{count} CPU{'s' * (count > 1)}"
-    told = f"{_load_average()}; products got {share:.0%} of {cpus}"
+def _load(fact: dict[str, Any]) -> str:
+    """Describe the load, and what it costs at this moment."""
+    share, count = fact["cpu_share"], fact["cpus"]
+    average = "load average unknown"
+    if fact["average"] is not None:
+        average = f"{fact['average']:.1f} programs on {os.cpu_count() or 1} CPUs in the last minute"
+    told = f"{average}; products got {share:.0%} of {count} CPU{'s' * (count > 1)}"
     if share >= FREE:
         return f"{told}: the machine is free"
     return f"{told}: other programs are running, and a call takes about {1 / share:.1f} times as long as without them"
 
 
-def _load_average() -> str:
-    try:
-        return f"{os.getloadavg()[0]:.1f} programs on {os.cpu_count() or 1} CPUs in the last minute"
-    except (AttributeError, OSError):  # Windows has none
-        return "load average unknown"
+def _speed(fact: dict[str, Any]) -> str:
+    formats = fact["formats"].items()
+    speeds = [f"{format} products {units.speed(speed['rate'], speed['peak'])}" for format, speed in formats]
+    return f"{'; '.join(speeds)}, on {fact['threads']} thread{'s' * (fact['threads'] > 1)}"
 
 
-def _speed() -> str:
-    from qwenvis import ops
-    from qwenvis.concurrency.threads import resolve
-    from qwenvis.cost import best_rates
-
-    threads = resolve()
-    formats = [name for name, format in ops.formats().items() if not format.expanded]
-    speeds = [f"{format} products {units.speed(*best_rates(threads, format))}" for format in formats]
-    return f"{'; '.join(speeds)}, on {threads} thread{'s' * (threads > 1)}"
-
-
-def _memory() -> str:
-    sizes = {words[0]: 1024 * int(words[1]) for line in _proc("meminfo") if len(words := line.split()) == 3}
-    if not sizes:
+def _memory(fact: dict[str, int]) -> str:
+    if not fact:
         return "unknown"
-    return f"{units.nbytes(sizes['MemAvailable:'])} available of {units.nbytes(sizes['MemTotal:'])}"
+    return f"{units.nbytes(fact['available'])} available of {units.nbytes(fact['total'])}"
 
 
-def _hub() -> str:
-    from qwenvis.sources.caches import hub_cache
+def _place(noun: str) -> Callable[[dict[str, Any]], str]:
+    """Return the words for a cache directory and the number of its entries."""
 
-    return _place(hub_cache(), "models--*", "model")
+    def words(fact: dict[str, Any]) -> str:
+        count = fact["entries"]
+        if count is None:
+            return f"{fact['path']} cannot be read: {fact['error']}"
+        return f"{fact['path']}: {count or 'no'} {noun}{'s' * (count != 1)}"
 
-
-def _synthetic() -> str:
-    from qwenvis.sources.caches import cache_root
-
-    return _place(cache_root(), "*-v[0-9]*", "synthetic checkpoint")
-
-
-def _towers() -> str:
-    from qwenvis.sources.caches import cache_root
-
-    return _place(cache_root() / "towers", "models--*/[!.]*", "downloaded tower")
+    return words
 
 
-def _proc(name: str) -> list[str]:
-    """Return the lines of a file in /proc, or no lines if the file does not exist."""
-    from pathlib import Path
-
-    try:
-        return Path("/proc", name).read_text(errors="replace").splitlines()
-    except OSError:
-        return []
-
-
-def _place(directory: Path, pattern: str, noun: str) -> str:
-    """Describe a cache directory and the number of its entries."""
-    try:
-        found = len(list(directory.glob(pattern)))
-    except OSError as error:
-        return f"{directory} cannot be read: {error.strerror}"
-    return f"{directory}: {found or 'no'} {noun}{'s' * (found != 1)}"
-
-
-LINES: dict[str, Callable[[], str]] = {
-    "qwenvis": _version,
-    "Python": _python,
-    "libraries": _libraries,
-    "extras": _extras,
-    "CPU": _cpu,
-    "ISA": _isa,
-    "formats": _formats,
-    "threads": _threads,
-    "OpenMP": _openmp,
-    "load": _load,
-    "speed": _speed,
-    "memory": _memory,
-    "Hub cache": _hub,
-    "cache": _synthetic,
-    "towers": _towers,
+# The title of each fact, and the function that puts it into words.
+WORDS: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "qwenvis": ("qwenvis", _version),
+    "python": ("Python", _python),
+    "libraries": ("libraries", _libraries),
+    "extras": ("extras", _extras),
+    "cpu": ("CPU", _cpu),
+    "isa": ("ISA", _isa),
+    "formats": ("formats", _formats),
+    "threads": ("threads", _threads),
+    "openmp": ("OpenMP", _openmp),
+    "load": ("load", _load),
+    "speed": ("speed", _speed),
+    "memory": ("memory", _memory),
+    "hub_cache": ("Hub cache", _place("model")),
+    "synthetic_cache": ("cache", _place("synthetic checkpoint")),
+    "tower_cache": ("towers", _place("downloaded tower")),
 }

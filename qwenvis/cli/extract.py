@@ -25,6 +25,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SOURCE", help=f"the checkpoint: {arguments.SOURCE}")
     parser.add_argument("-o", "--output", required=True, metavar="DIRECTORY", help="the directory to write")
     arguments.add_hub(parser, tower_only=False)
+    arguments.add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -38,6 +39,9 @@ def run(args: argparse.Namespace) -> int:
 
     steps.extract(spec, target)
     written = sources.open(target)
-    dtypes = " and ".join(sorted(written.dtypes))
-    print(f"wrote {units.name(str(target))}: {units.nbytes(written.nbytes)} of {dtypes}")
+    dtypes = sorted(written.dtypes)
+    if args.json:
+        arguments.print_json({"path": str(target), "nbytes": written.nbytes, "dtypes": dtypes})
+    else:
+        print(f"wrote {units.name(str(target))}: {units.nbytes(written.nbytes)} of {' and '.join(dtypes)}")
     return 0

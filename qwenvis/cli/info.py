@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+import math
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from qwenvis.cli import arguments, items, units
 
@@ -37,6 +39,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     arguments.add_limits(parser)
     arguments.add_sampling(parser)
     arguments.add_hub(parser)
+    arguments.add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -45,7 +48,11 @@ def run(args: argparse.Namespace) -> int:
     if not args.images:
         items.check_sampling([], sampling)
     if args.source is None:
-        print(*_families(), sep="\n")
+        if args.json:
+            arguments.print_json({"families": _families()})
+        else:
+            rows = [(family, ", ".join(presets)) for family, presets in _families().items()]
+            print(*units.columns([("model_type", "presets, as synthetic:PRESET"), *rows], "<<"), sep="\n")
         return 0
     from qwenvis.concurrency.threads import resolve
     from qwenvis.spec import ModelSpec
@@ -54,24 +61,71 @@ def run(args: argparse.Namespace) -> int:
     limits = {"min_pixels": args.min_pixels, "max_pixels": args.max_pixels}
     spec = ModelSpec.open(args.source, dtype=args.dtype, **arguments.hub(args), **limits)
     planned = items.plan(args.images, items.inputs(spec, sampling, threads), sampling) if args.images else []
+    costs = _costs(spec, planned, threads) if planned else {}
+    if args.json:
+        arguments.print_json({"source": args.source, **_facts(spec), **costs})
+        return 0
     print(units.name(args.source))
     print(*units.columns([("", *row) for row in _tower(spec)], "<<<"), sep="\n")
     if planned:
         print()
-        print(*_images(spec, planned, threads), sep="\n")
+        print(*_images(spec, costs), sep="\n")
     return 0
 
 
-def _families() -> list[str]:
-    """List the families by their model_type, with the presets of each."""
+def _families() -> dict[str, list[str]]:
+    """Return the presets of each family."""
     from qwenvis.sources.presets import PRESETS
 
-    families = dict.fromkeys(preset.family for preset in PRESETS.values())
-    rows = [("model_type", "presets, as synthetic:PRESET")]
-    for family in families:
-        names = [name for name, preset in PRESETS.items() if preset.family == family]
-        rows.append((family, ", ".join(names)))
-    return units.columns(rows, "<<")
+    families: dict[str, list[str]] = {}
+    for name, preset in PRESETS.items():
+        families.setdefault(preset.family, []).append(name)
+    return families
+
+
+def _facts(spec: ModelSpec) -> dict[str, Any]:
+    """Return what `_tower` describes. A number of the config without a limit is None."""
+    from qwenvis.errors import ConfigError
+
+    checkpoint, config = spec.checkpoint, asdict(spec.config)
+    try:
+        limits: dict[str, int | None] = {"min": spec.processor.min_pixels, "max": spec.processor.max_pixels}
+    except ConfigError:
+        limits = {"min": None, "max": None}
+    return {
+        "family": spec.family,
+        "config": {name: None if value == math.inf else value for name, value in config.items()},
+        "parameters": spec.parameters,
+        "format": spec.format,
+        "nbytes": spec.nbytes,
+        "pixels": limits,
+        "checkpoint": {
+            "path": str(checkpoint.path),
+            "files": list(map(str, checkpoint.files)),
+            "nbytes": checkpoint.nbytes,
+            "dtypes": sorted(checkpoint.dtypes),
+            "packed_format": checkpoint.format or None,
+            "packed_isa": checkpoint.isa or None,
+            "pending": checkpoint.pending or None,
+        },
+    }
+
+
+def _costs(spec: ModelSpec, planned: list[InputItem], threads: int) -> dict[str, Any]:
+    """Return the cost of each item, and the speed of products now, from which the times follow."""
+    import numpy as np
+
+    from qwenvis import ops
+    from qwenvis.cost import gemm_rate
+
+    rate = gemm_rate(threads, spec.format)
+    images = []
+    for each in planned:
+        cost = spec.cost(np.array([each.grid]), threads=threads)
+        sizes = {"size": list(each.item.size), "resized": list(each.item.resized.canvas), "grid": list(each.grid)}
+        memory = {"nbytes": spec.nbytes + cost.nbytes, "seconds": cost.flops / rate}
+        images.append({"source": each.place.source, **sizes, "tokens": cost.tokens, "flops": cost.flops, **memory})
+    return {"threads": threads, "isa": ops.isa(), "rate": rate, "images": images}
 
 
 def _tower(spec: ModelSpec) -> list[tuple[str, str]]:
@@ -126,26 +180,15 @@ def _limits(spec: ModelSpec) -> str:
     return f"{smallest:,} to {largest:,} pixels: {-(-smallest // area):,} to {largest // area:,} tokens"
 
 
-def _images(spec: ModelSpec, planned: list[InputItem], threads: int) -> list[str]:
+def _images(spec: ModelSpec, costs: dict[str, Any]) -> list[str]:
     """Make the table of the images, with a note on its numbers."""
-    import numpy as np
-
-    from qwenvis import ops
-    from qwenvis.cost import gemm_rate
-
-    rate, weights = gemm_rate(threads, spec.format), spec.nbytes
     rows = [("image", "width x height", "resized to", "grid_thw", "tokens", "GFLOP", "memory", "time")]
-    slowest = 0.0
-    for each in planned:
-        cost = spec.cost(np.array([each.grid]), threads=threads)
-        grid, memory = " ".join(map(str, each.grid)), units.nbytes(weights + cost.nbytes)
-        time = f"about {units.seconds(cost.flops / rate)}"
-        sizes = units.area(each.item.size), units.area(each.item.resized.canvas)
-        rows.append(
-            (units.name(each.place.source), *sizes, grid, f"{cost.tokens:,}", f"{cost.flops / 1e9:,.0f}", memory, time)
-        )
-        slowest = max(slowest, cost.flops / rate)
-    here = f"{threads} thread{'s' * (threads > 1)}, {ops.isa()}, {rate / 1e9:.0f} GFLOP/s in {spec.format} products now"
+    for each in costs["images"]:
+        sizes = units.area(each["size"]), units.area(each["resized"]), " ".join(map(str, each["grid"]))
+        work = f"{each['tokens']:,}", f"{each['flops'] / 1e9:,.0f}", units.nbytes(each["nbytes"])
+        rows.append((units.name(each["source"]), *sizes, *work, f"about {units.seconds(each['seconds'])}"))
+    slowest, threads = max(each["seconds"] for each in costs["images"]), costs["threads"]
+    speed = f"{costs['rate'] / 1e9:.0f} GFLOP/s in {spec.format} products now"
+    here = f"{threads} thread{'s' * (threads > 1)}, {costs['isa']}, {speed}"
     hint = ["A smaller --max-pixels gives fewer tokens in less time."] if slowest > LONG else []
-    note = [f"Time is for {here}; memory is weights and workspace.", *hint]
-    return [*units.columns(rows, "<>>>>>>>"), "", *note]
+    return [*units.columns(rows, "<>>>>>>>"), "", f"Time is for {here}; memory is weights and workspace.", *hint]

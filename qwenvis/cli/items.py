@@ -22,6 +22,13 @@ def inputs(spec: ModelSpec, sampling: Sampling, threads: int) -> Inputs:
     return Inputs(spec, sampling, threads=threads)
 
 
+def listed(names: Sequence[str]) -> list[str]:
+    """Return the names with those in the lines of each ``@FILE`` in its place. Raises InputError."""
+    from qwenvis.jobs.inputs.listing import names_in
+
+    return [name for given in names for name in (names_in(given[1:]) if given.startswith("@") else [given])]
+
+
 def plan(
     paths: Sequence[str], inputs: Inputs, sampling: Sampling, visit: Callable[[InputItem], None] = lambda item: None
 ) -> list[InputItem]:

@@ -26,6 +26,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     arguments.add_dtype(parser)
     arguments.add_threads(parser)
     arguments.add_hub(parser)
+    arguments.add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -41,7 +42,10 @@ def run(args: argparse.Namespace) -> int:
 
     steps.load(spec, threads).save_packed(target)
     written = sources.open(target)
-    print(
-        f"wrote {units.name(str(target))}: {units.nbytes(written.nbytes)} of {written.format}, packed for {written.isa}"
-    )
+    if args.json:
+        facts = {"path": str(target), "nbytes": written.nbytes, "format": written.format, "isa": written.isa}
+        arguments.print_json(facts)
+    else:
+        size = f"{units.nbytes(written.nbytes)} of {written.format}"
+        print(f"wrote {units.name(str(target))}: {size}, packed for {written.isa}")
     return 0

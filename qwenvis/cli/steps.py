@@ -19,19 +19,19 @@ if TYPE_CHECKING:
     from qwenvis.spec import ModelSpec
 
 
-def prepare(spec: ModelSpec) -> None:
+def prepare(spec: ModelSpec, *, quiet: bool = False) -> None:
     """Write the files of a synthetic checkpoint, or download those of a Hub id, if they are not there yet."""
     verb = "downloading" if spec.checkpoint.pending.startswith("downloads") else "writing"
-    with Bar(f"{verb} the checkpoint", _bytes) as bar:
+    with Bar(f"{verb} the checkpoint", _bytes, quiet=quiet) as bar:
         spec.checkpoint.prepare(bar)
 
 
-def load(spec: ModelSpec, threads: int, cache: Cache | None = None) -> Encoder:
+def load(spec: ModelSpec, threads: int, cache: Cache | None = None, *, quiet: bool = False) -> Encoder:
     """Load the encoder of a checkpoint; files that are not there yet are written or downloaded first."""
     from qwenvis.encoder import Encoder
 
-    prepare(spec)
-    with Bar("loading the weights", _bytes) as bar:
+    prepare(spec, quiet=quiet)
+    with Bar("loading the weights", _bytes, quiet=quiet) as bar:
         return Encoder.from_spec(spec, threads=threads, cache=cache, progress=bar)
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
 from dataclasses import asdict
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qwenvis.cli import arguments, demo, files, items, steps, units
 from qwenvis.cli.bar import Bar
@@ -29,13 +28,13 @@ after each layer, in the tokens, in deepstack, and for each image or video.
   largest error    the largest absolute difference over the largest absolute value of the reference
   cosine           of each token with that of the reference (in layers, of each patch): the mean and the smallest
 
-The reference is float32, another --dtype, or with --against transformers that package's own code, which computes
+The reference is float32 or another dtype; or, with --against transformers, the code of transformers, which computes
 tokens and deepstack in float32 from the same pixel values. Weights and images are read once for each of the two, and
-only one set of weights is in memory. Results that are not finite are an error.
+only one set of weights is in memory. NaN or infinite results are an error.
 """
 EXAMPLES = """\
   qwenvis verify Qwen/Qwen2-VL-2B-Instruct photo.jpg scan.png
-  qwenvis verify Qwen/Qwen2-VL-2B-Instruct *.jpg --dtype bfloat16 --bound 0.02 --plot worst.png
+  qwenvis verify Qwen/Qwen2-VL-2B-Instruct *.jpg --dtype int8 --bound 0.05 --plot worst.png
   qwenvis verify ./my-checkpoint clip.mp4 --num-frames 16 --json
   qwenvis verify ./my-checkpoint photo.jpg --against transformers --bound 1e-4
 """
@@ -47,12 +46,12 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SOURCE", help=f"the checkpoint: {arguments.SOURCE}")
     text = "an image or video file (default: an image from the package)"
     parser.add_argument("images", nargs="*", metavar="IMAGE", help=text)
-    arguments.add_dtype(parser, "bfloat16, and float32 against transformers")
+    arguments.add_dtype(parser, None, "bfloat16, and float32 against transformers")
     text = "the reference: float32, another dtype, or transformers (default: %(default)s)"
     parser.add_argument("--against", type=str.lower, default="float32", metavar="REFERENCE", help=text)
     text = "exit with 1 if the relative RMS of the tokens, or of a deepstack array, of any item is above X"
     parser.add_argument("--bound", type=_bound, metavar="X", help=text)
-    parser.add_argument("--json", action="store_true", help="print a JSON object instead of tables")
+    arguments.add_json(parser)
     text = "draw the item with the largest relative RMS beside a map of the error of each token; an existing file is "
     parser.add_argument("--plot", metavar="FILE", help=f"{text}replaced")
     arguments.add_threads(parser)
@@ -85,7 +84,8 @@ def run(args: argparse.Namespace) -> int:
     target = None if args.plot is None else files.picture(args.plot, paths)
     threads = resolve(args.threads)
     limits = {"min_pixels": args.min_pixels, "max_pixels": args.max_pixels}
-    dtype = args.dtype or ("float32" if args.against == TRANSFORMERS else "bfloat16")
+    default = "float32" if args.against == TRANSFORMERS else "bfloat16"
+    dtype = default if args.dtype is None else args.dtype
     spec = ModelSpec.open(args.source, dtype=dtype, **arguments.hub(args), **limits)
     reference(spec, args.against)
     sampling = arguments.sampling(args)
@@ -98,7 +98,10 @@ def run(args: argparse.Namespace) -> int:
         found = compare(
             spec, sources[0], videos=sources[1], against=args.against, threads=threads, progress=bar, **sampling
         )
-    print(*([_json(found)] if args.json else _tables(args.source, found)), sep="\n")
+    if args.json:
+        arguments.print_json(_facts(found))
+    else:
+        print(*_tables(args.source, found), sep="\n")
     if target is not None:
         item = [*images, *videos][found.items.index(found.worst)]
         files.save_picture(_page(item, found), target)
@@ -118,12 +121,12 @@ def _judge(found: Comparison, bound: float | None) -> int:
     return 1
 
 
-def _json(found: Comparison) -> str:
-    """Return the result as JSON, without the errors of single tokens."""
+def _facts(found: Comparison) -> dict[str, Any]:
+    """Return the result without the errors of single tokens."""
     content = asdict(found)
     for item in content["items"]:
         del item["token_errors"]
-    return json.dumps({**content, "largest_relative_rms": found.worst.relative_rms}, indent=2)
+    return {**content, "largest_relative_rms": found.worst.relative_rms}
 
 
 def _tables(source: str, found: Comparison) -> list[str]:
@@ -153,6 +156,7 @@ def _page(item: InputItem, found: Comparison) -> Image.Image:
     """Draw the worst item, of a video the temporal step with the largest error, beside the errors of its tokens."""
     from PIL import Image
 
+    from qwenvis.embeddings import page
     from qwenvis.embeddings import picture as drawing
 
     worst = found.worst
@@ -170,4 +174,4 @@ def _page(item: InputItem, found: Comparison) -> Image.Image:
         f"{found.dtype} against {found.against}: relative RMS {worst.tokens.relative_rms:.2e}, smallest cosine "
         f"{worst.tokens.smallest_cosine:.6f}.",
     ]
-    return drawing.compose(Image.fromarray(shown.content[0]), drawing.heat(errors), titles, notes)
+    return page.compose(Image.fromarray(shown.content[0]), drawing.heat(errors), titles, notes)

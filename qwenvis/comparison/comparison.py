@@ -30,7 +30,7 @@ from qwenvis.videos.video import Sampling
 Pass = Callable[[Plan[InputItem], Visit], None]
 
 TRANSFORMERS = "transformers"
-RECORDED = 1 << 31  # bytes of recorded results, unless one item has more: loading is short beside encoding so much
+RECORDED = 1 << 31  # bytes of recorded outputs, unless one item has more: loading is short beside encoding so much
 
 
 def compare(
@@ -58,8 +58,8 @@ def compare(
         >>> found.tokens.rows, found.tokens.relative_rms < 0.02
         (150, True)
 
-    Memory holds the weights of one of the two at a time. The outputs of the reference wait in a temporary file: those
-    of one item, or of several items of 2 GB together, after which the weights are read again for the next items.
+    Memory holds the weights of one of the two at a time. The outputs of the reference wait in a temporary file, which
+    holds a group of items with outputs of up to 2 GB, or one item; both sets of weights are read again for each group.
 
     Raises InputError for ``against``, for packed weights, and if the disk of the temporary file (TMPDIR) is too small;
     PackageError without transformers, or with one that lacks the family; NumericalError if a result is NaN or infinite,
@@ -101,7 +101,7 @@ def reference(spec: ModelSpec, against: object) -> tuple[Callable[[int, Plan[Inp
 
 
 def _compare_group(plan: Plan[InputItem], passes: tuple[Pass, Pass], tallies: Tallies, work: _Work) -> None:
-    """Record the outputs of the first pass over a plan, and hold those of the second against the record."""
+    """Record the outputs of the first pass over a plan, and compare those of the second with them."""
     run_reference, run = passes
     with tempfile.TemporaryFile() as file:
         recording = Recording(file)

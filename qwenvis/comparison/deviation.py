@@ -40,8 +40,8 @@ class Deviation:
 class RowErrors(NamedTuple):
     """The errors of each row, each (n,): |a - b|^2, |b|^2, the largest |a - b| and |b|, and the cosine."""
 
-    error: Reals
-    norm: Reals
+    squared_error: Reals
+    squared_norm: Reals
     largest_error: Reals
     largest: Reals
     cosine: Reals
@@ -70,19 +70,19 @@ def _row_errors(a: Reals, b: Reals) -> RowErrors:
 class Tally:
     """The sums and maxima of `RowErrors` that arrive part by part.
 
-    ``rows`` is the number of rows so far, and ``norm`` the sum of |b|^2.
+    ``rows`` is the number of rows so far, and ``squared_norm`` the sum of |b|^2.
     """
 
     def __init__(self) -> None:
-        self.rows, self.norm = 0, 0.0
-        self._error = self._largest_error = self._largest = self._cosines = 0.0
+        self.rows, self.squared_norm = 0, 0.0
+        self._squared_error = self._largest_error = self._largest = self._cosines = 0.0
         self._smallest_cosine = 1.0
 
     def add(self, rows: RowErrors) -> None:
         """Add the errors of more rows, at least one."""
-        self.rows += len(rows.error)
-        self.norm += float(rows.norm.sum())
-        self._error += float(rows.error.sum())
+        self.rows += len(rows.squared_error)
+        self.squared_norm += float(rows.squared_norm.sum())
+        self._squared_error += float(rows.squared_error.sum())
         self._largest_error = max(self._largest_error, float(rows.largest_error.max()))
         self._largest = max(self._largest, float(rows.largest.max()))
         self._cosines += float(rows.cosine.sum())
@@ -93,14 +93,14 @@ class Tally:
 
         Raises NumericalError if the reference is zero and the array is not: no error is relative to zero.
         """
-        if self._error and not self.norm:
+        if self._squared_error and not self.squared_norm:
             raise NumericalError(
                 f"{name}: the reference is zero in all {self.rows} rows, and the compared values are up to "
                 f"{self._largest_error:.2g}; an error relative to zero is not defined"
             )
         return Deviation(
             rows=self.rows,
-            relative_rms=(self._error / (self.norm or 1)) ** 0.5,
+            relative_rms=(self._squared_error / (self.squared_norm or 1)) ** 0.5,
             largest_error=self._largest_error / (self._largest or 1),
             mean_cosine=self._cosines / self.rows,
             smallest_cosine=self._smallest_cosine,

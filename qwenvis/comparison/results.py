@@ -85,7 +85,7 @@ class Tallies:
             item, errors = micro_batch.plan.items[number], rows.part(part)
             self._items[item, stage].add(errors)
             if stage.kind == "tokens":
-                self._tokens[item].append(np.sqrt(errors.error))
+                self._tokens[item].append(np.sqrt(errors.squared_error))
 
     def result(self, items: Sequence[InputItem], dtype: str, against: str) -> Comparison:
         """Return the comparison of all ``items``. Raises NumericalError for errors relative to zero."""
@@ -110,6 +110,6 @@ class Tallies:
             self._items[item, stage].deviation(f"{name}, {stage.name}")
             for stage in (Stage("tokens"), *(Stage("deepstack", i) for i in range(len(self._config.deepstack))))
         )
-        size = math.sqrt(self._items[item, Stage("tokens")].norm / tokens.rows) or 1.0
+        size = math.sqrt(self._items[item, Stage("tokens")].squared_norm / tokens.rows) or 1.0
         errors = np.concatenate(self._tokens[item]).reshape(steps, rows // merge, columns // merge) / size
         return ItemComparison(name, item.grid, tokens, tuple(deepstack), errors)

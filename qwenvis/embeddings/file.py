@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,20 @@ def save(path: str | os.PathLike[str], fields: Mapping[str, Any]) -> None:
             save_file(arrays, draft, metadata)
         except SafetensorError as error:
             raise OSError(str(error)) from error
+        _sort_metadata(draft)
+
+
+def _sort_metadata(path: Path) -> None:
+    """Sort the metadata in the header of a file: safetensors writes them in another order each time."""
+    with path.open("rb+") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode().ljust(length)
+        if len(text) > length:  # the same text in another order, so this is another safetensors
+            raise OSError(f"the header of {length} bytes would grow to {len(text)}")
+        file.seek(8)
+        file.write(text)
 
 
 def load(path: str | os.PathLike[str], *, finite: bool = True) -> dict[str, Any]:
@@ -78,13 +93,19 @@ def load(path: str | os.PathLike[str], *, finite: bool = True) -> dict[str, Any]
     """
     file_path = _path(path)
     name = shown(str(file_path))
-    try:
+    with _readable(name):
         tensors, metadata = _read(file_path)
-        merge_size, sources, keys, provenance = _parsed(metadata)
-    except _UNREADABLE as error:
-        raise InputError(f"{name} holds no embeddings: {shown(str(error))}") from error
-    tokens, grid = tensors[TOKENS], tensors[GRID]
-    deepstack = [tensor for key, tensor in tensors.items() if key.startswith(DEEPSTACK)]
+    return from_tensors(tensors, metadata, name, finite=finite)
+
+
+def from_tensors(
+    tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str], name: str, *, finite: bool = True
+) -> dict[str, Any]:
+    """Return the fields of an `Embeddings` from the content of a file, ``name``, as `load`."""
+    with _readable(name):
+        merge_size, sources, keys, provenance = _parsed(dict(metadata))
+        tokens, grid = tensors[TOKENS], tensors[GRID]
+    deepstack = [tensors[key] for key in _deepstack_names(tensors)]
     check_shapes(tokens, deepstack, grid, merge_size, name)
     origins = _origins(sources, tensors.get(SIZES), grid, name)
     if finite:
@@ -99,14 +120,21 @@ def read_header(path: str | os.PathLike[str]) -> tuple[int, str]:
     Raises InputError for any other file.
     """
     file_path = _path(path)
-    try:
+    with _readable(shown(str(file_path))):
         open_regular(file_path).close()
         with safe_open(file_path, framework="numpy", backend="pread") as file:
             count, _ = file.get_slice(TOKENS).get_shape()
             sources = _parsed(dict(file.metadata() or {}))[1]
             return int(count), str(sources[0])
+
+
+@contextmanager
+def _readable(name: str) -> Iterator[None]:
+    """Raise InputError for what reading a file of any content may raise."""
+    try:
+        yield
     except _UNREADABLE as error:
-        raise InputError(f"{shown(str(file_path))} holds no embeddings: {shown(str(error))}") from error
+        raise InputError(f"{name} holds no embeddings: {shown(str(error))}") from error
 
 
 def _path(path: str | os.PathLike[str]) -> Path:
@@ -118,11 +146,15 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     open_regular(path).close()
     with safe_open(path, framework="numpy", backend="pread") as file:
         present = set(file.keys())
-        layers = sum(key.startswith(f"{DEEPSTACK}.") for key in present)
-        names = [TOKENS, GRID, *(f"{DEEPSTACK}.{layer}" for layer in range(layers))]
+        names = [TOKENS, GRID, *_deepstack_names(present)]
         names += [SIZES] if SIZES in present else []
         names += [FRAMES, STAMPS, SECONDS, COUNTS] if COUNTS in present else []
         return {name: file.get_tensor(name) for name in names}, dict(file.metadata() or {})
+
+
+def _deepstack_names(names: Collection[str]) -> list[str]:
+    """Return the names of the deepstack arrays among those of tensors, in the order of the levels."""
+    return [f"{DEEPSTACK}.{level}" for level in range(sum(name.startswith(f"{DEEPSTACK}.") for name in names))]
 
 
 def _parsed(metadata: dict[str, str]) -> tuple[int, Any, Any, dict[str, str]]:
@@ -138,7 +170,7 @@ def split(array: np.ndarray, counts: np.ndarray) -> list[np.ndarray]:
     return np.split(array, np.cumsum(counts)[:-1]) if len(counts) else []
 
 
-def _times(tensors: dict[str, np.ndarray], grid: np.ndarray, name: str) -> dict[str, Any]:
+def _times(tensors: Mapping[str, np.ndarray], grid: np.ndarray, name: str) -> dict[str, Any]:
     """Return the frames and times of each item, if the file has them. Raises InputError if they do not fit."""
     if COUNTS not in tensors:
         return {}

@@ -2,8 +2,8 @@
  * cannot.
  *
  * A panel begins with the scales of its columns (f32) and the sums of their entries (int32), a word each. Then follow
- * words of four neighbours in K, filled up with zeros. The weight is multiplied by a factor for each place in K before
- * it is rounded. Where rows are rounded too, both are rotated. */
+ * words of four neighbours in K, filled up with zeros. The weight is multiplied by a factor for each entry of K before
+ * it is rounded. Where rows are rounded too, both are rotated. docs/int8.md has the formulas. */
 #include "hadamard.h"
 
 #ifdef QV_I8_DOT

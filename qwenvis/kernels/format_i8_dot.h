@@ -31,7 +31,7 @@ enum { LINE_NBYTES = 64, AHEAD_NBYTES = 2048 };
 
 /* rotated <- k entries of x, rotated block by block; low and high become the ends of their range, with 0 in it. Returns
  * zero, or NaN if an entry is not finite. */
-INLINE float rotate_row_of(const void *x, ptrdiff_t k, const float *factors, float *rotated, float *low, float *high)
+INLINE float rotate_blocks(const void *x, ptrdiff_t k, const float *factors, float *rotated, float *low, float *high)
 {
     vf most = {0}, least = {0}, zero = {0}, block[BLOCK_VECTORS];
     for (ptrdiff_t p = 0; p < k; p += BLOCK) {
@@ -53,7 +53,7 @@ INLINE float rotate_row_of(const void *x, ptrdiff_t k, const float *factors, flo
 
 static void i8_quantize(const void *x, ptrdiff_t k, const float *factors, float *scratch, void *row)
 {
-    float low, high, poison = rotate_row_of(x, k, factors, scratch, &low, &high);
+    float low, high, poison = rotate_blocks(x, k, factors, scratch, &low, &high);
     float inverse = poison == 0 ? steps_over(127.5f, 0.5f * high - 0.5f * low) : 0; /* the range may overflow */
     float zero = QV_I8_LEAST + rintf(-low * inverse);
     uint8_t *out = row;

@@ -15,8 +15,7 @@
  *
  * A format of two bytes may take two steps of K at a time (kr = 2), and a format of one byte four: neighbours in K
  * stand side by side, and the last group is filled up with zeros. A format may begin a panel with facts about each
- * column.
- * Packed checkpoints are files of panels: LAYOUT in packed.py numbers this picture.
+ * column. Packed checkpoints are files of panels: LAYOUT in packed.py numbers this picture.
  *
  * NaN and infinity are never lost: where an entry of an operand is one of them, so is each result that depends on it,
  * and so is each result for which a sum of squares overflows. One look at the end of a layer therefore finds what went
@@ -59,9 +58,9 @@ enum {
     QV_MAX_MR = 16,
     QV_MAX_NR = 32,
     QV_CHUNK = 512, /* products of f32 that are summed before they join the others */
-    QV_WORD = 4,    /* bytes that a tile reads of a row at a time */
-    QV_SCRATCH = 128,
-    QV_TRAILER = 8, /* bytes behind the entries of a quantised row: scale and zero point */
+    QV_WORD = 4,      /* bytes that a tile reads of a row at a time */
+    QV_SCRATCH = 128, /* floats behind the entries of a row that `quantize` rotates: the rest of a block */
+    QV_TRAILER = 8,   /* bytes behind the entries of a quantised row: scale and zero point */
 };
 
 /* A number format: how a weight is stored and multiplied. */
@@ -80,8 +79,8 @@ typedef struct qv_format {
     /* NULL, or: entries `first` to `first + steps` of K of a panel, widened for a tile that reads f32 panels */
     void (*expand)(const void *panel, const float *factors, ptrdiff_t first, ptrdiff_t steps, ptrdiff_t width,
                    float *out);
-    /* NULL, or: factors for each of k places, those of rows, which `expand` or `quantize` take, and those of the
-     * weight, which `pack` takes, from the sum of squares of the weight's entries in each place */
+    /* NULL, or: factors for each of k entries: those of rows, which `expand` or `quantize` take, and those of the
+     * weight, which `pack` takes; `squares` are the squared norms of the columns W[:, k] of the weight (N, K) */
     void (*balance)(const float *squares, ptrdiff_t k, float *of_rows, float *of_weights);
     /* NULL, or: the row that the tile reads <- k entries x in `rows_dtype`. It has a whole number of blocks of bytes,
      * then QV_TRAILER bytes; `scratch` has k + QV_SCRATCH floats */

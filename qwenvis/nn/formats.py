@@ -38,7 +38,7 @@ _HALF = (
 _WHY = {
     "float16": _HALF,
     "float64": "float32 is the most exact format here",
-    **dict.fromkeys(("uint8", "int4"), "int8 is the only format of integers here"),
+    **dict.fromkeys(("uint8", "int4"), "int8 is the only integer format here"),
 }
 
 

@@ -9,7 +9,7 @@ from qwenvis.ops.attention import attention, attention_scratch
 from qwenvis.ops.finite import all_finite
 from qwenvis.ops.gather import gather
 from qwenvis.ops.interpolate import add_interpolated
-from qwenvis.ops.linear import ACTIVATIONS, linear
+from qwenvis.ops.linear import ACTIVATIONS, linear, quantized_rows
 from qwenvis.ops.norm import layer_norm, rms_norm
 from qwenvis.ops.packed_weight import PackedWeight
 from qwenvis.ops.quantize import quantize
@@ -46,6 +46,7 @@ __all__ = [
     "openmp",
     "peak",
     "quantize",
+    "quantized_rows",
     "resample_columns",
     "resample_rows",
     "rms_norm",

@@ -27,6 +27,8 @@ cdef enum:
     COLUMNS = 320        # columns a task: long enough to pay for its start, short enough to share out
     TASKS_PER_THREAD = 16 # so that the last tasks end together, also where a thread was slowed down
 
+quantized_rows = QUANTIZED_ROWS
+
 ACTIVATIONS = tuple([qv_activation_names[i].decode() for i in range(QV_ACTIVATION_COUNT)])
 
 

@@ -20,7 +20,7 @@ cdef class PackedWeight:
     cdef object _memory  # of panels and bias; it may be replaced at any time, with them: see `held`
     cdef Panels panels
     cdef Py_ssize_t packed_columns
-    cdef dict _waiting  # the halves of a gated weight that came first, where the format needs both
+    cdef dict _waiting  # by thread, the half of a gated weight that came first, where the format needs both
     cdef held(self, Panels *panels)
     cdef _writable(self, Panels *panels)
     cdef _place(self, memory, bint only_first=*)

@@ -1,5 +1,7 @@
 """A weight in the layout of the kernels: packed once into panels of the selected instruction set."""
 
+from threading import get_ident
+
 from libc.stdint cimport uint16_t
 
 import cython
@@ -131,9 +133,10 @@ cdef class PackedWeight:
     def pack(self, array, Py_ssize_t half=0):
         """Pack the weight, (n, k) or (n, ...) with k entries a row, any float type; half 1 is ``up`` of a gated weight.
 
-        Where the format needs both halves of a gated weight, the first is copied until the second comes. Raises
-        FloatingPointError for an array that is not finite, or not finite in the format, after which the weight has to
-        be packed again; and ValueError for another shape, and if the weight is mapped.
+        Where the format needs both halves of a gated weight, the first is copied until the same thread brings the
+        second: another thread may pack all of the weight meanwhile. Raises FloatingPointError for an array that is not
+        finite, or not finite in the format, after which the weight has to be packed again; and ValueError for another
+        shape, and if the weight is mapped.
         """
         cdef Panels panels
         array = np.ascontiguousarray(array).reshape(len(array), -1)
@@ -147,12 +150,13 @@ cdef class PackedWeight:
             _pack(&panels, array, half, None)
             return
         _check_finite(panels.isa, array)
-        self._waiting[half] = array.copy() if self.gated else array
-        if len(self._waiting) > self.gated:
-            halves, self._waiting = sorted(self._waiting.items()), {}
-            factors = _balance(&panels, [array for _, array in halves])
-            for half, array in halves:
-                _pack(&panels, array, half, factors)
+        halves = {**self._waiting.pop(get_ident(), {}), half: array}
+        if len(halves) <= self.gated:
+            self._waiting[get_ident()] = {half: array.copy()}
+            return
+        factors = _balance(&panels, [halves[half] for half in sorted(halves)])
+        for half, array in halves.items():
+            _pack(&panels, array, half, factors)
 
     def pack_bias(self, array, Py_ssize_t half=0):
         """Pack the bias, (n,) of any float type, as `pack`. Raises FloatingPointError unless it is finite."""

@@ -1,7 +1,5 @@
 """mmproj files of llama.cpp: the bits of the tower that they were made of, whatever their metadata says."""
 
-import json
-
 import gguf
 import numpy as np
 import pytest
@@ -11,22 +9,15 @@ from made import mmproj_files
 from made.checkpoints import open_directory
 from made.presets import PRESETS, encoder, picture, same_bits
 from made.presets import checkpoint as preset_of
-from made.resaved import config_of, expected, save, tensors_of, tokens_of
-from oracle import transformers_towers
+from made.resaved import config_of, expected, tensors_of, tokens_of, vision_config_of
 from qwenvis import Encoder, sources
-from qwenvis.checkpoints.gguf import read_header
-from qwenvis.checkpoints.stored import reader
 from qwenvis.cli import main
 from qwenvis.errors import CheckpointError, ConfigError
 from qwenvis.models import FAMILIES
 from qwenvis.spec import ModelSpec
 
 every_family = pytest.mark.parametrize("family", mmproj_files.KINDS)
-QUANTISED = [Type.F32, Type.F16, Type.BF16, Type.Q8_0]
-
-
-def vision_config_of(family):
-    return open_directory(preset_of(family)).vision_config
+DUMMY = "v.position_embd.weight"
 
 
 def write(path, family="qwen2_vl", **changes):
@@ -39,44 +30,6 @@ def write(path, family="qwen2_vl", **changes):
 def test_f32_gives_the_same_bits(tmp_path, family):
     path = write(tmp_path, family)
     assert same_bits(tokens_of(path), expected(family))
-
-
-@every_family
-@pytest.mark.parametrize("kind", QUANTISED, ids=lambda kind: kind.name)
-def test_other_types_give_the_bits_of_what_they_stand_for(tmp_path, family, kind):
-    """The tower rounded by the package of llama.cpp, and saved as float32 in the Hub's layout, is the judge."""
-    vision_config = vision_config_of(family)
-    tensors = mmproj_files.rounded(family, tensors_of(family), vision_config, kind)
-    judge = save(tmp_path / "judge", {f"visual.{name}": a for name, a in tensors.items()}, config_of(family))
-    path = write(tmp_path, family, kind=kind)
-    stored = {name: tensor.dtype for name, tensor in sources.open(path).tensors.items()}
-    assert kind.name in stored.values()
-    assert same_bits(tokens_of(path), tokens_of(judge))
-    if kind in (Type.F16, Type.Q8_0):
-        assert not same_bits(tokens_of(path), expected(family))  # the presets are bfloat16
-
-
-@pytest.mark.parametrize("kind", [Type.F32, Type.Q8_0], ids=lambda kind: kind.name)
-@pytest.mark.parametrize(
-    ("family", "sizes"),
-    [
-        ("qwen2_5_vl", {"depth": 6, "intermediate_size": 160, "fullatt_block_indexes": [2, 5]}),
-        ("exaone4_5", {"num_heads": 6, "num_key_value_heads": 3, "hidden_size": 192, "fullatt_block_indexes": [1, 3]}),
-        ("qwen3_vl", {"deepstack_visual_indexes": [3, 0, 2], "num_position_embeddings": 81, "out_hidden_size": 50}),
-        ("glm_ocr", {"num_heads": 2, "intermediate_size": 101, "rms_norm_eps": 1e-3}),
-    ],
-)
-def test_odd_sizes(tmp_path, family, sizes, kind):
-    """Rows that no block of 32 divides, shared heads, deepstack out of order: as the same tower in the Hub's layout."""
-    _, vision_config, weights = transformers_towers.make(family, **sizes)
-    tensors = mmproj_files.rounded(family, weights, vision_config, kind)
-    config = {"model_type": family, "vision_config": json.loads(json.dumps(vision_config, default=str))}
-    judge = save(tmp_path / "judge", {f"visual.{name}": array for name, array in tensors.items()}, config)
-    path = mmproj_files.write_tower(tmp_path / "mmproj.gguf", family, weights, vision_config, kind=kind)
-    given = transformers_towers.inputs(vision_config, [[1, 10, 14], [2, 4, 18]])
-    got, want = (Encoder.from_pretrained(source, threads=1)(*given) for source in (path, judge))
-    assert all(map(same_bits, [got.embeddings, *got.deepstack], [want.embeddings, *want.deepstack]))
-    assert len(got.deepstack) == len(vision_config.get("deepstack_visual_indexes", []))
 
 
 @every_family
@@ -93,26 +46,6 @@ def test_tensors_are_those_of_the_hub(tmp_path, family):
 @every_family
 def test_config_is_that_of_the_hub(tmp_path, family):
     assert ModelSpec.open(write(tmp_path, family)).config == encoder(family).config
-
-
-def test_q8_0_is_what_the_package_makes_of_it(tmp_path):
-    """Every byte and scales that overflow, underflow, or are no numbers."""
-    scales = np.array([1, -0.0, 6e-8, 65504, np.inf, np.nan, 0.1, -3], np.float16)
-    blocks = np.empty((256, 34), np.uint8)
-    blocks[:, :2] = np.tile(scales, 32).view(np.uint8).reshape(256, 2)
-    blocks[:, 2:] = np.arange(256 * 32, dtype=np.uint32).astype(np.uint8).reshape(256, 32)
-    path = tmp_path / "x.gguf"
-    writer = gguf.GGUFWriter(path, "clip")
-    writer.add_tensor("v.x", blocks.reshape(16, -1), raw_dtype=Type.Q8_0)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    with np.errstate(all="ignore"):
-        want = gguf.dequantize(blocks.reshape(16, -1), Type.Q8_0)
-    header = read_header(path)
-    with reader(header.file) as read:
-        assert same_bits(read(header.tensors["v.x"]), want)
 
 
 LIES = {
@@ -230,28 +163,6 @@ def test_a_language_model_is_no_mmproj(tmp_path):
         ModelSpec.open(path)
 
 
-@pytest.mark.parametrize("kind", [Type.Q4_0, Type.Q5_1, Type.Q5_0])
-def test_fewer_than_8_bits_are_refused_in_words(tmp_path, kind):
-    with pytest.raises(CheckpointError, match=rf"stored as {kind.name}; expected F32, F16, BF16, Q8_0: v\.blk\.0\."):
-        ModelSpec.open(write(tmp_path, kind=kind))
-
-
-def test_one_tensor_in_memory_at_a_time(tmp_path):
-    """The largest is a twentieth of this tower; while it is read, no more than it and a part of it are there."""
-    import tracemalloc
-
-    path = write(tmp_path, kind=Type.Q8_0)
-    found = sources.open(path)
-    largest = max(4 * np.prod(shape) for shape in found.shapes.values())
-    with reader(found.tensors["patch_embed.proj.weight"].file) as read:
-        tracemalloc.start()
-        for name in found.tensors:
-            found._read(read, name)
-        peak = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-    assert peak < 1.5 * largest + 50_000
-
-
 def test_types_are_those_of_the_families():
     """A family may share its statement with others of the same tensors; a file is taken for the first."""
     stated = dict.fromkeys((f.mmproj.projector_type, f.mmproj.signature) for f in FAMILIES.values() if f.mmproj)
@@ -279,3 +190,47 @@ def test_info_tells_of_the_file(tmp_path, capsys):
     assert ["family", "qwen2_vl"] in lines
     disk = next(line for line in lines if line[:2] == ["on", "disk"])
     assert disk[-6:] == ["of", "F32", "and", "Q8_0", "in", str(path)]
+
+
+def written(path, family, extra=(), **changes):
+    config = config_of(family)
+    vision = config.get("thinker_config", config)["vision_config"]
+    keys = mmproj_files.metadata(family, vision, 96) | changes
+    return mmproj_files.write(path, [*mmproj_files.entries(family, tensors_of(family), vision), *extra], keys)
+
+
+@pytest.mark.parametrize("family", ["qwen2_vl", "qwen2_5_vl"])
+def test_the_dummy_of_the_old_script_is_not_read(tmp_path, family, capsys):
+    source = written(tmp_path / "x.gguf", family, [(DUMMY, np.zeros((10, 10), np.float32), Type.F32)])
+    assert same_bits(tokens_of(source), expected(family))
+    assert main(["info", str(source)]) == 0
+    assert family in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("family", "side"), [("qwen2_vl", 12), ("qwen2_5_omni", 10)])
+def test_a_grid_of_positions_is_no_dummy(tmp_path, family, side):
+    source = written(tmp_path / "x.gguf", family, [(DUMMY, np.zeros((side, side), np.float32), Type.F32)])
+    with pytest.raises(CheckpointError, match=r"left over \(1\): v\.position_embd\.weight"):
+        tokens_of(source)
+
+
+@pytest.mark.parametrize(
+    ("family", "images", "videos"),
+    [
+        ("qwen2_vl", (3136, 12845056), (3136, 12845056)),
+        ("qwen3_vl", (65536, 16777216), (4096, 25165824)),
+        ("qwen3_5", (65536, 16777216), (4096, 25165824)),
+        ("glm4v", (12544, 9633792), (12544, 47040000)),
+    ],
+)
+def test_videos_have_the_limits_that_are_published(tmp_path, family, images, videos):
+    spec = ModelSpec.open(written(tmp_path / "x.gguf", family))
+    assert (spec.processor.min_pixels, spec.processor.max_pixels) == images
+    assert (spec.video_processor.min_pixels, spec.video_processor.max_pixels) == videos
+
+
+def test_old_files_list_the_blocks_without_windows(tmp_path):
+    listed = mmproj_files.Typed([1, 3], gguf.GGUFValueType.ARRAY, gguf.GGUFValueType.INT32)
+    keys = {"clip.vision.n_wa_pattern": None, "clip.vision.fullatt_block_indexes": listed}
+    source = written(tmp_path / "x.gguf", "qwen2_5_vl", **keys)
+    assert same_bits(tokens_of(source), expected("qwen2_5_vl"))

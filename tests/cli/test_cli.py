@@ -89,7 +89,7 @@ def test_a_long_list_of_bad_images_is_cut(run):
     ("output", "said"),
     [
         ("nowhere/out.safetensors", "there is no directory nowhere"),
-        (".", "is a directory"),
+        (".", "no job: name a new directory"),
         ("small.jpg", "is one of the images"),
         ("/dev/null", "is not a regular file"),
     ],

@@ -75,15 +75,22 @@ def test_options_for_videos_without_any_file(folder, capsys):
     [
         (
             "encode cat.png --model x --max-pixel 3",
-            "unrecognized arguments: --max-pixel 3 (did you mean --max-pixels?)",
+            "unrecognized arguments: --max-pixel (did you mean --max-pixels?)",
         ),
         (
             "encode cat.png --model x --max_pixels=3",
             "unrecognized arguments: --max_pixels=3 (did you mean --max-pixels?)",
         ),
-        ("info x --zzz", "unrecognized arguments: --zzz\n"),
+        ("info x --zzz", "qwenvis info: error: unrecognized arguments: --zzz\n"),
+        ("encode --modle x", "qwenvis encode: error: unrecognized arguments: --modle (did you mean --model?)"),
+        ("cache list --jsn", "qwenvis cache list: error: unrecognized arguments: --jsn (did you mean --json?)"),
+        ("cache --zzz list", "qwenvis cache: error: unrecognized arguments: --zzz\n"),
+        ("--versoin encode --zzz", "qwenvis: error: unrecognized arguments: --versoin (did you mean --version?)"),
+        ("encode cat.png -z --model x", "qwenvis encode: error: unrecognized arguments: -z\n"),
     ],
 )
 def test_a_typo_gets_a_suggestion(folder, capsys, line, told):
     assert cli.main(line.split()) == 2
-    assert told in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert told in err
+    assert err.startswith(f"usage: {err.split(': error')[0].splitlines()[-1]} ")

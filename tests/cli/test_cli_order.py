@@ -23,7 +23,7 @@ def folder(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ("red.png --dtype int8", "dtype is 'int8'"),
+        ("red.png --dtype int4", "dtype is 'int4'"),
         ("red.png --max-pixels 100", "min_pixels 3136 of the checkpoint is larger"),
         ("red.png --threads 99999", "threads is 99999"),
         ("nowhere.png", "no such file"),

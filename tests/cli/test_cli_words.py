@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from qwenvis.cli import bar, units
+from qwenvis.embeddings import page as pages
 from qwenvis.embeddings import picture as drawing
 
 
@@ -164,11 +165,11 @@ def test_few_tokens_have_colours(tokens):
 @pytest.mark.parametrize("grid", [(14, 18), (1, 60), (60, 1), (1, 1), (900, 3)])
 def test_a_page_of_any_shape(grid):
     squares = np.random.default_rng(0).integers(0, 256, (*grid, 3), np.uint8)
-    page = drawing.compose(Image.new("RGB", (50, 40)), squares, ("left title " * 9, "right"), ["a note " * 60])
-    side = max(1, round(drawing.SIDE / max(grid)))
-    column = max(drawing.NARROWEST, grid[1] * side)
-    left = column + 2 * drawing.MARGIN
-    assert page.width == 2 * column + 3 * drawing.MARGIN
+    page = pages.compose(Image.new("RGB", (50, 40)), squares, ("left title " * 9, "right"), ["a note " * 60])
+    side = max(1, round(pages.SIDE / max(grid)))
+    column = max(pages.NARROWEST, grid[1] * side)
+    left = column + 2 * pages.MARGIN
+    assert page.width == 2 * column + 3 * pages.MARGIN
     for row, col in ((0, 0), (grid[0] - 1, grid[1] - 1)):
-        place = left + col * side + side // 2, drawing.MARGIN + row * side + side // 2
+        place = left + col * side + side // 2, pages.MARGIN + row * side + side // 2
         assert page.getpixel(place) == tuple(squares[row, col])

@@ -1,5 +1,6 @@
 """What ``qwenvis doctor`` says of this machine, and of what is in its environment."""
 
+import json
 import os
 
 import av
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from qwenvis import cli, cost, ops
-from qwenvis.cli import doctor, units
+from qwenvis.cli import doctor, machine, units
 from qwenvis.nn.formats import DTYPES
 
 VARIABLES = ("QWENVIS_NUM_THREADS", "OMP_NUM_THREADS")
@@ -26,12 +27,17 @@ def environment(monkeypatch, tmp_path):
 def told(capsys):
     """Run the command: (exit code, lines on stdout, stderr)."""
 
-    def told():
-        code = cli.main(["doctor"])
+    def told(*options):
+        code = cli.main(["doctor", *options])
         out, err = capsys.readouterr()
         return code, out.splitlines(), err
 
     return told
+
+
+def words(name):
+    """What the command says of a fact."""
+    return doctor.WORDS[name][1](machine.FACTS[name]())
 
 
 def test_doctor_is_well(told):
@@ -46,7 +52,7 @@ def test_doctor_is_well(told):
 
 
 def test_formats_are_listed_by_what_the_cpu_does_with_them(isa):
-    text = doctor.LINES["formats"]()
+    text = words("formats")
     assert [word.split()[0] for word in text.split(", ")] == list(DTYPES)
     assert ("bfloat16 (stored; multiplied as float32)" in text) == ops.formats()["bf16"].expanded
 
@@ -63,15 +69,30 @@ def test_doctor_names_the_variable_and_the_problem(told, monkeypatch):
     assert lines.count("load        unknown, because of the problem above") == 1
 
 
+def test_json_has_the_facts(told, monkeypatch):
+    code, lines, err = told("--json")
+    facts = json.loads("\n".join(lines))
+    assert (code, err) == (0, "")
+    assert list(facts) == [*doctor.WORDS, "problems"] == [*machine.FACTS, "problems"]
+    assert (facts["isa"]["name"], facts["isa"]["compiled"], facts["problems"]) == (ops.isa(), ops.isas(), [])
+    assert facts["libraries"]["numpy"] == np.__version__
+    assert facts["extras"]["av"]["version"] == av.__version__
+    assert all(speed["rate"] > 0 and speed["peak"] > 0 for speed in facts["speed"]["formats"].values())
+    monkeypatch.setenv("QWENVIS_NUM_THREADS", "many")
+    code, lines, _ = told("--json")
+    facts = json.loads("\n".join(lines))
+    assert (code, facts["threads"], facts["load"], len(facts["problems"])) == (1, None, None, 1)
+
+
 def test_extras_are_told_with_their_purpose(monkeypatch):
     libavcodec = ".".join(map(str, av.library_versions["libavcodec"]))
-    assert f"av {av.__version__} with libavcodec {libavcodec}, for videos" in doctor.LINES["extras"]()
+    assert f"av {av.__version__} with libavcodec {libavcodec}, for videos" in words("extras")
 
     def missing(name):
         raise ImportError(f"nothing is called {name}")
 
-    monkeypatch.setattr(doctor.importlib, "import_module", missing)
-    text = doctor.LINES["extras"]()
+    monkeypatch.setattr(machine.importlib, "import_module", missing)
+    text = words("extras")
     assert "no av: pip install 'qwenvis[video]' for videos (nothing is called av)" in text
     assert "no pyarrow: pip install 'qwenvis[arrow]' for Embeddings.to_arrow" in text
     assert "no gguf: pip install 'qwenvis[gguf]'" in text
@@ -91,7 +112,7 @@ def test_load_of_the_machine(monkeypatch, share, threads, told):
     monkeypatch.setattr("qwenvis.concurrency.threads.available", lambda: 4)
     monkeypatch.setattr(cost, "cpu_share", lambda count: share)
     monkeypatch.setenv("QWENVIS_NUM_THREADS", str(threads))
-    text = doctor.LINES["load"]()
+    text = words("load")
     assert text.startswith(f"1.2 programs on 8 CPUs in the last minute{told}")
 
 
@@ -101,12 +122,12 @@ def test_load_counts_the_threads_that_the_system_grants(monkeypatch):
     monkeypatch.setattr(cost, "cpu_share", lambda count: 1 / count)
     monkeypatch.setattr("qwenvis.concurrency.threads.available", lambda: 4)
     monkeypatch.setenv("QWENVIS_NUM_THREADS", "4")
-    assert doctor.LINES["load"]().endswith("; products got 100% of 1 CPU: the machine is free")
+    assert words("load").endswith("; products got 100% of 1 CPU: the machine is free")
 
 
 def test_system_without_a_load(monkeypatch):
     monkeypatch.delattr(os, "getloadavg", raising=False)
-    assert doctor.LINES["load"]().startswith("load average unknown; products got ")
+    assert words("load").startswith("load average unknown; products got ")
 
 
 def test_no_speed_is_above_its_peak():

@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from comparison.perturbing import perturb
 from made import video_files
 from made.presets import checkpoint, picture
 from oracle.tolerance import TOWER
 from qwenvis import ModelSpec, geometry
 from qwenvis.checkpoints.checkpoint import Checkpoint
 from qwenvis.cli import demo
-from qwenvis.comparison import compare, comparison
-from qwenvis.comparison.passes import encode
+from qwenvis.comparison import compare
+from qwenvis.embeddings import page as pages
 from qwenvis.embeddings import picture as drawing
 from qwenvis.models import qwen2_vl
 
@@ -32,22 +33,13 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.fixture
-def perturbed(monkeypatch):
-    """Double one token of everything that is compared with a reference, by its row."""
+def double(monkeypatch, row):
+    """Double one token of what is compared with the reference."""
 
-    def perturb(row):
-        def changed(spec, threads, plan, visit):
-            def visit_changed(micro_batch, stage, array):
-                if stage.kind == "tokens" and spec.dtype == "bfloat16":
-                    array[row] *= 2
-                visit(micro_batch, stage, array)
+    def change(tokens):
+        tokens[row] *= 2
 
-            encode(spec, threads, plan, visit_changed)
-
-        monkeypatch.setattr(comparison, "encode", changed)
-
-    return perturb
+    perturb(monkeypatch, change)
 
 
 @pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl"])
@@ -107,42 +99,42 @@ def test_bound(run):
     assert err.startswith("qwenvis: relative RMS above 0.00")
 
 
-def test_bound_names_the_worst_item(run, perturbed):
-    perturbed(-1)
+def test_bound_names_the_worst_item(run, monkeypatch):
+    double(monkeypatch, -1)
     code, _, err = run(f"verify {checkpoint()} wide.png small.png --bound 0.05 --json --threads 1")
     assert code == 1
     assert err.endswith("tokens of small.png\n")
 
 
-def test_plot_shows_the_token_that_differs(run, perturbed):
-    perturbed(2 * 5 + 3)
+def test_plot_shows_the_token_that_differs(run, monkeypatch):
+    double(monkeypatch, 2 * 5 + 3)
     code, _, err = run(f"verify {checkpoint()} wide.png --plot map.png --threads 1")
     assert (code, err) == (0, "wrote map.png: wide.png\n")
     page = np.asarray(Image.open("map.png"))
-    side = round(drawing.SIDE / 5)
+    side = round(pages.SIDE / 5)
     height, width = 3 * side, 5 * side
-    assert page.shape[1] == 2 * width + 3 * drawing.MARGIN
-    assert page.shape[0] > height + 2 * drawing.MARGIN
-    left, top = width + 2 * drawing.MARGIN, drawing.MARGIN
+    assert page.shape[1] == 2 * width + 3 * pages.MARGIN
+    assert page.shape[0] > height + 2 * pages.MARGIN
+    left, top = width + 2 * pages.MARGIN, pages.MARGIN
     squares = page[top : top + height, left : left + width].reshape(3, side, 5, side, 3)
     assert (squares == squares[:, :1, :, :1]).all()
     brightness = squares[:, 0, :, 0].sum(axis=-1)
     assert np.unravel_index(brightness.argmax(), (3, 5)) == (2, 3)
     assert squares[2, 0, 3, 0].tolist() == list(drawing.HEAT[-1])
     assert np.sort(brightness, axis=None)[-2] < 200 < brightness.max()
-    shown = Image.fromarray(page[top : top + height, drawing.MARGIN : drawing.MARGIN + width]).resize((140, 84))
+    shown = Image.fromarray(page[top : top + height, pages.MARGIN : pages.MARGIN + width]).resize((140, 84))
     original = np.asarray(Image.open("wide.png").resize((140, 84)), np.float64)
     assert np.corrcoef(np.asarray(shown).ravel(), original.ravel())[0, 1] > 0.9
 
 
-def test_plot_of_a_video_shows_the_worst_step(run, perturbed):
-    perturbed(-1)
+def test_plot_of_a_video_shows_the_worst_step(run, monkeypatch):
+    double(monkeypatch, -1)
     code, _, err = run(f"verify {checkpoint()} small.png clip.mp4 --num-frames 8 --plot map.png --threads 1")
     assert (code, err) == (0, "wrote map.png: clip.mp4\n")
     page = np.asarray(Image.open("map.png"))
     frames = [np.asarray(Image.fromarray(each).resize((84, 56)), np.float64) for each in video_files.frames(8)]
-    side = round(drawing.SIDE / 3)
-    panel = page[drawing.MARGIN : drawing.MARGIN + 2 * side, drawing.MARGIN : drawing.MARGIN + 3 * side]
+    side = round(pages.SIDE / 3)
+    panel = page[pages.MARGIN : pages.MARGIN + 2 * side, pages.MARGIN : pages.MARGIN + 3 * side]
     shown = np.asarray(Image.fromarray(panel).resize((84, 56)))
     assert np.argmax([np.corrcoef(shown.ravel(), frame.ravel())[0, 1] for frame in frames]) == 6  # of steps of two
 
@@ -184,6 +176,7 @@ def test_transformers_is_missing(run, monkeypatch):
     ("options", "code", "words"),
     [
         ("wide.png --against float64", 1, "against is 'float64'; expected float32, bfloat16"),
+        ("wide.png --dtype=", 1, "dtype is ''"),
         ("wide.png --dtype float32", 1, "dtype and against are both float32"),
         ("wide.png no.png", 1, "no such file"),
         ("wide.png --fps 2", 1, "--fps would choose the frames of videos, but there is no video"),

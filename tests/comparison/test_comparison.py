@@ -9,12 +9,12 @@ import pytest
 from PIL import Image
 
 from comparison.formulas import close, formulas, rounding
+from comparison.perturbing import perturb
 from made import video_files
 from made.presets import SMALL, checkpoint, picture
 from qwenvis import Encoder, ImageError, InputError, ModelSpec, NumericalError
 from qwenvis.checkpoints.checkpoint import Checkpoint
 from qwenvis.comparison import compare, comparison
-from qwenvis.comparison.passes import encode
 from qwenvis.models import qwen2_vl
 
 IMAGES = [picture(84, 140), picture(60, 90, seed=1)]
@@ -28,20 +28,6 @@ def spec(family="qwen2_vl", dtype="bfloat16"):
 def encoded(family, dtype, **inputs):
     model = Encoder.from_pretrained(checkpoint(family), dtype=dtype, threads=1, **SMALL)
     return model.encode(IMAGES, hidden_states=True, **inputs)
-
-
-def perturbed(monkeypatch, change):
-    """Change the tokens of the compared format, in place, from here on."""
-
-    def changed(spec, threads, plan, visit):
-        def visit_changed(micro_batch, stage, array):
-            if stage.kind == "tokens" and spec.dtype == "bfloat16":
-                change(array)
-            visit(micro_batch, stage, array)
-
-        encode(spec, threads, plan, visit_changed)
-
-    monkeypatch.setattr(comparison, "encode", changed)
 
 
 @pytest.mark.parametrize("family", ["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "paddleocr_vl"])
@@ -114,7 +100,7 @@ def test_the_error_of_one_token_is_in_its_place(monkeypatch):
     def change(tokens):
         tokens[row] *= 2
 
-    perturbed(monkeypatch, change)
+    perturb(monkeypatch, change)
     found = compare(spec(), IMAGES[:1], threads=1)
     (item,) = found.items
     assert np.unravel_index(item.token_errors.argmax(), (1, 3, 5)) == (0, 2, 3)
@@ -126,7 +112,7 @@ def test_worst_item(monkeypatch):
     def change(tokens):
         tokens[-1] = 0  # of the second image
 
-    perturbed(monkeypatch, change)
+    perturb(monkeypatch, change)
     found = compare(spec(), IMAGES, threads=1)
     assert found.worst is found.items[1]
     assert found.worst.source == "image 1"
@@ -161,7 +147,7 @@ def test_a_reference_of_zeros(monkeypatch):
     def change(tokens):
         tokens[:] = 0
 
-    perturbed(monkeypatch, change)
+    perturb(monkeypatch, change)
     with pytest.raises(NumericalError, match="tokens of all items: the reference is zero in all 21 rows"):
         compare(spec(dtype="float32"), IMAGES, against="bfloat16", threads=1)
 

@@ -63,5 +63,5 @@ def test_parts_of_rows():
     rows = row_errors(np.float32([[1, 2], [3, 4], [5, 6]]), np.float32([[1, 2], [3, 5], [5, 8]]))
     part = rows.part(slice(1, 3))
     assert isinstance(part, RowErrors)
-    assert part.error.tolist() == [1, 4]
+    assert part.squared_error.tolist() == [1, 4]
     assert part.largest.tolist() == [5, 8]

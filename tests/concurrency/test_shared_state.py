@@ -129,6 +129,21 @@ def test_the_first_tensors_of_a_weight_from_several_threads():
         assert same_bits(packed(at_once), want)
 
 
+def test_the_halves_of_a_weight_that_two_threads_pack_in_turn():
+    """In a format that needs both halves, each thread packs the weight with its own two, and leaves nothing behind."""
+    old, new = np.random.default_rng(0).standard_normal((2, 2, 40, 24), np.float32)
+    shared, alone = (ops.PackedWeight(40, 24, "i8", gated=True) for _ in range(2))
+    with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as other:
+        for half in range(2):
+            alone.pack(new[half], half)
+            for pool, halves in ((one, old), (other, new)):
+                pool.submit(shared.pack, halves[half], half).result()
+        assert same_bits(shared.memory, alone.memory)
+        for half in range(2):
+            one.submit(shared.pack, new[half], half).result()
+        assert same_bits(shared.memory, alone.memory)
+
+
 @pytest.mark.parametrize("threads", THREADS)
 def test_encoders_of_one_spec_filled_at_once(threads):
     """Each encoder can encode as soon as it is loaded, while other threads still load the same weights."""

@@ -20,6 +20,7 @@ class Room:
 ROOMS = {
     "version": Room(),
     "errors": Room(),
+    "concurrency.malloc": Room(),
     "concurrency.memo": Room(),
     "concurrency.tasks": Room(),
     "concurrency.threads": Room("errors"),
@@ -134,6 +135,7 @@ ROOMS = {
     "embeddings.join": Room("errors", "numpy"),
     "embeddings.file": Room("embeddings.rules embeddings.keys geometry io.drafts io.files errors", "numpy safetensors"),
     "embeddings.picture": Room(others="numpy PIL"),
+    "embeddings.page": Room("embeddings.picture", "numpy PIL"),
     "embeddings.notebook": Room("embeddings.picture errors", "numpy"),
     "embeddings.embeddings": Room(
         "embeddings.file embeddings.join embeddings.convert embeddings.rules embeddings.keys geometry errors",
@@ -170,7 +172,24 @@ ROOMS = {
         "encoder encoding.stream encoding.batching cache embeddings spec cost checkpoints.checkpoint "
         "processors.video processors.image processors.smart_resize models weights errors version"
     ),
-    "jobs": Room("__init__ encoder embeddings errors", "numpy safetensors"),
+    "jobs.inputs": Room("videos.decode images.decode io.signatures io.files errors", "pyarrow"),
+    "jobs.roster": Room("jobs.inputs errors", "numpy"),
+    "jobs.formats": Room("jobs.inputs embeddings checkpoints.shards checkpoints.stored errors", "numpy"),
+    "jobs.folder": Room("jobs.formats jobs.roster io.drafts io.files errors"),
+    "jobs.parts": Room("jobs.folder jobs.formats embeddings concurrency.tasks errors"),
+    "jobs.settings": Room("jobs.formats encoder encoding.inputs embeddings videos.video errors version"),
+    "jobs.survey": Room("jobs.parts jobs.folder jobs.roster jobs.inputs concurrency.tasks"),
+    "jobs.manifest": Room("jobs.parts jobs.folder jobs.formats io.drafts errors", "numpy safetensors"),
+    "jobs.pipeline": Room(
+        "jobs.survey jobs.settings jobs.parts jobs.folder jobs.roster jobs.inputs encoding.stream encoding.runner "
+        "encoding.inputs embeddings videos.video videos.animation geometry concurrency.tasks errors"
+    ),
+    "jobs.job": Room(
+        "jobs.pipeline jobs.manifest jobs.survey jobs.settings jobs.parts jobs.folder jobs.roster jobs.inputs "
+        "encoder encoding.runner videos.video io.files concurrency.malloc errors"
+    ),
+    "jobs.results": Room("jobs.manifest jobs.settings jobs.formats jobs.folder embeddings io.files errors", "numpy"),
+    "jobs": Room("jobs.job jobs.pipeline jobs.results"),
     "adapters.modalities": Room("embeddings errors", "numpy"),
     "adapters.llama_cpp": Room("adapters.modalities embeddings errors", "numpy"),
     "adapters.memory": Room("checkpoints.checkpoint weights errors", "numpy"),
@@ -239,15 +258,14 @@ ROOMS = {
     "comparison": Room("comparison.comparison comparison.results comparison.deviation"),
     # of ops, what `doctor` reports
     "cli": Room(
-        "__init__ comparison encoder encoding.runner encoding.inputs cache embeddings spec cost sources videos.video "
-        "videos.animation videos.decode images.image images.decode processors.video ops.isa ops.isas ops.openmp "
-        "ops.formats ops.granted_threads nn.formats io.signatures io.drafts io.files concurrency.threads errors "
-        "version",
-        "numpy PIL",
+        "__init__ jobs comparison encoder encoding.runner encoding.inputs cache embeddings spec cost sources "
+        "videos.video videos.animation videos.decode images.image images.decode processors.video ops.isa ops.isas "
+        "ops.openmp ops.formats ops.granted_threads nn.formats io.signatures io.drafts io.files concurrency.threads "
+        "concurrency.malloc errors version",
+        "numpy PIL argcomplete",
     ),
     "__main__": Room("cli"),
 }
-PLANNED = {"jobs"}  # what they will import; there is no code yet
 
 
 def within(name: str, place: str) -> bool:

@@ -61,6 +61,24 @@ def test_the_simulation_predicts_int8():
     assert 0.8 < ratio < 1.25
 
 
+def test_q8_0_is_what_the_package_of_llama_cpp_makes_of_a_weight():
+    gguf = pytest.importorskip("gguf")
+    scheme = importlib.import_module("benchmarks.simulation").SCHEMES["q8_0"]
+    w = np.random.default_rng(0).standard_normal((40, 96), dtype=np.float32)
+    kind = gguf.GGMLQuantizationType.Q8_0
+    assert np.array_equal(scheme.round_weight(w), gguf.dequantize(gguf.quantize(w, kind), kind))
+
+
+def test_blocks_do_not_bear_outliers():
+    """The claim of docs/int8.md: better than int8 on a plain tower, worse by far where channels are outliers."""
+    names = "balance-h128", "q8_0"
+    plain, outliers = (
+        {name: found.deviation(name).relative_rms for name in names} for found in map(study, ("none", "all"))
+    )
+    assert plain["q8_0"] < plain["balance-h128"]
+    assert outliers["q8_0"] > 2 * outliers["balance-h128"]
+
+
 @pytest.mark.parametrize("block", [16, 64, 128])
 def test_rotation_keeps_products(block):
     """Rotated rows and weights have the products that they had, at any K."""

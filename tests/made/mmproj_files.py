@@ -16,7 +16,7 @@ from oracle import families
 from qwenvis.models import FAMILIES
 
 KINDS = {family: case.mmproj for family, case in families.FAMILIES.items() if case.mmproj}
-NAMES = gguf.get_tensor_name_map(gguf.MODEL_ARCH.MMPROJ, 8)
+NAMES = gguf.get_tensor_name_map(gguf.MODEL_ARCH.MMPROJ, 32)
 MERGERS = {"merger.norm": "v.post_ln", "merger.linear_fc1": "mm.0", "merger.linear_fc2": "mm.2"}  # of Qwen3
 DEEPSTACK = {"norm": "norm", "linear_fc1": "fc1", "linear_fc2": "fc2"}
 

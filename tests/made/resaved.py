@@ -53,3 +53,8 @@ def save(directory, tensors, config):
 def config_of(family):
     """The config.json of the preset."""
     return open_directory(preset_of(family)).config
+
+
+def vision_config_of(family):
+    """The tower's part of that config."""
+    return open_directory(preset_of(family)).vision_config

@@ -52,11 +52,17 @@ def stored(format, w):
 
 
 def test_a_weight_keeps_its_leading_bits(isa, rng):
-    """Float32 keeps a weight as it is, and bfloat16 to 8 bits."""
+    """Float32 keeps a weight as it is, bfloat16 to 8 bits, and int8, where it is expanded, to half a step.
+
+    A step is a 127th of the largest entry of the balanced weight's row; `test_quantize` has the other int8.
+    """
     w = normal(rng, 45, 70)
     assert_same_bits(stored("f32", w), w)
     assert_same_bits(stored("bf16", w), rounded(w))
-    assert_close(rounded(w), w, UNIT_ROUNDOFF["bf16"] * np.abs(w), "bf16")
+    if ops.formats()["i8"].expanded:
+        norms = np.linalg.norm(w.astype(np.float64), axis=0)
+        steps = np.abs(w / norms).max(axis=1, keepdims=True) / 127 * norms
+        assert_close(stored("i8", w), w, (0.5 + 127 * 8 * UNIT_ROUNDOFF["f32"]) * steps, "i8")
 
 
 @every_float

@@ -37,7 +37,7 @@ def packed(w, b=None, **options):
 
 
 def rows_for(weight, x):
-    """The rows of x in the dtype that the weight wants: whole numbers up to 256 and the like are exact in both."""
+    """The rows of x in the dtype that products with the weight take, rounded to bfloat16 where that is the dtype."""
     return x if weight.rows_dtype == "float32" else x.astype(ml_dtypes.bfloat16).view(np.uint16)
 
 
@@ -69,18 +69,14 @@ def hadamard(size):
 def rotated(x, factors):
     """Multiply by factors, then rotate blocks of 128, and the rest in blocks of 32, by orthogonal matrices."""
     k = x.shape[1]
-    padded = np.zeros((len(x), -(-k // 32) * 32))
-    padded[:, :k] = x * factors
-    whole = k // 128 * 128
-    for first in range(0, padded.shape[1], 128 if whole else 32):
-        size = 128 if first < whole else 32
-        for start in range(first, min(first + 128, padded.shape[1]), size):
-            padded[:, start : start + size] = padded[:, start : start + size] @ hadamard(size) / size**0.5
-    return padded
+    padded = np.pad(x * factors, ((0, 0), (0, -k % 32)))
+    whole, rest = np.split(padded, [k // 128 * 128], axis=1)
+    parts = [(part.reshape(-1, b) @ hadamard(b) / b**0.5).reshape(part.shape) for part, b in ((whole, 128), (rest, 32))]
+    return np.hstack(parts)
 
 
 def scheme(x, w):
-    """The product as docs/kernels.md defines it, in float64."""
+    """The product as docs/int8.md defines it, in float64."""
     norms = np.linalg.norm(w.astype(np.float64), axis=0)
     bits = [word >> i & 1 for word in (0x78887888, 0x87777888, 0x78887888, 0x87777888) for i in range(32)]
     signs = 1 - 2.0 * np.resize(bits, w.shape[1])

@@ -19,7 +19,7 @@ from transformers.initialization import no_init_weights
 
 from qwenvis import models
 from qwenvis.adapters.transformers.subclasses import original
-from qwenvis.adapters.transformers.weights import BESIDE, Tensors, weights
+from qwenvis.adapters.transformers.weights import PROJECTOR_PREFIX, Tensors, weights
 from qwenvis.errors import ConfigError, PackageError
 from qwenvis.spec import ModelSpec
 from qwenvis.weights import Request
@@ -27,7 +27,7 @@ from qwenvis.weights import Request
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep transformers from warning about configs, of which it warns about some of its own defaults."""
+    """Silence warnings of transformers about configs: some concern its own defaults."""
     before = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity(logging.ERROR)
     try:
@@ -79,7 +79,7 @@ class Reference:
             self._tower = kind._from_config(config, dtype=torch.float32).eval()
             self._projector = _projector(kind, config, spec)
         tensors = weights(self._tower, self._projector)
-        _compare(spec, tensors)
+        _check(spec, tensors)
         spec.checkpoint.load([Request(name, tuple(each.shape), _receiver(each)) for name, each in tensors.items()])
         self._kernel, self._threads = spec.config.kernel, threads
 
@@ -102,7 +102,7 @@ class Reference:
 
 def _projector(tower: Any, config: Any, spec: ModelSpec) -> Any:
     """Build the module beside a tower that makes the tokens; None where the tower makes them itself."""
-    if not any(request.name.startswith(BESIDE) for request in spec.weights.requests):
+    if not any(request.name.startswith(PROJECTOR_PREFIX) for request in spec.weights.requests):
         return None
     module = vars(import_module(tower.__module__))
     (kind,) = (module[name] for name in module if name.endswith("Projector"))
@@ -110,7 +110,7 @@ def _projector(tower: Any, config: Any, spec: ModelSpec) -> Any:
     return kind(SimpleNamespace(vision_config=config, text_config=text_config)).eval()
 
 
-def _compare(spec: ModelSpec, tensors: Tensors) -> None:
+def _check(spec: ModelSpec, tensors: Tensors) -> None:
     """Raise ConfigError unless the tensors have the names and shapes of those of the spec's tower."""
     got = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     for name, shape in {request.name: request.shape for request in spec.weights.requests}.items():
@@ -123,4 +123,5 @@ def _compare(spec: ModelSpec, tensors: Tensors) -> None:
 
 
 def _receiver(tensor: torch.Tensor) -> Callable[[NDArray[Any]], object]:
+    """Return a function that copies an array of a checkpoint into a tensor, as float32."""
     return lambda array: tensor.copy_(torch.from_numpy(np.array(array, np.float32)))

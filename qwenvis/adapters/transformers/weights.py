@@ -17,8 +17,8 @@ from qwenvis.spec import ModelSpec
 
 # The types of weights that an encoder takes -> their names in safetensors.
 STORED = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
-# What stands before the names of a projector's tensors in checkpoints, and then before those of the tower beside it.
-BESIDE, BEHIND = "mlp_AR.", "visual."
+# Prefixes in checkpoints whose projector stands beside the tower: of the projector's tensors, and of the tower's.
+PROJECTOR_PREFIX, TOWER_PREFIX = "mlp_AR.", "visual."
 SAMPLED = 257  # entries of each tensor in a fingerprint
 
 Tensors = dict[str, torch.Tensor]
@@ -29,7 +29,7 @@ def weights(tower: Any, projector: Any = None) -> Tensors:
 
     Raises InputError for tensors that are quantised or not in memory.
     """
-    parts = {"": tower} if projector is None else {BEHIND: tower, BESIDE: projector}
+    parts = {"": tower} if projector is None else {TOWER_PREFIX: tower, PROJECTOR_PREFIX: projector}
     found = {prefix + name: tensor for prefix, part in parts.items() for name, tensor in part.state_dict().items()}
     unusable = sorted({str(tensor.dtype) for tensor in found.values() if tensor.dtype not in STORED})
     if unusable:

@@ -128,6 +128,20 @@ def test_encoders_of_other_towers():
         attach(deep, encoder("qwen3_vl"))
 
 
+def test_an_encoder_in_int8_may_differ_more():
+    """In a tower that amplifies rounding it differs as much as here, where other weights make up for the depth."""
+    directory, model = full_model("qwen2_vl").directory, fresh()
+    with torch.no_grad():
+        for weight in model.model.visual.merger.mlp.parameters():
+            weight += 0.13 * weight.std() * torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(InputError, match=r"random image differ by 0\.1\d+, and rounding explains 0\.1"):
+        attach(copy.deepcopy(model), Encoder.from_pretrained(directory, dtype="bfloat16", threads=1))
+    attach(model, Encoder.from_pretrained(directory, dtype="int8", threads=1))
+    other = Encoder.from_pretrained(full_model("qwen2_vl", 1).directory, dtype="int8", threads=1)
+    with pytest.raises(InputError, match=r"rounding explains 0\.3"):
+        attach(fresh(), other)
+
+
 @pytest.mark.parametrize("family", ["glm4v", "paddleocr_vl"])
 def test_given_encoders_of_other_kinds(family):
     assert torch.equal(

@@ -1,0 +1,1 @@
+"""The inputs of a job: listed without decoding, and read ahead of the encoder."""

@@ -1,0 +1,1 @@
+"""Bulk jobs: their inputs, what they write, and how they go on after an accident."""
