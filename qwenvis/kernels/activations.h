@@ -1,5 +1,5 @@
 /* Activations: one function of a vector for each, as exact as rows of the dtype need. A new activation is a name in
- * QV_ACTIVATIONS, a function here, and a line in epilogue.h. */
+ * QV_ACTIVATIONS and a function here. */
 
 INLINE vf act_none(vf x, qv_dtype dtype)
 {
@@ -43,3 +43,6 @@ INLINE vf act_gelu_pytorch_tanh(vf x, qv_dtype dtype)
 {
     return x * sigmoid(1.59576912f * (x + 0.044715f * x * x * x), dtype);
 }
+
+/* x sigmoid(x), which the epilogue multiplies by up: transformers Qwen2_5_VLMLP */
+INLINE vf act_silu_gate(vf x, qv_dtype dtype) { return x * sigmoid(x, dtype); }

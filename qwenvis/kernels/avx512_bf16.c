@@ -5,7 +5,7 @@
 #define QV_ISA qv_avx512_bf16
 /* GCC knows it since 10, Clang since 9; an older compiler leaves this ISA out. */
 #if defined(__x86_64__) && (defined(__clang__) ? __clang_major__ >= 9 : __GNUC__ >= 10)
-#include <immintrin.h>
+#include "registers_512.h"
 #define QV_NAME "avx512_bf16"
 #define QV_TARGET "avx512bf16,avx512vnni,avx512f,avx512vl,avx512bw,avx512dq,avx2,fma"
 #define QV_PRESENT                                                                                                     \
@@ -17,13 +17,6 @@
 #define QV_NARROW(x) ((vh)_mm512_cvtneps_pbh(x))
 #define QV_NARROW_TWO(left, right) ((vf)_mm512_cvtne2ps_pbh(right, left))
 #define QV_WIDEN(x) ((vu)_mm512_cvtepu16_epi32((__m256i)(x)))
-#define QV_MAX(a, b) _mm512_max_ps(a, b)
-#define QV_MIN(a, b) _mm512_min_ps(a, b)
-#define QV_NEAREST(x) _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
-#define QV_SCALE(x, n) _mm512_scalef_ps(x, n)
-#define VL 16
-#define MR 14 /* 28 accumulators, 2 of B, 1 of A: 31 of 32 registers */
-#define ROWS_NBYTES (4 << 20) /* tuned with 12 tiles at any K: a limit only above K = 6200 in float32 */
 #include "isa.h"
 #else
 const qv_kernels QV_ISA = {0};

@@ -4,8 +4,9 @@
 #define QV_ISA qv_avx_vnni
 /* GCC knows it since 11, Clang since 12. */
 #if defined(__x86_64__) && (defined(__clang__) ? __clang_major__ >= 12 : __GNUC__ >= 11)
+#include "registers_256.h"
+
 #include <cpuid.h>
-#include <immintrin.h>
 static int has_avx_vnni(void) /* which not every compiler's __builtin_cpu_supports knows */
 {
     unsigned a, b, c, d;
@@ -16,11 +17,6 @@ static int has_avx_vnni(void) /* which not every compiler's __builtin_cpu_suppor
 #define QV_PRESENT (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_avx_vnni())
 #define QV_I8_DOT(c, a, b) ((vi)_mm256_dpbusd_avx_epi32((__m256i)(c), _mm256_set1_epi32(a), (__m256i)(b)))
 #define QV_I8_LEAST 0
-#define QV_MAX(a, b) _mm256_max_ps(a, b)
-#define QV_MIN(a, b) _mm256_min_ps(a, b)
-#define VL 8
-#define MR 6 /* 12 accumulators, 2 of B, 1 of A: 15 of 16 registers */
-#define ROWS_NBYTES (384 << 10) /* as with AVX2; not measured */
 #include "isa.h"
 #else
 const qv_kernels QV_ISA = {0};

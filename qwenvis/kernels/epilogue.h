@@ -1,27 +1,6 @@
 /* The end of a tile: its sums, with the bias and through the activation, become a part of the result. */
 
-/* What is written for lanes i .. i + lanes of a row of sums. `half` is the distance of up from gate. */
-#define FINISHED(name)                                                                                                 \
-    INLINE vf finished_##name(const float *row, ptrdiff_t half, const float *bias, ptrdiff_t i, qv_dtype dtype)
-#define ACTIVATED(name)                                                                                                \
-    FINISHED(name)                                                                                                     \
-    {                                                                                                                  \
-        (void)half;                                                                                                    \
-        return act_##name(load(row + i) + load(bias + i), dtype);                                                      \
-    }
-ACTIVATED(none)
-ACTIVATED(quick_gelu)
-ACTIVATED(gelu)
-ACTIVATED(gelu_pytorch_tanh)
-
-/* silu(gate) * up of a row [gate | up]: transformers Qwen2_5_VLMLP */
-FINISHED(silu_gate)
-{
-    vf gate = load(row + i) + load(bias + i), up = load(row + half + i) + load(bias + half + i);
-    return gate * sigmoid(gate, dtype) * up;
-}
-#undef ACTIVATED
-#undef FINISHED
+INLINE vf biased(const float *sums, const float *bias, ptrdiff_t i) { return load(sums + i) + load(bias + i); }
 
 /* `columns` is a constant for a whole tile, so its rows have no branch. */
 #define FINISH(name)                                                                                                   \
@@ -30,7 +9,9 @@ FINISHED(silu_gate)
     {                                                                                                                  \
         for (ptrdiff_t r = 0, at = 0; r < rows; r++, sums += width, at += pitch)                                       \
             EACH_VECTOR(i, lanes, columns) {                                                                           \
-                vf y = finished_##name(sums, width / 2, bias, i, dtype);                                               \
+                vf y = act_##name(biased(sums, bias, i), dtype);                                                       \
+                if (QV_ACT_##name == QV_ACT_silu_gate)                                                                 \
+                    y *= biased(sums, bias, width / 2 + i); /* up */                                                   \
                 if (add)                                                                                               \
                     y += load_n((const float *)out + at + i, lanes);                                                   \
                 store_as(out, at + i, y, lanes, dtype);                                                                \

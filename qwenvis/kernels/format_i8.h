@@ -6,6 +6,13 @@
  * it is rounded. Where rows are rounded too, both are rotated. docs/int8.md has the formulas. */
 #include "hadamard.h"
 
+#ifdef QV_BF16_DOT /* such a set multiplies int8 too */
+#define I8_ROWS QV_BF16 /* which one instruction rounds to */
+#define I8_ATTENTION &bf16_format
+#else
+#define I8_ROWS QV_F32
+#define I8_ATTENTION &f32_format
+#endif
 #ifdef QV_I8_DOT
 enum { ROTATED = 1, PRODUCT = BLOCK }; /* times the dot product of rotated rows gives that of the rows */
 #else
@@ -128,3 +135,33 @@ static void i8_pack(const void *w, ptrdiff_t pitch, ptrdiff_t columns, ptrdiff_t
 #else
 #include "format_i8_expand.h"
 #endif
+
+static const qv_format i8_format = {
+    .name = "i8",
+    .before = LAST_FORMAT,
+    .attention = I8_ATTENTION,
+    .rows_dtype = I8_ROWS,
+    .source_dtype = QV_F32,
+    .mr = MR,
+    .nr = NR,
+    .kr = 4,
+    .block = TAIL,
+    .itemsize = 1,
+    .header = 4 * HEADER_WORDS,
+    .balance = i8_balance,
+    .pack = i8_pack,
+#ifdef QV_I8_DOT
+    .most_k = 1 << 16, /* 255 * 127 * 2^16 < 2^31 */
+    .quantize = i8_quantize,
+    .tile = i8_tile,
+    .peak = i8_words_peak,
+#else
+    .expand = i8_expand,
+    .tile = f32_tile,
+    .peak = f32_chunk_peak,
+#endif
+};
+#undef I8_ROWS
+#undef I8_ATTENTION
+#undef LAST_FORMAT
+#define LAST_FORMAT &i8_format

@@ -12,14 +12,6 @@
 #define DOT(c, a, b) QV_I8_DOT(c, a, b)
 #include "gemm_tile.h"
 
-#ifdef QV_BF16_DOT
-#define I8_ROWS QV_BF16 /* which one instruction rounds to */
-#define I8_ATTENTION &bf16_format
-#else
-#define I8_ROWS QV_F32
-#define I8_ATTENTION &f32_format
-#endif
-
 typedef struct {
     float scale;
     int32_t zero;
@@ -90,27 +82,3 @@ static void i8_tile(ptrdiff_t rows, ptrdiff_t k, const void *a, ptrdiff_t pitch,
     i8_words(rows, padded / 4, a, pitch / 4, header + HEADER_WORDS * width, width, sums, sums_pitch, 0);
     dequantize((const uint8_t *)a + padded, rows, pitch, header, width, sums, sums_pitch);
 }
-
-static const qv_format i8_format = {
-    .name = "i8",
-    .before = LAST_FORMAT,
-    .attention = I8_ATTENTION,
-    .rows_dtype = I8_ROWS,
-    .source_dtype = QV_F32,
-    .mr = MR,
-    .nr = NR,
-    .kr = 4,
-    .block = TAIL,
-    .itemsize = 1,
-    .header = 4 * HEADER_WORDS,
-    .most_k = 1 << 16, /* 255 * 127 * 2^16 < 2^31 */
-    .balance = i8_balance,
-    .quantize = i8_quantize,
-    .pack = i8_pack,
-    .tile = i8_tile,
-    .peak = i8_words_peak,
-};
-#undef I8_ROWS
-#undef I8_ATTENTION
-#undef LAST_FORMAT
-#define LAST_FORMAT &i8_format

@@ -14,24 +14,3 @@ static void i8_expand(const void *panel, const float *factors, ptrdiff_t first, 
                       __builtin_convertvector(byte_of((vu)load(words + c), j), vf) * load(scales + c) *
                           factors[first + p + j]);
 }
-
-static const qv_format i8_format = {
-    .name = "i8",
-    .before = LAST_FORMAT,
-    .attention = &f32_format,
-    .rows_dtype = QV_F32,
-    .source_dtype = QV_F32,
-    .mr = MR,
-    .nr = NR,
-    .kr = 4,
-    .block = TAIL,
-    .itemsize = 1,
-    .header = 4 * HEADER_WORDS,
-    .expand = i8_expand,
-    .balance = i8_balance,
-    .pack = i8_pack,
-    .tile = f32_tile,
-    .peak = f32_chunk_peak,
-};
-#undef LAST_FORMAT
-#define LAST_FORMAT &i8_format

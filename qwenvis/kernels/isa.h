@@ -1,4 +1,5 @@
-/* Everything that one ISA compiles, and its table. The file that includes this defines
+/* Everything that one ISA compiles, and its table. The file that includes this defines, in part through a header of
+ * registers,
  *
  *     QV_ISA, QV_NAME, QV_PRESENT   the table, its name, and the test for this CPU
  *     VL, MR                        floats of a vector, rows of a tile

@@ -3,14 +3,9 @@
 
 #define QV_ISA qv_neon
 #ifdef __aarch64__
-#include <arm_neon.h>
+#include "registers_neon.h"
 #define QV_NAME "neon"
 #define QV_PRESENT 1 /* a part of AArch64, and what the compiler targets anyway */
-#define QV_MAX(a, b) vmaxq_f32(a, b)
-#define QV_MIN(a, b) vminq_f32(a, b)
-#define VL 4
-#define MR 8 /* 16 accumulators, 2 of B, 8 of A, which GCC loads ahead: 26 of 32 registers */
-#define ROWS_NBYTES (256 << 10) /* half of the L2 of a Cortex-A72 or a Neoverse N1; not measured */
 #include "isa.h"
 #else
 const qv_kernels QV_ISA = {0};
