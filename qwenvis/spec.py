@@ -35,7 +35,7 @@ class ModelSpec:
 
     - ``checkpoint``: the `Checkpoint`, with its configs and the places of its tensors.
     - ``family``: the name of the family, transformers' ``model_type``, such as "qwen2_vl".
-    - ``format``: what the weights of matrix products are packed in, "f32" or "bf16".
+    - ``format``: what the weights of matrix products are packed in, "f32", "bf16" or "i8".
     - ``tower``, ``weights``: the `Tower`, whose weights have no values yet, and the `Weights` that it requests.
 
     An example:

@@ -24,7 +24,7 @@ Write the visual tokens of images and videos to one safetensors file:
   frame_indices, timestamps, second_per_grid_ts, frame_counts   if there are videos
   sizes        (items, 2) int64: height and width of each image or frame before resizing
   metadata     sources, a JSON list of the file names; and the provenance of the tokens: checkpoint,
-               family, format of the weights (f32 or bf16), instruction set, version, limits
+               family, format of the weights (f32, bf16 or i8), instruction set, version, limits
 
 Prints one line for each item: name, width x height, grid_thw, number of tokens. All files are opened before the first
 file is encoded, and one message lists all unusable files. If anything fails, nothing is written.

@@ -7,13 +7,13 @@ import json
 import mmap
 from abc import ABC, abstractmethod
 from array import array
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
+from qwenvis.concurrency.memo import cached_property
 from qwenvis.errors import InputError, shown
 from qwenvis.io.drafts import whole_file
 from qwenvis.jobs.folder import Folder

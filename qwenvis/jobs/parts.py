@@ -160,11 +160,8 @@ def _alone(item: Embeddings) -> Embeddings:
 def read_kept(folder: Folder, format: ShardFormat, part: Part) -> list[tuple[Record, Embeddings | None]]:
     """Return the records and items of a part. Raises InputError if the shard cannot be read."""
     items = format.read(folder.directory / part.shard) if part.shard else None
-    found = [(record, None if row is None or items is None else items[row]) for record, row in _numbered(part)]
+    numbered = zip(part.records, part.rows(), strict=True)
+    found = [(record, None if row is None or items is None else items[row]) for record, row in numbered]
     if items is not None and sum(item is not None for _, item in found) != len(items):
         raise InputError(f"{part.shard} does not hold the items of its table")
     return found
-
-
-def _numbered(part: Part) -> Iterable[tuple[Record, int | None]]:
-    return zip(part.records, part.rows(), strict=True)

@@ -48,7 +48,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("TERM", "dumb")
-    work = tmp_path / "work"
+    work = tmp_path / "pictures"
     (work / "tokens").mkdir(parents=True)
     for name in ("my cat.jpg", "mmproj.gguf", ".hidden.jpg"):
         (work / name).touch()
@@ -119,8 +119,8 @@ def test_every_value_has_a_completer():
     [
         ("FILE", "", ["mmproj.gguf", "my cat.jpg", "tokens/"]),
         ("FILE", ".", [".hidden.jpg"]),
-        ("FILE", "../work/my", ["../work/my cat.jpg"]),
-        ("FILE", "~/work/to", ["~/work/tokens/"]),
+        ("FILE", "../pictures/my", ["../pictures/my cat.jpg"]),
+        ("FILE", "~/pictures/to", ["~/pictures/tokens/"]),
         ("FILE", "nowhere/", []),
         ("DIR", "", ["tokens/"]),
         ("SOURCE", "", ["mmproj.gguf", "org/a-model", "synthetic:", "tokens/"]),

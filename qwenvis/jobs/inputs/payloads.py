@@ -110,7 +110,11 @@ def _file(entry: Entry, position: int, file: BinaryIO) -> Payload:
 
 def _again(entry: Entry) -> str | Section:
     """Return what the decoder reads again."""
-    return Section(entry.file, entry.offset, entry.length, entry.source) if entry.file else entry.source
+    return _section(entry) if entry.file else entry.source
+
+
+def _section(entry: Entry) -> Section:
+    return Section(entry.file, entry.offset, entry.length, entry.source)
 
 
 def _member(entry: Entry) -> BinaryIO:
@@ -120,7 +124,7 @@ def _member(entry: Entry) -> BinaryIO:
         raise ImageError(
             f"{entry.source} ends at byte {entry.offset + entry.length:,}, the tar at byte {size:,}: it was cut"
         )
-    return cast(BinaryIO, io.BufferedReader(Section(entry.file, entry.offset, entry.length, entry.source)))
+    return cast(BinaryIO, io.BufferedReader(_section(entry)))
 
 
 def _held(entry: Entry, position: int, content: bytes) -> Payload:
