@@ -73,7 +73,7 @@ def test_limits_replace_those_of_the_checkpoint():
 
 
 WRONG = [
-    {"dtype": "int8"},
+    {"dtype": "int4"},
     {"dtype": ["float32"]},
     {"dtype": None},
     {"min_pixels": 0},

@@ -179,9 +179,7 @@ ROOMS = {
     "jobs.parts": Room("jobs.folder jobs.formats embeddings concurrency.tasks errors"),
     "jobs.settings": Room("jobs.formats encoder encoding.inputs embeddings videos.video errors version"),
     "jobs.survey": Room("jobs.parts jobs.folder jobs.roster jobs.inputs concurrency.tasks"),
-    "jobs.manifest": Room(
-        "jobs.parts jobs.folder jobs.formats concurrency.memo io.drafts errors", "numpy safetensors"
-    ),
+    "jobs.manifest": Room("jobs.parts jobs.folder jobs.formats concurrency.memo io.drafts errors", "numpy safetensors"),
     "jobs.pipeline": Room(
         "jobs.survey jobs.settings jobs.parts jobs.folder jobs.roster jobs.inputs encoding.stream encoding.runner "
         "encoding.inputs embeddings videos.video videos.animation geometry concurrency.tasks errors"

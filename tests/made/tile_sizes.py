@@ -21,8 +21,11 @@ class Tile(NamedTuple):
 
 
 def constant(file: str, name: str) -> int:
-    """Return the value of a constant in a source file of the package."""
-    text = (source_files.PACKAGE / file).read_text(encoding="utf-8")
+    """Return the value of a constant in a source file of the package, or in the registers that it includes."""
+    path = source_files.PACKAGE / file
+    text = path.read_text(encoding="utf-8")
+    for registers in re.findall(r'#include "(registers_\w+\.h)"', text):
+        text += (path.parent / registers).read_text(encoding="utf-8")
     found = re.findall(rf"\b{name}\s*(?:=|\s)\s*(\d+)", text)
     assert len(found) == 1, f"{file} has {len(found)} values for {name}"
     return int(found[0])
