@@ -131,7 +131,7 @@ ROOMS = {
     ),
     "embeddings.keys": Room("errors"),
     "embeddings.rules": Room("io.arrays errors", "numpy ml_dtypes"),
-    "embeddings.convert": Room("embeddings.rules errors", "numpy pyarrow torch"),
+    "embeddings.convert": Room("embeddings.rules errors", "numpy pyarrow torch", lazily="embeddings.embeddings"),
     "embeddings.join": Room("errors", "numpy"),
     "embeddings.file": Room("embeddings.rules embeddings.keys geometry io.drafts io.files errors", "numpy safetensors"),
     "embeddings.picture": Room(others="numpy PIL"),
@@ -174,7 +174,9 @@ ROOMS = {
     ),
     "jobs.inputs": Room("videos.decode images.decode io.signatures io.files errors", "pyarrow"),
     "jobs.roster": Room("jobs.inputs errors", "numpy"),
-    "jobs.formats": Room("jobs.inputs embeddings checkpoints.shards checkpoints.stored errors", "numpy"),
+    "jobs.formats": Room(
+        "jobs.inputs embeddings embeddings.convert checkpoints.shards checkpoints.stored errors", "numpy"
+    ),
     "jobs.folder": Room("jobs.formats jobs.roster io.drafts io.files errors"),
     "jobs.parts": Room("jobs.folder jobs.formats embeddings concurrency.tasks errors"),
     "jobs.settings": Room("jobs.formats encoder encoding.inputs embeddings videos.video errors version"),
@@ -237,6 +239,8 @@ ROOMS = {
     "adapters.sglang": Room("adapters.modalities embeddings.convert embeddings"),
     "adapters.dynamo": Room("encoder encoding.batching embeddings.convert geometry errors", "numpy dynamo"),
     "adapters.ray": Room("adapters.vllm encoder embeddings errors", "numpy"),
+    "adapters.ray_cluster": Room("errors", "ray"),
+    "adapters.ray_data": Room("adapters.ray_cluster embeddings.convert embeddings encoder errors", "pyarrow ray"),
     "adapters.mlx_vlm": Room("adapters.modalities embeddings errors", "mlx"),
     "comparison.deviation": Room("errors", "numpy"),
     "comparison.recording": Room(others="numpy"),
