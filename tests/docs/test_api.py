@@ -62,7 +62,8 @@ def test_all_that_is_returned_is_public(cls):
 @pytest.mark.parametrize("value", OF_MODULES.values(), ids=OF_MODULES)
 def test_all_that_modules_return_is_public(value):
     assert value.__doc__
-    assert ours_in(typing.get_type_hints(value).get("return")) <= {*PUBLIC.values(), *OF_MODULES.values()}
+    hints = typing.get_type_hints(value, localns=IMPORTED_FOR_TYPES)
+    assert ours_in(hints.get("return")) <= {*PUBLIC.values(), *OF_MODULES.values()}
 
 
 def test_attributes_of_objects_are_public():
