@@ -233,6 +233,9 @@ def test_halves_come_in_any_order(name, rng):
             weight.pack(source, half)
             source[:] = 0  # a weight keeps no array of its caller
     assert np.array_equal(weights[0].memory, weights[1].memory)
+    both = packed(np.concatenate([gate, up]))
+    factors = slice(-4 * 96, None)  # behind the bias, of K padded to 96: of the norms over both
+    assert np.array_equal(weights[0].memory[factors], both.memory[factors])
     x = rounded(normal(rng, 17, 66))
     got = product(weights[0], rows_for(weights[0], x), activation="silu_gate")
     want = reference.silu_gate(*(x.astype(np.float64) @ half.astype(np.float64).T for half in (gate, up)))
