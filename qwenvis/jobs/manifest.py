@@ -7,6 +7,7 @@ import json
 import mmap
 from abc import ABC, abstractmethod
 from array import array
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -34,12 +35,9 @@ def join(folder: Folder, items: int) -> bool:
     draft = folder.drafts / folder.manifest.name
     position = 0
     with draft.open("w", encoding="ascii") as file:
-        for first in folder.parts():
-            if first > position:
+        for part in _parts(folder):
+            if part.first > position:
                 break
-            if first < position:
-                continue  # left over from a part with other limits, whose process was killed
-            part = _loaded(folder.table(first))
             for record in part.records:
                 line = json.dumps(record) + "\n"
                 file.write(line)
@@ -65,6 +63,16 @@ def name_hash(source: str) -> int:
     """Return 64 bits of a hash of a name. Names with one hash are told apart by their lines."""
     content = source.encode("utf-8", "surrogateescape")
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
+
+
+def _parts(folder: Folder) -> Iterator[Part]:
+    """Yield the parts in order, without those that later parts with other limits have replaced in part."""
+    stop = 0
+    for first in folder.parts():
+        if first >= stop:
+            part = _loaded(folder.table(first))
+            stop = part.stop
+            yield part
 
 
 def _loaded(table: Path) -> Part:
@@ -134,7 +142,7 @@ class Tables(Records):
 
     def __init__(self, folder: Folder) -> None:
         """Read all tables. Raises InputError if one cannot be read."""
-        self._records = [record for first in folder.parts() for record in _loaded(folder.table(first)).records]
+        self._records = [record for part in _parts(folder) for record in part.records]
         self.encoded = np.flatnonzero([not record["error"] for record in self._records])
 
     def __len__(self) -> int:

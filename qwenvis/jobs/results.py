@@ -59,7 +59,10 @@ class Results:
         if record["error"]:
             raise InputError(f"{shown(record['source'])} has no tokens: {record['error']}")
         items, ends = self._shard(record["shard"])
-        return items[int(np.searchsorted(ends, record["offset"], side="right"))]
+        item = items[min(int(np.searchsorted(ends, record["offset"], side="right")), len(items) - 1)]
+        if item.keys != [record["key"]]:  # a run has replaced the shard, and not its table yet
+            raise InputError(f"{shown(record['shard'])} does not fit its table: open the job again, or run it again")
+        return item
 
     def __iter__(self) -> Iterator[Embeddings]:
         """Yield the items with tokens, in order."""

@@ -34,7 +34,7 @@ def test_other_items_are_refused_but_some_may_be_gone(want):
     small_jobs.run(model)
     assert small_jobs.tree("tokens") == want
     small_jobs.pictures(Path("photos"), COUNT + 2)
-    with pytest.raises(InputError, match=r"begun with 37 items, and photos/00036.jpg and 1 more is not among them"):
+    with pytest.raises(InputError, match=r"begun with 37 items; not among them.*: photos/00036.jpg, and 1 more: name"):
         small_jobs.run(model)
     (Path("tokens") / "items.jsonl").write_text("{}")
     with pytest.raises(InputError, match=r"items\.jsonl was changed"):

@@ -1,5 +1,6 @@
 """What a job writes, and how it is read: every field of every item, in both formats."""
 
+import json
 import pickle
 from pathlib import Path
 
@@ -130,6 +131,29 @@ def test_a_job_that_is_not_complete_can_be_read(monkeypatch):
     results = open_job("tokens")
     assert (len(results), results.complete, len(list(results))) == (5, False, 5)
     assert results[results.sources[2]].embeddings.tobytes() == results[2].embeddings.tobytes()
+
+
+def test_a_part_that_others_have_replaced_is_not_read_twice(monkeypatch):
+    monkeypatch.setattr(roster, "BLOCK", 12)
+    small_jobs.run(encoder())
+    want = open_job("tokens").sources
+    second = sorted(Path("tokens/tables").iterdir())[1]
+    Path("tokens/manifest.jsonl").unlink()
+    lines = second.read_text().splitlines(keepends=True)
+    head = json.loads(lines[0])
+    late = {**head, "first": head["first"] + 1}  # of a run with other shards, which was killed
+    Path(f"tokens/tables/{late['first']:09d}.jsonl").write_text("".join([json.dumps(late) + "\n", *lines[2:]]))
+    assert open_job("tokens").sources == want
+
+
+def test_a_shard_that_is_newer_than_its_table_is_not_read(tmp_path):
+    """A run that was killed, or is at work, may have replaced the one, and not the other."""
+    small_jobs.run(encoder())
+    shard, others = sorted(Path("tokens/shards").iterdir())[:2]
+    name = json.loads(Path("tokens/tables", shard.stem + ".jsonl").read_text().splitlines()[1])["source"]
+    shard.write_bytes(others.read_bytes())
+    with pytest.raises(InputError, match=r"shards/000000000\.safetensors does not fit its table"):
+        open_job("tokens")[name]
 
 
 def test_a_cache_saves_the_tower(tmp_path, monkeypatch):

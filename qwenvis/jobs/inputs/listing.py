@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from itertools import chain
 from pathlib import Path
 
@@ -70,9 +71,18 @@ class Listing:
         elif Path(given).exists() or not glob.has_magic(given):
             yield from self._entries_of(given)
         else:
-            for path in sorted(glob.glob(given, recursive=True)):  # noqa: PTH207  Path.glob drops ./ and takes no absolute pattern
-                if not Path(path).is_dir():
-                    yield from self._entries_of(path)
+            yield from chain.from_iterable(map(self._entries_of, self._matches(given)))
+
+    def _matches(self, pattern: str) -> Iterator[str]:
+        """Yield the files that match a pattern, sorted."""
+
+        @cache
+        def entered(directory: str) -> bool:
+            return self.without is None or not Path(directory).resolve().is_relative_to(self.without)
+
+        for path in sorted(glob.glob(pattern, recursive=True)):  # noqa: PTH207  Path.glob drops ./ and takes no absolute pattern
+            if not Path(path).is_dir() and entered(os.path.dirname(path)):  # noqa: PTH120  faster than a Path
+                yield path
 
     def _entries_of(self, path: str) -> Iterator[Entry]:
         """Yield the items of a container, or the file itself, which is not touched."""

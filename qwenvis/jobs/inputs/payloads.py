@@ -12,11 +12,10 @@ from typing import Any, BinaryIO, cast
 from qwenvis.errors import ImageError, QwenvisError
 from qwenvis.images import decode
 from qwenvis.io.files import opened, reason
-from qwenvis.io.signatures import HEAD, video_container
 from qwenvis.jobs.inputs.containers import pyarrow
 from qwenvis.jobs.inputs.entries import Entry
 from qwenvis.jobs.inputs.section import Section
-from qwenvis.videos.decode import SUFFIXES as VIDEOS
+from qwenvis.videos.decode import is_video
 
 HELD = 1 << 24  # bytes: larger images, and videos, are read again by the decoder, not held in memory
 CHUNK = 1 << 20
@@ -96,9 +95,9 @@ class Reader:
 
 def _file(entry: Entry, position: int, file: BinaryIO) -> Payload:
     """Read a small image whole, and of a video or a large file only the hash."""
-    head = file.read(HEAD)
-    kind = _kind(entry, head)
-    content = head + (file.read(HELD) if kind == "image" else b"")
+    kind = _kind(entry, file)
+    file.seek(0)
+    content = file.read(HELD) if kind == "image" else b""
     hashed = hashlib.sha256(content)
     more = file.read(CHUNK)
     held = kind == "image" and not more
@@ -128,11 +127,9 @@ def _member(entry: Entry) -> BinaryIO:
 
 
 def _held(entry: Entry, position: int, content: bytes) -> Payload:
-    return Payload(entry, position, content, hashlib.sha256(content).hexdigest(), _kind(entry, content[:HEAD]))
+    return Payload(entry, position, content, hashlib.sha256(content).hexdigest(), _kind(entry, content))
 
 
-def _kind(entry: Entry, head: bytes) -> str:
-    """Return what an item is: by its input, else by its first bytes, else by its name."""
-    if entry.kind:
-        return entry.kind
-    return "video" if video_container(head) or entry.source.lower().endswith(VIDEOS) else "image"
+def _kind(entry: Entry, source: BinaryIO | bytes) -> str:
+    """Return what an item is: by its input, else by its bytes and its name."""
+    return entry.kind or ("video" if is_video(source, entry.source) else "image")
