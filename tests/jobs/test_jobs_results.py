@@ -168,3 +168,5 @@ def test_a_cache_saves_the_tower(tmp_path, monkeypatch):
 def test_a_directory_without_a_job():
     with pytest.raises(InputError, match=r"photos holds no job: it has no job\.json"):
         open_job("photos")
+    with pytest.raises(InputError, match="cannot be read: File name too long"):
+        open_job("n" * 300)

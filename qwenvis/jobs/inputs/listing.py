@@ -58,7 +58,9 @@ class Listing:
         """Raise InputError for an input that does not exist."""
         for given in self.inputs:
             path = Path(given.removeprefix("@"))
-            if given != "-" and not glob.has_magic(given) and not path.exists():
+            with _in_words(given):
+                missing = given != "-" and not glob.has_magic(given) and not path.exists()
+            if missing:
                 raise InputError(f"{shown(given)}: there is no such file or directory")
 
     def _listed(self, given: str) -> Iterator[Entry]:
@@ -112,6 +114,12 @@ class Listing:
         if Path(given).is_dir() and not self.include:
             return ": no file in it has a known suffix; choose files with include patterns such as '*.img'"
         return ""
+
+
+def holds_many(given: str) -> bool:
+    """Return whether an input is one that only jobs read: for any number of items, and no list ``@FILE``."""
+    path = Path(given)
+    return given == "-" or path.suffix.lower() in CONTAINERS or path.is_dir() or (glob.has_magic(given) and not path.exists())
 
 
 def names_in(path: str) -> Iterator[str]:
