@@ -135,12 +135,10 @@ def _run(request: Request, here: Settings, pipeline: Pipeline, verified: Progres
 
 def _begin(folder: Folder, listing: Listing, here: Settings) -> Settings:
     """List the items and write job.json, or compare both with those of the job that is there."""
-    job = Settings.load(folder.job) if folder.job.is_file() else None
-    if job is not None:
-        job.refuse_others(here, folder.directory)
+    _job_there(folder, here)
     listed = folder.drafts / folder.items.name
     items, repeated = roster.write(listing, listed)
-    if job is not None:
+    if (job := _job_there(folder, here)) is not None:  # perhaps of another share, which began meanwhile
         if sha256(folder.items) != job.list_sha256:
             raise InputError(f"{shown(str(folder.items))} was changed, so the job cannot be continued")
         roster.refuse_new(folder.items, listed)
@@ -150,4 +148,13 @@ def _begin(folder: Folder, listing: Listing, here: Settings) -> Settings:
     draft = folder.drafts / folder.job.name
     job.save(draft)
     folder.place(draft, folder.job)
+    return job
+
+
+def _job_there(folder: Folder, here: Settings) -> Settings | None:
+    """Return the job that is there, if there is one. Raises InputError if it has other settings."""
+    if not folder.job.is_file():
+        return None
+    job = Settings.load(folder.job)
+    job.refuse_others(here, folder.directory)
     return job

@@ -99,11 +99,37 @@ def test_columns_of_parquet():
         read = [reader.read(entry) for entry in Listing(["x.parquet"], column=column)]
         assert [each.entry.source for each in read] == ["x.parquet#0", "x.parquet#1", "x.parquet#2"]
         assert [each.content for each in read] == cells
-        assert str(read[1].error) == "x.parquet#1 holds no bytes"
+        said = " (x.png): there is no such file" if column == "image" else " holds no bytes"
+        assert str(read[1].error) == f"x.parquet#1{said}"
     with pytest.raises(InputError, match="column 'number' is int64; expected paths or encoded bytes"):
         named("x.parquet", column="number")
     with pytest.raises(InputError, match="has no column 'nothing'; it has path, image, raw, number"):
         named("x.parquet", column="nothing")
+
+
+def test_a_struct_of_datasets_may_name_a_file():
+    Path("sub").mkdir()
+    Path("sub/b.png").write_bytes(PNG)
+    table = pyarrow.table({"image": [{"bytes": None, "path": "b.png"}, {"bytes": None, "path": None}]})
+    pyarrow.parquet.write_table(table, "sub/x.parquet")
+    found, empty = (Reader().read(entry) for entry in Listing(["sub/x.parquet"]))
+    assert (found.content, found.sha256, found.error) == (PNG, hashlib.sha256(PNG).hexdigest(), None)
+    assert str(empty.error) == "sub/x.parquet#1 holds no bytes"
+
+
+@pytest.mark.parametrize(
+    ("now", "said"),
+    [
+        ({"picture": [PNG]}, "the file has no column 'image' now"),
+        ({"image": ["a.png"]}, "holds no bytes"),
+        ({"image": [7]}, "holds no bytes"),
+    ],
+)
+def test_a_column_that_changes_later_is_an_error_of_its_items(now, said):
+    pyarrow.parquet.write_table(pyarrow.table({"image": [PNG]}), "x.parquet")
+    (entry,) = Listing(["x.parquet"])
+    pyarrow.parquet.write_table(pyarrow.table(now), "x.parquet")
+    assert said in str(Reader().read(entry).error)
 
 
 def test_members_of_a_tar():

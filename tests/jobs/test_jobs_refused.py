@@ -1,5 +1,6 @@
 """What a job refuses: other settings, other items, other directories; and errors that end a run."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,8 @@ from jobs import small_jobs
 from jobs.small_jobs import COUNT
 from made.presets import encoder
 from qwenvis import InputError, VideoError
+from qwenvis.jobs import open as open_job
+from qwenvis.jobs import roster
 from qwenvis.jobs.folder import Folder
 
 
@@ -85,3 +88,20 @@ def test_what_cannot_be_an_argument():
     ]:
         with pytest.raises(InputError, match=said):
             small_jobs.run(None, [], **options)
+
+
+def test_shares_that_begin_at_the_same_time_have_one_list(want, monkeypatch):
+    """The share that lists more slowly goes on with the list of the other, which has an item more."""
+    write = roster.write
+
+    def overtaken(listing, path):
+        found = write(listing, path)
+        monkeypatch.setattr(roster, "write", write)
+        small_jobs.run(encoder(), ["photos", "late.png"], share=(1, 2))
+        return found
+
+    shutil.copy("photos/00000.jpg", "late.png")
+    monkeypatch.setattr(roster, "write", overtaken)
+    summary = small_jobs.run(encoder(), share=(0, 2))
+    assert (summary.complete, summary.items, summary.failures) == (True, COUNT + 2, 0)
+    assert "late.png" in open_job("tokens")

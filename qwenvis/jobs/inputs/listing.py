@@ -119,7 +119,8 @@ class Listing:
 def holds_many(given: str) -> bool:
     """Return whether an input is one that only jobs read: for any number of items, and no list ``@FILE``."""
     path = Path(given)
-    return given == "-" or path.suffix.lower() in CONTAINERS or path.is_dir() or (glob.has_magic(given) and not path.exists())
+    pattern = glob.has_magic(given) and not path.exists()
+    return pattern or given == "-" or path.suffix.lower() in CONTAINERS or path.is_dir()
 
 
 def names_in(path: str) -> Iterator[str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from qwenvis.errors import ImageError, QwenvisError
+from qwenvis.errors import ImageError, QwenvisError, shown
 from qwenvis.images import decode
 from qwenvis.io.files import opened, reason
 from qwenvis.jobs.inputs.containers import pyarrow
@@ -78,19 +78,29 @@ class Reader:
                 self._rows = self._row_group(entry)
             rows, cells = self._rows
             cell = cells[entry.row - rows.start].as_py()
-        content = cell.get("bytes") if isinstance(cell, dict) else cell
-        if not content:
+        content = cell.get("bytes") or _named(entry, cell.get("path")) if isinstance(cell, dict) else cell
+        if not content or not isinstance(content, bytes):
             raise ImageError(f"{entry.source} holds no bytes")
-        return bytes(content)
+        return content
 
     def _row_group(self, entry: Entry) -> tuple[range, Any]:
         """Return the rows of the row group that holds an item, and their column."""
+        if entry.column not in self._parquet.schema_arrow.names:
+            raise ImageError(f"{entry.source}: the file has no column {entry.column!r} now")
         stop = 0
         for group in range(self._parquet.num_row_groups):
             first, stop = stop, stop + self._parquet.metadata.row_group(group).num_rows
             if entry.row < stop:
                 return range(first, stop), self._parquet.read_row_group(group, columns=[entry.column]).column(0)
         raise ImageError(f"{entry.source}: the file has {stop:,} rows now")
+
+
+def _named(entry: Entry, path: object) -> bytes | None:
+    """Return the bytes of the file that a struct of datasets names in place of bytes. Raises ImageError."""
+    if not isinstance(path, str) or not path:
+        return None
+    with opened(Path(entry.file).parent / path, f"{entry.source} ({shown(path)})", ImageError) as file:
+        return file.read()
 
 
 def _file(entry: Entry, position: int, file: BinaryIO) -> Payload:
