@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 import warnings
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from qwenvis.cli import arguments, steps, units
@@ -13,6 +14,7 @@ from qwenvis.cli.bar import Bar
 from qwenvis.errors import MAX_LISTED, CacheWarning, InputError, counted, shown
 
 if TYPE_CHECKING:
+    from qwenvis.encoder import Encoder
     from qwenvis.jobs import Summary
 
 ITEMS_FAILED = 3  # the exit code
@@ -62,31 +64,32 @@ def refuse_inputs(args: argparse.Namespace) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run or continue a job; return the exit code."""
     from qwenvis import jobs
-    from qwenvis.concurrency import malloc
-    from qwenvis.concurrency.threads import resolve
-    from qwenvis.jobs.job import Request
-    from qwenvis.spec import ModelSpec
 
-    malloc.keep_little()  # before threads read the weights
     given = {"include": args.include, "column": args.column, "to": args.to, "dtype": args.dtype_out}
     given |= {"shard_size": args.shard_size, "share": args.shard, "retry_failed": args.retry_failed}
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    Request.of(args.images, args.output, **options)
-    limits = {"min_pixels": args.min_pixels, "max_pixels": args.max_pixels}
-    spec = ModelSpec.open(args.model, dtype=args.dtype, **arguments.hub(args), **limits)
-    encoder = steps.load(spec, resolve(args.threads), arguments.cache(args), quiet=args.quiet)
     report = _Report(args)
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("default", CacheWarning)
         with report.verifying, report.encoding:
             options |= {**arguments.sampling(args), "verified": report.verified, "told": report.told}
-            summary = jobs.run(encoder, args.images, args.output, **options)
+            summary = jobs.run(partial(_encoder, args), args.images, args.output, **options)
     for each in warned:
         print("qwenvis:", units.name(str(each.message)), file=sys.stderr)
     report.failures()
     if not args.quiet:
         report.close(summary)
     return ITEMS_FAILED if summary.failures else 0
+
+
+def _encoder(args: argparse.Namespace) -> Encoder:
+    """Load the encoder."""
+    from qwenvis.concurrency.threads import resolve
+    from qwenvis.spec import ModelSpec
+
+    limits = {"min_pixels": args.min_pixels, "max_pixels": args.max_pixels}
+    spec = ModelSpec.open(args.model, dtype=args.dtype, **arguments.hub(args), **limits)
+    return steps.load(spec, resolve(args.threads), arguments.cache(args), quiet=args.quiet)
 
 
 class _Report:

@@ -265,7 +265,7 @@ ROOMS = {
         "__init__ jobs comparison encoder encoding.runner encoding.inputs cache embeddings spec cost sources "
         "videos.video videos.animation videos.decode images.image images.decode processors.video ops.isa ops.isas "
         "ops.openmp ops.formats ops.granted_threads nn.formats io.drafts io.files concurrency.threads "
-        "concurrency.malloc errors version",
+        "errors version",
         "numpy PIL argcomplete",
     ),
     "__main__": Room("cli"),

@@ -85,9 +85,17 @@ def test_what_cannot_be_an_argument():
         ({"to": "parquet", "dtype": "bfloat16"}, "parquet has no bfloat16"),
         ({"shard_size": 0}, "shard_size is 0"),
         ({"share": (2, 2)}, "share is 2; expected an integer from 0 to 1"),
+        ({}, "there are no inputs"),
     ]:
         with pytest.raises(InputError, match=said):
             small_jobs.run(None, [], **options)
+
+
+def test_an_encoder_is_loaded_once_the_arguments_are_checked(want):
+    with pytest.raises(InputError, match="no such file or directory"):
+        small_jobs.run(pytest.fail, "nowhere")
+    small_jobs.run(encoder)
+    assert small_jobs.tree("tokens") == want
 
 
 def test_shares_that_begin_at_the_same_time_have_one_list(want, monkeypatch):

@@ -55,7 +55,9 @@ class Listing:
                 raise InputError(f"{shown(given)} names no image or video{self._hint(given)}")
 
     def refuse_missing(self) -> None:
-        """Raise InputError for an input that does not exist."""
+        """Raise InputError for an input that does not exist, and if there is none."""
+        if not self.inputs:
+            raise InputError("there are no inputs; expected files, directories or lists of names")
         for given in self.inputs:
             path = Path(given.removeprefix("@"))
             with _in_words(given):
