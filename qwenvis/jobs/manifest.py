@@ -109,10 +109,13 @@ class Manifest(Records):
     def __init__(self, folder: Folder) -> None:
         """Map both files. Raises InputError if they do not belong together."""
         arrays, _ = mapped(folder.index)
-        self._lines, self.encoded = arrays[LINES], arrays[ENCODED]
-        self._hashes, self._numbers = arrays[HASHES], arrays[NUMBERS]
-        with folder.manifest.open("rb") as file:
-            self._text = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        try:
+            self._lines, self.encoded = arrays[LINES], arrays[ENCODED]
+            self._hashes, self._numbers = arrays[HASHES], arrays[NUMBERS]
+            with folder.manifest.open("rb") as file:
+                self._text = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except (OSError, ValueError, KeyError) as error:  # an empty file; or a run that removes the manifest just now
+            raise InputError(f"{shown(str(folder.manifest))} cannot be read: {shown(str(error))}") from error
         if len(self._text) != self._lines[-1]:
             raise InputError(f"{shown(str(folder.manifest))} does not fit its index: run the job again")
 

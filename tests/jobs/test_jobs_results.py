@@ -146,6 +146,14 @@ def test_a_part_that_others_have_replaced_is_not_read_twice(monkeypatch):
     assert open_job("tokens").sources == want
 
 
+@pytest.mark.parametrize(("content", "said"), [("", "cannot be read"), ("{}", "does not fit its index")])
+def test_a_damaged_manifest(content, said):
+    small_jobs.run(encoder(), "photos/00000.jpg")
+    Path("tokens/manifest.jsonl").write_text(content)
+    with pytest.raises(InputError, match=rf"manifest\.jsonl {said}"):
+        open_job("tokens")
+
+
 def test_a_shard_that_is_newer_than_its_table_is_not_read(tmp_path):
     """A run that was killed, or is at work, may have replaced the one, and not the other."""
     small_jobs.run(encoder())
