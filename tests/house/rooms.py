@@ -31,6 +31,7 @@ ROOMS = {
     "io.arrays": Room("errors", "numpy"),
     "io.fields": Room("errors"),
     "io.signatures": Room(),
+    "io.data_urls": Room("errors"),
     "weights": Room("concurrency.tasks", "numpy"),
     "kernels": Room(),
     "ops": Room("errors", "numpy cpython cython libc typing_extensions"),
@@ -161,7 +162,7 @@ ROOMS = {
         "embeddings spec videos.video nn.workspace geometry ops.isa ops.use_threads errors version",
         "numpy",
     ),
-    "encoding.stream": Room("encoding.runner encoding.inputs encoding.batching embeddings errors"),
+    "encoding.stream": Room("encoding.runner encoding.inputs encoding.items encoding.batching embeddings errors"),
     # the front door knows everybody
     "encoder": Room(
         "encoding.stream encoding.runner encoding.inputs encoding.outputs encoding.batching encoding.arguments "
@@ -235,7 +236,9 @@ ROOMS = {
         "adapters.modalities embeddings.convert embeddings io.drafts io.files errors", "numpy safetensors"
     ),
     "adapters.sglang": Room("adapters.modalities embeddings.convert embeddings"),
-    "adapters.dynamo": Room("encoder encoding.batching embeddings.convert geometry errors", "numpy dynamo"),
+    "adapters.dynamo": Room(
+        "encoder encoding.batching embeddings.convert geometry io.data_urls errors", "numpy dynamo"
+    ),
     "adapters.ray": Room("adapters.vllm encoder embeddings errors", "numpy"),
     "adapters.mlx_vlm": Room("adapters.modalities embeddings errors", "mlx"),
     "comparison.deviation": Room("errors", "numpy"),
@@ -256,9 +259,50 @@ ROOMS = {
         lazily="adapters.transformers.reference",
     ),
     "comparison": Room("comparison.comparison comparison.results comparison.deviation"),
+    "server.requests.refusals": Room("errors"),
+    "server.requests.limits": Room("server.requests.refusals errors"),
+    # The rooms below this line and above `cli` need the extra `serve`.
+    "server.requests.options": Room("embeddings.rules videos.video errors"),
+    "server.requests.forms": Room("server.requests.options server.requests.refusals", "python_multipart"),
+    "server.requests.body": Room(
+        "server.requests.forms server.requests.limits server.requests.options server.requests.refusals io.data_urls "
+        "errors",
+        "python_multipart starlette",
+    ),
+    "server.requests": Room(),
+    "server.metrics": Room(others="prometheus_client"),
+    "server.batcher": Room(
+        "server.metrics encoding.stream encoding.runner encoding.inputs encoding.items encoding.batching embeddings "
+        "geometry errors"
+    ),
+    "server.service": Room(
+        "server.batcher server.metrics server.requests.body server.requests.limits server.requests.options "
+        "server.requests.refusals encoder encoding.runner encoding.inputs encoding.items embeddings videos.animation "
+        "videos.video io.signatures errors",
+        "numpy",
+    ),
+    "server.answers": Room(
+        "server.service server.requests.options server.requests.refusals adapters.vllm embeddings.file "
+        "embeddings.picture errors",
+        "numpy starlette",
+    ),
+    "server.vllm_worker": Room(
+        "server.requests.body server.requests.limits server.requests.options server.requests.refusals adapters.vllm "
+        "embeddings io.data_urls errors",
+        "starlette",
+    ),
+    "server.security": Room("server.answers server.requests.refusals errors", "starlette"),
+    "server.openapi": Room("server.requests.options version"),
+    "server.app": Room(
+        "server.answers server.vllm_worker server.security server.openapi server.service server.metrics "
+        "server.requests.body server.requests.limits server.requests.refusals errors version",
+        "prometheus_client starlette",
+    ),
+    "server.run": Room("server.requests.limits errors", "starlette uvicorn"),
+    "server": Room(),
     # of ops, what `doctor` reports
     "cli": Room(
-        "__init__ jobs comparison encoder encoding.runner encoding.inputs cache embeddings spec cost sources "
+        "__init__ server jobs comparison encoder encoding.runner encoding.inputs cache embeddings spec cost sources "
         "videos.video videos.animation videos.decode images.image images.decode processors.video ops.isa ops.isas "
         "ops.openmp ops.formats ops.granted_threads nn.formats io.signatures io.drafts io.files concurrency.threads "
         "concurrency.malloc errors version",

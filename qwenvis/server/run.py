@@ -1,0 +1,121 @@
+"""The process of a service: its socket, its connections, and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import Callable
+from types import FrameType
+from typing import cast
+
+import uvicorn
+from starlette.applications import Starlette
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from qwenvis.errors import InputError
+from qwenvis.server.requests.limits import Limits
+
+HEADERS = 1 << 15  # bytes of the headers of a request
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """Return a socket that is bound to an address, and does not listen yet. Raises InputError."""
+    try:
+        kind, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        made = socket.socket(kind, socket.SOCK_STREAM)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind(address)
+    except (OSError, UnicodeError) as error:
+        raise InputError(f"{host} port {port} cannot be listened on: {getattr(error, 'strerror', error)}") from error
+    return made
+
+
+def serve(app: Starlette, listening: socket.socket, limits: Limits, ready: Callable[[], None]) -> None:
+    """Serve until SIGTERM or SIGINT; then accept nothing more, answer what was accepted, and return.
+
+    A second signal ends the process without these answers. ``ready`` is called when the service accepts requests.
+    """
+    config = uvicorn.Config(
+        app,
+        http=_connections(limits.read_seconds),
+        loop="asyncio",
+        ws="none",
+        lifespan="on",
+        log_level="warning",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        h11_max_incomplete_event_size=HEADERS,
+    )
+    signal.signal(signal.SIGTERM, _ended)  # uvicorn raises each signal again when it has ended
+    _Server(config, ready).run(sockets=[listening])
+
+
+class _Server(uvicorn.Server):
+    """A server that says when it accepts requests."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to listen."""
+        await super().startup(sockets)
+        self._ready()
+
+
+def _ended(number: int, frame: FrameType | None) -> None:
+    """Do nothing: the service has ended as SIGTERM asks."""
+
+
+def _connections(seconds: float) -> type[H11Protocol]:
+    """Return the class of connections that are cut if their client is slower than that.
+
+    Besides the body, for which the application sets the time, these are the headers of a request, and the reading of an
+    answer.
+    """
+
+    class Connection(H11Protocol):
+        """A connection with a time for its client to go on."""
+
+        _timer: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            """Wait for the first request."""
+            super().connection_made(transport)
+            self._expect(self._cut_if_idle)
+
+        def on_response_complete(self) -> None:
+            """Wait for the next request."""
+            super().on_response_complete()
+            self._expect(self._cut_if_idle)
+
+        def pause_writing(self) -> None:
+            """Wait for the client to read."""
+            super().pause_writing()
+            self._expect(self.transport.abort)
+
+        def resume_writing(self) -> None:
+            """Stop waiting: the client has read."""
+            super().resume_writing()
+            self._expect(self._cut_if_idle)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            """Stop waiting: the client is gone."""
+            super().connection_lost(exc)
+            if self._timer is not None:
+                self._timer.cancel()
+
+        def _expect(self, otherwise: Callable[[], object]) -> None:
+            """Set the time for what the client has to do next."""
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self.loop.call_later(seconds, otherwise)
+
+        def _cut_if_idle(self) -> None:
+            """Cut the connection unless a request is being served."""
+            if self.cycle is None or self.cycle.response_complete:
+                cast(asyncio.Transport, self.transport).abort()
+
+    return Connection

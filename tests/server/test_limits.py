@@ -1,0 +1,132 @@
+"""Every limit, as a status and in words, and nothing slower than its limit."""
+
+import time
+
+import pytest
+from PIL import Image
+
+from made import video_files
+from made.images import chunk, encoded, noise, png
+from processes.served import answer_on, form, served
+
+PICTURE = png(noise(60, 60))
+HEAD = b"POST /v1/encode HTTP/1.1\r\nHost: localhost\r\n"
+
+
+def film(count, fps, height=32, width=32):
+    return video_files.encoded(video_files.frames(count, height, width), fps=fps)
+
+
+def header_of(height, width):
+    """A PNG file that claims a size, and holds no pixels."""
+    import struct
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("body", "query", "kind", "words"),
+    [
+        (b"x" * 3_000_001, "", "LimitError", "the body is larger than 3,000,000 bytes, the limit"),
+        (header_of(1001, 1000), "", "ImageLimitError", "image 0 is 1001 x 1000; this service decodes at most 1,000,000"),
+        (header_of(60_000, 60_000), "", "ImageLimitError", "3,600,000,000 pixels"),
+        (encoded(Image.new("RGB", (990, 990))), "", "ImageLimitError", "patches; this service encodes at most 3,000"),
+        (film(51, 30), "", "VideoLimitError", "video 0 has 51 frames; this service reads at most 50"),
+        (film(20, 3), "", "VideoLimitError", "lasts 7 seconds; this service reads at most 6 seconds"),
+        (film(40, 30, 240, 240), "?sampling=all", "VideoLimitError", "patches; this service encodes at most 3,000"),
+    ],
+)
+def test_large(service, body, query, kind, words):
+    reply = service.ask(f"/v1/encode{query}", body)
+    assert (reply.status, reply.error["type"]) == (413, kind)
+    assert words in reply.error["message"]
+
+
+def test_many_items(service):
+    reply = service.ask("/v1/encode", *form([("image", "a", PICTURE)] * 9))
+    assert (reply.status, reply.error["message"]) == (413, "the request holds 9 items; at most 8 are encoded")
+    many = form([("image", "a", b"")] * 50)
+    assert service.ask("/v1/encode", *many).status == 413
+
+
+def test_a_body_is_counted_whatever_its_headers_say(service):
+    """Chunks have no length in advance."""
+    with service.connected() as connection:
+        connection.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+        for _ in range(4):
+            connection.sendall(b"f4240\r\n" + b"x" * 1_000_000 + b"\r\n")
+        assert answer_on(connection).status == 413
+
+
+def test_a_length_above_the_limit_is_refused_before_the_body_comes(service):
+    reply = service.send(HEAD + b"Content-Length: 3000001\r\n\r\n")
+    assert (reply.status, reply.error["type"]) == (413, "LimitError")
+
+
+def test_a_slow_body(service):
+    begun = time.monotonic()
+    with service.connected() as connection:
+        connection.sendall(HEAD + b"Content-Length: 100\r\n\r\nabc")
+        reply = answer_on(connection)
+    assert (reply.status, reply.error["type"]) == (408, "TimeoutError")
+    assert reply.error["message"] == "3 bytes of the body came in 2 seconds, and not the rest"
+    assert 2 <= time.monotonic() - begun < 4
+
+
+@pytest.mark.parametrize("sent", [b"", b"POST /v1/encode HT", HEAD])
+def test_slow_headers(service, sent):
+    """The connection is cut, as there is no request to answer."""
+    begun = time.monotonic()
+    with service.connected() as connection:
+        connection.sendall(sent)
+        with pytest.raises(ConnectionResetError):
+            assert connection.recv(100)
+            connection.recv(100)
+    assert 1.9 <= time.monotonic() - begun < 4
+
+
+def test_a_client_that_does_not_read(service):
+    """Its answer is dropped, and its memory is free again."""
+    with service.connected() as connection:
+        parts = form([("image", "a", png(noise(500, 500)))] * 3)
+        head = HEAD + f"Content-Length: {len(parts[0])}\r\nContent-Type: {parts[1]['Content-Type']}\r\n\r\n".encode()
+        connection.sendall(head + parts[0])
+        while service.metric("qwenvis_held_bytes") == 0:
+            time.sleep(0.01)
+        for _ in range(100):
+            if service.metric("qwenvis_held_bytes") == 0:
+                return
+            time.sleep(0.1)
+    raise AssertionError("the answer is still in memory")
+
+
+def test_waiting():
+    """With a second to wait, those behind a large picture are told to come again."""
+    with served("--threads", 1, "--wait-seconds", 1) as service:
+        first = service.connected()
+        large = png(noise(1400, 1400))
+        first.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(large) + large)
+        while service.metric("qwenvis_queue_items") == 0 == service.metric("qwenvis_encode_seconds_count"):
+            time.sleep(0.005)
+        reply = service.ask(body=PICTURE)
+        assert (reply.status, reply.error["type"]) in ((503, "UnavailableError"), (200, None))
+        first.close()
+
+
+def test_requests_at_once():
+    with served("--threads", 1, "--max-requests", 1) as service:
+        with service.connected() as connection:
+            connection.sendall(HEAD + b"Content-Length: 5\r\n\r\n")
+            time.sleep(0.2)
+            reply = service.ask(body=PICTURE)
+            assert (reply.status, reply.error["type"]) == (429, "BusyError")
+            assert int(reply.headers["retry-after"]) >= 1
+            assert service.ask("/ready").status == 503
+        time.sleep(0.2)
+        assert service.ask(body=PICTURE).status == 200
+
+
+def test_a_request_that_never_fits(service):
+    reply = service.ask("/v1/encode", *form([("image", "a", png(noise(700, 700)))] * 1 + [("x", "b", b"")]))
+    assert reply.status in (400, 413)
