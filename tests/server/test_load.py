@@ -1,9 +1,14 @@
-"""Many clients at once: each gets its own tokens, to the bit, beside clients that are bad, slow or gone."""
+"""Many clients at once: each gets its own tokens, to the bit, beside clients that are bad, slow or gone.
 
+The slow test goes on for QWENVIS_SOAK seconds, by default 20 minutes.
+"""
+
+import os
 import random
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +19,8 @@ from made.presets import same_bits
 from processes.served import answer_on, form, served
 
 CLIENTS = 16
+SECONDS = float(os.environ.get("QWENVIS_SOAK", "1200"))
+WARM = 0.2  # the share of the time after which nothing may grow
 SIZES = [(28, 28), (56, 84), (140, 90), (200, 300), (420, 300), (61, 400)]
 PICTURES = [png(noise(*size, seed)) for seed, size in enumerate(SIZES)]
 
@@ -139,3 +146,38 @@ def test_who_goes_away_frees_the_place(service):
     settled(service)
     assert service.metric("qwenvis_items_total") - before <= 3
     assert service.metric("qwenvis_requests_total") > 0
+
+
+def state(service):
+    """The resident memory in bytes, and the numbers of descriptors and threads, of a service that is idle."""
+    place = Path(f"/proc/{service.process.pid}")
+    pages = int((place / "statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE"), *(len(list((place / name).iterdir())) for name in ("fd", "task"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(SECONDS + 300)
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads /proc")
+def test_nothing_grows(encoder):
+    expected = [encoder.encode([picture]).embeddings for picture in PICTURES]
+    with served("--threads", 1, "--memory", "60MB", "--read-seconds", 2) as service:
+        end, states = time.monotonic() + SECONDS, []
+
+        def client(seed):
+            rng = random.Random(seed)
+            while time.monotonic() < stop:
+                rng.choice([one, several, damaged, gone, slow])(service, rng, expected)
+
+        while time.monotonic() < end:
+            stop = time.monotonic() + SECONDS / 20
+            with ThreadPoolExecutor(CLIENTS) as pool:
+                list(pool.map(client, [random.random() for _ in range(CLIENTS)]))
+            time.sleep(3)  # connections that were cut are closed after the time for reading
+            states.append(state(service))
+        warm = states[int(WARM * len(states)) :]
+        memory, descriptors, threads = zip(*warm, strict=True)
+        print(states)
+        assert max(memory) < 1.1 * memory[0], states
+        assert max(descriptors) <= descriptors[0] + 2, states
+        assert max(threads) <= threads[0], states
+        assert service.end() == 0
