@@ -32,8 +32,8 @@ def header_of(height, width):
         (header_of(1001, 1000), "", "ImageLimitError", "image 0 is 1001 x 1000; this service decodes at most 1,000,000"),
         (header_of(60_000, 60_000), "", "ImageLimitError", "3,600,000,000 pixels"),
         (encoded(Image.new("RGB", (990, 990))), "", "ImageLimitError", "patches; this service encodes at most 3,000"),
-        (film(51, 30), "", "VideoLimitError", "video 0 has 51 frames; this service reads at most 50"),
-        (film(20, 3), "", "VideoLimitError", "lasts 7 seconds; this service reads at most 6 seconds"),
+        (film(81, 30), "", "VideoLimitError", "video 0 has 81 frames; this service reads at most 80"),
+        (film(30, 3), "", "VideoLimitError", "lasts 10 seconds; this service reads at most 8 seconds"),
         (film(40, 30, 240, 240), "?sampling=all", "VideoLimitError", "patches; this service encodes at most 3,000"),
     ],
 )
