@@ -98,9 +98,10 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
     for each in fields(Limits):
         unit = each.metadata["unit"]
         kind, metavar = _UNITS[unit]
-        default = units.nbytes(each.default) if unit == "bytes" else f"{each.default:,} {unit}".strip()
+        value: int = each.default  # type: ignore[assignment]
+        default = units.nbytes(value) if unit == "bytes" else f"{value:,} {unit}".strip()
         text = f"{each.metadata['text']} (default: {default})"
-        group.add_argument(_option(each.name), type=kind, default=each.default, metavar=metavar, help=text)
+        group.add_argument(_option(each.name), type=kind, default=value, metavar=metavar, help=text)
 
 
 _UNITS: dict[str, tuple[Callable[[str], int], str]] = {

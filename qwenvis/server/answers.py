@@ -57,7 +57,7 @@ def failure(error: Exception, retry_seconds: int) -> JSONResponse:
 
 
 def _safetensors(result: Result, options: Options) -> tuple[Body, str]:
-    """Return the file of `Embeddings.save`; with ``colors`` two more tensors: ``colors`` (tokens, 3), and ``content``."""
+    """Return the file of `Embeddings.save`; with ``colors`` also the tensors ``colors`` (tokens, 3) and ``content``."""
     more: dict[str, np.ndarray] = {}
     if options.colors:
         more["colors"] = np.concatenate([picture.colours(item)[0] for item in result.out.split()])

@@ -11,18 +11,18 @@ class Metrics:
     """What is counted while requests are served."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        ProcessCollector(registry=self.registry)  # memory, descriptors, CPU time; on Linux only
-        made = {"registry": self.registry}
-        self.requests = Counter("qwenvis_requests", "Requests by path and status", ["path", "status"], **made)
-        self.items = Counter("qwenvis_items", "Images and videos that were encoded", **made)
-        self.tokens = Counter("qwenvis_tokens", "Tokens of the items that were encoded", **made)
-        self.queue_items = Gauge("qwenvis_queue_items", "Items that wait to be encoded", **made)
-        self.queue_patches = Gauge("qwenvis_queue_patches", "Patches of the items that wait to be encoded", **made)
-        self.memory = Gauge("qwenvis_held_bytes", "Bytes that the requests in the service hold", **made)
-        times = {"registry": self.registry, "buckets": SECONDS}
-        self.queue_seconds = Histogram("qwenvis_queue_seconds", "Time that an item waited in the queue", **times)
-        self.encode_seconds = Histogram("qwenvis_encode_seconds", "Time in which a batch was encoded", **times)
+        self.registry = into = CollectorRegistry()
+        ProcessCollector(registry=into)  # memory, descriptors, CPU time; on Linux only
+        self.requests = Counter("qwenvis_requests", "Requests by path and status", ["path", "status"], registry=into)
+        self.items = Counter("qwenvis_items", "Images and videos that were encoded", registry=into)
+        self.tokens = Counter("qwenvis_tokens", "Tokens of the items that were encoded", registry=into)
+        self.queue_items = Gauge("qwenvis_queue_items", "Items that wait to be encoded", registry=into)
+        self.queue_patches = Gauge("qwenvis_queue_patches", "Patches of these items", registry=into)
+        self.memory = Gauge("qwenvis_held_bytes", "Bytes that the requests in the service hold", registry=into)
+        text = "Time that an item waited in the queue"
+        self.queue_seconds = Histogram("qwenvis_queue_seconds", text, registry=into, buckets=SECONDS)
+        text = "Time in which a batch was encoded"
+        self.encode_seconds = Histogram("qwenvis_encode_seconds", text, registry=into, buckets=SECONDS)
 
     def text(self) -> bytes:
         """Return all metrics in the text format of Prometheus."""

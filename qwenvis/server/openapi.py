@@ -46,7 +46,7 @@ _FAILURES = {
 }
 _STATE = {"get": {"responses": {code: _answer(code, **{JSON: _object(status=TEXT)}) for code in ("200", "503")}}}
 _DATA = _list(_object(data={"type": "string", "description": "base64, or a data: URL"}))
-_FIELDS = {name: {"type": SCHEMAS[kind]} for name, kind in OPTIONS.items()}
+_FIELDS: dict[str, dict[str, Any]] = {name: {"type": SCHEMAS[kind]} for name, kind in OPTIONS.items()}
 _FIELDS["format"]["enum"] = list(FORMATS)
 _ITEMS = {"type": "object", "properties": {"images": _DATA, "videos": _DATA, **_FIELDS}}
 

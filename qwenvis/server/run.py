@@ -7,16 +7,13 @@ import signal
 import socket
 from collections.abc import Callable
 from types import FrameType
-from typing import cast
 
 import uvicorn
 from starlette.applications import Starlette
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from qwenvis.errors import InputError
-from qwenvis.server.requests.limits import Limits
-
-HEADERS = 1 << 15  # bytes of the headers of a request
+from qwenvis.server.requests.limits import HEADERS, Limits
 
 
 def bound(host: str, port: int) -> socket.socket:
@@ -116,6 +113,6 @@ def _connections(seconds: float) -> type[H11Protocol]:
         def _cut_if_idle(self) -> None:
             """Cut the connection unless a request is being served."""
             if self.cycle is None or self.cycle.response_complete:
-                cast(asyncio.Transport, self.transport).abort()
+                self.transport.abort()
 
     return Connection

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from qwenvis.errors import InputError
 from qwenvis.server.answers import failure
+from qwenvis.server.requests.limits import HEADERS
 from qwenvis.server.requests.refusals import Refusal
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -20,7 +21,7 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; media-src blob:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-HEADERS = {
+SENT = {
     "Content-Security-Policy": POLICY,
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -38,28 +39,28 @@ def checked_token(text: str) -> bytes:
 
 
 class Guard:
-    """Middleware that refuses requests from strangers, and sends `HEADERS` with every answer.
+    """Middleware that refuses requests from strangers, and sends the headers `SENT` with every answer.
 
-    With a ``token``, every path but the ``public`` ones needs it. Without one the service listens on a loopback address,
-    and the danger is a page of another site in a browser of this machine: its requests name its origin, or, if its name
-    was made to resolve to this machine (DNS rebinding), another host.
+    With a ``token``, every path but the ``public`` ones needs it. Without a token the service listens on a loopback
+    address, and the danger is a page of another site in a browser of this machine: its requests name its origin, or, if
+    its name was made to resolve to this machine (DNS rebinding), another host.
     """
 
     def __init__(self, app: ASGIApp, token: bytes | None, public: Collection[str]) -> None:
         self._app, self._token, self._public = app, token, frozenset(public)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or answer it with 401 or 403."""
+        """Pass a request on, or answer it with 401, 403 or 431."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
 
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(HEADERS)
+                MutableHeaders(scope=message).update(SENT)
             await send(message)
 
-        if error := self._refusal(scope["path"], Headers(scope=scope)):
+        if error := _excess(scope) or self._refusal(scope["path"], Headers(scope=scope)):
             await failure(error, 0)(scope, receive, guarded)
         else:
             await self._app(scope, receive, guarded)
@@ -78,6 +79,16 @@ class Guard:
         if origin is not None and origin != f"http://{host}":
             return Refusal(403, "the request comes from a page of another origin")
         return None
+
+
+def _excess(scope: Scope) -> Refusal | None:
+    """Refuse long headers. The parser bounds those that come in pieces only."""
+    size = (
+        len(scope["raw_path"])
+        + len(scope["query_string"])
+        + sum(len(name) + len(text) for name, text in scope["headers"])
+    )
+    return Refusal(431, f"the headers have {size:,} bytes; expected at most {HEADERS:,}") if size > HEADERS else None
 
 
 def _hostname(url: str) -> str | None:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -182,4 +182,4 @@ class Service:
         if not any(map(len, out.frame_indices)):  # items of other requests in the same pass were videos
             out = out._with(frame_indices=[], timestamps=[], second_per_grid_ts=np.zeros(0))
         facts = {**out.provenance, **inputs.provenance(items), "source": self.name}
-        return cast(Embeddings, out._with(provenance=facts).astype(options.dtype))
+        return out._with(provenance=facts).astype(options.dtype)

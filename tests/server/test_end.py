@@ -1,5 +1,6 @@
 """The end of a service: it accepts nothing more, answers what it has accepted, and exits with 0."""
 
+import contextlib
 import signal
 import threading
 import time
@@ -22,11 +23,10 @@ def request(body):
 def test_accepted_requests_are_answered(encoder):
     """Requests in the queue, one whose body is still on its way, and clients that go on asking."""
     expected = encoder.encode([PICTURE]).embeddings
-    with served("--threads", 1) as service:
-        waiting = [service.connected() for _ in range(CLIENTS)]
+    with served("--threads", 1) as service, contextlib.ExitStack() as opened:
+        *waiting, late = (opened.enter_context(service.connected()) for _ in range(CLIENTS + 1))
         for connection in waiting:
             connection.sendall(request(PICTURE))
-        late = service.connected()
         late.sendall(request(PICTURE)[:-1000])
         while service.metric("qwenvis_held_bytes") < (CLIENTS + 1) * len(PICTURE):
             time.sleep(0.005)

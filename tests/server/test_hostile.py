@@ -1,4 +1,4 @@
-"""Requests that mean harm, or none: each is refused with a 4xx in words, soon, and nothing is read but what was sent."""
+"""Requests that mean harm, or none: each is refused with a 4xx in words, soon, and reads nothing but itself."""
 
 import base64
 import itertools
@@ -46,12 +46,11 @@ HEADERS = {
     "a huge header": raw(f"X-Long: {'x' * 70_000}\r\n"),
     "very many headers": raw("".join(f"X-{i}: {i}\r\n" for i in range(9000))),
     "a huge path": f"GET /{'x' * 70_000} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode(),
-    "a huge query": f"POST /v1/encode?{'a=1&' * 5000} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n".encode(),
+    "a huge query": f"GET /v1/model?{'a=1&' * 5000} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode(),
     "no host": b"GET /v1/model HTTP/1.1\r\n\r\n",
     "no HTTP": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(200) + b"\r\n\r\n",
     "a header without a name": raw(": x\r\n"),
     "a folded header": raw("X: a\r\n\x00b\r\n"),
-    "another version": b"GET /v1/model HTTP/9.9\r\nHost: localhost\r\n\r\n",
 }
 PATHS = {
     f"{method} {path}": f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n".encode()
@@ -129,7 +128,7 @@ TEXTS = {
         b"{'images': []}",
         b'{"images": []}',
         b"{}",
-        "{\"images\": [{\"data\": \"\\ud800\"}]}".encode(),
+        b'{"images": [{"data": "\\ud800"}]}',
     )
 }
 PART = b'--b\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n' + PICTURE + b"\r\n"
@@ -147,7 +146,10 @@ FORMS = {
     "no name": (KIND, PART.replace(b' name="image";', b"") + b"--b--\r\n"),
     "no headers": (KIND, b"--b\r\n\r\nabc\r\n--b--\r\n"),
     "a header without a colon": (KIND, b"--b\r\nContent-Disposition\r\n\r\nabc\r\n--b--\r\n"),
-    "huge headers of a part": (KIND, PART.replace(b'filename="a"', b'filename="' + b"a" * 100_000 + b'"') + b"--b--\r\n"),
+    "huge headers of a part": (
+        KIND,
+        PART.replace(b'filename="a"', b'filename="' + b"a" * 100_000 + b'"') + b"--b--\r\n",
+    ),
     "many headers of a part": (KIND, PART.replace(b"\r\n\r\n", b"\r\nX: y" * 5000 + b"\r\n\r\n", 1) + b"--b--\r\n"),
     "very many parts": (KIND, PART * 500 + b"--b--\r\n"),
     "very many options": (KIND, b'--b\r\nContent-Disposition: form-data; name="x"\r\n\r\ny\r\n' * 5000 + b"--b--\r\n"),
@@ -159,10 +161,16 @@ FORMS = {
 FORMS = {name: (kind["Content-Type"] if isinstance(kind, dict) else kind, body) for name, (kind, body) in FORMS.items()}
 KINDS = {
     kind: (kind, PICTURE)
-    for kind in ("text/html", "text/plain", "application/xml", "application/json", "multipart/mixed", "multipart/form-data",
-                 "x", "/", ";", "application/x-tar", "model/gltf+json")
-}  # fmt: skip
-BOMBS = {f"{height} x {width}": claimed(height, width) for height in (0, 1, 30_000, 2**31 - 1) for width in (0, 30_000, 2**31 - 1)}
+    for kind in (
+        *("text/html", "text/plain", "application/xml", "application/json", "multipart/mixed", "multipart/form-data"),
+        *("x", "/", "application/x-tar", "model/gltf+json"),
+    )
+}
+BOMBS = {
+    f"{height} x {width}": claimed(height, width)
+    for height in (0, 1, 30_000, 2**31 - 1)
+    for width in (0, 30_000, 2**31 - 1)
+}
 BOMBS |= {
     "an image in words": b"<svg xmlns='http://www.w3.org/2000/svg'><image href='file:///etc/hostname'/></svg>",
     "a playlist": b"#EXTM3U\nfile:///etc/hostname\n",
@@ -195,11 +203,18 @@ def unharmed(service):
 def refused(reply, begun, name):
     """Check the answer to a request."""
     assert 400 <= reply.status < 500, (name, reply)
-    assert time.monotonic() - begun < 3, name
+    assert time.monotonic() - begun < 2, name
     for secret in (b"Traceback", b"site-packages", b".py", b"/tmp", b"/root", b"/home", b"qwenvis-tests"):
         assert secret not in reply.body.replace(b"app.py", b""), (name, reply)
     if reply.headers["content-type"] == "application/json":
         assert reply.error["message"], name
+
+
+def test_long_headers(service):
+    """Those that come at once too, which the parser accepts."""
+    for name in ("a huge header", "very many headers", "a huge path", "a huge query"):
+        reply = service.send(HEADERS[name])
+        assert (reply.status, reply.error["type"]) == (431, "LimitError")
 
 
 @pytest.mark.parametrize("group", [LENGTHS, HEADERS, PATHS], ids=["lengths", "headers", "paths"])

@@ -28,7 +28,8 @@ def test_the_token(guarded, scheme):
 
 
 @pytest.mark.parametrize(
-    "sent", [None, "", TOKEN, "Bearer", "Bearer ", f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", f"Basic {TOKEN}", "Bearer \xff"]
+    "sent",
+    [None, "", TOKEN, "Bearer", "Bearer ", f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", f"Basic {TOKEN}", "Bearer \xff"],
 )
 @pytest.mark.parametrize("path", ["/v1/encode", "/v1/model", "/metrics", "/openapi.json", "/nowhere"])
 def test_wrong_tokens(guarded, sent, path):

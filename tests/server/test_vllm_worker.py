@@ -54,7 +54,8 @@ def test_images(worker):
     )
     assert reply.status == 200, reply.body
     assert reply.json["object"] == "chat.completion"
-    out = encoder("qwen3_vl").encode(PICTURES)
+    found = encoder("qwen3_vl")
+    out = found.encode(PICTURES)
     sent = list(rewritten(reply, names, ["image", "image"]))
     assert [each["uuid"] for each in sent] == [names[0], out.keys[1]]
     for each, item in zip(sent, out, strict=True):
@@ -68,7 +69,10 @@ def test_a_video(worker):
     reply = service.ask_json(asked([part("video", FILM, uuid="film")], max_tokens=1), "/v1/chat/completions")
     (sent,) = rewritten(reply, ["film"], ["video"])
     item = encoder("qwen3_vl").encode(videos=[FILM])
-    assert sent["video_embeds"] == {"video_grid_thw": item.grid_thw[0].tolist(), "timestamps": item.timestamps[0].tolist()}
+    assert sent["video_embeds"] == {
+        "video_grid_thw": item.grid_thw[0].tolist(),
+        "timestamps": item.timestamps[0].tolist(),
+    }
     assert same_bits(load_file(place / "film" / "encoder_cache.safetensors")["ec_cache"], item.wide())
 
 
@@ -108,4 +112,3 @@ def test_refusals(worker, request_, words):
 
 def test_a_service_without_a_cache_is_no_worker(service):
     assert service.ask_json(asked([part("image", PICTURES[0])]), "/v1/chat/completions").status == 404
-

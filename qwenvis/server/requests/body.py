@@ -116,9 +116,7 @@ def _too_large(limits: Limits) -> Refusal:
     return Refusal(413, f"the body is larger than {limits.max_body:,} bytes, the limit of this service")
 
 
-def _form(
-    body: bytearray, parameters: Mapping[str, str], limits: Limits
-) -> tuple[list[Upload], list[tuple[str, str]]]:
+def _form(body: bytearray, parameters: Mapping[str, str], limits: Limits) -> tuple[list[Upload], list[tuple[str, str]]]:
     """Return the files of a form, and its other fields, which are options.
 
     A field named image or video says what its file is; other names leave that to its first bytes.

@@ -10,6 +10,7 @@ from typing import Any
 from qwenvis.errors import counted
 from qwenvis.server.requests.refusals import Refusal
 
+HEADERS = 1 << 14  # bytes of the headers of a request, and of its path and query
 REQUEST = 1 << 16  # bytes that a request counts besides what it sends: its task, headers, and answer to errors
 
 

@@ -17,6 +17,7 @@ TYPES = {
     413: "LimitError",
     415: "MediaTypeError",
     429: "BusyError",
+    431: "LimitError",
     500: "InternalError",
     501: "UnsupportedError",
     503: "UnavailableError",
