@@ -1,6 +1,6 @@
 # The commands of the project, for use in a virtual environment. CI runs the same commands.
 .DEFAULT_GOAL := help
-.PHONY: build torchvision test test-freethreaded test-llama-cpp test-vllm test-slow lint check-tiles test-kernels test-emulated test-neon check-sdist wheel check-wheel check-torch lint-workflows docs bench clean help
+.PHONY: build torchvision test test-freethreaded test-llama-cpp test-ray test-vllm test-slow lint check-tiles test-kernels test-emulated test-neon check-sdist wheel check-wheel check-torch lint-workflows docs bench clean help
 
 build: ## compile, and install in place into this environment, with the test extra
 	pip install -e ".[test]"
@@ -40,6 +40,11 @@ test-llama-cpp: ## run the blocks of the docs that need llama.cpp, in a separate
 	python -m venv build/llama-cpp
 	build/llama-cpp/bin/pip install -e ".[test]" llama-cpp-python==0.3.36
 	build/llama-cpp/bin/python -m pytest tests/engines/llama_cpp
+
+test-ray: ## run what needs Ray, in a separate environment
+	python -m venv build/ray
+	build/ray/bin/pip install -e ".[test,ray]"
+	build/ray/bin/python -m pytest tests/engines/ray
 
 lint: ## check style, format and types
 	ruff check .

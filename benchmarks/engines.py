@@ -125,7 +125,8 @@ ENGINES = {
     "torch-bf16": Engine("bf16", partial(build_torch, dtype="bfloat16")),
     "openvino-bf16": Engine("bf16", partial(build_openvino, file="ir", precision="bf16"), "ir"),
     "zentorch-bf16": Engine("bf16", partial(build_zentorch, dtype="bfloat16")),
+    "qwenvis-i8": Engine("i8", partial(build_qwenvis, dtype="int8")),
     # operations that stay in floats use the higher of two precisions
-    "openvino-int8": Engine("int8", partial(build_openvino, file="ir_int8", precision="bf16"), "ir_int8"),
-    "onnxruntime-int8": Engine("int8", partial(build_onnxruntime, file="onnx_int8"), "onnx_int8"),
+    "openvino-i8": Engine("i8", partial(build_openvino, file="ir_int8", precision="bf16"), "ir_int8"),
+    "onnxruntime-i8": Engine("i8", partial(build_onnxruntime, file="onnx_int8"), "onnx_int8"),
 }

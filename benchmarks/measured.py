@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.encoder import TITLES
 
-FORMATS = {"f32": "float32", "bf16": "bfloat16", "int8": "int8"}
+FORMATS = {"f32": "float32", "bf16": "bfloat16", "i8": "int8"}
 
 
 def read(path: Path) -> dict[str, Any]:

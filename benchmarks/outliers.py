@@ -1,7 +1,7 @@
 """Outliers like those of trained transformers, injected into the random weights of a synthetic Qwen2-VL tower.
 
     python -m benchmarks.outliers /tmp/gains --outliers gains --blocks 4
-    python -m benchmarks.peers --cases /tmp/gains/224 --engines openvino-int8 onnxruntime-int8
+    python -m benchmarks.peers --cases /tmp/gains/224 --engines openvino-i8 onnxruntime-i8
 
 The first command writes a checkpoint with outliers, which any other command reads. An injection edits tensors while
 they are read, by their names.

@@ -52,7 +52,7 @@ TABLE = [
     "synthetic:qwen2.5-vl-3b/448",
     *(f"synthetic:{name}/1344x896" for name in ("qwen2-vl-2b", "qwen2.5-vl-3b")),  # the longest case last
 ]
-BY_NAME_ONLY = {"openvino-int8"}  # its quantisation takes a minute
+BY_NAME_ONLY = {"openvino-i8"}  # its quantisation takes a minute
 
 
 @dataclass

@@ -114,6 +114,12 @@ class IsaError(QwenvisError, RuntimeError):
     """An instruction set is unknown, not compiled in, or not on this CPU."""
 
 
+def spoils_one_item(error: BaseException) -> bool:
+    """Whether an error is about one image or video, so that the items after it can still be encoded."""
+    missing_package = isinstance(error.__cause__, ImportError)
+    return isinstance(error, ImageError | VideoError | LimitError | NumericalError) and not missing_package
+
+
 def shown(text: str) -> str:
     """Return text from a file, safe to print and cut to 200 characters."""
     text = text if len(text) <= 200 else text[:200] + "..."

@@ -45,7 +45,7 @@ class VisionEncoder(VisionEncoderBackend):  # type: ignore[misc]
     def image(self, raw: str) -> bytes:
         """Return the bytes of an image, a base64 ``data:`` URL; a subclass may fetch those of other URLs.
 
-        Raises InputError, whose message Dynamo sends to the client.
+        Raises ImageError, whose message Dynamo sends to the client.
         """
         return decoded_url(raw, "image")
 
@@ -54,7 +54,7 @@ class VisionEncoder(VisionEncoderBackend):  # type: ignore[misc]
 
         An image above the budget costs as much as the budget, so that it goes alone: Dynamo refuses larger costs.
 
-        Raises InputError for an image that cannot be used, which fails the request of this image alone.
+        Raises ImageError or LimitError for an image that cannot be used, which fails the request of this image alone.
         """
         batch = self.encoder.preprocess(self.image(raw))
         return Preprocessed(item=batch, cost=min(len(batch.pixel_values), PATCH_BUDGET))

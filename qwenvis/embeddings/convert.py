@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     import pyarrow
     import torch
 
+    from qwenvis.embeddings.embeddings import Embeddings
+
 ROUNDED = "rounded_to"  # in the provenance
+ARROW_DTYPES = ("float32", "float16")  # Arrow has no bfloat16
 INT32 = np.iinfo(np.int32)  # the offsets of an Arrow list
 
 
@@ -60,18 +63,37 @@ def to_arrow(tokens: np.ndarray, counts: np.ndarray) -> pyarrow.Array:
 
     Raises InputError for more tokens than a list holds, and PackageError without pyarrow.
     """
-    try:
-        import pyarrow
-    except ImportError as error:
-        raise PackageError(
-            f"to_arrow needs pyarrow, which is not installed: pip install 'qwenvis[arrow]' ({error})"
-        ) from error
+    pyarrow = import_pyarrow("to_arrow")
     offsets = np.concatenate([[0], np.cumsum(counts)])
     if offsets[-1] > INT32.max:
         raise InputError(f"an Arrow list holds at most {INT32.max:,} tokens; got {offsets[-1]:,}: convert out[:n]")
     values = pyarrow.array(np.ascontiguousarray(tokens).reshape(-1))
     rows = pyarrow.FixedSizeListArray.from_arrays(values, tokens.shape[1])
     return pyarrow.ListArray.from_arrays(pyarrow.array(offsets, pyarrow.int32()), rows)
+
+
+def arrow_columns(out: Embeddings, dtype: str) -> dict[str, pyarrow.Array]:
+    """Return the key, height, width, grid_thw and tokens of each item. Raises the errors of `Embeddings.to_arrow`."""
+    tokens = out.to_arrow(dtype)
+    pyarrow = import_pyarrow("arrow_columns")
+    return {
+        "key": pyarrow.array(out.keys, "string"),
+        "height": pyarrow.array(out.sizes.reshape(-1, 2)[:, 0].astype(np.int64)),
+        "width": pyarrow.array(out.sizes.reshape(-1, 2)[:, 1].astype(np.int64)),
+        "grid_thw": pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(out.grid_thw.reshape(-1)), 3),
+        "tokens": tokens,
+    }
+
+
+def import_pyarrow(what: str) -> Any:
+    """Return pyarrow. Raises PackageError, with the name of what needs it, where it is not installed."""
+    try:
+        import pyarrow
+    except ImportError as error:
+        raise PackageError(
+            f"{what} needs pyarrow, which is not installed: pip install 'qwenvis[arrow]' ({error})"
+        ) from error
+    return pyarrow
 
 
 def mean_pool(tokens: np.ndarray, counts: np.ndarray, normalize: bool) -> np.ndarray:

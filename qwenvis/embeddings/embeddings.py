@@ -226,7 +226,7 @@ class Embeddings:
         ``arrow``. Raises InputError for another dtype, for a value outside the range of float16, for more than
         2^31 - 1 tokens, and where `check` does; PackageError without pyarrow.
         """
-        name = rules.dtype_named(dtype, ("float32", "float16"))
+        name = rules.dtype_named(dtype, convert.ARROW_DTYPES)
         return convert.to_arrow(self.astype(name).wide(), self.counts)
 
     def mean_pool(self, *, normalize: bool = False) -> np.ndarray:

@@ -12,6 +12,7 @@ import numpy as np
 from qwenvis.checkpoints.shards import read_header
 from qwenvis.checkpoints.stored import FLOATS
 from qwenvis.embeddings import Embeddings
+from qwenvis.embeddings.convert import arrow_columns
 from qwenvis.embeddings.file import from_tensors
 from qwenvis.errors import CheckpointError, InputError, shown
 from qwenvis.jobs.inputs.containers import pyarrow
@@ -68,11 +69,7 @@ class Parquet(ShardFormat):
         stills: list[list[Any]] = [[]] * len(items)
         columns = {
             "source": [_utf8(source) for source in items.sources],
-            "key": items.keys,
-            "height": items.sizes[:, 0],
-            "width": items.sizes[:, 1],
-            "grid_thw": arrow.FixedSizeListArray.from_arrays(arrow.array(items.grid_thw.reshape(-1)), 3),
-            "tokens": items.to_arrow(items.embeddings.dtype.name),
+            **arrow_columns(items, items.embeddings.dtype.name),
             "frame_indices": arrow.array(items.frame_indices or stills, arrow.list_(arrow.int64())),
             "timestamps": arrow.array(items.timestamps or stills, arrow.list_(arrow.float64())),
             "second_per_grid_ts": items.second_per_grid_ts if items.frame_indices else np.zeros(len(items)),

@@ -16,7 +16,7 @@ from qwenvis.embeddings.rules import DTYPES
 from qwenvis.encoding.inputs import InputItem, Inputs
 from qwenvis.encoding.runner import Runner
 from qwenvis.encoding.stream import grouped, stream_results
-from qwenvis.errors import ImageError, InputError, LimitError, NumericalError, QwenvisError, VideoError
+from qwenvis.errors import ImageError, InputError, QwenvisError, spoils_one_item
 from qwenvis.geometry import PATCH_BUDGET
 from qwenvis.jobs import roster
 from qwenvis.jobs.folder import Folder
@@ -34,8 +34,6 @@ from qwenvis.videos.video import VideoItem
 BESIDE = 2 * PATCH_BUDGET
 
 AHEAD = 8  # items whose bytes are read before their turn
-
-UNUSABLE = (ImageError, VideoError, LimitError, NumericalError)  # errors of items, which do not end a run
 
 Told = Callable[[Record, int, int], None]
 Result = tuple[Payload, InputItem | None, "Embeddings | QwenvisError"]
@@ -148,7 +146,7 @@ class Pipeline:
         """Return the record and the tokens of an item, or the record of its error. Raises errors that end the run."""
         payload, planned, result = found
         if isinstance(result, QwenvisError):
-            if not isinstance(result, UNUSABLE) or isinstance(result.__cause__, ImportError):  # a missing package
+            if not spoils_one_item(result):
                 raise result
             return self._failed(payload, result, summary)
         try:

@@ -6,7 +6,9 @@ import asyncio
 import signal
 import socket
 from collections.abc import Callable
+from functools import partial
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
@@ -35,7 +37,7 @@ def serve(app: Starlette, listening: socket.socket, limits: Limits, ready: Calla
     """
     config = uvicorn.Config(
         app,
-        http=_connections(limits.read_seconds),
+        http=partial(_Connection, seconds=limits.read_seconds),  # type: ignore[arg-type]
         loop="asyncio",
         ws="none",
         lifespan="on",
@@ -66,53 +68,50 @@ def _ended(number: int, frame: FrameType | None) -> None:
     """Do nothing: the service has ended as SIGTERM asks."""
 
 
-def _connections(seconds: float) -> type[H11Protocol]:
-    """Return the class of connections that are cut if their client is slower than that.
+class _Connection(H11Protocol):
+    """A connection that is cut if its client is slow to send headers, or to read an answer.
 
-    Besides the body, for which the application sets the time, these are the headers of a request, and the reading of an
-    answer.
+    For the body of a request the application sets the time.
     """
 
-    class Connection(H11Protocol):
-        """A connection with a time for its client to go on."""
+    def __init__(self, *arguments: Any, seconds: float, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._seconds = seconds
+        self._timer: asyncio.TimerHandle | None = None
 
-        _timer: asyncio.TimerHandle | None = None
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Wait for the first request."""
+        super().connection_made(transport)
+        self._expect(self._cut_if_idle)
 
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            """Wait for the first request."""
-            super().connection_made(transport)
-            self._expect(self._cut_if_idle)
+    def on_response_complete(self) -> None:
+        """Wait for the next request."""
+        super().on_response_complete()
+        self._expect(self._cut_if_idle)
 
-        def on_response_complete(self) -> None:
-            """Wait for the next request."""
-            super().on_response_complete()
-            self._expect(self._cut_if_idle)
+    def pause_writing(self) -> None:
+        """Wait for the client to read."""
+        super().pause_writing()
+        self._expect(self.transport.abort)
 
-        def pause_writing(self) -> None:
-            """Wait for the client to read."""
-            super().pause_writing()
-            self._expect(self.transport.abort)
+    def resume_writing(self) -> None:
+        """Stop waiting: the client has read."""
+        super().resume_writing()
+        self._expect(self._cut_if_idle)
 
-        def resume_writing(self) -> None:
-            """Stop waiting: the client has read."""
-            super().resume_writing()
-            self._expect(self._cut_if_idle)
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop waiting: the client is gone."""
+        super().connection_lost(exc)
+        if self._timer is not None:
+            self._timer.cancel()
 
-        def connection_lost(self, exc: Exception | None) -> None:
-            """Stop waiting: the client is gone."""
-            super().connection_lost(exc)
-            if self._timer is not None:
-                self._timer.cancel()
+    def _expect(self, otherwise: Callable[[], object]) -> None:
+        """Set the time for what the client has to do next."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self.loop.call_later(self._seconds, otherwise)
 
-        def _expect(self, otherwise: Callable[[], object]) -> None:
-            """Set the time for what the client has to do next."""
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer = self.loop.call_later(seconds, otherwise)
-
-        def _cut_if_idle(self) -> None:
-            """Cut the connection unless a request is being served."""
-            if self.cycle is None or self.cycle.response_complete:
-                self.transport.abort()
-
-    return Connection
+    def _cut_if_idle(self) -> None:
+        """Cut the connection unless a request is being served."""
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.abort()

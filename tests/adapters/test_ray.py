@@ -5,8 +5,6 @@ import pytest
 import torch
 from PIL import Image
 
-from docs.code_blocks import run_blocks
-from house.source_files import ROOT
 from made.presets import cache, encoder, materialise, picture
 from qwenvis import ImageError, InputError
 from qwenvis.adapters import vllm
@@ -94,33 +92,3 @@ def test_refusals():
         encode({"image": np.stack(PICTURES[:1])})
     with pytest.raises(ImageError, match=r"missing\.jpg"):
         encode({"image": np.array(["missing.jpg"])})
-
-
-@pytest.mark.filterwarnings("ignore")  # those of Ray
-def test_in_ray():
-    """Ray carries the tensors to the next operator as they are."""
-    ray = pytest.importorskip("ray")
-    ray.init(num_cpus=2, include_dashboard=False)
-    try:
-        rows = ray.data.from_items([{"image": [each] * count} for count, each in enumerate(PICTURES)])
-        encoded = rows.map_batches(
-            Encode, fn_constructor_args=(str(SOURCE),), compute=ray.data.ActorPoolStrategy(size=1), num_cpus=1
-        )
-        found = encoded.map(lambda row: {"data": row["multimodal_data"], "uuids": row["multimodal_uuids"]}).take_all()
-    finally:
-        ray.shutdown()
-    found = sorted(found, key=lambda row: 0 if row["data"] is None else len(row["uuids"]["image"]))
-    columns = {"multimodal_data": [row["data"] for row in found], "multimodal_uuids": [row["uuids"] for row in found]}
-    assert columns["multimodal_data"][0] is None
-    for count in range(1, 4):
-        equal(columns, count, ENCODER.encode([PICTURES[count]] * count))
-
-
-@pytest.mark.filterwarnings("ignore")  # those of Ray
-def test_the_code_of_the_docs(tmp_path, monkeypatch):
-    ray = pytest.importorskip("ray")
-    page = ROOT / "docs" / "language_models.md"
-    try:
-        run_blocks(page.read_text(encoding="utf-8"), tmp_path, monkeypatch, engine="ray")
-    finally:
-        ray.shutdown()

@@ -132,7 +132,7 @@ ROOMS = {
     ),
     "embeddings.keys": Room("errors"),
     "embeddings.rules": Room("io.arrays errors", "numpy ml_dtypes"),
-    "embeddings.convert": Room("embeddings.rules errors", "numpy pyarrow torch"),
+    "embeddings.convert": Room("embeddings.rules errors", "numpy pyarrow torch", lazily="embeddings.embeddings"),
     "embeddings.join": Room("errors", "numpy"),
     "embeddings.file": Room("embeddings.rules embeddings.keys geometry io.drafts io.files errors", "numpy safetensors"),
     "embeddings.picture": Room(others="numpy PIL"),
@@ -175,7 +175,9 @@ ROOMS = {
     ),
     "jobs.inputs": Room("videos.decode images.decode io.signatures io.files errors", "pyarrow"),
     "jobs.roster": Room("jobs.inputs errors", "numpy"),
-    "jobs.formats": Room("jobs.inputs embeddings checkpoints.shards checkpoints.stored errors", "numpy"),
+    "jobs.formats": Room(
+        "jobs.inputs embeddings embeddings.convert checkpoints.shards checkpoints.stored errors", "numpy"
+    ),
     "jobs.folder": Room("jobs.formats jobs.roster io.drafts io.files errors"),
     "jobs.parts": Room("jobs.folder jobs.formats embeddings concurrency.tasks errors"),
     "jobs.settings": Room("jobs.formats encoder encoding.inputs embeddings videos.video errors version"),
@@ -240,6 +242,8 @@ ROOMS = {
         "encoder encoding.batching embeddings.convert geometry io.data_urls errors", "numpy dynamo"
     ),
     "adapters.ray": Room("adapters.vllm encoder embeddings errors", "numpy"),
+    "adapters.ray_cluster": Room("errors", "ray"),
+    "adapters.ray_data": Room("adapters.ray_cluster embeddings.convert embeddings encoder errors", "pyarrow ray"),
     "adapters.mlx_vlm": Room("adapters.modalities embeddings errors", "mlx"),
     "comparison.deviation": Room("errors", "numpy"),
     "comparison.recording": Room(others="numpy"),
@@ -259,47 +263,16 @@ ROOMS = {
         lazily="adapters.transformers.reference",
     ),
     "comparison": Room("comparison.comparison comparison.results comparison.deviation"),
-    "server.requests.refusals": Room("errors"),
-    "server.requests.limits": Room("server.requests.refusals errors"),
-    # The rooms below this line and above `cli` need the extra `serve`.
-    "server.requests.options": Room("embeddings.rules videos.video errors"),
-    "server.requests.forms": Room("server.requests.options server.requests.refusals", "python_multipart"),
-    "server.requests.body": Room(
-        "server.requests.forms server.requests.limits server.requests.options server.requests.refusals io.data_urls "
-        "errors",
-        "python_multipart starlette",
-    ),
-    "server.requests": Room(),
+    "server.requests": Room("embeddings.rules videos.video io.data_urls errors", "python_multipart starlette"),
     "server.metrics": Room(others="prometheus_client"),
-    "server.batcher": Room(
-        "server.metrics encoding.stream encoding.runner encoding.inputs encoding.items encoding.batching embeddings "
-        "geometry errors"
-    ),
+    "server.batcher": Room("server.metrics encoding embeddings geometry errors"),
     "server.service": Room(
-        "server.batcher server.metrics server.requests.body server.requests.limits server.requests.options "
-        "server.requests.refusals encoder encoding.runner encoding.inputs encoding.items embeddings videos.animation "
-        "videos.video io.signatures errors",
-        "numpy",
+        "server.batcher server.metrics server.requests encoder encoding embeddings videos io.signatures errors", "numpy"
     ),
-    "server.answers": Room(
-        "server.service server.requests.options server.requests.refusals adapters.vllm embeddings.file "
-        "embeddings.picture errors",
-        "numpy starlette",
+    "server": Room(
+        "server.service server.metrics server.requests adapters.vllm embeddings io.data_urls errors version",
+        "numpy prometheus_client starlette uvicorn",
     ),
-    "server.vllm_worker": Room(
-        "server.requests.body server.requests.limits server.requests.options server.requests.refusals adapters.vllm "
-        "embeddings io.data_urls errors",
-        "starlette",
-    ),
-    "server.security": Room("server.answers server.requests.refusals errors", "starlette"),
-    "server.openapi": Room("server.requests.options version"),
-    "server.app": Room(
-        "server.answers server.vllm_worker server.security server.openapi server.service server.metrics "
-        "server.requests.body server.requests.limits server.requests.refusals errors version",
-        "prometheus_client starlette",
-    ),
-    "server.run": Room("server.requests.limits errors", "starlette uvicorn"),
-    "server": Room(),
     # of ops, what `doctor` reports
     "cli": Room(
         "__init__ server jobs comparison encoder encoding.runner encoding.inputs cache embeddings spec cost sources "

@@ -26,9 +26,9 @@ TORCH_IS_HERE = all(importlib.util.find_spec(name) for name in NEEDS["torch"])
 
 TOWERS = {
     "tiny-qwen2-vl": ["qwenvis-f32", "qwenvis-bf16", "torch-bf16", "openvino-f32", "openvino-bf16"],
-    "tiny-qwen2.5-vl": ["qwenvis-f32", "torch-f32", "onnxruntime-f32", "onnxruntime-int8"],
+    "tiny-qwen2.5-vl": ["qwenvis-f32", "qwenvis-i8", "torch-f32", "onnxruntime-f32", "onnxruntime-i8"],
 }
-ERRORS = {"f32": 1e-5, "bf16": 0.03, "int8": 0.15}  # of the largest token
+ERRORS = {"f32": 1e-5, "bf16": 0.03, "i8": 0.15}  # of the largest token
 
 
 @pytest.fixture(autouse=True)
@@ -140,7 +140,7 @@ def test_peers_and_their_plot(tower, monkeypatch, capsys, tmp_path):
     assert list(rows) == expected
     for row in rows.values():
         assert row["error"] <= ERRORS[row["format"]]
-        assert (row["fraction"] is None) == (row["format"] == "int8")
+        assert (row["fraction"] is None) == ops.formats()[row["format"]].expanded
         assert (row["model"], row["case"], row["patches"]) == (f"synthetic:{tower}", "224", 256)
     run(monkeypatch, "plot", out, "--value", "seconds", "--output", picture)
     with Image.open(picture) as image:
@@ -181,7 +181,7 @@ def test_all_engines_of_a_case_have_one_peak():
     measured = importlib.import_module("benchmarks.measured")
     peaks = {"a": [200.0, 100.0], "b": [200.0, 210.0]}
     rows = [{"format": "f32", "flops": 300.0, "median": 2.0, "peaks": peaks[name]} for name in "ab"]
-    rows.append({"format": "int8", "flops": 300.0, "median": 1.0, "peaks": []})
+    rows.append({"format": "none", "flops": 300.0, "median": 1.0, "peaks": []})
     assert [row["fraction"] for row in measured.with_fractions(rows)] == [0.75, 0.75, None]
 
 
