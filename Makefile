@@ -27,7 +27,7 @@ IN_VLLM = PYTHONPATH=$(CURDIR)/tests/engines/vllm/site:$(CURDIR)/tests build/vll
 
 test-vllm: ## run what needs vLLM, in a separate environment, and record what this vLLM takes
 	python -m venv build/vllm
-	build/vllm/bin/pip install $(VLLM) -e ".[video]" pytest pytest-timeout hypothesis
+	build/vllm/bin/pip install $(VLLM) -e ".[video,serve]" pytest pytest-timeout hypothesis
 	build/vllm/bin/pip uninstall --yes torchaudio torchcodec
 	$(IN_VLLM) -m engines.vllm.contract > tests/adapters/vllm/contract.json
 	$(IN_VLLM) -m pytest -W ignore --timeout 1200 tests/engines/vllm

@@ -1,6 +1,6 @@
 """Images per second of a service with many clients, beside a job over the same images; and the times of its answers.
 
-    python -m benchmarks.serve --model synthetic:qwen2-vl-2b --sides 224 448 672 --images 48 --clients 16
+    python -m benchmarks.serve --model synthetic:qwen2-vl-2b --sides 112 168 224 --images 48 --clients 16
 
 A service runs in a process of its own, with the same number of threads. Each client sends an image, reads its tokens,
 and sends the next one, until all images are encoded. Job and service alternate; ``ratio`` is the median of the images
@@ -99,7 +99,7 @@ def main() -> None:
     """Print the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default=MODEL)
-    parser.add_argument("--sides", type=int, nargs="+", default=[224, 448, 672], help="of the square images, in pixels")
+    parser.add_argument("--sides", type=int, nargs="+", default=[112, 168, 224], help="of the square images, in pixels")
     parser.add_argument("--images", type=int, default=48)
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--threads", type=int, default=threads.resolve())

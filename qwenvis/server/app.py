@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -80,7 +81,8 @@ class Endpoints:
             Route("/metrics", self.metrics),
         ]
         if self._vllm_cache is not None:
-            routes.append(Route("/v1/chat/completions", Accounted(self._service, self.chat), methods=["POST"]))
+            chat = Accounted(self._service, partial(self.chat, self._vllm_cache))
+            routes.append(Route("/v1/chat/completions", chat, methods=["POST"]))
         return routes
 
     async def encode(self, request: Request, account: Account) -> Response:
@@ -89,21 +91,21 @@ class Endpoints:
         sent = await body.read(request, service.limits, account)
 
         async def answered() -> Response:
-            content = await service.in_thread(body.content, request, sent, service.limits)
+            content = await asyncio.to_thread(body.content, request, sent, service.limits)
             result = await service.encode(content, account)
-            return await service.in_thread(answers.tokens, result, content.options)
+            return await asyncio.to_thread(answers.tokens, result, content.options)
 
         return await unless_gone(request, answered())
 
-    async def chat(self, request: Request, account: Account) -> Response:
-        """Write the tokens of a chat request into vLLM's encoder cache, and answer with their grids."""
+    async def chat(self, directory: Path, request: Request, account: Account) -> Response:
+        """Write the tokens of a chat request into a directory of vLLM's encoder cache, and answer with their grids."""
         service = self._service
         sent = await body.read(request, service.limits, account)
 
         async def answered() -> Response:
-            items = await service.in_thread(vllm_worker.chat_items, sent, service.limits)
+            items = await asyncio.to_thread(vllm_worker.chat_items, sent, service.limits)
             result = await service.encode(items.content, account)
-            return await service.in_thread(vllm_worker.answer, result.out, items, self._vllm_cache, service.name)
+            return await asyncio.to_thread(vllm_worker.answer, result.out, items, directory, service.name)
 
         return await unless_gone(request, answered())
 

@@ -10,6 +10,8 @@ from concurrent.futures import Future
 from functools import partial
 from typing import NamedTuple
 
+import numpy as np
+
 from qwenvis.embeddings import Embeddings
 from qwenvis.encoding.batching import Plan
 from qwenvis.encoding.inputs import InputItem
@@ -152,4 +154,11 @@ class Batcher:
             else:
                 self._metrics.items.inc()
                 self._metrics.tokens.inc(len(result.embeddings))
-                waiting.future.set_result(Encoded(result, waiting.since, begun, ended))
+                waiting.future.set_result(Encoded(_alone(result), waiting.since, begun, ended))
+
+
+def _alone(item: Embeddings) -> Embeddings:
+    """Return an item as if it had been encoded alone: a still image has no times, as it has beside a video."""
+    if any(map(len, item.frame_indices)):
+        return item
+    return item._with(frame_indices=[], timestamps=[], second_per_grid_ts=np.zeros(0))

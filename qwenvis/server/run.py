@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable
 from functools import partial
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import uvicorn
 from starlette.applications import Starlette
@@ -41,13 +41,13 @@ def serve(app: Starlette, listening: socket.socket, limits: Limits, ready: Calla
         loop="asyncio",
         ws="none",
         lifespan="on",
-        log_level="warning",
+        log_level="error",
         access_log=False,
         proxy_headers=False,
         server_header=False,
         h11_max_incomplete_event_size=HEADERS,
     )
-    signal.signal(signal.SIGTERM, _ended)  # uvicorn raises each signal again when it has ended
+    signal.signal(signal.SIGTERM, _end)  # uvicorn raises each signal again when it has ended
     _Server(config, ready).run(sockets=[listening])
 
 
@@ -64,8 +64,9 @@ class _Server(uvicorn.Server):
         self._ready()
 
 
-def _ended(number: int, frame: FrameType | None) -> None:
-    """Do nothing: the service has ended as SIGTERM asks."""
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    """End the process: it was asked to, and has answered all requests, or has not begun to listen."""
+    raise SystemExit(0)
 
 
 class _Connection(H11Protocol):

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
 import numpy as np
 
@@ -29,8 +28,6 @@ from qwenvis.videos.video import VideoItem
 
 COPIES = 4  # how many times tokens are in memory until they are sent: of the batch, of the item, joined, and as a file
 MOST_SECONDS = 120  # that a client is told to wait before it tries again
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -65,7 +62,8 @@ class Service:
         str(self._keying.identity)
         columns = self._runner.inputs({}, None, None).columns
         self.batcher = Batcher(self._runner, Call(self._keying), columns, self.metrics)
-        self._readers = ThreadPoolExecutor(encoder.threads, "read")
+        self._decoders = ThreadPoolExecutor(encoder.threads + 1, "decode")
+        self._videos = asyncio.Semaphore(encoder.threads)  # so that one thread is always there for images
         config = encoder.config
         tokens = 4 * config.out_hidden_size * (1 + len(config.deepstack)) / config.merge_unit
         self._bytes_of_patch = columns + math.ceil(COPIES * tokens)
@@ -77,7 +75,7 @@ class Service:
     def close(self) -> None:
         """Encode what was accepted, and end all threads."""
         self.batcher.close()
-        self._readers.shutdown()
+        self._decoders.shutdown()
 
     @property
     def ready(self) -> bool:
@@ -88,10 +86,6 @@ class Service:
     def retry_seconds(self) -> int:
         """The whole seconds after which a request that was turned away may succeed."""
         return min(max(1, math.ceil(self.batcher.expected_wait())), MOST_SECONDS)
-
-    async def in_thread(self, call: Callable[..., T], *arguments: Any) -> T:
-        """Run a call that takes a while on one of the reading threads."""
-        return await asyncio.get_running_loop().run_in_executor(self._readers, call, *arguments)
 
     async def encode(self, content: Content, account: Account) -> Result:
         """Return the tokens of all items, in order, in the dtype that the request asks for.
@@ -111,7 +105,7 @@ class Service:
         finally:
             for future in futures:
                 future.cancel()
-        out = await self.in_thread(self._joined, encoded, inputs, items, content.options)
+        out = await asyncio.to_thread(self._joined, encoded, inputs, items, content.options)
         first = min(encoded, key=lambda each: each.begun)
         last = max(each.ended for each in encoded)
         shown = np.array([item.item.resized.content for item in items], np.int64)
@@ -122,12 +116,13 @@ class Service:
         options, items = content.options, []
         inputs = self._runner.inputs(options.sampling, options.min_pixels, options.max_pixels, self._keying)
         for number, upload in enumerate(content.uploads):
-            item = await self.in_thread(self._planned, inputs, upload, number, options)
+            item = await asyncio.to_thread(self._planned, inputs, upload, number, options)
             account.add(math.prod(item.grid) * self._bytes_of_patch)
             items.append(item)
         inputs.check_sampling(items)
         for item in items:
-            await self.in_thread(item.settle)
+            async with self._videos if isinstance(item.item, VideoItem) else contextlib.nullcontext():
+                await asyncio.get_running_loop().run_in_executor(self._decoders, item.settle)
         return inputs, items
 
     def _late(self) -> Refusal:
@@ -179,7 +174,5 @@ class Service:
         """Join the items of a request into a result like that of `Encoder.encode`."""
         parts = [each.out for each in encoded]
         out = Embeddings.concatenate(parts) if len(parts) > 1 else parts[0]
-        if not any(map(len, out.frame_indices)):  # items of other requests in the same pass were videos
-            out = out._with(frame_indices=[], timestamps=[], second_per_grid_ts=np.zeros(0))
         facts = {**out.provenance, **inputs.provenance(items), "source": self.name}
         return out._with(provenance=facts).astype(options.dtype)

@@ -265,7 +265,7 @@ ROOMS = {
     "comparison": Room("comparison.comparison comparison.results comparison.deviation"),
     "server.requests": Room("embeddings.rules videos.video io.data_urls errors", "python_multipart starlette"),
     "server.metrics": Room(others="prometheus_client"),
-    "server.batcher": Room("server.metrics encoding embeddings geometry errors"),
+    "server.batcher": Room("server.metrics encoding embeddings geometry errors", "numpy"),
     "server.service": Room(
         "server.batcher server.metrics server.requests encoder encoding embeddings videos io.signatures errors", "numpy"
     ),

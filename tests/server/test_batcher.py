@@ -5,8 +5,10 @@ from concurrent.futures import CancelledError
 
 import pytest
 
+from made import video_files
 from made.images import noise, png
 from made.presets import encoder, forward_passes, same_bits
+from qwenvis.embeddings.file import to_bytes
 from qwenvis.encoding.items import Call
 from qwenvis.encoding.runner import Runner
 from qwenvis.server import batcher as room
@@ -22,7 +24,8 @@ class Queue:
         self.runner = Runner(self.encoder.spec, 1)
         self.keying = self.runner.keying()
         columns = self.runner.inputs({}, None, None).columns
-        self.batcher = Batcher(self.runner, Call(self.keying), columns, Metrics())
+        self.metrics = Metrics()
+        self.batcher = Batcher(self.runner, Call(self.keying), columns, self.metrics)
 
     def item(self, *size, seed=0, **limits):
         """An item that is decoded."""
@@ -58,11 +61,25 @@ def test_waiting_items_share_forward_passes(queue, monkeypatch):
         assert out.embeddings.base is None, "a view would keep the tokens of others in memory"
 
 
+def test_an_image_beside_a_video_is_as_it_is_alone(queue, tmp_path):
+    """Also in the names of its fields, and so in its file."""
+    film = queue.runner.inputs({}, None, None, queue.keying).video(video_files.encoded(video_files.frames(4)), 0)
+    futures = [queue.batcher.submit(item) for item in (film, queue.item(56, 56))]
+    queue.batcher.start()
+    video, image = (future.result(10).out for future in futures)
+    assert len(video.frame_indices[0]) == 4
+    want = queue.encoder.encode([png(noise(56, 56))])
+    assert (image.frame_indices, image.timestamps, image.second_per_grid_ts.shape) == ([], [], (0,))
+    assert to_bytes(image._with(provenance={})._fields(), {}) == to_bytes(want._with(provenance={})._fields(), {})
+
+
 def test_cancelled_items_leave_the_queue(queue, monkeypatch):
     passes = forward_passes(monkeypatch, queue.encoder)
     futures = [queue.batcher.submit(queue.item(56, 56, seed=seed)) for seed in range(3)]
+    assert queue.metrics.registry.get_sample_value("qwenvis_queue_items") == 3
     assert futures[1].cancel()
-    assert queue.batcher.expected_wait() == 0
+    assert queue.metrics.registry.get_sample_value("qwenvis_queue_items") == 2
+    assert queue.metrics.registry.get_sample_value("qwenvis_queue_patches") == 32
     queue.batcher.start()
     assert [len(futures[number].result(10).out.embeddings) for number in (0, 2)] == [4, 4]
     with pytest.raises(CancelledError):
