@@ -88,6 +88,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, float]:
                 seconds = job(encoder, files, Path(directory) / f"job{number}")
                 served, each = load(port, files, arguments.clients)
                 ratios.append(seconds / served)
+                print(f"round {number}: job {seconds:.1f} s, service {served:.1f} s", flush=True)
                 rates.append(len(files) / served)
                 times += each
     cuts = quantiles(times, n=100)
