@@ -77,7 +77,7 @@ def main() -> None:
     """Print the tables, or write them into a page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("json", type=Path, nargs="+", help="a file written by `python -m benchmarks.peers --json`")
-    parser.add_argument("--formats", nargs="+", choices=FORMATS, default=["f32", "bf16"])
+    parser.add_argument("--formats", nargs="+", choices=FORMATS, default=list(FORMATS))
     parser.add_argument("--into", type=Path, help="a page that contains the two comments")
     arguments = parser.parse_args()
     made = tables(arguments.json, arguments.formats)

@@ -97,9 +97,11 @@ class Encode:
         numbers = iter(range(len(good)))
         places = self.pyarrow.array([None if isinstance(item, str) else next(numbers) for item in found], "int64")
         encoded = Embeddings.concatenate(good) if good else self.encoder.encode([])
-        columns = {name: values.take(places) for name, values in arrow_columns(encoded, self.dtype_out).items()}
+        tokens = encoded.to_arrow(self.dtype_out)
+        columns = arrow_columns(encoded.keys, encoded.sizes, encoded.grid_thw, tokens)
         reasons = [item if isinstance(item, str) else None for item in found]
-        return {**columns, "error": self.pyarrow.array(reasons, "string")}
+        taken = {name: values.take(places) for name, values in columns.items()}
+        return {**taken, "error": self.pyarrow.array(reasons, "string")}
 
 
 def encode(

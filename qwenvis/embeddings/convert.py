@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     import pyarrow
     import torch
 
-    from qwenvis.embeddings.embeddings import Embeddings
-
 ROUNDED = "rounded_to"  # in the provenance
 ARROW_DTYPES = ("float32", "float16")  # Arrow has no bfloat16
 INT32 = np.iinfo(np.int32)  # the offsets of an Arrow list
@@ -72,15 +70,17 @@ def to_arrow(tokens: np.ndarray, counts: np.ndarray) -> pyarrow.Array:
     return pyarrow.ListArray.from_arrays(pyarrow.array(offsets, pyarrow.int32()), rows)
 
 
-def arrow_columns(out: Embeddings, dtype: str) -> dict[str, pyarrow.Array]:
-    """Return the key, height, width, grid_thw and tokens of each item. Raises the errors of `Embeddings.to_arrow`."""
-    tokens = out.to_arrow(dtype)
-    pyarrow = import_pyarrow("arrow_columns")
+def arrow_columns(
+    keys: Sequence[str], sizes: np.ndarray, grid_thw: np.ndarray, tokens: pyarrow.Array
+) -> dict[str, pyarrow.Array]:
+    """Return the columns of a table with a row for each item. Raises PackageError without pyarrow."""
+    pyarrow = import_pyarrow("a table of items")
+    heights, widths = sizes.reshape(-1, 2).astype(np.int64).T
     return {
-        "key": pyarrow.array(out.keys, "string"),
-        "height": pyarrow.array(out.sizes.reshape(-1, 2)[:, 0].astype(np.int64)),
-        "width": pyarrow.array(out.sizes.reshape(-1, 2)[:, 1].astype(np.int64)),
-        "grid_thw": pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(out.grid_thw.reshape(-1)), 3),
+        "key": pyarrow.array(keys, "string"),
+        "height": pyarrow.array(heights),
+        "width": pyarrow.array(widths),
+        "grid_thw": pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(grid_thw.reshape(-1)), 3),
         "tokens": tokens,
     }
 

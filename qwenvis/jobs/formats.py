@@ -69,7 +69,7 @@ class Parquet(ShardFormat):
         stills: list[list[Any]] = [[]] * len(items)
         columns = {
             "source": [_utf8(source) for source in items.sources],
-            **arrow_columns(items, items.embeddings.dtype.name),
+            **arrow_columns(items.keys, items.sizes, items.grid_thw, items.to_arrow(items.embeddings.dtype.name)),
             "frame_indices": arrow.array(items.frame_indices or stills, arrow.list_(arrow.int64())),
             "timestamps": arrow.array(items.timestamps or stills, arrow.list_(arrow.float64())),
             "second_per_grid_ts": items.second_per_grid_ts if items.frame_indices else np.zeros(len(items)),

@@ -12,17 +12,17 @@ import qwenvis
 from house.source_files import ROOT
 from made.presets import encoder
 from qwenvis import comparison, jobs
-from qwenvis.adapters import llama_cpp, mlx_vlm, ray, sglang, transformers, vllm
+from qwenvis.adapters import llama_cpp, mlx_vlm, ray, ray_data, sglang, transformers, vllm
 from qwenvis.concurrency.memo import cached_property
 
 API = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
 PUBLIC = {name: getattr(qwenvis, name) for name in qwenvis.__all__ if name != "__version__"}
 INTERNALS = API.split("Internals")[1].split("\n#")[0]
 INTERNAL, OPAQUE = (set(re.findall(f"`({name})`", INTERNALS)) for name in (r"\w+\.\w+", r"\w+"))
-MODULES = (comparison, jobs, llama_cpp, transformers, vllm, sglang, ray, mlx_vlm)
+MODULES = (comparison, jobs, llama_cpp, transformers, vllm, sglang, ray, ray_data, mlx_vlm)
 WITHOUT_ENGINE = {"qwenvis.adapters.dynamo.VisionEncoder"}  # its module imports Dynamo
 OF_MODULES = {f"{module.__name__}.{name}": getattr(module, name) for module in MODULES for name in module.__all__}
-IMPORTED_FOR_TYPES = {"torch": torch, "pyarrow": pyarrow}  # by type checkers only
+IMPORTED_FOR_TYPES = {"torch": torch, "pyarrow": pyarrow, "Dataset": object}  # by type checkers only; of Ray
 WALKED = {name: kind for name, kind in PUBLIC.items() if name not in OPAQUE}
 
 
@@ -62,7 +62,8 @@ def test_all_that_is_returned_is_public(cls):
 @pytest.mark.parametrize("value", OF_MODULES.values(), ids=OF_MODULES)
 def test_all_that_modules_return_is_public(value):
     assert value.__doc__
-    assert ours_in(typing.get_type_hints(value).get("return")) <= {*PUBLIC.values(), *OF_MODULES.values()}
+    hints = typing.get_type_hints(value, localns=IMPORTED_FOR_TYPES)
+    assert ours_in(hints.get("return")) <= {*PUBLIC.values(), *OF_MODULES.values()}
 
 
 def test_attributes_of_objects_are_public():

@@ -132,7 +132,7 @@ ROOMS = {
     ),
     "embeddings.keys": Room("errors"),
     "embeddings.rules": Room("io.arrays errors", "numpy ml_dtypes"),
-    "embeddings.convert": Room("embeddings.rules errors", "numpy pyarrow torch", lazily="embeddings.embeddings"),
+    "embeddings.convert": Room("embeddings.rules errors", "numpy pyarrow torch"),
     "embeddings.join": Room("errors", "numpy"),
     "embeddings.file": Room("embeddings.rules embeddings.keys geometry io.drafts io.files errors", "numpy safetensors"),
     "embeddings.picture": Room(others="numpy PIL"),

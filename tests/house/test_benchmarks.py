@@ -150,9 +150,10 @@ def test_peers_and_their_plot(tower, monkeypatch, capsys, tmp_path):
     for _ in range(2):  # what was there is replaced
         run(monkeypatch, "table", out, "--into", page)
     lines = page.read_text().splitlines()
+    formats = (("float32", "f32"), ("bfloat16", "bf16"), ("int8", "i8"))
     assert (lines[0], lines[-1]) == ("Before.", "After.")
     assert [line.split(" | ")[1:3] for line in lines if line.startswith(f"| {tower}")] == [
-        ["224 x 224", word] for word, format in (("float32", "f32"), ("bfloat16", "bf16")) if f"-{format}" in str(rows)
+        ["224 x 224", word] for word, format in formats if f"-{format}" in str(rows)
     ]
 
 
@@ -186,14 +187,9 @@ def test_all_engines_of_a_case_have_one_peak():
 
 
 def test_a_plot_is_of_one_machine(monkeypatch, capsys, tmp_path):
+    files = sorted((ROOT / "benchmarks" / "results").glob("peers-*.json"))
     with pytest.raises(SystemExit):
-        run(
-            monkeypatch,
-            "plot",
-            *sorted((ROOT / "benchmarks" / "results").glob("peers-*.json")),
-            "--output",
-            tmp_path / "a.png",
-        )
+        run(monkeypatch, "plot", *files, "--output", tmp_path / "a.png")
     assert "a plot is of one" in capsys.readouterr().err
 
 
@@ -221,7 +217,7 @@ def test_a_table_marks_the_faster_of_several(tmp_path):
 
 def test_tables_of_the_readme_are_those_of_its_json():
     table = importlib.import_module("benchmarks.table")
-    made = table.tables(sorted((ROOT / "benchmarks" / "results").glob("peers-*.json")), ["f32", "bf16"])
+    made = table.tables(sorted((ROOT / "benchmarks" / "results").glob("peers-*.json")), ["f32", "bf16", "i8"])
     assert f"{table.BEGIN}\n{made}\n{table.END}" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
