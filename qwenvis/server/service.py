@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,12 +99,7 @@ class Service:
                 inputs, items = await self._prepared(content, account)
         except TimeoutError:
             raise self._late() from None
-        futures = [self.batcher.submit(item) for item in items]
-        try:
-            encoded = await self._encoded(futures, deadline)
-        finally:
-            for future in futures:
-                future.cancel()
+        encoded = await self._encoded(items, deadline)
         out = await asyncio.to_thread(self._joined, encoded, inputs, items, content.options)
         first = min(encoded, key=lambda each: each.begun)
         last = max(each.ended for each in encoded)
@@ -159,16 +154,25 @@ class Service:
             return f"has {patches:,} patches; this service encodes at most {limits.max_patches:,}: pass {remedy}"
         return ""
 
-    async def _encoded(self, futures: list[Future[Encoded]], deadline: float) -> list[Encoded]:
-        """Wait for items that were submitted. Raises Refusal if none of them is begun in time."""
-        waiting = asyncio.gather(*map(asyncio.wrap_future, futures))
+    async def _encoded(self, items: list[InputItem], deadline: float) -> list[Encoded]:
+        """Encode items that are decoded. Raises Refusal if none of them is begun in time, and the error of an item.
+
+        If it raises, or is cancelled, the items that are not begun leave the queue.
+        """
+        futures = [self.batcher.submit(item) for item in items]
+        waiting = [asyncio.wrap_future(future) for future in futures]
         try:
-            await asyncio.wait([waiting], timeout=deadline - asyncio.get_running_loop().time())
+            left = deadline - asyncio.get_running_loop().time()
+            await asyncio.wait(waiting, timeout=left, return_when=asyncio.FIRST_EXCEPTION)
             if not any(future.running() or future.done() for future in futures):
                 raise self._late()
-            return await waiting
+            done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_EXCEPTION)
+            if errors := [error for future in done if (error := future.exception()) is not None]:
+                raise errors[0]
+            return [future.result() for future in waiting]
         finally:
-            waiting.cancel()
+            for each in waiting:
+                each.cancel()
 
     def _joined(self, encoded: list[Encoded], inputs: Inputs, items: list[InputItem], options: Options) -> Embeddings:
         """Join the items of a request into a result like that of `Encoder.encode`."""
