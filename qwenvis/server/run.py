@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import socket
 from collections.abc import Callable
@@ -47,6 +48,7 @@ def serve(app: Starlette, listening: socket.socket, limits: Limits, ready: Calla
         server_header=False,
         h11_max_incomplete_event_size=HEADERS,
     )
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # its warnings are about what clients send
     signal.signal(signal.SIGTERM, _end)  # uvicorn raises each signal again when it has ended
     _Server(config, ready).run(sockets=[listening])
 
