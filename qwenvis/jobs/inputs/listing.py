@@ -84,7 +84,8 @@ class Listing:
         def entered(directory: str) -> bool:
             return self.without is None or not Path(directory).resolve().is_relative_to(self.without)
 
-        for path in sorted(glob.glob(pattern, recursive=True)):  # noqa: PTH207  Path.glob drops ./ and takes no absolute pattern
+        # Path.glob drops ./ and takes no absolute pattern.
+        for path in sorted(glob.glob(pattern, recursive=True)):  # noqa: PTH207
             if not Path(path).is_dir() and entered(os.path.dirname(path)):  # noqa: PTH120  faster than a Path
                 yield path
 
