@@ -278,7 +278,7 @@ ROOMS = {
         "__init__ server jobs comparison encoder encoding.runner encoding.inputs cache embeddings spec cost sources "
         "videos.video videos.animation videos.decode images.image images.decode processors.video ops.isa ops.isas "
         "ops.openmp ops.formats ops.granted_threads nn.formats io.drafts io.files concurrency.threads "
-        "errors version",
+        "concurrency.malloc errors version",
         "numpy PIL argcomplete",
     ),
     "__main__": Room("cli"),
