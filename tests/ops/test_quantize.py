@@ -154,6 +154,17 @@ def test_bits_depend_on_nothing_but_the_row(name, rng):
 
 
 @every_isa
+def test_threads_rotate_rows_in_memory_of_their_own(name, rng):
+    """Long rows, so that threads rotate at the same time."""
+    x, weight = normal(rng, 1000, 5000), packed(normal(rng, 1, 5000))
+    rows = rows_for(weight, x)
+    with ops.use_threads(1):
+        want = quantized(weight, rows)
+    with ops.use_threads(4):
+        assert all(np.array_equal(quantized(weight, rows), want) for _ in range(5))
+
+
+@every_isa
 def test_rows_at_the_ends_of_the_range(name, rng):
     """Zeros give the bias; the largest and the least numbers stay in proportion; what is no number is seen."""
     w, b = normal(rng, 40, 260), normal(rng, 40)
