@@ -40,6 +40,9 @@ LENGTHS = {
     "a negative chunk": raw("Transfer-Encoding: chunked\r\n", b"-5\r\nabc\r\n0\r\n\r\n"),
     "a chunk that is longer than it says": raw("Transfer-Encoding: chunked\r\n", b"2\r\nabcdef\r\n0\r\n\r\n"),
     "a huge chunk": raw("Transfer-Encoding: chunked\r\n", b"fffffffffffffffff\r\n"),
+    "a compressed body in the second line": raw(
+        "Content-Encoding: identity\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n", b"abc"
+    ),
     "a compressed body": raw("Content-Encoding: gzip\r\nContent-Length: 3\r\n", b"abc"),
 }
 HEADERS = {
