@@ -11,6 +11,7 @@ from functools import partial
 from types import FrameType
 from typing import Any, NoReturn
 
+import h11
 import uvicorn
 from starlette.applications import Starlette
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -40,7 +41,8 @@ def serve(app: Starlette, listening: socket.socket, limits: Limits, ready: Calla
     try:
         listening.listen()
     except OSError as error:
-        raise _taken(*listening.getsockname()[:2], error) from error
+        host, port = listening.getsockname()[:2]
+        raise _taken(host, port, error) from error
     config = uvicorn.Config(
         app,
         http=partial(_Connection, seconds=limits.read_seconds),  # type: ignore[arg-type]
@@ -100,6 +102,13 @@ class _Connection(H11Protocol):
         """Wait for the next request."""
         super().on_response_complete()
         self._expect(self._cut_if_idle)
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is not HTTP; cut the connection if an answer has begun, which nothing can follow."""
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            super().send_400_response(msg)
+        else:
+            self.transport.abort()
 
     def pause_writing(self) -> None:
         """Wait for the client to read."""
