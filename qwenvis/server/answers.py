@@ -13,7 +13,6 @@ from starlette.types import Receive, Scope, Send
 from qwenvis.adapters import vllm
 from qwenvis.embeddings import picture
 from qwenvis.embeddings.file import to_bytes
-from qwenvis.errors import InputError
 from qwenvis.server.requests.options import Options
 from qwenvis.server.requests.refusals import RETRIED, refusal
 from qwenvis.server.service import Result
@@ -40,7 +39,7 @@ class Answer(Response):
 
 
 def tokens(result: Result, options: Options) -> Answer:
-    """Return the answer that holds the tokens of a request. Raises InputError for a format that cannot hold them."""
+    """Return the answer that holds the tokens of a request. Raises InputError for tokens that vLLM does not take."""
     body, media_type = _FORMATS[options.format](result, options)
     grid = ", ".join(" ".join(map(str, row)) for row in result.out.grid_thw.tolist())
     times = {"queue": result.queue_seconds, "encode": result.encode_seconds}
@@ -66,11 +65,7 @@ def _safetensors(result: Result, options: Options) -> tuple[Body, str]:
 
 
 def _npy(result: Result, options: Options) -> tuple[Body, str]:
-    """Return one item as a ``.npy`` file of `Embeddings.wide`, (tokens, W)."""
-    if len(result.out) != 1:
-        raise InputError(f"a .npy file holds the tokens of one item, not of {len(result.out)}: ask for safetensors")
-    if options.dtype == "bfloat16":
-        raise InputError("a .npy file has no bfloat16: ask for safetensors, or for another dtype")
+    """Return the only item as a ``.npy`` file of `Embeddings.wide`, (tokens, W)."""
     file = io.BytesIO()
     np.save(file, np.ascontiguousarray(result.out.wide()), allow_pickle=False)
     return file.getbuffer(), "application/octet-stream"

@@ -56,13 +56,17 @@ def application(service: Service, *, token: bytes | None = None, vllm_cache: Pat
         yield
         await asyncio.to_thread(service.close)
 
+    lingering = Middleware(Lingering, seconds=service.limits.read_seconds)
+    counted = Middleware(Counted, metrics=service.metrics, paths=paths)
     guard = Middleware(Guard, token=token, public=[*OPEN, *(route.path for route in page)])
-    return Starlette(
+    app = Starlette(
         routes=[*api, *page],
         lifespan=lifespan,
-        middleware=[Middleware(Counted, metrics=service.metrics, paths=paths), guard],
+        middleware=[lingering, counted, guard],
         exception_handlers=dict.fromkeys((QwenvisError, HTTPException, ClientDisconnect, Exception), endpoints.failed),
     )
+    app.router.redirect_slashes = False  # behind a proxy with TLS, redirects would lead to the same address without it
+    return app
 
 
 class Endpoints:
@@ -144,6 +148,43 @@ class Accounted:
         with self._memory.account() as account:
             response = await self._handler(Request(scope, receive), account)
             await response(scope, receive, send)
+
+
+class Lingering:
+    """Middleware that ends an answer once the body of the request has come, or the time for bodies is over.
+
+    What refuses a request answers before that. A connection that is closed while its client still sends is reset, and
+    the client may lose the answer (RFC 9112, section 9.6).
+    """
+
+    def __init__(self, app: ASGIApp, seconds: float) -> None:
+        self._app, self._seconds = app, seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        coming = scope["type"] == "http"
+
+        async def received() -> Message:
+            nonlocal coming
+            message = await receive()
+            coming = message.get("more_body", False)
+            return message
+
+        async def lingering(message: Message) -> None:
+            nonlocal coming
+            if message.get("status") == 408:
+                coming = False  # the time is over
+            if not coming or message["type"] != "http.response.body" or message.get("more_body", False):
+                await send(message)
+                return
+            await send({**message, "more_body": True})
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._seconds):
+                    while coming:
+                        await received()
+            await send({"type": "http.response.body", "body": b""})
+
+        await self._app(scope, received, lingering)
 
 
 class Counted:

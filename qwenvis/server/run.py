@@ -11,6 +11,7 @@ from functools import partial
 from types import FrameType
 from typing import Any, NoReturn
 
+import h11
 import uvicorn
 from starlette.applications import Starlette
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -27,7 +28,7 @@ def bound(host: str, port: int) -> socket.socket:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.bind(address)
     except (OSError, UnicodeError) as error:
-        raise InputError(f"{host} port {port} cannot be listened on: {getattr(error, 'strerror', error)}") from error
+        raise _taken(host, port, error) from error
     return made
 
 
@@ -35,7 +36,13 @@ def serve(app: Starlette, listening: socket.socket, limits: Limits, ready: Calla
     """Serve until SIGTERM or SIGINT; then accept nothing more, answer what was accepted, and return.
 
     A second signal ends the process without these answers. ``ready`` is called when the service accepts requests.
+    Raises InputError if another process has begun to listen on the address since it was `bound`.
     """
+    try:
+        listening.listen()
+    except OSError as error:
+        host, port = listening.getsockname()[:2]
+        raise _taken(host, port, error) from error
     config = uvicorn.Config(
         app,
         http=partial(_Connection, seconds=limits.read_seconds),  # type: ignore[arg-type]
@@ -51,6 +58,10 @@ def serve(app: Starlette, listening: socket.socket, limits: Limits, ready: Calla
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # its warnings are about what clients send
     signal.signal(signal.SIGTERM, _end)  # uvicorn raises each signal again when it has ended
     _Server(config, ready).run(sockets=[listening])
+
+
+def _taken(host: str, port: int, error: Exception) -> InputError:
+    return InputError(f"{host} port {port} cannot be listened on: {getattr(error, 'strerror', error)}")
 
 
 class _Server(uvicorn.Server):
@@ -91,6 +102,13 @@ class _Connection(H11Protocol):
         """Wait for the next request."""
         super().on_response_complete()
         self._expect(self._cut_if_idle)
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is not HTTP; cut the connection if an answer has begun, which nothing can follow."""
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            super().send_400_response(msg)
+        else:
+            self.transport.abort()
 
     def pause_writing(self) -> None:
         """Wait for the client to read."""

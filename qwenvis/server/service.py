@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -116,9 +115,18 @@ class Service:
             items.append(item)
         inputs.check_sampling(items)
         for item in items:
-            async with self._videos if isinstance(item.item, VideoItem) else contextlib.nullcontext():
-                await asyncio.get_running_loop().run_in_executor(self._decoders, item.settle)
+            await self._decoded(item)
         return inputs, items
+
+    async def _decoded(self, item: InputItem) -> None:
+        """Decode an item. A video keeps its thread from other videos until it is decoded, even if it is given up."""
+        loop, is_video = asyncio.get_running_loop(), isinstance(item.item, VideoItem)
+        if is_video:
+            await self._videos.acquire()
+        decoding = self._decoders.submit(item.settle)
+        if is_video:
+            decoding.add_done_callback(lambda _: loop.call_soon_threadsafe(self._videos.release))
+        await asyncio.wrap_future(decoding)
 
     def _late(self) -> Refusal:
         seconds = counted(self.limits.wait_seconds, "second")

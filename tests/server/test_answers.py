@@ -161,6 +161,7 @@ def test_metrics(service):
         ("?format=pt", PICTURE, 400, "InputError", "format is 'pt'; expected safetensors, npy or vllm"),
         ("?dtype=bfloat16&format=npy", PICTURE, 400, "InputError", "no bfloat16"),
         ("?model=x", PICTURE, 400, "InputError", "unknown option 'model'; there are format,"),
+        ("?colors=true&format=npy", PICTURE, 400, "InputError", "format is 'npy': colours go into safetensors only"),
         ("?colors=1", PICTURE, 400, "InputError", "colors is '1'; expected true or false"),
         ("?fps=1&fps=2", FILM, 400, "InputError", "'fps' is given twice"),
     ],
@@ -169,6 +170,17 @@ def test_errors_are_in_words(service, query, body, status, kind, words):
     reply = service.ask(f"/v1/encode{query}", body)
     assert (reply.status, reply.error["type"]) == (status, kind)
     assert words in reply.error["message"]
+
+
+def test_an_option_of_the_query_and_of_the_body(service):
+    reply = service.ask_json({"images": [{"data": ""}], "dtype": "float32"}, "/v1/encode?dtype=float16")
+    assert (reply.status, reply.error["message"]) == (400, "'dtype' is given twice, in the query and in the body")
+
+
+def test_a_format_of_one_item(service):
+    """It is refused before anything is read."""
+    reply = service.ask("/v1/encode?format=npy", *form([("image", "a", PICTURE), ("image", "b", b"x")]))
+    assert reply.error["message"] == "a .npy file holds the tokens of one item, not of 2: ask for safetensors"
 
 
 def test_errors_name_the_item(service):

@@ -6,11 +6,17 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 from safetensors.numpy import load
+from starlette.applications import Starlette
 
 from made.images import noise, png
-from made.presets import same_bits
+from made.presets import checkpoint, same_bits
 from processes.served import answer_on, served
+from qwenvis import cli
+from qwenvis.errors import InputError
+from qwenvis.server.requests.limits import Limits
+from qwenvis.server.run import bound, serve
 
 CLIENTS = 16
 PICTURE = png(noise(300, 420))
@@ -71,6 +77,14 @@ def test_an_interrupt_is_told():
         assert service.end(signal.SIGINT) == 130
 
 
-def test_a_port_that_is_taken(service):
-    with served("--threads", 1, "--port", 0) as other:
-        assert other.port != service.port
+def test_a_port_that_is_taken(service, capsys):
+    assert cli.main(["serve", "--model", str(checkpoint()), "--port", str(service.port)]) == 1
+    assert f"127.0.0.1 port {service.port} cannot be listened on: Address already in use" in capsys.readouterr().err
+
+
+def test_a_port_that_is_taken_while_the_model_is_read():
+    """Two sockets may have one address until one of them listens."""
+    with bound("127.0.0.1", 0) as first, bound("127.0.0.1", first.getsockname()[1]) as second:
+        first.listen()
+        with pytest.raises(InputError, match=r"127\.0\.0\.1 port \d+ cannot be listened on: Address already in use"):
+            serve(Starlette(), second, Limits(), lambda: None)

@@ -1,6 +1,7 @@
 """Requests that mean harm, or none: each is refused with a 4xx in words, soon, and reads nothing but itself."""
 
 import base64
+import contextlib
 import itertools
 import json
 import struct
@@ -9,7 +10,7 @@ import time
 import pytest
 
 from made.images import chunk, noise, png
-from processes.served import form
+from processes.served import answer_on, form
 
 PICTURE = png(noise(28, 28))
 DATA = base64.b64encode(PICTURE).decode()
@@ -217,11 +218,26 @@ def test_long_headers(service):
         assert (reply.status, reply.error["type"]) == (431, "LimitError")
 
 
+def test_compression_in_a_second_header(service):
+    reply = service.send(raw("Content-Encoding: identity\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n", b"abc"))
+    assert (reply.status, reply.error["type"]) == (415, "MediaTypeError")
+
+
 @pytest.mark.parametrize("group", [LENGTHS, HEADERS, PATHS], ids=["lengths", "headers", "paths"])
 def test_requests_by_hand(service, group):
     for name, sent in group.items():
         begun = time.monotonic()
         refused(service.send(sent), begun, name)
+
+
+def test_a_body_that_is_damaged_after_its_answer(service):
+    """The connection is cut, and the log stays empty (`unharmed`)."""
+    with service.connected() as connection:
+        connection.sendall(raw("Transfer-Encoding: chunked\r\n").replace(b"/v1/encode", b"/nowhere"))
+        assert answer_on(connection).status == 404
+        connection.sendall(b"xyz\r\n")
+        with contextlib.suppress(ConnectionResetError):
+            assert connection.recv(1) == b""
 
 
 def test_json(service):

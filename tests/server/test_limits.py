@@ -71,6 +71,13 @@ def test_a_length_above_the_limit_is_refused_before_the_body_comes(service):
     assert (reply.status, reply.error["type"]) == (413, "LimitError")
 
 
+@pytest.mark.parametrize(("path", "status"), [("/v1/encode", 413), ("/nowhere", 404), ("/v1/model", 405)])
+def test_an_answer_to_a_client_that_still_sends(service, path, status):
+    """The connection stays until its client has read why the request is refused, also if it sends first."""
+    reply = service.ask(path, b"x" * 20_000_000, {"Connection": "close"})
+    assert reply.status == status
+
+
 def test_a_slow_body(service):
     begun = time.monotonic()
     with service.connected() as connection:

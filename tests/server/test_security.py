@@ -44,6 +44,12 @@ def test_states_need_no_token(guarded, path):
     assert guarded.ask(path).status == 200
 
 
+def test_no_redirects(guarded):
+    """They would lead from the TLS of a proxy to the same address without it."""
+    headers = {"Authorization": f"Bearer {TOKEN}", "Host": "enc.example"}
+    assert guarded.ask("/v1/model/", headers=headers).status == 404
+
+
 def test_a_token_of_the_environment():
     with served("--threads", 1, QWENVIS_TOKEN=TOKEN) as service:
         assert service.ask("/v1/model").status == 401

@@ -49,7 +49,8 @@ async def read(request: Request, limits: Limits, account: Account) -> bytearray:
     Raises Refusal for a body that is too large, too slow or compressed, whatever its headers say, and where the memory
     of the service is full; ClientDisconnect if the client is gone.
     """
-    if (coding := request.headers.get("content-encoding", "identity").lower()) != "identity":
+    coding = ", ".join(request.headers.getlist("content-encoding")).lower()
+    if coding not in ("", "identity"):
         raise Refusal(415, f"the body is encoded as {quoted(coding)}; send it as it is")
     declared = request.headers.get("content-length", "0")
     if len(declared) > 18 or int(declared) > limits.max_body:
@@ -88,8 +89,10 @@ def content(request: Request, body: bytearray, limits: Limits) -> Content:
         uploads, texts = _form(body, parameters, limits)
         given = parsed([*request.query_params.multi_items(), *texts])
     elif kind == JSON:
-        uploads, options = _json(body)
-        given |= options
+        uploads, fields = _json(body)
+        if twice := given.keys() & fields.keys():
+            raise InputError(f"{quoted(min(twice))} is given twice, in the query and in the body")
+        given |= fields
     elif not kind or kind.startswith(RAW):
         uploads = [Upload(body)]
     else:
@@ -98,7 +101,10 @@ def content(request: Request, body: bytearray, limits: Limits) -> Content:
         raise Refusal(400, "the request holds no images or videos")
     if len(uploads) > limits.max_items:
         raise Refusal(413, f"the request holds {len(uploads)} items; at most {limits.max_items} are encoded")
-    return Content(uploads, Options.of(given))
+    options = Options.of(given)
+    if options.format == "npy" and len(uploads) > 1:
+        raise InputError(f"a .npy file holds the tokens of one item, not of {len(uploads)}: ask for safetensors")
+    return Content(uploads, options)
 
 
 def json_object(body: bytes | bytearray) -> dict[str, Any]:

@@ -42,7 +42,9 @@ class Options:
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Options:
-        """Check the options of a request by name. Raises InputError for unknown names, wrong types and wrong words."""
+        """Check the options of a request by name. Raises InputError for unknown names, wrong types, wrong words, and
+        formats that cannot hold what is asked for.
+        """
         if unknown := [name for name in given if name not in OPTIONS]:
             raise InputError(f"unknown option {quoted(unknown[0])}; there are {', '.join(OPTIONS)}")
         for name, value in given.items():
@@ -52,9 +54,14 @@ class Options:
         format, dtype = given.get("format", FORMATS[0]), given.get("dtype", "float32")
         check_choice(format, "format", FORMATS)
         check_choice(dtype, "dtype", tuple(DTYPES))
+        colors = given.get("colors", False)
+        if colors and format != "safetensors":
+            raise InputError(f"colors is true, but format is {quoted(format)}: colours go into safetensors only")
+        if format == "npy" and dtype == "bfloat16":
+            raise InputError("a .npy file has no bfloat16: ask for safetensors, or for another dtype")
         sampling = cast(Sampling, {name: value for name, value in given.items() if name in SAMPLING})
         pixels = given.get("min_pixels"), given.get("max_pixels")
-        return cls(format, dtype, given.get("colors", False), *pixels, sampling)
+        return cls(format, dtype, colors, *pixels, sampling)
 
 
 def parsed(texts: Iterable[tuple[str, str]]) -> dict[str, Any]:
