@@ -1,6 +1,6 @@
 # The commands of the project, for use in a virtual environment. CI runs the same commands.
 .DEFAULT_GOAL := help
-.PHONY: build torchvision test test-freethreaded test-llama-cpp test-ray test-vllm test-slow lint check-tiles test-kernels test-emulated test-neon check-sdist wheel check-wheel check-torch lint-workflows docs bench clean help
+.PHONY: build torchvision test test-freethreaded test-llama-cpp test-page test-ray test-vllm test-slow lint check-tiles test-kernels test-emulated test-neon check-sdist wheel check-wheel check-torch lint-workflows docs bench clean help
 
 build: ## compile, and install in place into this environment, with the test extra
 	pip install -e ".[test]"
@@ -27,7 +27,7 @@ IN_VLLM = PYTHONPATH=$(CURDIR)/tests/engines/vllm/site:$(CURDIR)/tests build/vll
 
 test-vllm: ## run what needs vLLM, in a separate environment, and record what this vLLM takes
 	python -m venv build/vllm
-	build/vllm/bin/pip install $(VLLM) -e ".[video]" pytest pytest-timeout hypothesis
+	build/vllm/bin/pip install $(VLLM) -e ".[video,serve]" pytest pytest-timeout hypothesis
 	build/vllm/bin/pip uninstall --yes torchaudio torchcodec
 	$(IN_VLLM) -m engines.vllm.contract > tests/adapters/vllm/contract.json
 	$(IN_VLLM) -m pytest -W ignore --timeout 1200 tests/engines/vllm
@@ -51,6 +51,14 @@ lint: ## check style, format and types
 	ruff format --check .
 	mypy
 	python -m mypy.stubtest --mypy-config-file pyproject.toml --ignore-missing-stub qwenvis.ops
+
+BROWSER = playwright==1.65.2 axe-playwright-python==0.1.8
+
+test-page: ## test the page of the service in Chromium, in a separate environment, and draw the screenshots of the docs
+	python -m venv build/page
+	build/page/bin/pip install -e ".[serve,video]" pytest pytest-timeout hypothesis $(BROWSER)
+	build/page/bin/python -m pytest tests/engines/page
+	PYTHONPATH=tests build/page/bin/python -m engines.page.screenshots docs/figures
 
 check-tiles: ## fail if the compiler keeps a tile's sums on the stack
 	python tools/check_tiles.py

@@ -12,7 +12,10 @@ from pathlib import Path
 from zipfile import ZipFile
 
 LARGEST = 5_000_000  # bytes
-NEEDED = (".dist-info/sboms/qwenvis.cdx.json", ".dist-info/licenses/LICENSE", "qwenvis/py.typed", "qwenvis/demo.jpg")
+NEEDED = (
+    *(".dist-info/sboms/qwenvis.cdx.json", ".dist-info/licenses/LICENSE", "qwenvis/py.typed", "qwenvis/demo.jpg"),
+    *("qwenvis/server/page/index.html", "qwenvis/server/page/page.css", "qwenvis/server/page/page.js"),
+)
 SOURCES = (".c", ".h", ".pyx", ".pxd")
 
 

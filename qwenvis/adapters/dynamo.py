@@ -5,7 +5,6 @@ This module imports Dynamo, and with it vLLM; ``import qwenvis`` does not. Raise
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -14,8 +13,9 @@ import numpy as np
 from qwenvis.embeddings.convert import to_torch
 from qwenvis.encoder import Encoder
 from qwenvis.encoding.batching import Batch
-from qwenvis.errors import ImageError, PackageError
+from qwenvis.errors import PackageError
 from qwenvis.geometry import PATCH_BUDGET
+from qwenvis.io.data_urls import decoded_url
 
 try:
     from dynamo.vllm.multimodal_utils.custom_encoder import Preprocessed, Qwen3VLImageEncoding, VisionEncoderBackend
@@ -47,13 +47,7 @@ class VisionEncoder(VisionEncoderBackend):  # type: ignore[misc]
 
         Raises ImageError, whose message Dynamo sends to the client.
         """
-        head, _, data = raw.partition(",")
-        if not (head.startswith("data:image/") and head.endswith(";base64")):
-            raise ImageError("the image is not a data:image/...;base64 URL, the only kind of URL that is read here")
-        try:
-            return base64.b64decode(data, validate=True)
-        except ValueError as error:
-            raise ImageError(f"the data: URL of the image is not valid base64: {error}") from error
+        return decoded_url(raw, "image")
 
     def preprocess(self, raw: str) -> Any:
         """Return the patches of an image, and their number as the cost.

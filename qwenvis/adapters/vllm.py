@@ -10,6 +10,8 @@ from __future__ import annotations
 import base64
 import io
 import os
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -24,7 +26,7 @@ from qwenvis.errors import InputError, quoted, shown
 from qwenvis.io.drafts import flush, flush_names, whole_file
 from qwenvis.io.files import expanded, given_path
 
-__all__ = ["offline", "parts", "request", "write_cache"]
+__all__ = ["offline", "parts", "publish", "request", "write_cache"]
 
 Part: TypeAlias = dict[str, Any]
 
@@ -42,6 +44,7 @@ TIMES = {
     "qwen4_exp": "timestamps",
     "cohere_compass": None,
 }
+_IDENTIFIER = re.compile(r"[0-9A-Za-z][0-9A-Za-z._:-]{0,127}")
 FILE, TENSOR = "encoder_cache.safetensors", "ec_cache"  # of vLLM's ECExampleConnector
 
 
@@ -96,6 +99,31 @@ def write_cache(out: Embeddings, directory: str | os.PathLike[str], *, width: in
     return [_write(place / item.keys[0] / FILE, item) for _, item in items]
 
 
+def publish(
+    out: Embeddings, directory: str | os.PathLike[str], identifiers: Sequence[str | None], *, width: int | None = None
+) -> dict[str, dict[str, Any]]:
+    """Write the files of `write_cache` under other identifiers; return the ``ec_transfer_params`` of an encode worker.
+
+    A proxy of vLLM's disaggregated encoding chooses an identifier for each item; None stands for the key of the item.
+    By identifier, the result has the ``item_indices`` of its items, and as ``metadata`` what `request` has of them, as
+    JSON.
+
+    Raises InputError where `write_cache` does, for another number of identifiers than of items, for an identifier of
+    different items, and for identifiers that are not names of up to 128 letters, digits, ``.``, ``_``, ``:`` and ``-``,
+    of which the first is a letter or a digit.
+    """
+    items = _requested(out, width)
+    names = _identified(items, identifiers)
+    place = expanded(str(given_path(directory, "directory")))
+    params: dict[str, dict[str, Any]] = {}
+    for index, (name, (modality, item)) in enumerate(zip(names, items, strict=True)):
+        entry = params.setdefault(name, {"item_indices": []})
+        entry["item_indices"].append(index)
+        entry["metadata"] = {field: np.atleast_1d(value).tolist() for field, value in _sizes(modality, item).items()}
+        _write(place / name / FILE, item)
+    return params
+
+
 def request(out: Embeddings) -> list[Part]:
     """Return the content parts of `parts` without the tokens, which vLLM reads in the files of `write_cache`.
 
@@ -104,10 +132,7 @@ def request(out: Embeddings) -> list[Part]:
 
     Raises the errors of `parts`, and InputError for a family whose tokens vLLM takes in requests only.
     """
-    return [
-        _part(name, item, {field: value for field, value in _fields(name, item).items() if field != f"{name}_embeds"})
-        for name, item in _requested(out, None)
-    ]
+    return [_part(name, item, _sizes(name, item)) for name, item in _requested(out, None)]
 
 
 def _checked(out: Embeddings, width: int | None) -> list[tuple[str, Embeddings]]:
@@ -133,6 +158,22 @@ def _requested(out: Embeddings, width: int | None) -> list[tuple[str, Embeddings
     return items
 
 
+def _identified(items: list[tuple[str, Embeddings]], identifiers: Sequence[str | None]) -> list[str]:
+    """Return the identifier of each item: the given one, else its key. Raises InputError as `publish`."""
+    if len(identifiers) != len(items):
+        raise InputError(f"got {len(identifiers)} identifiers; expected {len(items)}, one for each item")
+    keys = [item.keys[0] for _, item in items]
+    names = [key if name is None else name for key, name in zip(keys, identifiers, strict=True)]
+    known: dict[str, str] = {}
+    for name, key in zip(names, keys, strict=True):
+        if not _IDENTIFIER.fullmatch(name):
+            allowed = "up to 128 letters, digits, '.', '_', ':' and '-', the first a letter or a digit"
+            raise InputError(f"the identifier {quoted(name)} cannot name a file; expected {allowed}")
+        if known.setdefault(name, key) != key:
+            raise InputError(f"the identifier {quoted(name)} names different items, whose tokens would be mixed up")
+    return names
+
+
 def _fields(name: str, item: Embeddings) -> dict[str, np.ndarray]:
     """Return what vLLM reads of an image or a video, by the name of each field."""
     fields = {f"{name}_embeds": item.wide(), f"{name}_grid_thw": item.grid_thw[0]}
@@ -142,6 +183,11 @@ def _fields(name: str, item: Embeddings) -> dict[str, np.ndarray]:
     elif times:
         fields[times] = item.second_per_grid_ts[0].astype(np.float32)  # the dtype in vLLM
     return fields
+
+
+def _sizes(name: str, item: Embeddings) -> dict[str, np.ndarray]:
+    """Return the fields of `_fields` without the tokens: the grid, and the times of a video."""
+    return {field: value for field, value in _fields(name, item).items() if field != f"{name}_embeds"}
 
 
 def _joined(field: str, arrays: list[np.ndarray]) -> Any:

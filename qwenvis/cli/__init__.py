@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from itertools import takewhile
 from typing import Any, NoReturn, Protocol
 
-from qwenvis.cli import cache, completion, demo, doctor, encode, extract, info, pack, show, units, verify
+from qwenvis.cli import cache, completion, demo, doctor, encode, extract, info, pack, serve, show, units, verify
 from qwenvis.errors import QwenvisError
 
 OK, FAILED, INTERRUPTED, UNREAD = 0, 1, 130, 141  # argparse has 2
@@ -44,6 +44,7 @@ COMMANDS: dict[str, Command] = {
     "doctor": doctor,
     "demo": demo,
     "show": show,
+    "serve": serve,
     "completion": completion,
 }
 

@@ -135,5 +135,5 @@ COMPLETERS: dict[str, Callable[..., Iterable[str]]] = {
     "DTYPE": _dtypes,
     "REFERENCE": _references,
     "RULE": _rules,
-    **dict.fromkeys(("N", "X", "SIZE", "REF", "GLOB", "NAME", "I/N"), _nothing),
+    **dict.fromkeys(("N", "X", "SIZE", "REF", "GLOB", "NAME", "I/N", "ADDRESS", "SECONDS"), _nothing),
 }

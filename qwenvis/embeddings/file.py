@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as serialized
 from safetensors.numpy import save_file
 
 from qwenvis.embeddings.keys import TEXT, text
@@ -26,6 +27,7 @@ FRAMES, STAMPS, SECONDS, COUNTS = "frame_indices", "timestamps", "second_per_gri
 # Metadata beside the provenance. A value of the provenance that is not UTF-8 (a path in another encoding) is written as
 # ASCII JSON, under its name with the suffix ESCAPED.
 MERGE_SIZE, SOURCES, KEYS, ESCAPED = "merge_size", "sources", "keys", ".json"
+LENGTH = 8  # bytes that state the length of the header, which follows them
 MERGE_SIZES = {str(size): size for size in range(1, 17)}  # as they are written in a file
 
 # Suffixes of other formats than safetensors: arrays, checkpoints, tables, images and videos.
@@ -55,35 +57,49 @@ def checked_name(path: str | os.PathLike[str]) -> Path:
 def save(path: str | os.PathLike[str], fields: Mapping[str, Any]) -> None:
     """Write the fields of an `Embeddings`, except hidden states and errors. Raises InputError if it cannot write."""
     target = checked_name(path)
+    arrays, metadata = _content(fields)
+    with whole_file(target) as draft:
+        try:
+            save_file(arrays, draft, metadata)
+            with draft.open("rb+") as file:
+                header = _sorted_header(file.read(int.from_bytes(file.read(LENGTH), "little")))
+                file.seek(LENGTH)
+                file.write(header)
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
+
+
+def to_bytes(fields: Mapping[str, Any], more: Mapping[str, np.ndarray]) -> bytearray:
+    """Return the file that `save` writes, with ``more`` tensors by name, which `load` leaves unread."""
+    arrays, metadata = _content(fields)
+    content = bytearray(serialized({**arrays, **more}, metadata))
+    stop = LENGTH + int.from_bytes(content[:LENGTH], "little")
+    content[LENGTH:stop] = _sorted_header(content[LENGTH:stop])
+    return content
+
+
+def _content(fields: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Return the tensors and the metadata that make a file of the fields of an `Embeddings`."""
     named = {name: fields[name] for name in (TOKENS, GRID, SIZES)}
     named |= {f"{DEEPSTACK}.{i}": tokens for i, tokens in enumerate(fields[DEEPSTACK])}
     if fields[FRAMES]:
         named |= {FRAMES: np.concatenate(fields[FRAMES]), STAMPS: np.concatenate(fields[STAMPS])}
         named |= {SECONDS: fields[SECONDS], COUNTS: np.array([*map(len, fields[FRAMES])], np.int64)}
-    arrays = {name: np.ascontiguousarray(array) for name, array in named.items()}
     metadata = dict(_escaped(*pair) for pair in fields["provenance"].items())
     metadata |= {MERGE_SIZE: str(fields[MERGE_SIZE]), SOURCES: json.dumps(fields[SOURCES])}
     if any(keys := list(map(text, fields["_keys"]))):
         metadata[KEYS] = json.dumps(keys)
-    with whole_file(target) as draft:
-        try:
-            save_file(arrays, draft, metadata)
-        except SafetensorError as error:
-            raise OSError(str(error)) from error
-        _sort_metadata(draft)
+    return {name: np.ascontiguousarray(array) for name, array in named.items()}, metadata
 
 
-def _sort_metadata(path: Path) -> None:
+def _sorted_header(text: bytes | bytearray) -> bytes:
     """Sort the metadata in the header of a file: safetensors writes them in another order each time."""
-    with path.open("rb+") as file:
-        length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))
-        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode().ljust(length)
-        if len(text) > length:  # the same text in another order, so this is another safetensors
-            raise OSError(f"the header of {length} bytes would grow to {len(text)}")
-        file.seek(8)
-        file.write(text)
+    header = json.loads(text)
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    ordered = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode().ljust(len(text))
+    if len(ordered) > len(text):  # the same text in another order, so this is another safetensors
+        raise OSError(f"the header of {len(text)} bytes would grow to {len(ordered)}")
+    return ordered
 
 
 def load(path: str | os.PathLike[str], *, finite: bool = True) -> dict[str, Any]:

@@ -44,6 +44,15 @@ class InputItem(CallItem):
             self.item = make()
         self.grid = self.item.grid
 
+    def settle(self) -> None:
+        """Decode and resize now, once, instead of when the patches are cut; the grid is final then.
+
+        Raises ImageError or VideoError for a damaged source, which is not read again.
+        """
+        with about(self.place):
+            self.item.settle()
+        self.grid = self.item.grid
+
     def read(self, first: int, stop: int) -> Iterator[Step]:
         """Decode and resize temporal steps; the grid is final after the first."""
         for step in self.item.steps(first, stop):
@@ -114,10 +123,14 @@ class Inputs(Call):
         if errors and (not skip or (len(errors) == MAX_ERRORS and not items)):
             nouns = [noun for noun, given in (("images", images), ("videos", videos)) if given is not None]
             raise group_errors(errors, len(items) + len(errors), " and ".join(nouns))
+        self.check_sampling(items)
+        return self.plan(items), errors
+
+    def check_sampling(self, items: Sequence[InputItem]) -> None:
+        """Raise InputError if arguments of the call choose the frames of videos, and all items are still images."""
         if self._rules and items and not any(isinstance(each.item, VideoItem) for each in items):
             rules = " and ".join(self._rules)
             raise InputError(f"{rules} would choose the frames of videos, but all items are still images")
-        return self.plan(items), errors
 
     def plan(self, items: Sequence[InputItem]) -> Plan[InputItem]:
         """Make a plan of items, in their order."""
@@ -144,17 +157,24 @@ class Inputs(Call):
         Raises ImageError or ImageLimitError, as `ImageItem`; ConfigError if the checkpoint has no image processor.
         """
         make = partial(ImageItem, source, self.image_processor, index)
-        return InputItem(self, Place.of("images", index, source), partial(_settled, make, lasts))
+        return self._item(Place.of("images", index, source), make, lasts)
 
     def video(self, source: VideoInput, index: int, lasts: bool = True) -> InputItem:
         """Plan a video, as `image`. Raises VideoError or VideoLimitError, ConfigError, or InputError for a sampling."""
         make = partial(self._video_item, source, index)
-        return InputItem(self, Place.of("videos", index, source), partial(_settled, make, lasts))
+        return self._item(Place.of("videos", index, source), make, lasts)
 
     def video_or_still(self, source: VideoInput | ImageInput, index: int, lasts: bool = True) -> InputItem:
         """Plan one of the videos, as `video`; an image among the videos becomes a still image."""
         make = partial(self._still_or_video_item, source, index)
-        return InputItem(self, Place.of("videos", index, source), partial(_settled, make, lasts))
+        return self._item(Place.of("videos", index, source), make, lasts)
+
+    def _item(self, place: Place, make: Callable[[], ImageItem | VideoItem], lasts: bool) -> InputItem:
+        """Plan an item; decode it at once if its source may change before its turn comes."""
+        item = InputItem(self, place, make)
+        if not lasts:
+            item.settle()
+        return item
 
     def _video_item(self, source: VideoInput, index: int) -> VideoItem:
         return VideoItem(source, self.video_options, index)
@@ -188,14 +208,6 @@ class Inputs(Call):
         if damaged := sum(video.damaged for video in usable):
             facts["damaged_frames"] = str(damaged)
         return facts
-
-
-def _settled(make: Callable[[], ImageItem | VideoItem], lasts: bool) -> ImageItem | VideoItem:
-    """Make an item; decode it at once if its source may change before its turn comes."""
-    item = make()
-    if not lasts:
-        item.settle()
-    return item
 
 
 def _image_list(images: Images) -> Iterable[ImageInput]:

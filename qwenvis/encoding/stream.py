@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from qwenvis.embeddings import Embeddings
 from qwenvis.encoding.batching import MicroBatch, Plan, prefetched
 from qwenvis.encoding.inputs import InputItem, Inputs
+from qwenvis.encoding.items import Call
 from qwenvis.encoding.runner import Run
 from qwenvis.errors import QwenvisError, without_traceback
 
@@ -119,9 +120,9 @@ def grouped(inputs: Inputs, factories: Iterable[Callable[[], InputItem]], budget
 
 
 def stream_results(
-    inputs: Inputs, groups: Iterable[Group], begin: Callable[[Plan[InputItem]], Run], budget: int, threads: int
+    call: Call, groups: Iterable[Group], begin: Callable[[Plan[InputItem]], Run], budget: int, threads: int
 ) -> Generator[Embeddings | QwenvisError, None, None]:
-    """Encode the groups; yield their items in order, and in the place of an unusable item its error.
+    """Encode the groups of a call; yield their items in order, and in the place of an unusable item its error.
 
     At most two groups are in memory: one is encoded while the next is prepared.
     """
@@ -142,7 +143,7 @@ def stream_results(
             if micro_batch.last:
                 yield from waiting.popleft().results(run.result())
     finally:
-        inputs.finish()
+        call.finish()
 
 
 def _planned(factories: Iterator[Callable[[], InputItem]]) -> Iterator[tuple[InputItem | None, Exception | None, bool]]:

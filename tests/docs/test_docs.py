@@ -63,6 +63,7 @@ ENGINES = {
     "vllm": "make test-vllm",
     "mlx_vlm": "pytest tests/adapters/test_mlx_vlm.py",
     "ray": "pytest tests/adapters/test_ray.py",
+    "serve": "pytest tests/server/test_api.py",
     "sglang": None,
     "dynamo": None,
     "ray_llm": None,

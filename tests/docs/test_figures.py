@@ -1,4 +1,4 @@
-"""The figures of the docs: drawn by tools/draw_figures.py, shown on a page, small, and complete in themselves."""
+"""The figures of the docs: drawn by tools/draw_figures.py, or by a browser; shown, small, complete in themselves."""
 
 import base64
 import importlib.util
@@ -12,7 +12,9 @@ from PIL import Image
 from house.source_files import ROOT
 from made.presets import cache
 
-FIGURES = {path.stem: path for path in (ROOT / "docs/figures").iterdir()}
+FIGURES = {path.stem: path for path in (ROOT / "docs/figures").glob("*.svg")}
+SCREENSHOTS = {path.name: path for path in (ROOT / "docs/figures").iterdir() if path.stem not in FIGURES}
+PAGES = "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md")))
 EMBEDDED = re.compile(r"data:image/\w+;base64,([^\"]+)")
 
 
@@ -29,8 +31,7 @@ def drawn():
 
 
 def test_every_figure_is_drawn_and_shown(drawn):
-    pages = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md"))
-    assert sorted(drawn) == sorted(FIGURES) == sorted(re.findall(r"\]\(figures/(\w+)\.svg\)", pages))
+    assert sorted(drawn) == sorted(FIGURES) == sorted(re.findall(r"\]\(figures/(\w+)\.svg\)", PAGES))
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -48,3 +49,13 @@ def test_figures_are_small_and_request_nothing(path):
     assert len(figure) < 30_000
     assert set(re.findall(r"https?://[^\s\"]+", figure)) == {"http://www.w3.org/2000/svg"}
     assert all(link.startswith(("#", "data:image/")) for link in re.findall(r'href="([^"]+)"', figure))
+
+
+def test_screenshots_are_small_and_shown():
+    """`make test-page` draws them."""
+    assert sorted(SCREENSHOTS) == sorted(re.findall(r"\]\(figures/([\w-]+\.png)(?:#only-\w+)?\)", PAGES))
+    for path in SCREENSHOTS.values():
+        assert path.stat().st_size < 250_000
+        with Image.open(path) as image:
+            assert image.format == "PNG"
+            assert image.width >= 1280

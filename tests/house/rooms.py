@@ -31,6 +31,7 @@ ROOMS = {
     "io.arrays": Room("errors", "numpy"),
     "io.fields": Room("errors"),
     "io.signatures": Room(),
+    "io.data_urls": Room("errors"),
     "weights": Room("concurrency.tasks", "numpy"),
     "kernels": Room(),
     "ops": Room("errors", "numpy cpython cython libc typing_extensions"),
@@ -65,7 +66,7 @@ ROOMS = {
         "numpy PIL",
     ),
     "videos.timeline": Room(others="numpy av"),
-    "videos.decode": Room("images.decode processors.frame_sampling io.files errors", "numpy av"),
+    "videos.decode": Room("images.decode processors.frame_sampling io.signatures io.files errors", "numpy av"),
     "videos.playback": Room("videos.decode videos.timeline processors.frame_sampling errors", "numpy av"),
     "videos.animation": Room("videos.decode images.decode processors.frame_sampling errors", "numpy PIL"),
     "videos.source": Room(
@@ -161,7 +162,7 @@ ROOMS = {
         "embeddings spec videos.video nn.workspace geometry ops.isa ops.use_threads errors version",
         "numpy",
     ),
-    "encoding.stream": Room("encoding.runner encoding.inputs encoding.batching embeddings errors"),
+    "encoding.stream": Room("encoding.runner encoding.inputs encoding.items encoding.batching embeddings errors"),
     # the front door knows everybody
     "encoder": Room(
         "encoding.stream encoding.runner encoding.inputs encoding.outputs encoding.batching encoding.arguments "
@@ -172,7 +173,7 @@ ROOMS = {
         "encoder encoding.stream encoding.batching cache embeddings spec cost checkpoints.checkpoint "
         "processors.video processors.image processors.smart_resize models weights errors version"
     ),
-    "jobs.inputs": Room("videos.decode images.decode io.signatures io.files errors", "pyarrow"),
+    "jobs.inputs": Room("videos.decode images.decode io.files errors", "pyarrow"),
     "jobs.roster": Room("jobs.inputs errors", "numpy"),
     "jobs.formats": Room(
         "jobs.inputs embeddings embeddings.convert checkpoints.shards checkpoints.stored errors", "numpy"
@@ -237,7 +238,9 @@ ROOMS = {
         "adapters.modalities embeddings.convert embeddings io.drafts io.files errors", "numpy safetensors"
     ),
     "adapters.sglang": Room("adapters.modalities embeddings.convert embeddings"),
-    "adapters.dynamo": Room("encoder encoding.batching embeddings.convert geometry errors", "numpy dynamo"),
+    "adapters.dynamo": Room(
+        "encoder encoding.batching embeddings.convert geometry io.data_urls errors", "numpy dynamo"
+    ),
     "adapters.ray": Room("adapters.vllm encoder embeddings errors", "numpy"),
     "adapters.ray_cluster": Room("errors", "ray"),
     "adapters.ray_data": Room("adapters.ray_cluster embeddings.convert embeddings encoder errors", "pyarrow ray"),
@@ -260,11 +263,21 @@ ROOMS = {
         lazily="adapters.transformers.reference",
     ),
     "comparison": Room("comparison.comparison comparison.results comparison.deviation"),
+    "server.requests": Room("embeddings.rules videos.video io.data_urls errors", "python_multipart starlette"),
+    "server.metrics": Room(others="prometheus_client"),
+    "server.batcher": Room("server.metrics encoding embeddings geometry errors", "numpy"),
+    "server.service": Room(
+        "server.batcher server.metrics server.requests encoder encoding embeddings videos io.signatures errors", "numpy"
+    ),
+    "server": Room(
+        "server.service server.metrics server.requests adapters.vllm embeddings io.data_urls errors version",
+        "numpy prometheus_client starlette uvicorn",
+    ),
     # of ops, what `doctor` reports
     "cli": Room(
-        "__init__ jobs comparison encoder encoding.runner encoding.inputs cache embeddings spec cost sources "
+        "__init__ server jobs comparison encoder encoding.runner encoding.inputs cache embeddings spec cost sources "
         "videos.video videos.animation videos.decode images.image images.decode processors.video ops.isa ops.isas "
-        "ops.openmp ops.formats ops.granted_threads nn.formats io.signatures io.drafts io.files concurrency.threads "
+        "ops.openmp ops.formats ops.granted_threads nn.formats io.drafts io.files concurrency.threads "
         "concurrency.malloc errors version",
         "numpy PIL argcomplete",
     ),

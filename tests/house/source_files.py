@@ -104,11 +104,30 @@ def _imported(package: tuple[str, ...], level: int, module: str, name: str | Non
 
 
 def functions_of(path: Path) -> list[Function]:
-    """Return the functions that a Python, Cython or C file defines."""
+    """Return the functions that a Python, Cython, C or JavaScript file defines."""
     text = path.read_text(encoding="utf-8")
-    if path.suffix in (".c", ".h"):
-        return [Function(name_of(header), lines, 0) for header, lines in c_declarations(text) if lines]
-    return cython_functions(text) if path.suffix in (".pyx", ".pxd") else python_functions(text)
+    match path.suffix:
+        case ".c" | ".h":
+            return [Function(name_of(header), lines, 0) for header, lines in c_declarations(text) if lines]
+        case ".js":
+            return javascript_functions(text)
+        case ".pyx" | ".pxd":
+            return cython_functions(text)
+        case ".py" | ".pyi":
+            return python_functions(text)
+        case _:
+            return []  # HTML and CSS
+
+
+def javascript_functions(text: str) -> list[Function]:
+    """Return the functions and methods of a JavaScript module that is indented as ours are."""
+    names = r"(?:export |async |static |get |function )*(?!if\b|for\b|while\b|switch\b)(\w+)"
+    header = rf"^([ ]*){names}\(([^\n]*)\) \{{\n(.*?)^\1\}}"
+    found = []
+    for _, name, given, body in re.findall(header, text, re.MULTILINE | re.DOTALL):
+        arguments = re.sub(r"\{[^}]*\}|\[[^\]]*\]", "pattern", given)
+        found.append(Function(name, body.count("\n") + 2, len(arguments.split(",")) if arguments else 0))
+    return found
 
 
 def python_functions(text: str) -> list[Function]:

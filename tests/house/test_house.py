@@ -27,6 +27,7 @@ HEADERS |= {"sys/auxv.h", "sys/sysctl.h"}  # which ask for the CPU's features
 
 MODULES = source_files.files(".py", ".pyi", ".pyx", ".pxd")
 C_FILES = source_files.files(".c", ".h")
+PAGE_FILES = source_files.files(".html", ".css", ".js")
 
 
 @pytest.mark.parametrize("path", [p for p in C_FILES if p.parent.name == "kernels"], ids=source_files.name_in_package)
@@ -38,7 +39,7 @@ def test_kernels_include_libc_and_intrinsics_only(path):
     assert all((path.parent / name).exists() for name in inside), inside
 
 
-@pytest.mark.parametrize("path", [*MODULES, *C_FILES], ids=source_files.name_in_package)
+@pytest.mark.parametrize("path", [*MODULES, *C_FILES, *PAGE_FILES], ids=source_files.name_in_package)
 def test_small_enough_to_hold(path):
     lines = len(path.read_text(encoding="utf-8").splitlines())
     assert lines <= LINES_OF_A_FILE, f"{lines} lines: which are its two subjects?"
@@ -100,6 +101,14 @@ def test_every_package_is_shipped():
         assert ".".join(path.parent.relative_to(ROOT).parts) in listed
 
 
+def test_every_data_file_is_shipped():
+    data = project()["tool"]["setuptools"]["package-data"]
+    folders = {ROOT / package.replace(".", "/"): patterns for package, patterns in data.items()}
+    shipped = {path for folder, patterns in folders.items() for pattern in patterns for path in folder.glob(pattern)}
+    code = {".py", ".pyx", ".pxd", ".c", ".h", ".so", ".pyd", ".pyc"}
+    assert {path for path in PACKAGE.rglob("*") if path.is_file() and path.suffix not in code} == shipped
+
+
 def test_every_room_is_in_the_docs():
     text = (ROOT / "docs" / "house.md").read_text(encoding="utf-8")
     rooms = set(ROOMS) - {"__init__", "__main__"}
@@ -131,7 +140,9 @@ def project():
     return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("path", [*C_FILES, *source_files.files(".pyx", ".pxd")], ids=source_files.name_in_package)
+@pytest.mark.parametrize(
+    "path", [*C_FILES, *PAGE_FILES, *source_files.files(".pyx", ".pxd")], ids=source_files.name_in_package
+)
 def test_lines_are_short_enough(path):
     """Ruff looks at Python only."""
     long = [number for number, line in enumerate(path.read_text().splitlines(), 1) if len(line) > 120]

@@ -30,6 +30,27 @@ def h(x, *, y=(1, 2)):
     assert source_files.cython_functions(cython) == [source_files.Function("f", 5, 4), source_files.Function("h", 2, 1)]
 
 
+def test_functions_of_javascript_are_measured():
+    text = """export class A {
+  get f() {
+    if (x) {
+      return 1;
+    }
+  }
+
+  static async g(a, [b, c], d) {
+    return a;
+  }
+}
+
+export async function h({ a, b }, c) {
+  return c;
+}
+"""
+    expected = [source_files.Function("f", 5, 0), source_files.Function("g", 3, 3), source_files.Function("h", 3, 2)]
+    assert source_files.javascript_functions(text) == expected
+
+
 def test_c_declarations_are_read():
     text = """
 /* int comment(void) { */

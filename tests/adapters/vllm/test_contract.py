@@ -14,7 +14,7 @@ from made.embeddings import DTYPES
 from made.presets import encoder, picture, same_bits
 from qwenvis import Embeddings
 from qwenvis.adapters.modalities import items_of
-from qwenvis.adapters.vllm import TIMES, offline, parts, request, write_cache
+from qwenvis.adapters.vllm import TIMES, offline, parts, publish, request, write_cache
 from qwenvis.models import FAMILIES
 
 CONTRACT = json.loads((ROOT / "tests/adapters/vllm/contract.json").read_text(encoding="utf-8"))
@@ -125,6 +125,32 @@ def test_bytes_of_files(tmp_path):
     (file,) = write_cache(out, tmp_path)
     assert file.relative_to(tmp_path).as_posix() == CONTRACT["cache"]["place"].replace("key", out.keys[0])
     assert base64.b64encode(file.read_bytes()).decode() == CONTRACT["cache"]["base64"]
+
+
+def test_what_an_encode_worker_reports(tmp_path):
+    """Items are made by hand, with the grids and times of the contract."""
+    grids = np.array([[1, 4, 6], [1, 2, 4], [1, 4, 6], [2, 4, 4]])
+    tokens = np.zeros((grids.prod(axis=1).sum() // 4, 8), np.float32)
+    none, times = np.zeros(0), np.array([0.5, 1.5])
+    stamps, frames = [none, none, none, times], [np.zeros(0, np.int64)] * 3 + [np.arange(4)]
+    out = Embeddings(
+        tokens,
+        grids,
+        2,
+        provenance={"family": "qwen3_vl"},
+        frame_indices=frames,
+        timestamps=stamps,
+        second_per_grid_ts=np.array([0, 0, 0, 1.0]),
+        _keys=["1" * 64, "2" * 64, "1" * 64, "3" * 64],
+    )
+    reported = publish(out, tmp_path, ["a", "b", "a", "c"])
+    assert reported == CONTRACT["transfer"]
+    assert json.loads(json.dumps(reported)) == reported
+    place = CONTRACT["cache"]["place"]
+    assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()) == [
+        place.replace("key", name) for name in "abc"
+    ]
+    assert publish(out[:1], tmp_path, [None]).keys() == {"1" * 64}
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

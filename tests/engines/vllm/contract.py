@@ -6,6 +6,7 @@
   must have whose tokens are in the encoder cache; null where vLLM takes no tokens with grids.
 - ``part``: the names in a content part.
 - ``npy``: arrays as base64, which vLLM has read.
+- ``transfer``: what an encode worker reports of two images of which one comes twice, and of a video with times.
 - ``cache``: the place of a file in the directory of the encoder cache, and the file, which vLLM has written.
 """
 
@@ -25,6 +26,7 @@ import torch
 import vllm
 from transformers import BatchFeature
 from vllm.distributed.ec_transfer.ec_connector.example_connector import ECExampleConnector
+from vllm.distributed.ec_transfer.ec_connector.utils import collect_ec_item_metadata
 from vllm.model_executor.models.registry import ModelRegistry
 from vllm.multimodal.media.image import ImageEmbeddingMediaIO
 from vllm.multimodal.media.video import VideoEmbeddingMediaIO
@@ -35,6 +37,7 @@ from oracle.full_families import FULL_FAMILIES
 
 ITEM = {"embeds": torch.zeros(6, 8), "grid_thw": torch.tensor([[1, 4, 6]])}
 TIMES = {"timestamps": [[0.5]], "second_per_grid_ts": torch.ones(1)}
+TRANSFER = ([1, 4, 6], [1, 2, 4], [2, 4, 4])  # grids
 NPY = (np.arange(6, dtype=np.float32).reshape(2, 3), np.arange(6, dtype=np.float16).reshape(2, 3), np.array([1, 4, 6]))
 
 
@@ -45,6 +48,7 @@ def contract() -> dict[str, Any]:
         "families": {family: family_fields(case.model) for family, case in FULL_FAMILIES.items()},
         "part": {name: part_names(name) for name in ("image", "video")},
         "npy": {f"{array.dtype}": npy(array) for array in NPY},
+        "transfer": transfer(),
         "cache": cache(),
     }
 
@@ -108,6 +112,19 @@ def npy(array: np.ndarray) -> dict[str, Any]:
         assert read.numpy().dtype == array.dtype
         assert np.array_equal(read.numpy(), array)
     return {"array": array.tolist(), "base64": text}
+
+
+def transfer() -> dict[str, Any]:
+    """Return the ``ec_transfer_params`` of a worker, made of the fields that vLLM's processor has of each item."""
+    image, other = ({"image_grid_thw": torch.tensor(grid), "pixel_values": torch.zeros(1)} for grid in TRANSFER[:2])
+    video = {"video_grid_thw": torch.tensor(TRANSFER[2]), "timestamps": [0.5, 1.5]}
+    given = [("image", "a", image), ("image", "b", other), ("image", "a", image), ("video", "c", video)]
+    features = [
+        SimpleNamespace(modality=modality, identifier=name, data=SimpleNamespace(get_data=lambda data=data: data))
+        for modality, name, data in given
+    ]
+    fields = {"image": {"image_grid_thw"}, "video": {"video_grid_thw", "timestamps"}}
+    return collect_ec_item_metadata(features, SimpleNamespace(fields_for=fields.get))
 
 
 def cache() -> dict[str, Any]:
