@@ -213,6 +213,8 @@ def main() -> None:
     parser.add_argument("--outliers", choices=[name for name in OUTLIERS if name != "massive"], default="all")
     parser.add_argument("--blocks", type=int, help="of the tower; default all")
     arguments = parser.parse_args()
+    if arguments.directory.exists():
+        parser.error(f"{arguments.directory} already exists; name a new directory")
     save(ModelSpec.open(arguments.model), arguments.outliers, arguments.blocks, arguments.directory)
 
 

@@ -85,11 +85,20 @@ class Encode:
         stream = self.encoder.encode_iter(**arguments)
         for _ in items:
             try:
-                yield next(stream).astype(self.dtype_out)
+                item = next(stream)
             except QwenvisError as error:
                 if not spoils_one_item(error):
                     raise
                 yield re.sub(rf"^{self.kind} \d+", self.kind, str(error))  # its number in the batch tells nothing
+            else:
+                yield self._rounded(item)
+
+    def _rounded(self, item: Embeddings) -> Embeddings | str:
+        """Return an item in the dtype of the column, or why it cannot have it."""
+        try:
+            return item._with(sources=[self.kind]).astype(self.dtype_out)
+        except InputError as error:  # a value is outside the range of float16
+            return str(error)
 
     def _columns(self, found: list[Embeddings | str]) -> dict[str, pyarrow.Array]:
         """Return the columns of the tokens and that of the errors, a row for each item."""

@@ -30,11 +30,15 @@ class Bar:
         self._length = 0
 
     def __enter__(self) -> Bar:
-        self._start = time.monotonic()
-        self._next = self._start + DELAY
+        self.start()
         if self.shown and self.expected is not None and self.expected > DELAY:
             self._draw(0.0, f"about {units.seconds(self.expected)}")
         return self
+
+    def start(self) -> None:
+        """Start the clock of the rate: again, if other work came first."""
+        self._start = time.monotonic()
+        self._next = self._start + DELAY
 
     def __call__(self, done: int, total: int) -> None:
         """Update the line, unless it was updated a moment ago."""
@@ -48,6 +52,10 @@ class Bar:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.erase()
+
+    def erase(self) -> None:
+        """Erase the line, if there is one."""
         if self._length:
             self._write("", end="\r")
 

@@ -78,6 +78,7 @@ def run(args: argparse.Namespace) -> int:
     if job.is_job(args.output):
         return job.run(args)
     job.refuse_options(args)
+    job.refuse_inputs(args)
     from qwenvis.concurrency.threads import resolve
     from qwenvis.embeddings.file import checked_name
     from qwenvis.spec import ModelSpec

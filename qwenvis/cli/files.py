@@ -36,15 +36,28 @@ def output(path: str, sources: Sequence[str] = ()) -> Path:
 
 def picture(path: str, sources: Sequence[str] = ()) -> Path:
     """Return the path of a picture to write, as `output`. Raises InputError for a format that Pillow does not write."""
-    from PIL import Image
-
     target = output(path, sources)
-    kinds = [suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.SAVE]
-    if target.suffix.lower() not in kinds:
+    if not _is_written(target.suffix.lower()):
         raise InputError(
             f"{target}: Pillow cannot write {target.suffix or 'a file without a suffix'}; name a .png file"
         )
     return target
+
+
+def _is_written(suffix: str) -> bool:
+    """Return whether Pillow writes RGB pictures in the format of a suffix. Some formats are registered, but fail."""
+    from io import BytesIO
+
+    from PIL import Image
+
+    kind = Image.registered_extensions().get(suffix)
+    if kind not in Image.SAVE:
+        return False
+    try:
+        Image.new("RGB", (16, 16)).save(BytesIO(), kind)
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def save_picture(page: Image.Image, target: Path) -> None:

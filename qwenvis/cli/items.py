@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from qwenvis.cli.bar import Bar
-from qwenvis.errors import ImageError, InputError, VideoError, call_all
+from qwenvis.errors import InputError, call_all
 
 if TYPE_CHECKING:
     from qwenvis.encoding.inputs import InputItem, Inputs
@@ -37,11 +37,13 @@ def plan(
     Raises one error that lists all files that cannot be used, and InputError if ``sampling`` is given and there is
     no video.
     """
+    from qwenvis.videos.decode import is_video
+
     sampled = bool(_given(sampling))
 
     def plan_one(path: str, index: int) -> InputItem:
-        is_video = is_video_file(path) or (sampled and is_animated(path))
-        item = inputs.video(path, index) if is_video else inputs.image(path, index)
+        plans = inputs.video if is_video(path, path) or (sampled and is_animated(path)) else inputs.image
+        item = plans(path, index)
         visit(item)
         return item
 
@@ -80,23 +82,6 @@ def verify(paths: Sequence[str], inputs: Inputs, sampling: Sampling) -> list[Inp
                 item.item.verify()
 
         return plan(paths, inputs, sampling, visit)
-
-
-def is_video_file(path: str) -> bool:
-    """Return whether a file is a video: by its first bytes, else by its name, unless Pillow reads it as an image."""
-    from qwenvis.images.decode import probe
-    from qwenvis.io.signatures import HEAD, video_container
-    from qwenvis.videos.decode import SUFFIXES, first_bytes
-
-    named = path.lower().endswith(SUFFIXES)
-    try:
-        if video_container(first_bytes(path, HEAD)):
-            return True
-        if named:
-            probe(path)
-    except (VideoError, ImageError):
-        return named
-    return False
 
 
 def is_animated(path: str) -> bool:

@@ -6,13 +6,15 @@ import argparse
 import json
 import sys
 import warnings
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from qwenvis.cli import arguments, steps, units
 from qwenvis.cli.bar import Bar
-from qwenvis.errors import MAX_LISTED, CacheWarning
+from qwenvis.errors import MAX_LISTED, CacheWarning, InputError, counted, shown
 
 if TYPE_CHECKING:
+    from qwenvis.encoder import Encoder
     from qwenvis.jobs import Summary
 
 ITEMS_FAILED = 3  # the exit code
@@ -50,33 +52,44 @@ def refuse_options(args: argparse.Namespace) -> None:
         args.parser.error(f"--{given[0].replace('_', '-')} needs -o DIRECTORY/: a name that ends in a slash")
 
 
+def refuse_inputs(args: argparse.Namespace) -> None:
+    """Raise InputError if no input is one image or video."""
+    from qwenvis.jobs.inputs.listing import holds_many
+
+    if all(map(holds_many, args.images)):
+        text = "is for jobs, which write into a directory: -o DIRECTORY/, a name that ends in a slash"
+        raise InputError(f"{shown(args.images[0])} {text}")
+
+
 def run(args: argparse.Namespace) -> int:
     """Run or continue a job; return the exit code."""
     from qwenvis import jobs
-    from qwenvis.concurrency import malloc
-    from qwenvis.concurrency.threads import resolve
-    from qwenvis.jobs.job import Request
-    from qwenvis.spec import ModelSpec
 
-    malloc.keep_little()  # before threads read the weights
     given = {"include": args.include, "column": args.column, "to": args.to, "dtype": args.dtype_out}
     given |= {"shard_size": args.shard_size, "share": args.shard, "retry_failed": args.retry_failed}
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    Request.of(args.images, args.output, **options)
-    limits = {"min_pixels": args.min_pixels, "max_pixels": args.max_pixels}
-    spec = ModelSpec.open(args.model, dtype=args.dtype, **arguments.hub(args), **limits)
-    encoder = steps.load(spec, resolve(args.threads), arguments.cache(args), quiet=args.quiet)
     report = _Report(args)
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("default", CacheWarning)
         with report.verifying, report.encoding:
-            options |= {**arguments.sampling(args), "verified": report.verifying, "told": report.told}
-            summary = jobs.run(encoder, args.images, args.output, **options)
+            options |= {**arguments.sampling(args), "verified": report.verified, "told": report.told}
+            summary = jobs.run(partial(_encoder, args), args.images, args.output, **options)
     for each in warned:
         print("qwenvis:", units.name(str(each.message)), file=sys.stderr)
+    report.failures()
     if not args.quiet:
         report.close(summary)
     return ITEMS_FAILED if summary.failures else 0
+
+
+def _encoder(args: argparse.Namespace) -> Encoder:
+    """Load the encoder."""
+    from qwenvis.concurrency.threads import resolve
+    from qwenvis.spec import ModelSpec
+
+    limits = {"min_pixels": args.min_pixels, "max_pixels": args.max_pixels}
+    spec = ModelSpec.open(args.model, dtype=args.dtype, **arguments.hub(args), **limits)
+    return steps.load(spec, resolve(args.threads), arguments.cache(args), quiet=args.quiet)
 
 
 class _Report:
@@ -89,8 +102,14 @@ class _Report:
         self.verifying = Bar("verifying", lambda rate: f"{rate:,.0f} items/s", quiet=args.quiet)
         self.encoding = Bar("encoding", self._rate, quiet=args.quiet)
 
+    def verified(self, done: int, total: int) -> None:
+        """Count the items whose shards were verified, a time that is none of encoding."""
+        self.verifying(done, total)
+        self.encoding.start()
+
     def told(self, record: dict[str, Any], done: int, total: int) -> None:
         """Count an item that was tried."""
+        self.verifying.erase()
         self._done = done
         self._tokens += record["tokens"] or 0
         if record["error"]:
@@ -101,12 +120,15 @@ class _Report:
             print(json.dumps(record), flush=True)
         self.encoding(done, total)
 
-    def close(self, summary: Summary) -> None:
-        """Print what was done."""
+    def failures(self) -> None:
+        """Print why items failed."""
         for reason in self._reasons:
             print("qwenvis:", units.name(reason), file=sys.stderr)
         if self._failed > len(self._reasons):
             print(f"and {self._failed - len(self._reasons):,} more failed items", file=sys.stderr)
+
+    def close(self, summary: Summary) -> None:
+        """Print what was done."""
         found = f", {summary.cached:,} of them from the cache" if summary.cached else ""
         words = [
             f"{units.name(self._output)}: {summary.encoded:,} of {summary.items:,} items encoded now{found}",
@@ -114,7 +136,7 @@ class _Report:
             f"{summary.failures:,} failed",
         ]
         if summary.repeated:
-            words.append(f"{summary.repeated:,} names listed again, which count once")
+            words.append(f"{counted(summary.repeated, 'name')} listed again and left out")
         state = "complete" if summary.complete else "not complete: other shares are missing"
         print(f"{', '.join(words)}; {state}", file=sys.stderr)
 

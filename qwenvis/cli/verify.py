@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     from importlib import resources
 
     from qwenvis.comparison import compare
-    from qwenvis.comparison.comparison import TRANSFORMERS, reference
+    from qwenvis.comparison.comparison import TRANSFORMERS, reference, refuse_packed
     from qwenvis.concurrency.threads import resolve
     from qwenvis.spec import ModelSpec
 
@@ -86,7 +86,9 @@ def run(args: argparse.Namespace) -> int:
     limits = {"min_pixels": args.min_pixels, "max_pixels": args.max_pixels}
     default = "float32" if args.against == TRANSFORMERS else "bfloat16"
     dtype = default if args.dtype is None else args.dtype
-    spec = ModelSpec.open(args.source, dtype=dtype, **arguments.hub(args), **limits)
+    spec = ModelSpec.open(args.source, dtype="auto", **arguments.hub(args), **limits)
+    refuse_packed(spec)  # whatever the dtype, so that nobody is told to pass another
+    spec = spec.with_dtype(dtype)
     reference(spec, args.against)
     sampling = arguments.sampling(args)
     planned = items.verify(paths, items.inputs(spec, sampling, threads), sampling)

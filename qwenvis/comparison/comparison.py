@@ -82,14 +82,10 @@ def reference(spec: ModelSpec, against: object) -> tuple[Callable[[int, Plan[Inp
 
     Raises InputError and PackageError as `compare`, before a weight is read or downloaded.
     """
-    word, checkpoint = dtype_name(against), spec.checkpoint
+    word = dtype_name(against)
     if word not in (*DTYPES, TRANSFORMERS):
         raise InputError(f"against is {quoted(against)}; expected {', '.join(DTYPES)} or {TRANSFORMERS}")
-    if checkpoint.format:
-        raise InputError(
-            f"{checkpoint.path} holds weights that are packed in {checkpoint.format}, and no others to compare with: "
-            "pass the checkpoint that was packed"
-        )
+    refuse_packed(spec)
     if word == TRANSFORMERS:
         from qwenvis.adapters.transformers.reference import tower_class
 
@@ -98,6 +94,16 @@ def reference(spec: ModelSpec, against: object) -> tuple[Callable[[int, Plan[Inp
     if word == spec.dtype:
         raise InputError(f"dtype and against are both {word}, whose results are equal to the bit: pass another dtype")
     return partial(encode, spec.with_dtype(word)), word
+
+
+def refuse_packed(spec: ModelSpec) -> None:
+    """Raise InputError for a checkpoint whose weights exist in one format only."""
+    checkpoint = spec.checkpoint
+    if checkpoint.format:
+        raise InputError(
+            f"{checkpoint.path} holds weights that are packed in {checkpoint.format}, and no others to compare with: "
+            "pass the checkpoint that was packed"
+        )
 
 
 def _compare_group(plan: Plan[InputItem], passes: tuple[Pass, Pass], tallies: Tallies, work: _Work) -> None:

@@ -107,12 +107,24 @@ class Folder:
             raise InputError(f"{place} cannot be written: {reason(error)}; the job can be continued") from error
 
     def refuse_other_files(self) -> None:
-        """Raise InputError if the directory holds files, but no job."""
+        """Raise InputError if the directory cannot be one, or holds files, but no job."""
+        self._refuse_closed()
         ours = {self.items.name, self.shards.name, self.tables.name}
         names = [path.name for path in self.directory.iterdir()] if self.directory.is_dir() else []
         others = sorted(name for name in names if name not in ours and not _DRAFTS.fullmatch(name))
         if others and self.job.name not in others:
             raise InputError(f"{shown(str(self.directory))} holds {listed(others)}, and no job: name a new directory")
+
+    def _refuse_closed(self) -> None:
+        """Raise InputError if the directory cannot be created or written."""
+        try:
+            present = next(path for path in (self.directory, *self.directory.absolute().parents) if path.exists())
+        except OSError as error:
+            raise InputError(f"{shown(str(self.directory))} cannot be a directory: {reason(error)}") from error
+        if not present.is_dir():
+            raise InputError(f"{shown(str(present))} is not a directory; name another one for the job")
+        if not os.access(present, os.R_OK | os.W_OK | os.X_OK):
+            raise InputError(f"{shown(str(present))} cannot be written by this user; name another directory")
 
     def remove_abandoned(self) -> None:
         """Remove the drafts of killed processes with other shares."""

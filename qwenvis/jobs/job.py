@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import SupportsIndex, Unpack
 
 from qwenvis.concurrency import malloc
@@ -23,42 +23,8 @@ from qwenvis.jobs.survey import Progress, Survey
 from qwenvis.videos.video import Sampling
 
 
-@dataclass(frozen=True)
-class Request:
-    """What `run` is asked for: the inputs, the directory, the share of this process, and how tokens are stored."""
-
-    listing: Listing
-    folder: Folder
-    share: Share
-    output: Output
-    retry_failed: bool
-
-    @classmethod
-    def of(
-        cls,
-        inputs: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
-        directory: str | os.PathLike[str],
-        *,
-        include: Iterable[str] = (),
-        column: str | None = None,
-        to: str = "safetensors",
-        dtype: object = "float32",
-        shard_size: SupportsIndex = SHARD_SIZE,
-        share: tuple[int, int] = (0, 1),
-        retry_failed: bool = False,
-    ) -> Request:
-        """Check the arguments of `run`. Raises InputError."""
-        output, mine = Output.checked(to, dtype, shard_size), Share.checked(*share)
-        folder = Folder(expanded(str(given_path(directory, "directory"))), mine)
-        given = [inputs] if isinstance(inputs, str | os.PathLike) else inputs
-        listing = Listing(list(map(os.fsdecode, given)), tuple(include), column, folder.directory.resolve())
-        listing.refuse_missing()
-        folder.refuse_other_files()
-        return cls(listing, folder, mine, output, retry_failed)
-
-
 def run(
-    encoder: Encoder,
+    encoder: Encoder | Callable[[], Encoder],
     inputs: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     directory: str | os.PathLike[str],
     *,
@@ -77,6 +43,7 @@ def run(
 ) -> Summary:
     """Encode images and videos into a directory, or continue the job that is there.
 
+    - ``encoder``: or a function that loads it, which is called once the other arguments are checked.
     - ``inputs``: each a file, a directory, a glob, ``@FILE`` with a name in each line, ``-`` for names on standard
       input, or a ``.jsonl``, ``.parquet`` or ``.tar`` file (docs/jobs.md).
     - ``include``: patterns that choose the files of directories and tars; ``column``: the column of Parquet files.
@@ -92,33 +59,29 @@ def run(
     cannot be listed, for a directory that cannot be written or holds a job with other settings or items; PackageError
     if an input needs a package, and ConfigError if the checkpoint has no processor for an item.
     """
-    request = Request.of(
-        inputs,
-        directory,
-        include=include,
-        column=column,
-        to=to,
-        dtype=dtype,
-        shard_size=shard_size,
-        share=share,
-        retry_failed=retry_failed,
-    )
-    malloc.keep_little()  # at best before the encoder was loaded, as the command line does
-    runner = Runner(encoder.spec, encoder.threads, encoder.cache)
+    output, mine = Output.checked(to, dtype, shard_size), Share.checked(*share)
+    folder = Folder(expanded(str(given_path(directory, "directory"))), mine)
+    given = [inputs] if isinstance(inputs, str | os.PathLike) else inputs
+    listing = Listing(list(map(os.fsdecode, given)), tuple(include), column, folder.directory.resolve())
+    listing.refuse_missing()
+    folder.refuse_other_files()
+    malloc.keep_little()  # at best before threads read the weights
+    loaded = encoder if isinstance(encoder, Encoder) else encoder()
+    runner = Runner(loaded.spec, loaded.threads, loaded.cache)
     call = runner.inputs(sampling, min_pixels, max_pixels, runner.keying())
-    here = Settings.of(encoder, call, sampling, request.output)
+    here = Settings.of(loaded, call, sampling, output)
     sampled = any(value is not None for value in sampling.values())
-    pipeline = Pipeline(runner, call, request.folder, request.share, request.output, sampled, told)
-    with request.folder.opened():
-        return _run(request, here, pipeline, verified)
+    pipeline = Pipeline(runner, call, folder, mine, output, sampled, told)
+    with folder.opened():
+        return _run(listing, here, pipeline, retry_failed, verified)
 
 
-def _run(request: Request, here: Settings, pipeline: Pipeline, verified: Progress) -> Summary:
+def _run(listing: Listing, here: Settings, pipeline: Pipeline, retry_failed: bool, verified: Progress) -> Summary:
     """Do what is left of the share, and complete the job if nothing else is left."""
-    folder, output = request.folder, request.output
+    folder, output = pipeline.folder, pipeline.output
     with folder.writing():
-        job = _begin(folder, request.listing, here)
-    survey = Survey(folder, request.share, pipeline.runner.threads, request.retry_failed)
+        job = _begin(folder, listing, here)
+    survey = Survey(folder, pipeline.share, pipeline.runner.threads, retry_failed)
     gaps = survey.gaps(job.items, verified)
     summary = Summary(job.items, job.repeated, failures=survey.failures)
     if gaps:
@@ -135,12 +98,10 @@ def _run(request: Request, here: Settings, pipeline: Pipeline, verified: Progres
 
 def _begin(folder: Folder, listing: Listing, here: Settings) -> Settings:
     """List the items and write job.json, or compare both with those of the job that is there."""
-    job = Settings.load(folder.job) if folder.job.is_file() else None
-    if job is not None:
-        job.refuse_others(here, folder.directory)
+    _job_there(folder, here)
     listed = folder.drafts / folder.items.name
     items, repeated = roster.write(listing, listed)
-    if job is not None:
+    if (job := _job_there(folder, here)) is not None:  # perhaps of another share, which began meanwhile
         if sha256(folder.items) != job.list_sha256:
             raise InputError(f"{shown(str(folder.items))} was changed, so the job cannot be continued")
         roster.refuse_new(folder.items, listed)
@@ -150,4 +111,13 @@ def _begin(folder: Folder, listing: Listing, here: Settings) -> Settings:
     draft = folder.drafts / folder.job.name
     job.save(draft)
     folder.place(draft, folder.job)
+    return job
+
+
+def _job_there(folder: Folder, here: Settings) -> Settings | None:
+    """Return the job that is there, if there is one. Raises InputError if it has other settings."""
+    if not folder.job.is_file():
+        return None
+    job = Settings.load(folder.job)
+    job.refuse_others(here, folder.directory)
     return job

@@ -7,6 +7,7 @@ import json
 import mmap
 from abc import ABC, abstractmethod
 from array import array
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -34,12 +35,9 @@ def join(folder: Folder, items: int) -> bool:
     draft = folder.drafts / folder.manifest.name
     position = 0
     with draft.open("w", encoding="ascii") as file:
-        for first in folder.parts():
-            if first > position:
+        for part in _parts(folder):
+            if part.first > position:
                 break
-            if first < position:
-                continue  # left over from a part with other limits, whose process was killed
-            part = _loaded(folder.table(first))
             for record in part.records:
                 line = json.dumps(record) + "\n"
                 file.write(line)
@@ -65,6 +63,16 @@ def name_hash(source: str) -> int:
     """Return 64 bits of a hash of a name. Names with one hash are told apart by their lines."""
     content = source.encode("utf-8", "surrogateescape")
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
+
+
+def _parts(folder: Folder) -> Iterator[Part]:
+    """Yield the parts in order, without those that later parts with other limits have replaced in part."""
+    stop = 0
+    for first in folder.parts():
+        if first >= stop:
+            part = _loaded(folder.table(first))
+            stop = part.stop
+            yield part
 
 
 def _loaded(table: Path) -> Part:
@@ -101,10 +109,13 @@ class Manifest(Records):
     def __init__(self, folder: Folder) -> None:
         """Map both files. Raises InputError if they do not belong together."""
         arrays, _ = mapped(folder.index)
-        self._lines, self.encoded = arrays[LINES], arrays[ENCODED]
-        self._hashes, self._numbers = arrays[HASHES], arrays[NUMBERS]
-        with folder.manifest.open("rb") as file:
-            self._text = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        try:
+            self._lines, self.encoded = arrays[LINES], arrays[ENCODED]
+            self._hashes, self._numbers = arrays[HASHES], arrays[NUMBERS]
+            with folder.manifest.open("rb") as file:
+                self._text = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except (OSError, ValueError, KeyError) as error:  # an empty file; or a run that removes the manifest just now
+            raise InputError(f"{shown(str(folder.manifest))} cannot be read: {shown(str(error))}") from error
         if len(self._text) != self._lines[-1]:
             raise InputError(f"{shown(str(folder.manifest))} does not fit its index: run the job again")
 
@@ -134,7 +145,7 @@ class Tables(Records):
 
     def __init__(self, folder: Folder) -> None:
         """Read all tables. Raises InputError if one cannot be read."""
-        self._records = [record for first in folder.parts() for record in _loaded(folder.table(first)).records]
+        self._records = [record for part in _parts(folder) for record in part.records]
         self.encoded = np.flatnonzero([not record["error"] for record in self._records])
 
     def __len__(self) -> int:

@@ -12,7 +12,7 @@ import numpy as np
 
 from qwenvis.embeddings import Embeddings
 from qwenvis.errors import InputError, counted, shown
-from qwenvis.io.files import expanded, given_path
+from qwenvis.io.files import expanded, given_path, reason
 from qwenvis.jobs.folder import Folder
 from qwenvis.jobs.formats import FORMATS
 from qwenvis.jobs.manifest import Manifest, Records, Tables
@@ -37,8 +37,13 @@ class Results:
     def __init__(self, directory: str | os.PathLike[str]) -> None:
         """Open the directory of a job. Raises InputError if it is none."""
         self._folder = Folder(expanded(str(given_path(directory, "directory"))))
-        if not self._folder.job.is_file():
-            raise InputError(f"{shown(str(self._folder.directory))} holds no job: it has no {self._folder.job.name}")
+        place = shown(str(self._folder.directory))
+        try:
+            present = self._folder.job.is_file()
+        except OSError as error:
+            raise InputError(f"{place} cannot be read: {reason(error)}") from error
+        if not present:
+            raise InputError(f"{place} holds no job: it has no {self._folder.job.name}")
         settings = Settings.load(self._folder.job)
         self.complete = self._folder.manifest.is_file() and self._folder.index.is_file()
         self._records: Records = Manifest(self._folder) if self.complete else Tables(self._folder)
@@ -59,7 +64,10 @@ class Results:
         if record["error"]:
             raise InputError(f"{shown(record['source'])} has no tokens: {record['error']}")
         items, ends = self._shard(record["shard"])
-        return items[int(np.searchsorted(ends, record["offset"], side="right"))]
+        item = items[min(int(np.searchsorted(ends, record["offset"], side="right")), len(items) - 1)]
+        if item.keys != [record["key"]]:  # a run has replaced the shard, and not its table yet
+            raise InputError(f"{shown(record['shard'])} does not fit its table: open the job again, or run it again")
+        return item
 
     def __iter__(self) -> Iterator[Embeddings]:
         """Yield the items with tokens, in order."""

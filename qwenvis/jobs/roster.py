@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qwenvis.errors import InputError, checked_integer, counted, shown
-from qwenvis.jobs.inputs.entries import Entry
+from qwenvis.jobs.inputs.entries import KINDS, Entry
 
 BLOCK = 256  # items: enough for a shard of small items, few enough to share 2,000 items among several machines
 
@@ -50,24 +50,27 @@ ALONE = Share()  # one process for all blocks
 def write(entries: Iterable[Entry], path: Path) -> tuple[int, int]:
     """Write the entries, each source once; return the number of lines, and of those that were left out.
 
-    Memory takes 32 bytes an entry, and three times as much while they are sorted. Raises InputError if two different
-    items have one source.
+    Memory takes 33 bytes an entry, and three times as much while they are sorted. Raises InputError if two different
+    items have one source, or if one item is listed as an image and as a video.
     """
-    sources, lines = bytearray(), bytearray()
+    sources, places, kinds = bytearray(), bytearray(), bytearray()
     with path.open("w", encoding="ascii") as file:
         for entry in entries:
-            line = entry.line()
-            file.write(line)
+            file.write(entry.line())
             sources += _digest(entry.source)
-            lines += _digest(line)
+            places += _digest(entry._replace(kind="").line())
+            kinds.append(KINDS.index(entry.kind))
     found = _digests(sources)
     _, first = np.unique(found, return_index=True)
     if len(first) < len(found):
         group = np.unique(found, return_inverse=True)[1]
-        contents = _digests(lines)
-        if len(clash := np.flatnonzero(contents != contents[first][group])):
-            source = Entry.parse(_line(path, int(clash[0]))).source
-            raise InputError(f"two different items have the name {shown(source)}; the names of a job are unique")
+        different = _digests(places) != _digests(places)[first][group]
+        image, video = (np.bincount(group, np.frombuffer(kinds, np.uint8) == kind) > 0 for kind in (1, 2))
+        if len(clash := np.flatnonzero(different | (image & video)[group])):
+            source = shown(Entry.parse(_line(path, int(clash[0]))).source)
+            if different[clash[0]]:
+                raise InputError(f"two different items have the name {source}; the names of a job are unique")
+            raise InputError(f"{source} is listed as an image and as a video")
         _keep(path, np.sort(first))
     return len(first), len(found) - len(first)
 
@@ -80,10 +83,10 @@ def refuse_new(path: Path, listed: Path) -> None:
     began, now = (_digests(b"".join(map(_digest, _lines(each)))) for each in (path, listed))
     if len(new := np.flatnonzero(~np.isin(now, began))):
         source = Entry.parse(_line(listed, int(new[0]))).source
-        more = f" and {len(new) - 1:,} more" if len(new) > 1 else ""
+        more = f", and {len(new) - 1:,} more" if len(new) > 1 else ""
         raise InputError(
-            f"{shown(str(path.parent))} was begun with {counted(len(began), 'item')}, and {shown(source)}{more} "
-            "is not among them, or has moved within its container: name another directory for other items"
+            f"{shown(str(path.parent))} was begun with {counted(len(began), 'item')}; not among them, or moved within "
+            f"a container since: {shown(source)}{more}: name another directory for other items"
         )
 
 

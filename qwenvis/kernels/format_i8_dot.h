@@ -46,7 +46,9 @@ INLINE float rotate_blocks(const void *x, ptrdiff_t k, const float *factors, flo
 static void i8_quantize(const void *x, ptrdiff_t k, const float *factors, float *scratch, void *row)
 {
     float low, high, poison = rotate_blocks(x, k, factors, scratch, &low, &high);
-    float inverse = poison == 0 ? steps_over(127.5f, 0.5f * high - 0.5f * low) : 0; /* the range may overflow */
+    if (poison != 0) /* no zero point follows from such a range */
+        low = high = 0;
+    float inverse = steps_over(127.5f, 0.5f * high - 0.5f * low); /* the range may overflow */
     float zero = QV_I8_LEAST + rintf(-low * inverse);
     uint8_t *out = row;
     const ptrdiff_t padded = whole_tails(k);
@@ -54,7 +56,7 @@ static void i8_quantize(const void *x, ptrdiff_t k, const float *factors, float 
         vf entry = load(scratch + i) * inverse + zero;
         store_bytes(out + i, max(splat(QV_I8_LEAST), min(splat(QV_I8_LEAST + 255), entry)));
     }
-    trailer end = {poison == 0 ? 1 / inverse : NAN, (int32_t)zero};
+    trailer end = {1 / inverse + poison, (int32_t)zero};
     memcpy(out + padded, &end, sizeof end);
 }
 

@@ -17,9 +17,10 @@ from weakref import WeakSet
 import numpy as np
 from numpy.typing import NDArray
 
-from qwenvis.errors import QwenvisError, VideoError, VideoLimitError
-from qwenvis.images.decode import MAX_IMAGE_PIXELS
+from qwenvis.errors import ImageError, QwenvisError, VideoError, VideoLimitError
+from qwenvis.images.decode import MAX_IMAGE_PIXELS, probe
 from qwenvis.io.files import is_file, opened
+from qwenvis.io.signatures import HEAD, video_container
 from qwenvis.processors.frame_sampling import Length, Rate
 
 if TYPE_CHECKING:
@@ -240,6 +241,19 @@ def first_bytes(source: Any, count: int) -> bytes:
     """
     with _file(source, "the video") as file:
         return file.read(count)
+
+
+def is_video(source: Any, name: str) -> bool:
+    """Return whether a file is a video: by its first bytes, else by the suffix of its name, unless Pillow reads it."""
+    named = name.lower().endswith(SUFFIXES)
+    try:
+        if video_container(first_bytes(source, HEAD)):
+            return True
+        if named:
+            probe(source)
+    except (VideoError, ImageError):
+        return named
+    return False
 
 
 def check_count(count: int, where: str) -> None:

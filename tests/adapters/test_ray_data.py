@@ -47,6 +47,17 @@ def test_a_row_has_its_tokens_or_its_error():
             assert {row[name] for name in COLUMNS[:-1]} == {None}
 
 
+def test_a_value_outside_the_range_is_the_error_of_its_row(monkeypatch):
+    encode = Encode(SOURCE, threads=1, dtype_out="float16")
+    stream = encode.encoder.encode_iter(images=[png(2), png(3)])
+    quiet, loud = next(stream), next(stream)
+    loud = loud._with(embeddings=loud.embeddings * np.float32(1e9))
+    monkeypatch.setattr(type(encode.encoder), "encode_iter", lambda *_, **__: iter([loud, quiet]))
+    found = encode(pyarrow.table({"image": [png(3), png(2)]}))
+    assert found["error"][0].as_py().startswith("token 0, of item 0 (image), has the value ")
+    assert [each is None for each in found["tokens"].to_pylist()] == [True, False]
+
+
 def test_no_row_can_be_used():
     found = Encode(SOURCE, threads=1)(pyarrow.table({"image": [b"no image", b""]}))
     assert found["tokens"].null_count == found["key"].null_count == 2

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from qwenvis.cli import bar, units
+from qwenvis.cli import bar, job, units
 from qwenvis.embeddings import page as pages
 from qwenvis.embeddings import picture as drawing
 
@@ -133,6 +133,19 @@ def test_the_bar_says_what_is_expected(terminal):
     with progress:
         pass
     assert shown(terminal)[0] == [f"encoding  [{'.' * 24}]   0%  about 1 min"]
+
+
+def test_the_rate_of_a_job_counts_no_time_of_verification(terminal, monkeypatch):
+    clock = iter([0, 0, 50, 50, 52])
+    monkeypatch.setattr(bar, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    report = job._Report(SimpleNamespace(json=False, output="tokens/", quiet=False))
+    with report.verifying, report.encoding:
+        report.verified(256, 256)
+        report.told({"tokens": 8, "error": None}, 1, 1)
+    verifying, encoding = shown(terminal)[0]
+    assert verifying.startswith("verifying")
+    assert "100%  0.5 images/s, 4 tokens/s, 0 failed" in encoding
+    assert shown(terminal)[1] == ""
 
 
 def test_no_bar_where_nobody_looks(capsys):

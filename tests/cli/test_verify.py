@@ -12,7 +12,7 @@ from comparison.perturbing import perturb
 from made import video_files
 from made.presets import checkpoint, picture
 from oracle.tolerance import TOWER
-from qwenvis import ModelSpec, geometry
+from qwenvis import Encoder, ModelSpec, geometry
 from qwenvis.checkpoints.checkpoint import Checkpoint
 from qwenvis.cli import demo
 from qwenvis.comparison import compare
@@ -182,6 +182,9 @@ def test_transformers_is_missing(run, monkeypatch):
         ("wide.png --fps 2", 1, "--fps would choose the frames of videos, but there is no video"),
         ("wide.png --plot wide.png", 1, "is one of the images"),
         ("wide.png --plot map.txt", 1, "Pillow cannot write .txt; name a .png file"),
+        ("wide.png --plot map.h5", 1, "Pillow cannot write .h5; name a .png file"),
+        ("wide.png --plot map.wmf", 1, "Pillow cannot write .wmf; name a .png file"),
+        ("wide.png --plot map.xbm", 1, "Pillow cannot write .xbm; name a .png file"),
         ("wide.png --bound -1", 2, "'-1' is not a number from 0 on"),
         ("wide.png --bound nan", 2, "'nan' is not a number from 0 on"),
         ("wide.png --bound x", 2, "'x' is not a number from 0 on"),
@@ -192,6 +195,15 @@ def test_refusals_come_before_weights_are_read(run, folder, monkeypatch, options
     found, lines, err = run(f"verify {checkpoint()} {options}")
     assert (found, lines) == (code, [])
     assert words in err
+
+
+@pytest.mark.parametrize("dtype", ["", "--dtype auto", "--dtype int8", "--dtype float32"])
+def test_packed_weights_are_compared_with_nothing(run, dtype):
+    """Whatever the dtype, the advice leads to a checkpoint that can be verified."""
+    Encoder.from_pretrained(checkpoint(), dtype="int8").save_packed("packed")
+    code, lines, err = run(f"verify packed wide.png {dtype}")
+    assert (code, lines) == (1, [])
+    assert err.endswith("packed in i8, and no others to compare with: pass the checkpoint that was packed\n")
 
 
 def test_results_that_are_not_finite(run, monkeypatch):

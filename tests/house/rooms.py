@@ -66,7 +66,7 @@ ROOMS = {
         "numpy PIL",
     ),
     "videos.timeline": Room(others="numpy av"),
-    "videos.decode": Room("images.decode processors.frame_sampling io.files errors", "numpy av"),
+    "videos.decode": Room("images.decode processors.frame_sampling io.signatures io.files errors", "numpy av"),
     "videos.playback": Room("videos.decode videos.timeline processors.frame_sampling errors", "numpy av"),
     "videos.animation": Room("videos.decode images.decode processors.frame_sampling errors", "numpy PIL"),
     "videos.source": Room(
@@ -173,7 +173,7 @@ ROOMS = {
         "encoder encoding.stream encoding.batching cache embeddings spec cost checkpoints.checkpoint "
         "processors.video processors.image processors.smart_resize models weights errors version"
     ),
-    "jobs.inputs": Room("videos.decode images.decode io.signatures io.files errors", "pyarrow"),
+    "jobs.inputs": Room("videos.decode images.decode io.files errors", "pyarrow"),
     "jobs.roster": Room("jobs.inputs errors", "numpy"),
     "jobs.formats": Room(
         "jobs.inputs embeddings embeddings.convert checkpoints.shards checkpoints.stored errors", "numpy"
@@ -277,7 +277,7 @@ ROOMS = {
     "cli": Room(
         "__init__ server jobs comparison encoder encoding.runner encoding.inputs cache embeddings spec cost sources "
         "videos.video videos.animation videos.decode images.image images.decode processors.video ops.isa ops.isas "
-        "ops.openmp ops.formats ops.granted_threads nn.formats io.signatures io.drafts io.files concurrency.threads "
+        "ops.openmp ops.formats ops.granted_threads nn.formats io.drafts io.files concurrency.threads "
         "concurrency.malloc errors version",
         "numpy PIL argcomplete",
     ),

@@ -102,6 +102,14 @@ def test_command(monkeypatch, capsys, tmp_path):
     assert errors[: len(names)] == errors[:1] * len(names)  # parts in the format that the others have
 
 
+def test_written_outliers_replace_nothing(monkeypatch, capsys, tmp_path):
+    module = importlib.import_module("benchmarks.outliers")
+    monkeypatch.setattr(sys, "argv", ["outliers", str(tmp_path), "--model", f"synthetic:{TINY}"])
+    with pytest.raises(SystemExit):
+        module.main()
+    assert f"{tmp_path} already exists; name a new directory" in capsys.readouterr().err
+
+
 def test_written_outliers_are_those_of_the_study(monkeypatch, tmp_path):
     """A checkpoint with outliers has the tokens of the tower into which they were injected."""
     module, expected = importlib.import_module("benchmarks.outliers"), study("all").reference

@@ -66,6 +66,11 @@ def test_a_directory_is_sorted_and_chosen_by_suffix(folder):
     assert named("d/", include=("*.txt", "out/*")) == ["d/notes.txt", "d/out/x.png"]
 
 
+def test_a_pattern_does_not_enter_the_results(folder):
+    touched("d/a.png", "d/out/shards/0.safetensors", "d/out/x.png", "d/outside.png")
+    assert named("d/**/*", without=(folder / "d" / "out").resolve()) == ["d/a.png", "d/outside.png"]
+
+
 def test_patterns_lists_and_standard_input(monkeypatch):
     touched("d/b.png", "d/a.png", "d/e/c.png")
     Path("names").write_bytes(b"d/b.png\r\n\ncaf\xe9.png\nnowhere.jpg")
@@ -94,11 +99,37 @@ def test_columns_of_parquet():
         read = [reader.read(entry) for entry in Listing(["x.parquet"], column=column)]
         assert [each.entry.source for each in read] == ["x.parquet#0", "x.parquet#1", "x.parquet#2"]
         assert [each.content for each in read] == cells
-        assert str(read[1].error) == "x.parquet#1 holds no bytes"
+        said = " (x.png): there is no such file" if column == "image" else " holds no bytes"
+        assert str(read[1].error) == f"x.parquet#1{said}"
     with pytest.raises(InputError, match="column 'number' is int64; expected paths or encoded bytes"):
         named("x.parquet", column="number")
     with pytest.raises(InputError, match="has no column 'nothing'; it has path, image, raw, number"):
         named("x.parquet", column="nothing")
+
+
+def test_a_struct_of_datasets_may_name_a_file():
+    Path("sub").mkdir()
+    Path("sub/b.png").write_bytes(PNG)
+    table = pyarrow.table({"image": [{"bytes": None, "path": "b.png"}, {"bytes": None, "path": None}]})
+    pyarrow.parquet.write_table(table, "sub/x.parquet")
+    found, empty = (Reader().read(entry) for entry in Listing(["sub/x.parquet"]))
+    assert (found.content, found.sha256, found.error) == (PNG, hashlib.sha256(PNG).hexdigest(), None)
+    assert str(empty.error) == "sub/x.parquet#1 holds no bytes"
+
+
+@pytest.mark.parametrize(
+    ("now", "said"),
+    [
+        ({"picture": [PNG]}, "the file has no column 'image' now"),
+        ({"image": ["a.png"]}, "holds no bytes"),
+        ({"image": [7]}, "holds no bytes"),
+    ],
+)
+def test_a_column_that_changes_later_is_an_error_of_its_items(now, said):
+    pyarrow.parquet.write_table(pyarrow.table({"image": [PNG]}), "x.parquet")
+    (entry,) = Listing(["x.parquet"])
+    pyarrow.parquet.write_table(pyarrow.table(now), "x.parquet")
+    assert said in str(Reader().read(entry).error)
 
 
 def test_members_of_a_tar():
@@ -167,6 +198,15 @@ def test_two_items_of_one_name_are_refused():
         roster.write(Listing(["x.tar"]), Path("list"))
 
 
+def test_a_name_may_be_listed_with_and_without_its_kind():
+    touched("b.mp4")
+    written("x.jsonl", {"image": "a.png"}, {"video": "b.mp4"})
+    assert roster.write(Listing(["a.png", "x.jsonl", "b.mp4"]), Path("list")) == (2, 2)
+    written("y.jsonl", {"video": "a.png"})
+    with pytest.raises(InputError, match=r"a\.png is listed as an image and as a video"):
+        roster.write(Listing(["a.png", "x.jsonl", "y.jsonl"]), Path("list"))
+
+
 def test_shares_part_the_blocks():
     roster.write((Entry(str(number)) for number in range(5 * roster.BLOCK - 1)), Path("list"))
     shares = [list(roster.blocks(Path("list"), roster.Share(number, 2))) for number in range(2)]
@@ -185,6 +225,16 @@ def test_every_kind_of_input_gives_the_same_tokens(folder):
     results = open_job("tokens")
     for group in (("a.png", "x.tar#a.png", "x.parquet#0"), ("clip.bin", "x.tar#clip.mp4")):
         assert len({results[name].embeddings.tobytes() for name in group}) == 1
+
+
+def test_a_picture_is_one_under_the_name_of_a_video():
+    Path("a.mp4").write_bytes(PNG)
+    pyarrow.parquet.write_table(pyarrow.table({"raw": [PNG]}), "x.parquet")
+    inputs = Listing(["a.mp4", tarred("x.tar", [("a.mp4", PNG), ("b.mp4", b"neither")])], column="raw")
+    assert [Reader().read(entry).kind for entry in inputs] == ["image", "image", "video"]
+    small_jobs.run(encoder(), ["a.png", "a.mp4"])
+    tokens = [item.embeddings.tobytes() for item in open_job("tokens")]
+    assert tokens[0] == tokens[1]
 
 
 def test_large_members_and_files_are_not_held(monkeypatch):

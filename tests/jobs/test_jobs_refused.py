@@ -1,5 +1,6 @@
 """What a job refuses: other settings, other items, other directories; and errors that end a run."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,8 @@ from jobs import small_jobs
 from jobs.small_jobs import COUNT
 from made.presets import encoder
 from qwenvis import InputError, VideoError
+from qwenvis.jobs import open as open_job
+from qwenvis.jobs import roster
 from qwenvis.jobs.folder import Folder
 
 
@@ -34,7 +37,7 @@ def test_other_items_are_refused_but_some_may_be_gone(want):
     small_jobs.run(model)
     assert small_jobs.tree("tokens") == want
     small_jobs.pictures(Path("photos"), COUNT + 2)
-    with pytest.raises(InputError, match=r"begun with 37 items, and photos/00036.jpg and 1 more is not among them"):
+    with pytest.raises(InputError, match=r"begun with 37 items; not among them.*: photos/00036.jpg, and 1 more: name"):
         small_jobs.run(model)
     (Path("tokens") / "items.jsonl").write_text("{}")
     with pytest.raises(InputError, match=r"items\.jsonl was changed"):
@@ -82,6 +85,31 @@ def test_what_cannot_be_an_argument():
         ({"to": "parquet", "dtype": "bfloat16"}, "parquet has no bfloat16"),
         ({"shard_size": 0}, "shard_size is 0"),
         ({"share": (2, 2)}, "share is 2; expected an integer from 0 to 1"),
+        ({}, "there are no inputs"),
     ]:
         with pytest.raises(InputError, match=said):
             small_jobs.run(None, [], **options)
+
+
+def test_an_encoder_is_loaded_once_the_arguments_are_checked(want):
+    with pytest.raises(InputError, match="no such file or directory"):
+        small_jobs.run(pytest.fail, "nowhere")
+    small_jobs.run(encoder)
+    assert small_jobs.tree("tokens") == want
+
+
+def test_shares_that_begin_at_the_same_time_have_one_list(want, monkeypatch):
+    """The share that lists more slowly goes on with the list of the other, which has an item more."""
+    write = roster.write
+
+    def overtaken(listing, path):
+        found = write(listing, path)
+        monkeypatch.setattr(roster, "write", write)
+        small_jobs.run(encoder(), ["photos", "late.png"], share=(1, 2))
+        return found
+
+    shutil.copy("photos/00000.jpg", "late.png")
+    monkeypatch.setattr(roster, "write", overtaken)
+    summary = small_jobs.run(encoder(), share=(0, 2))
+    assert (summary.complete, summary.items, summary.failures) == (True, COUNT + 2, 0)
+    assert "late.png" in open_job("tokens")

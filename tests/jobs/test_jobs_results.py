@@ -1,5 +1,6 @@
 """What a job writes, and how it is read: every field of every item, in both formats."""
 
+import json
 import pickle
 from pathlib import Path
 
@@ -132,6 +133,37 @@ def test_a_job_that_is_not_complete_can_be_read(monkeypatch):
     assert results[results.sources[2]].embeddings.tobytes() == results[2].embeddings.tobytes()
 
 
+def test_a_part_that_others_have_replaced_is_not_read_twice(monkeypatch):
+    monkeypatch.setattr(roster, "BLOCK", 12)
+    small_jobs.run(encoder())
+    want = open_job("tokens").sources
+    second = sorted(Path("tokens/tables").iterdir())[1]
+    Path("tokens/manifest.jsonl").unlink()
+    lines = second.read_text().splitlines(keepends=True)
+    head = json.loads(lines[0])
+    late = {**head, "first": head["first"] + 1}  # of a run with other shards, which was killed
+    Path(f"tokens/tables/{late['first']:09d}.jsonl").write_text("".join([json.dumps(late) + "\n", *lines[2:]]))
+    assert open_job("tokens").sources == want
+
+
+@pytest.mark.parametrize(("content", "said"), [("", "cannot be read"), ("{}", "does not fit its index")])
+def test_a_damaged_manifest(content, said):
+    small_jobs.run(encoder(), "photos/00000.jpg")
+    Path("tokens/manifest.jsonl").write_text(content)
+    with pytest.raises(InputError, match=rf"manifest\.jsonl {said}"):
+        open_job("tokens")
+
+
+def test_a_shard_that_is_newer_than_its_table_is_not_read(tmp_path):
+    """A run that was killed, or is at work, may have replaced the one, and not the other."""
+    small_jobs.run(encoder())
+    shard, others = sorted(Path("tokens/shards").iterdir())[:2]
+    name = json.loads(Path("tokens/tables", shard.stem + ".jsonl").read_text().splitlines()[1])["source"]
+    shard.write_bytes(others.read_bytes())
+    with pytest.raises(InputError, match=r"shards/000000000\.safetensors does not fit its table"):
+        open_job("tokens")[name]
+
+
 def test_a_cache_saves_the_tower(tmp_path, monkeypatch):
     model = encoder(cache=tmp_path / "cache")
     small_jobs.run(model)
@@ -144,3 +176,5 @@ def test_a_cache_saves_the_tower(tmp_path, monkeypatch):
 def test_a_directory_without_a_job():
     with pytest.raises(InputError, match=r"photos holds no job: it has no job\.json"):
         open_job("photos")
+    with pytest.raises(InputError, match="cannot be read: File name too long"):
+        open_job("n" * 300)

@@ -4,7 +4,7 @@
 
 #include "check.h"
 
-enum { BLOCK = 128, TAIL = 32, EXTRA = 8, HEADER = 8 };
+enum { BLOCK = 128, TAIL = 32, EXTRA = 8, HEADER = 8, KINDS = 9 };
 static const ptrdiff_t LENGTHS[] = {1, 2, 3, 4, 5, 31, 33, 127, 128, 129, 160, 300, QV_CHUNK + 5};
 #define CLOSE 1e-3 /* steps that float32 may be off in rotated entries: 255 steps, 10 roundings each, and some room */
 
@@ -136,31 +136,47 @@ static void check_row(const weight *t, const float *x, const unsigned char *row,
     true_that(end.zero >= least && end.zero <= least + 255, "zero is an entry");
 }
 
-/* Rows of numbers, one of zeros, one with a NaN, one with an infinity, and rows at the ends of the range of float32. */
+/* Rows of numbers, one of zeros, one with a NaN, one with an infinity, rows at the ends of the range of float32, and one
+ * whose first block is rotated into equal entries. */
 static void fill_row(const weight *t, ptrdiff_t r, float *x)
 {
-    const float sizes[] = {1, 0, 1, 1, 0x1p120f, 0x1p-120f, 0x1p-149f, 1000};
-    float *drawn = numbers(t->k, r < 8 ? sizes[r] : 1);
+    const float sizes[KINDS] = {1, 0, 1, 1, 0x1p120f, 0x1p-120f, 0x1p-149f, 1000, 1};
+    float *drawn = numbers(t->k, r < KINDS ? sizes[r] : 1);
+    if (r == 8)
+        memset(drawn + 1, 0, (size_t)(t->k - 1) * sizeof *drawn);
     for (ptrdiff_t i = 0; i < t->k; i++)
         x[i] = from_bf16(to_bf16(r == 7 ? 1000 + 0 * drawn[i] : drawn[i])); /* exact in either dtype */
     if (r == 2 || r == 3)
         x[t->k - 1] = r == 2 ? NAN : -INFINITY;
 }
 
+/* Check rows of all kinds, and return the least entry. */
+static int check_each_kind(const weight *t)
+{
+    unsigned char *row = bytes(t->padded + QV_TRAILER);
+    float *x = floats(t->k);
+    memset(x, 0, (size_t)t->k * sizeof *x);
+    quantize(t, x, row);
+    const int least = trailer_of(t, row).zero;
+    for (ptrdiff_t r = 0; r < KINDS; r++) {
+        fill_row(t, r, x);
+        quantize(t, x, row);
+        if (r != 2 && r != 3)
+            check_row(t, x, row, least);
+    }
+    return least;
+}
+
 /* Sums have the bits of the formula in integers; rows have them in any tile. */
 static void check_tile(const weight *t)
 {
     const ptrdiff_t mr = t->format->mr, pitch = t->padded + QV_TRAILER + EXTRA, sums_pitch = t->width + 3;
+    const int least = check_each_kind(t);
     unsigned char *rows = bytes(mr * pitch);
-    float *x = floats(mr * t->k), *whole = floats(mr * sums_pitch), *zeros = floats(t->k);
-    memset(zeros, 0, (size_t)t->k * sizeof *zeros);
-    quantize(t, zeros, rows);
-    const int least = trailer_of(t, rows).zero;
+    float *x = floats(t->k), *whole = floats(mr * sums_pitch);
     for (ptrdiff_t r = 0; r < mr; r++) {
-        fill_row(t, r, x + r * t->k);
-        quantize(t, x + r * t->k, rows + r * pitch);
-        if (r != 2 && r != 3)
-            check_row(t, x + r * t->k, rows + r * pitch, least);
+        fill_row(t, r, x);
+        quantize(t, x, rows + r * pitch);
     }
     t->format->tile(mr, t->k, rows, pitch, t->panel, t->width, whole, sums_pitch, 0);
     for (ptrdiff_t r = 0; r < mr; r++)

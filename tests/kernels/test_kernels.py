@@ -13,7 +13,7 @@ from made.tile_sizes import ISAS
 from qwenvis import ops
 
 COMPILERS = [compiler for compiler in ("gcc", "clang") if shutil.which(compiler)]
-SANITIZED = "gcc -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -DFENCE=0"
+SANITIZED = "gcc -g -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=undefined -DFENCE=0"
 EMULATED = f"gcc -Wno-psabi -include {ROOT / 'tests' / 'kernels' / 'emulated.h'}"
 OF_X86 = ["generic", "avx2", "avx_vnni", "avx512", "avx512_vnni", "avx512_bf16"]
 CROSS, EMULATOR = "aarch64-linux-gnu-gcc", "qemu-aarch64"

@@ -17,6 +17,7 @@ for isa_ in ISAS:
     with using_isa(isa_):
         QUANTIZING += [isa_] * ops.formats()["i8"].quantized
 every_isa = pytest.mark.parametrize("name", QUANTIZING)
+SIGNS = [1 - 2 * (word >> i & 1) for word in (0x78887888, 0x87777888) * 2 for i in range(32)]  # of a block
 SHAPES = [(1, 1, 1), (3, 5, 7), (13, 31, 33), (15, 128, 16), (14, 129, 32), (29, 300, 65)]  # (m, k, n)
 
 
@@ -78,8 +79,7 @@ def rotated(x, factors):
 def scheme(x, w):
     """The product as docs/int8.md defines it, in float64."""
     norms = np.linalg.norm(w.astype(np.float64), axis=0)
-    bits = [word >> i & 1 for word in (0x78887888, 0x87777888, 0x78887888, 0x87777888) for i in range(32)]
-    signs = 1 - 2.0 * np.resize(bits, w.shape[1])
+    signs = np.resize(SIGNS, w.shape[1])
     rows, columns = rotated(x.astype(np.float64), signs * norms), rotated(w.astype(np.float64), signs / norms)
     scale = np.abs(columns).max(axis=1, keepdims=True) / 127
     columns = np.rint(columns / scale) * scale
@@ -154,6 +154,17 @@ def test_bits_depend_on_nothing_but_the_row(name, rng):
 
 
 @every_isa
+def test_threads_rotate_rows_in_memory_of_their_own(name, rng):
+    """Long rows, so that threads rotate at the same time."""
+    x, weight = normal(rng, 1000, 5000), packed(normal(rng, 1, 5000))
+    rows = rows_for(weight, x)
+    with ops.use_threads(1):
+        want = quantized(weight, rows)
+    with ops.use_threads(4):
+        assert all(np.array_equal(quantized(weight, rows), want) for _ in range(5))
+
+
+@every_isa
 def test_rows_at_the_ends_of_the_range(name, rng):
     """Zeros give the bias; the largest and the least numbers stay in proportion; what is no number is seen."""
     w, b = normal(rng, 40, 260), normal(rng, 40)
@@ -174,6 +185,24 @@ def test_rows_at_the_ends_of_the_range(name, rng):
             row = x.copy()
             row[0, place] = bad
             assert np.isnan(product(weight, rows_for(weight, row))).all()
+
+
+@every_isa
+def test_entries_of_half_a_step_stay_bytes(name):
+    """The ends of these rows are 255.5 steps, and 0.500002 steps below 0: rounded, no byte holds them."""
+    weight = packed(np.eye(2, dtype=np.float32))
+    for row in ([26, -127.5], [378, -765]):
+        x = np.array([row], np.float32)
+        assert np.abs(product(weight, rows_for(weight, x)) - x).max() < 0.01 * np.abs(x).max()
+
+
+@every_isa
+def test_a_range_beyond_the_largest_number(name, rng):
+    """A block is rotated into a single entry, the largest number, and the next block into its negative."""
+    x = rounded(np.array([SIGNS + [-sign for sign in SIGNS]], np.float32) * 2.0**127)
+    w = rng.choice(np.array([-1, 1], np.float32), (40, 256)) * np.float32(2.0**-20)
+    want, weight = x.astype(np.float64) @ w.T, packed(w)
+    assert np.linalg.norm(product(weight, rows_for(weight, x)) - want) < 0.01 * np.linalg.norm(want)
 
 
 @every_isa

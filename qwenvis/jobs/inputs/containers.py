@@ -62,7 +62,7 @@ def parquet(path: str, include: tuple[str, ...], column: str | None) -> Iterator
     """Yield the items of a column of paths, relative to the directory of the file, or of encoded bytes: FILE#ROW.
 
     The column is ``column``, else the one that is named image or video. The structs of Hugging Face datasets, with
-    bytes and path, are columns of bytes. Raises InputError, and PackageError without pyarrow.
+    bytes or a path, are columns of bytes. Raises InputError, and PackageError without pyarrow.
     """
     arrow, read = pyarrow(path)
     with _readable(path), read.ParquetFile(path, pre_buffer=False) as file:

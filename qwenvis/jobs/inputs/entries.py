@@ -15,6 +15,8 @@ IMAGES = (
 )
 SUFFIXES = (*IMAGES, *VIDEOS)
 
+KINDS = ("", "image", "video")
+
 
 class Entry(NamedTuple):
     """An image or a video: a file, a part of a file (in a tar), or a row of a Parquet column.

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from itertools import chain
 from pathlib import Path
 
@@ -54,10 +55,14 @@ class Listing:
                 raise InputError(f"{shown(given)} names no image or video{self._hint(given)}")
 
     def refuse_missing(self) -> None:
-        """Raise InputError for an input that does not exist."""
+        """Raise InputError for an input that does not exist, and if there is none."""
+        if not self.inputs:
+            raise InputError("there are no inputs; expected files, directories or lists of names")
         for given in self.inputs:
             path = Path(given.removeprefix("@"))
-            if given != "-" and not glob.has_magic(given) and not path.exists():
+            with _in_words(given):
+                missing = given != "-" and not glob.has_magic(given) and not path.exists()
+            if missing:
                 raise InputError(f"{shown(given)}: there is no such file or directory")
 
     def _listed(self, given: str) -> Iterator[Entry]:
@@ -70,9 +75,19 @@ class Listing:
         elif Path(given).exists() or not glob.has_magic(given):
             yield from self._entries_of(given)
         else:
-            for path in sorted(glob.glob(given, recursive=True)):  # noqa: PTH207  Path.glob drops ./ and takes no absolute pattern
-                if not Path(path).is_dir():
-                    yield from self._entries_of(path)
+            yield from chain.from_iterable(map(self._entries_of, self._matches(given)))
+
+    def _matches(self, pattern: str) -> Iterator[str]:
+        """Yield the files that match a pattern, sorted."""
+
+        @cache
+        def entered(directory: str) -> bool:
+            return self.without is None or not Path(directory).resolve().is_relative_to(self.without)
+
+        # Path.glob drops ./ and takes no absolute pattern.
+        for path in sorted(glob.glob(pattern, recursive=True)):  # noqa: PTH207
+            if not Path(path).is_dir() and entered(os.path.dirname(path)):  # noqa: PTH120  faster than a Path
+                yield path
 
     def _entries_of(self, path: str) -> Iterator[Entry]:
         """Yield the items of a container, or the file itself, which is not touched."""
@@ -102,6 +117,13 @@ class Listing:
         if Path(given).is_dir() and not self.include:
             return ": no file in it has a known suffix; choose files with include patterns such as '*.img'"
         return ""
+
+
+def holds_many(given: str) -> bool:
+    """Return whether an input is one that only jobs read: for any number of items, and no list ``@FILE``."""
+    path = Path(given)
+    pattern = glob.has_magic(given) and not path.exists()
+    return pattern or given == "-" or path.suffix.lower() in CONTAINERS or path.is_dir()
 
 
 def names_in(path: str) -> Iterator[str]:

@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from qwenvis.errors import ImageError, QwenvisError
+from qwenvis.errors import ImageError, QwenvisError, shown
 from qwenvis.images import decode
 from qwenvis.io.files import opened, reason
-from qwenvis.io.signatures import HEAD, video_container
 from qwenvis.jobs.inputs.containers import pyarrow
 from qwenvis.jobs.inputs.entries import Entry
 from qwenvis.jobs.inputs.section import Section
-from qwenvis.videos.decode import SUFFIXES as VIDEOS
+from qwenvis.videos.decode import is_video
 
 HELD = 1 << 24  # bytes: larger images, and videos, are read again by the decoder, not held in memory
 CHUNK = 1 << 20
@@ -79,13 +78,15 @@ class Reader:
                 self._rows = self._row_group(entry)
             rows, cells = self._rows
             cell = cells[entry.row - rows.start].as_py()
-        content = cell.get("bytes") if isinstance(cell, dict) else cell
-        if not content:
+        content = cell.get("bytes") or _named(entry, cell.get("path")) if isinstance(cell, dict) else cell
+        if not content or not isinstance(content, bytes):
             raise ImageError(f"{entry.source} holds no bytes")
-        return bytes(content)
+        return content
 
     def _row_group(self, entry: Entry) -> tuple[range, Any]:
         """Return the rows of the row group that holds an item, and their column."""
+        if entry.column not in self._parquet.schema_arrow.names:
+            raise ImageError(f"{entry.source}: the file has no column {entry.column!r} now")
         stop = 0
         for group in range(self._parquet.num_row_groups):
             first, stop = stop, stop + self._parquet.metadata.row_group(group).num_rows
@@ -94,11 +95,19 @@ class Reader:
         raise ImageError(f"{entry.source}: the file has {stop:,} rows now")
 
 
+def _named(entry: Entry, path: object) -> bytes | None:
+    """Return the bytes of the file that a struct of datasets names in place of bytes. Raises ImageError."""
+    if not isinstance(path, str) or not path:
+        return None
+    with opened(Path(entry.file).parent / path, f"{entry.source} ({shown(path)})", ImageError) as file:
+        return file.read()
+
+
 def _file(entry: Entry, position: int, file: BinaryIO) -> Payload:
     """Read a small image whole, and of a video or a large file only the hash."""
-    head = file.read(HEAD)
-    kind = _kind(entry, head)
-    content = head + (file.read(HELD) if kind == "image" else b"")
+    kind = _kind(entry, file)
+    file.seek(0)
+    content = file.read(HELD) if kind == "image" else b""
     hashed = hashlib.sha256(content)
     more = file.read(CHUNK)
     held = kind == "image" and not more
@@ -128,11 +137,9 @@ def _member(entry: Entry) -> BinaryIO:
 
 
 def _held(entry: Entry, position: int, content: bytes) -> Payload:
-    return Payload(entry, position, content, hashlib.sha256(content).hexdigest(), _kind(entry, content[:HEAD]))
+    return Payload(entry, position, content, hashlib.sha256(content).hexdigest(), _kind(entry, content))
 
 
-def _kind(entry: Entry, head: bytes) -> str:
-    """Return what an item is: by its input, else by its first bytes, else by its name."""
-    if entry.kind:
-        return entry.kind
-    return "video" if video_container(head) or entry.source.lower().endswith(VIDEOS) else "image"
+def _kind(entry: Entry, source: BinaryIO | bytes) -> str:
+    """Return what an item is: by its input, else by its bytes and its name."""
+    return entry.kind or ("video" if is_video(source, entry.source) else "image")
