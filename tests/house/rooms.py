@@ -271,7 +271,7 @@ ROOMS = {
     ),
     "server": Room(
         "server.service server.metrics server.requests adapters.vllm embeddings io.data_urls errors version",
-        "numpy prometheus_client starlette uvicorn",
+        "h11 numpy prometheus_client starlette uvicorn",
     ),
     # of ops, what `doctor` reports
     "cli": Room(

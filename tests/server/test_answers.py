@@ -177,6 +177,14 @@ def test_an_option_of_the_query_and_of_the_body(service):
     assert (reply.status, reply.error["message"]) == (400, "'dtype' is given twice, in the query and in the body")
 
 
+@pytest.mark.parametrize("body", [b'{"images": [], "images": []}', b'{"images": [{"data": "", "data": ""}]}'])
+def test_a_name_that_is_twice_in_json(service, body):
+    """The parser would leave out what comes first."""
+    reply = service.ask("/v1/encode", body, {"Content-Type": "application/json"})
+    assert (reply.status, reply.error["type"]) == (400, "RequestError")
+    assert "is given twice in the body" in reply.error["message"]
+
+
 def test_a_format_of_one_item(service):
     """It is refused before anything is read."""
     reply = service.ask("/v1/encode?format=npy", *form([("image", "a", PICTURE), ("image", "b", b"x")]))

@@ -3,12 +3,14 @@
 The slow test goes on for QWENVIS_SOAK seconds, by default 20 minutes.
 """
 
+import asyncio
 import os
 import random
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +19,9 @@ from safetensors.numpy import load
 from made.images import noise, png
 from made.presets import same_bits
 from processes.served import answer_on, form, served
+from qwenvis.server.requests.limits import Limits
+from qwenvis.server.service import Service
+from qwenvis.videos.video import VideoItem
 
 CLIENTS = 16
 SECONDS = float(os.environ.get("QWENVIS_SOAK", "1200"))
@@ -146,6 +151,34 @@ def test_who_goes_away_frees_the_place(service):
     settled(service)
     assert service.metric("qwenvis_items_total") - before <= 3
     assert service.metric("qwenvis_requests_total") > 0
+
+
+def test_videos_that_are_given_up_leave_a_thread_for_images(encoder):
+    """A video is decoded on when its client has gone; another one waits for its thread."""
+    service, leave = Service(encoder, "tiny", Limits()), threading.Event()
+    film = SimpleNamespace(item=object.__new__(VideoItem), settle=leave.wait)
+    image = SimpleNamespace(item=None, settle=lambda: None)
+
+    async def ask():
+        given_up = [asyncio.create_task(service._decoded(film)) for _ in range(encoder.threads)]
+        await asyncio.sleep(0.05)
+        for task in given_up:
+            task.cancel()
+        waiting = [asyncio.create_task(service._decoded(film)) for _ in range(encoder.threads)]
+        await asyncio.sleep(0.05)
+        async with asyncio.timeout(5):
+            await service._decoded(image)
+        assert not any(task.done() for task in waiting)
+        leave.set()
+        await asyncio.gather(*waiting)
+        with pytest.raises(asyncio.CancelledError):
+            await given_up[0]
+
+    try:
+        asyncio.run(ask())
+    finally:
+        leave.set()
+        service._decoders.shutdown()
 
 
 def state(service):

@@ -108,13 +108,23 @@ def content(request: Request, body: bytearray, limits: Limits) -> Content:
 
 
 def json_object(body: bytes | bytearray) -> dict[str, Any]:
-    """Return the JSON object that a body is. Raises Refusal for any other body."""
+    """Return the JSON object that a body is. Raises Refusal for any other body, and for a name that is given twice."""
     try:
-        found = json.loads(body)
+        found = json.loads(body, object_pairs_hook=_named_once)
     except (ValueError, RecursionError) as error:
         raise Refusal(400, f"the body is not JSON: {quoted(str(error))}") from None
     if not isinstance(found, dict):
         raise Refusal(400, f"the body is a JSON {type(found).__name__}; expected an object")
+    return found
+
+
+def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object, of which the parser would keep the last of equal names only."""
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise Refusal(400, f"{quoted(name)} is given twice in the body")
+        found[name] = value
     return found
 
 
