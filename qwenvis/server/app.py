@@ -63,7 +63,9 @@ def application(service: Service, *, token: bytes | None = None, vllm_cache: Pat
         routes=[*api, *page],
         lifespan=lifespan,
         middleware=[lingering, counted, guard],
-        exception_handlers=dict.fromkeys((QwenvisError, HTTPException, ClientDisconnect, Exception), endpoints.failed),
+        exception_handlers=dict.fromkeys(
+            (QwenvisError, Refusal, HTTPException, ClientDisconnect, Exception), endpoints.failed
+        ),
     )
     app.router.redirect_slashes = False  # behind a proxy with TLS, redirects would lead to the same address without it
     return app

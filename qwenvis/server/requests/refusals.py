@@ -25,7 +25,7 @@ TYPES = {
 RETRIED = (429, 503)  # statuses after which the same request may succeed later
 
 
-class Refusal(QwenvisError):
+class Refusal(Exception):
     """A request is not served, for a reason that is not an image or a video.
 
     - ``status``: of the answer, one of `TYPES`.
@@ -42,7 +42,7 @@ def refusal(error: Exception) -> tuple[int, str, str, int | None]:
     Messages of other errors than those about the input may name files of this machine, and are replaced.
     """
     if isinstance(error, Refusal):
-        return error.status, TYPES[error.status], str(error), error.index
+        return error.status, TYPES[error.status], str(error), None
     if isinstance(error, ConfigError) or isinstance(error.__cause__, ImportError):
         lacks = "the checkpoint or this installation has no processor for it"
         return 501, type(error).__name__, f"this service cannot read such an item: {lacks}", _item(error)
