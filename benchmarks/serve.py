@@ -74,7 +74,7 @@ def job(encoder: Encoder, files: Sequence[Path], place: Path) -> float:
 
 def measure(arguments: argparse.Namespace) -> dict[str, float]:
     """Alternate job and service."""
-    with TemporaryDirectory(dir=Path.cwd()) as directory:
+    with TemporaryDirectory() as directory:
         files = [Path(directory) / f"{number}.jpg" for number in range(arguments.images)]
         for number, file in enumerate(files):
             side = arguments.sides[number % len(arguments.sides)]
