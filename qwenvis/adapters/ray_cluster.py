@@ -23,7 +23,7 @@ def cpus_of_an_actor(actors: int, num_cpus: int | None) -> int:
 
     total, largest = int(ray.cluster_resources().get("CPU", 0)), _largest_machine(ray.nodes())
     if num_cpus is None:
-        return min((total - 1) // actors, largest)  # 0 is allowed: such an actor has one thread
+        return min(max(total - 1, 0) // actors, largest)  # 0 is allowed: such an actor has one thread
     cpus = checked_integer(num_cpus, "num_cpus", 0)
     asked = f"{counted(actors, 'actor')} of {counted(cpus, 'CPU')}"
     if cpus > largest:

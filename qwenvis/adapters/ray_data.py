@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Encode", "encode"]
 
 KINDS = ("image", "video")
+COLUMNS = ("key", "height", "width", "grid_thw", "tokens", "error")  # that a batch gets
 
 
 class Encode:
@@ -71,12 +72,11 @@ class Encode:
         table = batch if isinstance(batch, self.pyarrow.Table) else _as_table(batch)
         if self.column not in table.column_names:
             raise InputError(f"the batch has no column {self.column}; it has {listed(table.column_names)}")
-        found = list(self._encoded(_items(table, self.column)))
-        columns = self._columns(found)
-        if taken := set(columns) & set(table.column_names):
+        if taken := set(COLUMNS) & set(table.column_names):
             raise InputError(f"the batch has the columns {listed(sorted(taken))} already; rename or drop them")
-        for name, values in columns.items():
-            table = table.append_column(name, values)
+        columns = self._columns(list(self._encoded(_items(table, self.column))))
+        for name in COLUMNS:
+            table = table.append_column(name, columns[name])
         return table
 
     def _encoded(self, items: list[Any]) -> Iterator[Embeddings | str]:

@@ -1,6 +1,8 @@
 """The columns of Ray Data, without Ray: a row for each row, tokens of its own item or an error."""
 
 import io
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow
@@ -9,6 +11,7 @@ from PIL import Image
 
 from made.presets import cache, encoder, materialise, picture
 from qwenvis import InputError
+from qwenvis.adapters.ray_cluster import cpus_of_an_actor
 from qwenvis.adapters.ray_data import Encode
 
 SOURCE = materialise("tiny-qwen2-vl", cache())
@@ -95,7 +98,7 @@ def test_limits():
     assert rows(found)[0]["grid_thw"] == ENCODER.encode(png(6), max_pixels=56 * 56).grid_thw[0].tolist()
 
 
-def test_refusals():
+def test_refusals(monkeypatch):
     with pytest.raises(InputError, match="dtype_out is 'bfloat16'"):
         Encode(SOURCE, dtype_out="bfloat16")
     with pytest.raises(InputError, match="kind is 'sound'"):
@@ -103,7 +106,16 @@ def test_refusals():
     encode = Encode(SOURCE, threads=1)
     with pytest.raises(InputError, match="no column image; it has picture"):
         encode(pyarrow.table({"picture": [png(2)]}))
+    monkeypatch.setattr(encode, "encoder", None)  # nothing is encoded
     with pytest.raises(InputError, match="the columns key, tokens already"):
         encode(pyarrow.table({"image": [png(2)], "tokens": [0], "key": [0]}))
     with pytest.raises(InputError, match="max_pixels"):  # not about one item
         Encode(SOURCE, threads=1, limits={"max_pixels": -1})(pyarrow.table({"image": [png(2)]}))
+
+
+@pytest.mark.parametrize(("machines", "actors", "share"), [((0,), 1, 0), ((1,), 1, 0), ((4,), 2, 1), ((4, 2), 1, 4)])
+def test_actors_share_all_cpus_but_one(machines, actors, share, monkeypatch):
+    nodes = [{"Alive": True, "Resources": {"CPU": float(count)} if count else {}} for count in machines]
+    ray = SimpleNamespace(nodes=lambda: nodes, cluster_resources=lambda: {"CPU": float(sum(machines))})
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    assert cpus_of_an_actor(actors, None) == share
